@@ -1,0 +1,28 @@
+"""From configuration to adapter."""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode
+
+from nightcrawler.adapt.base import Adapter, NoAdapter
+from nightcrawler.adapt.batchnorm import BatchNormAdapter
+from nightcrawler.utils.registry import Registry
+
+ADAPTERS = Registry("adapter")
+
+
+@ADAPTERS.register("none")
+def build_none(cfg: CfgNode) -> Adapter:
+    """No adaptation."""
+    return NoAdapter()
+
+
+@ADAPTERS.register("batchnorm")
+def build_batchnorm(cfg: CfgNode) -> Adapter:
+    """BatchNorm statistics from `BN` and `ADAPT`."""
+    return BatchNormAdapter(blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM)
+
+
+def build_adapter(cfg: CfgNode) -> Adapter:
+    """The adapter named by `ADAPT.NAME`."""
+    return ADAPTERS.get(cfg.ADAPT.NAME)(cfg)

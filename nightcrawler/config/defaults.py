@@ -1,0 +1,365 @@
+"""Every key of the configuration, once: default value, unit, choices.
+
+Sections and names follow PySlowFast where the meaning is the same. A key that is not here is an error in a
+file; a key that is here is read by something (a test proves it).
+"""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode
+
+CLASS_NAMES = ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "Turn", "Walk", "Wave"]
+
+
+def get_cfg() -> CfgNode:
+    """A fresh, unfrozen configuration with every default."""
+    cfg = CfgNode()
+    for add in (_run, _data, _train, _adapt, _test, _model, _uniformer, _mvit, _slowfast, _resnet):
+        add(cfg)
+    return cfg
+
+
+def _run(cfg: CfgNode) -> None:
+    # Folder of the run; empty takes the folder of the experiment's config.yaml. Paths in a configuration are
+    # relative to the project's root.
+    cfg.OUTPUT_DIR = ""
+    # Seed of everything that is drawn: weights, order, augmentation, dropout.
+    cfg.RNG_SEED = 6666
+    # Where to compute: auto (CUDA where there is any) | cpu | cuda.
+    cfg.DEVICE = "auto"
+    # GPUs (or CPU processes) per machine; 0 takes what the launcher started, else it must agree with it.
+    cfg.NUM_GPUS = 0
+    # Machines; 0 takes what the launcher started, else it must agree with it.
+    cfg.NUM_SHARDS = 0
+    # Backend of collectives: auto (nccl on CUDA, gloo on CPU) | nccl | gloo.
+    cfg.DIST_BACKEND = "auto"
+    # Seconds after which a collective that does not complete is an error.
+    cfg.DIST_TIMEOUT_SEC = 600
+    # Threads of one CPU process; 0 leaves torch's choice.
+    cfg.NUM_THREADS = 0
+    # Iterations between two log lines.
+    cfg.LOG_PERIOD = 10
+
+    cfg.TENSORBOARD = CfgNode()
+    # Write TensorBoard event files into OUTPUT_DIR/tensorboard.
+    cfg.TENSORBOARD.ENABLE = True
+
+    cfg.DATA_LOADER = CfgNode()
+    # Worker processes of each loader; 0 loads in the main process.
+    cfg.DATA_LOADER.NUM_WORKERS = 4
+    # Batches each worker prepares ahead.
+    cfg.DATA_LOADER.PREFETCH_FACTOR = 2
+    # Page-locked host memory, for CUDA only.
+    cfg.DATA_LOADER.PIN_MEMORY = True
+    # Seconds to wait for a batch before the run stops; 0 waits for ever (workers only).
+    cfg.DATA_LOADER.TIMEOUT_SEC = 600
+
+
+def _data(cfg: CfgNode) -> None:
+    cfg.DATA = CfgNode()
+    # Folder of list files and videos (layout: DATASET.md).
+    cfg.DATA.PATH_PREFIX = "data"
+    # Pseudo-labels (path,label,p0,...,p{K-1}) of the second training stream, under PATH_PREFIX; empty: none.
+    cfg.DATA.PSEUDO_CSV = ""
+    # Split of the labelled stream.
+    cfg.DATA.TRAIN_SPLIT = "train"
+    # Leave out of the labelled stream what is also in the split that picks the checkpoint. The published runs
+    # did not: all 330 validation clips are in their training list.
+    cfg.DATA.EXCLUDE_VAL = True
+    # Frames of a clip.
+    cfg.DATA.NUM_FRAMES = 32
+    # How frames are chosen: segment (one of each of NUM_FRAMES equal parts) | dense (SAMPLING_RATE apart).
+    cfg.DATA.SAMPLING = "segment"
+    # Distance between frames of dense sampling, in frames.
+    cfg.DATA.SAMPLING_RATE = 2
+    # Side of the square training crop, in pixels.
+    cfg.DATA.TRAIN_CROP_SIZE = 224
+    # Short side of the resized test clip and side of its square crops, in pixels.
+    cfg.DATA.TEST_CROP_SIZE = 224
+    # Normalisation: (x / 255 - MEAN) / STD, per channel or one for all.
+    cfg.DATA.MEAN = [0.45, 0.45, 0.45]
+    cfg.DATA.STD = [0.225, 0.225, 0.225]
+    # Short side that frames are scaled down to while decoding, in pixels; 0 keeps the file's size (exact).
+    cfg.DATA.DECODE_SHORT_SIDE = 0
+    # Share of a list's videos that may be unusable before a run stops.
+    cfg.DATA.MAX_BAD_FRACTION = 0.01
+
+    cfg.ENHANCE = CfgNode()
+    # How dark frames are lit, one switch a phase: none | gamma | auto_gamma | ... (data/enhance.py). Bright
+    # splits are never enhanced. TRAIN: pseudo-labelled clips (published: none).
+    cfg.ENHANCE.TRAIN = "none"
+    # Clips that BatchNorm statistics are taken from (published: none; the mismatch costs accuracy).
+    cfg.ENHANCE.ADAPT = "gamma"
+    # Dark validation splits.
+    cfg.ENHANCE.VAL = "gamma"
+    # Dark test splits.
+    cfg.ENHANCE.TEST = "gamma"
+    # Exponent of gamma: 255 (x / 255)^GAMMA; below 1 lights up.
+    cfg.ENHANCE.GAMMA = 0.25
+    # Mean brightness that auto_gamma aims at, of 255.
+    cfg.ENHANCE.TARGET_MEAN = 110.0
+
+    cfg.AUG = CfgNode()
+    # Augmented copies of each training clip in a batch (repeated augmentation); they share one decode.
+    cfg.AUG.NUM_SAMPLE = 2
+    # RandAugment as timm writes it, such as rand-m7-n4-mstd0.5-inc1; empty for none.
+    cfg.AUG.AA_TYPE = "rand-m7-n4-mstd0.5-inc1"
+    # Area of the random crop, as a share of the frame: [least, most].
+    cfg.AUG.SCALE = [0.08, 1.0]
+    # Aspect ratio (width / height) of the random crop: [least, most].
+    cfg.AUG.ASPECT = [0.75, 1.3333]
+    # Probability of a horizontal flip.
+    cfg.AUG.FLIP_PROB = 0.5
+    # Probability of random erasing.
+    cfg.AUG.RE_PROB = 0.25
+    # What erased pixels become: pixel (noise per pixel) | rand (one colour) | const (zero).
+    cfg.AUG.RE_MODE = "pixel"
+    # Most boxes that are erased.
+    cfg.AUG.RE_COUNT = 1
+    # Probability that a bright training clip passes through the night camera of data/darkness.py.
+    cfg.AUG.DARKEN = 0.0
+
+    cfg.MIXUP = CfgNode()
+    # Mix clips and targets within a micro-batch.
+    cfg.MIXUP.ENABLE = True
+    # Beta(a, a) of mixup; 0 for no mixup.
+    cfg.MIXUP.ALPHA = 0.8
+    # Beta(a, a) of cutmix; 0 for no cutmix.
+    cfg.MIXUP.CUTMIX_ALPHA = 1.0
+    # Probability that a batch is mixed at all.
+    cfg.MIXUP.PROB = 1.0
+    # Probability of cutmix where both are on.
+    cfg.MIXUP.SWITCH_PROB = 0.5
+    # Label smoothing of hard targets, with or without mixing.
+    cfg.MIXUP.LABEL_SMOOTH_VALUE = 0.1
+
+
+def _train(cfg: CfgNode) -> None:
+    cfg.TRAIN = CfgNode()
+    # Videos in an optimiser step over all ranks (times AUG.NUM_SAMPLE clips).
+    cfg.TRAIN.BATCH_SIZE = 32
+    # Videos that are mixed, normalised (BatchNorm) and back-propagated together: the unit that makes numbers
+    # independent of the number of ranks. Divides BATCH_SIZE / ranks; 0 takes BATCH_SIZE / ranks.
+    cfg.TRAIN.MICRO_BATCH = 8
+    # Weights to start from: a path, or a name of MODEL_ZOO.md; empty starts from random weights.
+    cfg.TRAIN.CHECKPOINT_FILE_PATH = ""
+    # Take only the weights from CHECKPOINT_FILE_PATH; False goes on with its epoch and optimiser too.
+    cfg.TRAIN.CHECKPOINT_EPOCH_RESET = True
+    # Go on from OUTPUT_DIR/checkpoints/checkpoint_latest.pyth where there is one.
+    cfg.TRAIN.AUTO_RESUME = True
+    # Epochs between two validations (the last epoch is always validated).
+    cfg.TRAIN.EVAL_PERIOD = 1
+    # Splits that are validated.
+    cfg.TRAIN.VAL_SPLITS = ["val_dry"]
+    # Split whose top-1 picks best.pyth. A dark split makes every figure of the run an oracle's.
+    cfg.TRAIN.BEST_SPLIT = "val_dry"
+    # Length of an epoch with two streams: labelled | pseudo | both (the longer; the shorter starts again).
+    cfg.TRAIN.EPOCH_LENGTH = "pseudo"
+    # One optimiser step on both streams' summed loss; False takes a step for each, as published.
+    cfg.TRAIN.JOINT_STEP = False
+    # Weight of the pseudo-labelled stream's loss.
+    cfg.TRAIN.PSEUDO_WEIGHT = 1.0
+    # Leave out pseudo-labels whose confidence (largest probability) is more than THRESHOLD standard
+    # deviations below the mean confidence of PSEUDO_CSV; -1 keeps all.
+    cfg.TRAIN.THRESHOLD = -1.0
+    # What to do when a loss or gradient is not finite: skip (at most 20 in a row) | raise.
+    cfg.TRAIN.NON_FINITE = "skip"
+
+    cfg.SOLVER = CfgNode()
+    # Learning rate after warm-up.
+    cfg.SOLVER.BASE_LR = 1.0e-4
+    # Learning rate at the end.
+    cfg.SOLVER.COSINE_END_LR = 1.0e-6
+    # Learning rate at the start of warm-up.
+    cfg.SOLVER.WARMUP_START_LR = 1.0e-6
+    # Epochs of linear warm-up (may be fractional).
+    cfg.SOLVER.WARMUP_EPOCHS = 10.0
+    # The cosine starts after warm-up (True) or at epoch 0 (False).
+    cfg.SOLVER.COSINE_AFTER_WARMUP = True
+    # Epochs.
+    cfg.SOLVER.MAX_EPOCH = 20
+    # Optimiser: adamw | sgd.
+    cfg.SOLVER.OPTIMIZING_METHOD = "adamw"
+    # Momentum of sgd.
+    cfg.SOLVER.MOMENTUM = 0.9
+    # Betas of adamw.
+    cfg.SOLVER.BETAS = [0.9, 0.999]
+    # Weight decay of weights (BatchNorm and one-dimensional parameters have their own).
+    cfg.SOLVER.WEIGHT_DECAY = 0.03
+    # No weight decay for other one-dimensional parameters (biases, LayerNorm).
+    cfg.SOLVER.ZERO_WD_1D_PARAM = True
+    # Largest total L2 norm of gradients; 0 for no clipping.
+    cfg.SOLVER.CLIP_GRAD_L2NORM = 20.0
+
+
+def _adapt(cfg: CfgNode) -> None:
+    cfg.ADAPT = CfgNode()
+    # What is re-estimated on dark clips after each validated epoch: none | batchnorm.
+    cfg.ADAPT.NAME = "batchnorm"
+    # Split of the dark clips (labels are never read).
+    cfg.ADAPT.SPLIT = "total_unlabel"
+    # Transform of the dark clips: eval (as tested) | train (as published: RandAugment, erasing, mixing off).
+    cfg.ADAPT.TRANSFORM = "eval"
+    # A model without BatchNorm is left as it is, with a line that says so; False makes it an error.
+    cfg.ADAPT.ALLOW_NO_BATCHNORM = False
+
+    cfg.BN = CfgNode()
+    # Batches of dark clips (of TRAIN.BATCH_SIZE) that statistics are taken from; 0 takes all clips.
+    cfg.BN.NUM_BATCHES_PRECISE = 200
+    # Share of the new statistics in the blend with the trained ones: 1 replaces them.
+    cfg.BN.BLEND = 1.0
+    # Weight decay of BatchNorm's scale and shift.
+    cfg.BN.WEIGHT_DECAY = 0.0
+
+
+def _test(cfg: CfgNode) -> None:
+    cfg.TEST = CfgNode()
+    # Split to test: train | val_dry | dark_unlabel | arid | total_unlabel | test, or NAME of a list NAME.csv.
+    cfg.TEST.DATA_SELECT = "total_unlabel"
+    # Clips in a forward pass, per rank.
+    cfg.TEST.BATCH_SIZE = 8
+    # Temporal views: one number, or a list that pairs with NUM_SPATIAL_CROPS; every pair is a results file.
+    cfg.TEST.NUM_ENSEMBLE_VIEWS = [1]
+    # Spatial crops: 1 (centre) or 3 (left, centre, right); one number, or a list.
+    cfg.TEST.NUM_SPATIAL_CROPS = [1]
+    # Where test views look: distinct (no shared frame where the video is long enough) | published (as
+    # published: views coincide on short videos).
+    cfg.TEST.VIEWS = "distinct"
+    # How a video's clips are joined: mean | max (of logits and of probabilities).
+    cfg.TEST.ENSEMBLE_METHOD = "mean"
+    # Checkpoint to test; empty takes OUTPUT_DIR/best.pyth.
+    cfg.TEST.CHECKPOINT_FILE_PATH = ""
+
+
+def _model(cfg: CfgNode) -> None:
+    cfg.MODEL = CfgNode()
+    # Architecture: uniformer | mvit | slowfast | resnet3d | torchvision/NAME | timm/NAME.
+    cfg.MODEL.NAME = "uniformer"
+    # Classes, in index order.
+    cfg.MODEL.NUM_CLASSES = 11
+    cfg.MODEL.CLASS_NAMES = list(CLASS_NAMES)
+    # Dropout before the classifier.
+    cfg.MODEL.DROPOUT_RATE = 0.0
+    # Stochastic depth of the last block (it grows linearly from 0).
+    cfg.MODEL.DROP_PATH_RATE = 0.0
+    # Give the model three more channels, twice the difference between a frame and the clip's mean frame.
+    cfg.MODEL.MOTION_STEM = False
+    # Recompute activations in the backward pass to save memory.
+    cfg.MODEL.USE_CHECKPOINT = False
+    # Blocks of each stage (one number for MViT) that are recomputed; transformers only.
+    cfg.MODEL.CHECKPOINT_NUM = [0, 0, 0, 0]
+    # Arithmetic of forward passes: fp32 | bf16 | fp16 (autocast; fp16 with loss scaling, CUDA only).
+    cfg.MODEL.PRECISION = "fp32"
+    # Keep activations channels last (faster on most hardware for convolutions).
+    cfg.MODEL.CHANNELS_LAST = False
+    # Compile the model with torch.compile.
+    cfg.MODEL.COMPILE = False
+    # Loss of pseudo-labels: hard (cross entropy with the label) | soft (with the probabilities) |
+    # kl (distillation) | kl_published (teacher divided by T, mean over all elements).
+    cfg.MODEL.PSEUDO_LOSS = "hard"
+    # Temperature of the kl loss.
+    cfg.MODEL.PSEUDO_TEMPERATURE = 1.0
+    # Least share of the backbone's parameters that a checkpoint must fill.
+    cfg.MODEL.MIN_MATCH = 0.95
+
+
+def _uniformer(cfg: CfgNode) -> None:
+    cfg.UNIFORMER = CfgNode()
+    # Channels of the four stages.
+    cfg.UNIFORMER.EMBED_DIM = [64, 128, 320, 512]
+    # Blocks of the four stages.
+    cfg.UNIFORMER.DEPTH = [5, 8, 20, 7]
+    # Channels of an attention head.
+    cfg.UNIFORMER.HEAD_DIM = 64
+    # Hidden over input channels of a block's MLP.
+    cfg.UNIFORMER.MLP_RATIO = 4.0
+    # Bias in the projection to queries, keys and values.
+    cfg.UNIFORMER.QKV_BIAS = True
+    # Dropout in attention's and MLP's projections, and of attention weights.
+    cfg.UNIFORMER.DROPOUT_RATE = 0.0
+    cfg.UNIFORMER.ATTENTION_DROPOUT_RATE = 0.0
+    # Attention in time and space apart.
+    cfg.UNIFORMER.SPLIT = False
+    # Temporal kernel 3 in the later patch embeddings.
+    cfg.UNIFORMER.STD = False
+    # Norm of the patch embeddings: layer (as published) | batch (better for tiny models).
+    cfg.UNIFORMER.PATCH_NORM = "layer"
+
+
+def _mvit(cfg: CfgNode) -> None:
+    cfg.MVIT = CfgNode()
+    # Blocks.
+    cfg.MVIT.DEPTH = 24
+    # Channels and heads of the first block.
+    cfg.MVIT.EMBED_DIM = 96
+    cfg.MVIT.NUM_HEADS = 1
+    # Hidden over input channels of a block's MLP.
+    cfg.MVIT.MLP_RATIO = 4.0
+    # Bias in the projection to queries, keys and values.
+    cfg.MVIT.QKV_BIAS = True
+    # Dropout in projections.
+    cfg.MVIT.DROPOUT_RATE = 0.0
+    # Patch embedding: kernel, stride and padding over time, height, width.
+    cfg.MVIT.PATCH_KERNEL = [3, 7, 7]
+    cfg.MVIT.PATCH_STRIDE = [2, 4, 4]
+    cfg.MVIT.PATCH_PADDING = [1, 3, 3]
+    # How queries, keys and values are pooled: conv | conv_unshared | max | avg.
+    cfg.MVIT.MODE = "conv"
+    # Pool before the projection to queries, keys and values.
+    cfg.MVIT.POOL_FIRST = False
+    # Classification token.
+    cfg.MVIT.CLS_EMBED_ON = True
+    # [block, factor]: channels (heads) are multiplied there.
+    cfg.MVIT.DIM_MUL = [[2, 2.0], [5, 2.0], [21, 2.0]]
+    cfg.MVIT.HEAD_MUL = [[2, 2.0], [5, 2.0], [21, 2.0]]
+    # Stride of keys and values in block 0, divided where queries are pooled; empty: POOL_KV_STRIDE.
+    cfg.MVIT.POOL_KV_STRIDE_ADAPTIVE = [1, 8, 8]
+    # [block, t, h, w]: strides of pooling.
+    cfg.MVIT.POOL_KV_STRIDE = []
+    cfg.MVIT.POOL_Q_STRIDE = [[2, 1, 2, 2], [5, 1, 2, 2], [21, 1, 2, 2]]
+    # Kernel of pooling over time, height, width; empty takes stride + 1 where pooled.
+    cfg.MVIT.POOL_KVQ_KERNEL = []
+    # LayerNorm right after the patch embedding.
+    cfg.MVIT.NORM_STEM = False
+    # Absolute position embedding: separable in time and space, or joint.
+    cfg.MVIT.SEP_POS_EMBED = True
+    cfg.MVIT.USE_ABS_POS = True
+    # MViTv2: relative positions in space and time.
+    cfg.MVIT.REL_POS_SPATIAL = False
+    cfg.MVIT.REL_POS_TEMPORAL = False
+    # MViTv2: pooled queries are added to attention's output.
+    cfg.MVIT.RESIDUAL_POOLING = False
+    # MViTv2: channels grow in attention instead of the MLP before.
+    cfg.MVIT.DIM_MUL_IN_ATT = False
+    # Queries, keys and values have a projection each.
+    cfg.MVIT.SEPARATE_QKV = False
+    # Mean of tokens instead of the classification token before the classifier.
+    cfg.MVIT.USE_MEAN_POOLING = False
+    # Epsilon of the norms of pooled queries, keys, values: 1e-5 in the method's code, 1e-6 in PySlowFast.
+    cfg.MVIT.POOL_NORM_EPS = 1.0e-5
+
+
+def _slowfast(cfg: CfgNode) -> None:
+    cfg.SLOWFAST = CfgNode()
+    # The method's SlowFast-R101 (AlphAction lineage). Channels of the slow stem; fast: 1 / BETA_INV.
+    cfg.SLOWFAST.WIDTH = 64
+    # Blocks of the four stages.
+    cfg.SLOWFAST.DEPTH = [3, 4, 23, 3]
+    # Fast over slow frame rate, and slow over fast channels.
+    cfg.SLOWFAST.ALPHA = 4
+    cfg.SLOWFAST.BETA_INV = 8
+    # BatchNorm as constants (its statistics can then not be adapted).
+    cfg.SLOWFAST.FROZEN_BN = False
+
+
+def _resnet(cfg: CfgNode) -> None:
+    cfg.RESNET = CfgNode()
+    # PySlowFast's ResNets (MODEL.NAME resnet3d): slowfast | slow | c2d | i3d.
+    cfg.RESNET.ARCH = "slowfast"
+    # Layers: 50 | 101.
+    cfg.RESNET.DEPTH = 50
+    # Channels of the stem, groups of a block's middle convolution.
+    cfg.RESNET.WIDTH_PER_GROUP = 64
+    cfg.RESNET.NUM_GROUPS = 1
+    # Stages 3 and 4 with non-local blocks at the places of PySlowFast's NLN configs.
+    cfg.RESNET.NONLOCAL = False

@@ -1,0 +1,169 @@
+"""One YAML file, read strictly: plain mappings, lists and scalars, with the line of every key."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nightcrawler.utils.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 12
+CORE_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+
+
+@dataclass
+class YamlFile:
+    """A parsed file.
+
+    Attributes:
+        path: where it was read.
+        values: flattened leaves, `SECTION.KEY` to value; lists are leaves.
+        lines: line number of each leaf.
+        bases: what `_BASE_` names, in order.
+    """
+
+    path: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    bases: list[str] = field(default_factory=list)
+
+    def at(self, key: str) -> str:
+        """`file:line` of a key."""
+        return f"{self.path}:{self.lines.get(key, 1)}"
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Read a file of configuration.
+
+    Raises:
+        ConfigError: with a line per fault: not a `.yaml`, over 1 MB, not UTF-8, not YAML, several documents, aliases,
+            tags, doubled keys, keys that are not text, nesting deeper than 12, numbers that are not finite.
+    """
+    node = _compose(path, _read_text(path))
+    found = YamlFile(path)
+    faults: list[str] = []
+    if node is not None:
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id}")
+        _walk(node, "", 1, found, faults)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
+
+
+def _read_text(path: Path) -> str:
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: not a .yaml file: configurations are data, not code")
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than 1 MB: not a configuration")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _compose(path: Path, text: str) -> yaml.Node | None:
+    """The document's node tree; aliases are refused before anything is composed."""
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+                raise ConfigError(f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}:{line}: not YAML: {reason}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+
+
+def _walk(node: yaml.MappingNode, prefix: str, depth: int, found: YamlFile, faults: list[str]) -> None:
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        where = f"{found.path}:{line}"
+        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+            faults.append(f"{where}: a key must be plain text, found {getattr(key_node, 'value', key_node.id)!r}")
+            continue
+        name = f"{prefix}{key_node.value}"
+        if key_node.value in seen:
+            faults.append(f"{where}: {name}: given twice in this file")
+            continue
+        seen.add(key_node.value)
+        if name == "_BASE_":
+            found.bases = _bases(value_node, where, faults)
+        elif isinstance(value_node, yaml.MappingNode) and value_node.value:
+            if depth >= MAX_DEPTH:
+                faults.append(f"{where}: {name}: nested deeper than {MAX_DEPTH}")
+            elif value_node.tag not in CORE_TAGS:
+                faults.append(f"{where}: {name}: tag {value_node.tag} is not allowed")
+            else:
+                _walk(value_node, f"{name}.", depth + 1, found, faults)
+        else:
+            try:
+                found.values[name] = plain_value(value_node)
+            except ValueError as error:
+                faults.append(f"{where}: {name}: {error}")
+            found.lines[name] = line
+
+
+def _bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
+    try:
+        value = plain_value(node)
+    except ValueError as error:
+        value = error
+    bases = [value] if isinstance(value, str) else value
+    if not isinstance(bases, list) or not bases or not all(isinstance(base, str) and base for base in bases):
+        faults.append(f"{where}: _BASE_: expected a path or a list of paths, found {value!r}")
+        return []
+    return bases
+
+
+def plain_value(node: yaml.Node, depth: int = 0) -> Any:
+    """The plain Python value of a node.
+
+    Raises:
+        ValueError: for tags outside YAML's core, numbers that are not finite, and deep nesting.
+    """
+    if node.tag not in CORE_TAGS:
+        raise ValueError(f"tag {node.tag} is not allowed (quote the value if it is text)")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(node, yaml.SequenceNode):
+        return [plain_value(item, depth + 1) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): plain_value(value, depth + 1) for key, value in node.value}
+    value = yaml.SafeLoader("").construct_object(node)
+    if isinstance(value, str) and node.style is None and FLOAT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{node.value} is not a finite number")
+    return value
+
+
+def parse_value(text: str) -> Any:
+    """The plain value of a command-line override; text that is not YAML stays text.
+
+    Raises:
+        ValueError: for tags, aliases and numbers that are not finite.
+    """
+    if not text.strip():
+        return text
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+                raise ValueError("anchors and aliases are not allowed")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return text
+    return text if node is None else plain_value(node)

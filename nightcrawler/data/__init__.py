@@ -1,0 +1,1 @@
+"""From list files and video files to batches of clips."""

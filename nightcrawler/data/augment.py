@@ -1,0 +1,254 @@
+"""Training augmentation of a whole clip: one draw of parameters for all its frames, from the generator handed in.
+
+The order is the published one: RandAugment on full frames, random resized crop, flip, erasing. Normalisation commutes
+with the linear resize and comes after it, on the crop only; values stay uint8 until the crop is cut.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from nightcrawler.data.views import normalise
+from nightcrawler.utils.errors import ConfigError
+
+MAX_MAGNITUDE = 10.0
+APPLY_PROB = 0.5
+FILL = [128.0, 128.0, 128.0]
+CROP_ATTEMPTS = ERASE_ATTEMPTS = 10
+ERASE_AREA = (0.02, 1 / 3)
+ERASE_LOG_ASPECT = (math.log(0.3), math.log(1 / 0.3))
+
+Op = Callable[[Tensor, float, np.random.Generator], Tensor]
+
+
+def _sign(rng: np.random.Generator) -> float:
+    return -1.0 if rng.random() < 0.5 else 1.0
+
+
+def _affine(frames: Tensor, rng: np.random.Generator, amount: float, kind: str) -> Tensor:
+    """Shear (as a factor) or translation (as a share of the side) along x or y, in either direction."""
+    amount *= _sign(rng)
+    height, width = frames.shape[-2:]
+    translate, shear = [0, 0], [0.0, 0.0]
+    if kind in ("shear_x", "shear_y"):
+        shear[kind == "shear_y"] = math.degrees(math.atan(amount))
+    else:
+        translate[kind == "translate_y"] = round(amount * (height if kind == "translate_y" else width))
+    return transforms.affine(
+        frames,
+        angle=0.0,
+        translate=translate,
+        scale=1.0,
+        shear=shear,
+        center=[0.0, 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+        fill=FILL,
+    )
+
+
+def _rotate(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
+    angle = _sign(rng) * 30.0 * level
+    return transforms.rotate(frames, angle, interpolation=InterpolationMode.BILINEAR, fill=FILL)
+
+
+def _posterize(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
+    return transforms.posterize(frames, 4 - int(4 * level))
+
+
+def _solarize(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
+    threshold = 256 - min(256, int(256 * level))
+    return frames if threshold > 255 else transforms.solarize(frames, threshold)
+
+
+def _solarize_add(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
+    added = (frames.to(torch.int16) + min(128, int(110 * level))).clamp_(max=255).to(torch.uint8)
+    return torch.where(frames < 128, added, frames)
+
+
+def _factor(level: float, rng: np.random.Generator) -> float:
+    """Strength of an enhancement: 1 leaves the frames, the distance from 1 grows to 0.9."""
+    return max(0.1, 1.0 + _sign(rng) * 0.9 * level)
+
+
+# name: op(frames uint8 [T, 3, H, W], level in [0, 1], rng); timm's "increasing" set, in its order.
+OPS: dict[str, Op] = {
+    "AutoContrast": lambda frames, level, rng: transforms.autocontrast(frames),
+    "Equalize": lambda frames, level, rng: transforms.equalize(frames),
+    "Invert": lambda frames, level, rng: transforms.invert(frames),
+    "Rotate": _rotate,
+    "PosterizeIncreasing": _posterize,
+    "SolarizeIncreasing": _solarize,
+    "SolarizeAdd": _solarize_add,
+    "ColorIncreasing": lambda frames, level, rng: transforms.adjust_saturation(frames, _factor(level, rng)),
+    "ContrastIncreasing": lambda frames, level, rng: transforms.adjust_contrast(frames, _factor(level, rng)),
+    "BrightnessIncreasing": lambda frames, level, rng: transforms.adjust_brightness(frames, _factor(level, rng)),
+    "SharpnessIncreasing": lambda frames, level, rng: transforms.adjust_sharpness(frames, _factor(level, rng)),
+    "ShearX": lambda frames, level, rng: _affine(frames, rng, 0.3 * level, "shear_x"),
+    "ShearY": lambda frames, level, rng: _affine(frames, rng, 0.3 * level, "shear_y"),
+    "TranslateXRel": lambda frames, level, rng: _affine(frames, rng, 0.45 * level, "translate_x"),
+    "TranslateYRel": lambda frames, level, rng: _affine(frames, rng, 0.45 * level, "translate_y"),
+}
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """RandAugment (Cubuk et al. 2020) as timm draws it.
+
+    Attributes:
+        magnitude: of operations, 0 to 10.
+        num_ops: operations drawn for a clip (with replacement); each is applied with probability 0.5.
+        magnitude_std: standard deviation of the magnitude of one operation, cut to [0, 10].
+    """
+
+    magnitude: float = 9.0
+    num_ops: int = 2
+    magnitude_std: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> list[tuple[str, float]]:
+        """(operation, level in [0, 1]) of the operations that are applied."""
+        drawn = []
+        for name in rng.choice(list(OPS), self.num_ops):
+            applied = rng.random() < APPLY_PROB
+            magnitude = rng.normal(self.magnitude, self.magnitude_std)
+            if applied:
+                drawn.append((str(name), float(np.clip(magnitude, 0.0, MAX_MAGNITUDE)) / MAX_MAGNITUDE))
+        return drawn
+
+    def __call__(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
+        """Augment uint8 frames `[T, 3, H, W]`."""
+        for name, level in self.draw(rng):
+            frames = OPS[name](frames, level, rng)
+        return frames
+
+
+def parse_rand_augment(text: str) -> RandAugment:
+    """The policy of a string such as `rand-m7-n4-mstd0.5-inc1`.
+
+    Raises:
+        ConfigError: if it is not `rand` followed by m, n, mstd and inc1 parts (only the increasing set is offered).
+    """
+    head, *parts = text.split("-")
+    values: dict[str, float] = {}
+    for part in parts:
+        match = re.fullmatch(r"(mstd|m|n|inc)(\d+(?:\.\d+)?)", part)
+        if match is None:
+            raise ConfigError(f"AUG.AA_TYPE: '{part}' in '{text}' is not m, n, mstd or inc1 with a number")
+        values[match[1]] = float(match[2])
+    if head != "rand" or values.get("inc", 1) != 1:
+        raise ConfigError(f"AUG.AA_TYPE: '{text}': expected a policy such as rand-m7-n4-mstd0.5-inc1")
+    return RandAugment(values.get("m", 9.0), int(values.get("n", 2)), values.get("mstd", 0.0))
+
+
+def draw_crop(
+    height: int, width: int, scale: Sequence[float], aspect: Sequence[float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(y, x, height, width) of a crop: area uniform in `scale`, aspect log-uniform in `aspect` (Szegedy et al. 2015).
+
+    After ten draws that do not fit, the largest central crop of an allowed aspect.
+    """
+    for _ in range(CROP_ATTEMPTS):
+        area = rng.uniform(*scale) * height * width
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h, endpoint=True)), int(rng.integers(width - w, endpoint=True)), h, w
+    ratio = float(np.clip(width / height, *aspect))
+    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def draw_erase(height: int, width: int, count: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+    """(y, x, height, width) of a box to erase (Zhong et al. 2020), or `None` when ten draws do not fit."""
+    for _ in range(ERASE_ATTEMPTS):
+        area = rng.uniform(*ERASE_AREA) * height * width / count
+        ratio = math.exp(rng.uniform(*ERASE_LOG_ASPECT))
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if h < height and w < width:
+            return int(rng.integers(height - h, endpoint=True)), int(rng.integers(width - w, endpoint=True)), h, w
+    return None
+
+
+def erase(clip: Tensor, prob: float, mode: str, max_count: int, rng: np.random.Generator) -> Tensor:
+    """Erase up to `max_count` boxes of a normalised clip `[3, T, H, W]`, the same in every frame, in place.
+
+    `pixel` fills with normal noise, new for every pixel and frame; `rand` with one colour; `const` with zero.
+    """
+    if rng.random() >= prob:
+        return clip
+    channels, length, height, width = clip.shape
+    count = int(rng.integers(1, max_count, endpoint=True))
+    for _ in range(count):
+        box = draw_erase(height, width, count, rng)
+        if box is None:
+            continue
+        y, x, h, w = box
+        shapes = {"pixel": (channels, length, h, w), "rand": (channels, 1, 1, 1)}
+        if mode in shapes:
+            clip[:, :, y : y + h, x : x + w] = torch.from_numpy(rng.standard_normal(shapes[mode], dtype=np.float32))
+        else:
+            clip[:, :, y : y + h, x : x + w] = 0.0
+    return clip
+
+
+class TrainTransform:
+    """Augments a clip of uint8 frames into a normalised float32 clip.
+
+    Args:
+        size: side of the square crop, in pixels.
+        scale, aspect: of the random crop.
+        rand_augment: policy string, empty for none.
+        flip_prob: of a horizontal flip.
+        erase_prob, erase_mode, erase_count: of random erasing.
+        mean, std: of the normalisation, three each.
+        darken: (frames, rng) to frames through a night camera, where wanted.
+        darken_prob: its probability.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        scale: Sequence[float],
+        aspect: Sequence[float],
+        rand_augment: str,
+        flip_prob: float,
+        erase_prob: float,
+        erase_mode: str,
+        erase_count: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        darken: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        darken_prob: float = 0.0,
+    ) -> None:
+        self.size, self.scale, self.aspect = size, tuple(scale), tuple(aspect)
+        self.rand_augment = parse_rand_augment(rand_augment) if rand_augment else None
+        self.flip_prob = flip_prob
+        self.erase = functools.partial(erase, prob=erase_prob, mode=erase_mode, max_count=erase_count)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.darken, self.darken_prob = darken, darken_prob
+
+    def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """uint8 `[T, H, W, 3]` to float32 `[3, T, size, size]`."""
+        if self.darken is not None and rng.random() < self.darken_prob:
+            frames = self.darken(frames, rng)
+        clip = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        if self.rand_augment is not None:
+            clip = self.rand_augment(clip.contiguous(), rng)
+        y, x, h, w = draw_crop(*clip.shape[-2:], self.scale, self.aspect, rng)
+        cut = clip[..., y : y + h, x : x + w].float() / 255.0
+        if (h, w) != (self.size, self.size):
+            cut = functional.interpolate(cut, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        if rng.random() < self.flip_prob:
+            cut = cut.flip(-1)
+        return self.erase(normalise(cut.permute(1, 0, 2, 3).contiguous(), self.mean, self.std), rng=rng)

@@ -1,0 +1,111 @@
+"""A night camera: what a sensor with too little light would have recorded of a well-lit clip.
+
+8-bit values become linear light; an optional spot of light and a colour cast are laid over it; a gain brings the mean
+to what the night leaves; photons arrive with shot noise and are read with read noise; the result is coded back to
+8 bits. (Video compression, which also eats dark detail, is the writer's.)
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+GAMMA = 2.2
+# Ranges that cameras are drawn from: mean of the dark clip (8-bit), photo-electrons at that mean, read noise
+# (electrons), spread of the colour cast (log-normal).
+PRESETS: dict[str, dict[str, tuple[float, float]]] = {
+    "night": {"mean": (9.0, 26.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
+    "darker": {"mean": (5.0, 15.0), "electrons": (4.0, 20.0), "read_noise": (1.5, 4.0), "cast": (0.35, 0.35)},
+}
+SPOT_PROB = 0.6
+
+
+@dataclass(frozen=True)
+class DarkCamera:
+    """One camera in one night.
+
+    Attributes:
+        mean: mean of the dark clip, 8-bit, before noise and rounding.
+        electrons: photo-electrons of a pixel at the clip's mean light.
+        read_noise: standard deviation of the electronics, in electrons.
+        cast: gain of red, green and blue.
+        spot: (y, x, radius) of a pool of light in shares of the frame, or `None` for even light.
+        spot_floor: light outside the pool, as a share of its centre's.
+    """
+
+    mean: float
+    electrons: float
+    read_noise: float
+    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    spot: tuple[float, float, float] | None = None
+    spot_floor: float = 1.0
+
+
+def sample_camera(rng: np.random.Generator, preset: str = "night") -> DarkCamera:
+    """Draw a camera from a preset (`night` or `darker`); brightness and electrons are log-uniform."""
+    ranges = PRESETS[preset]
+    cast = np.exp(rng.normal(0.0, ranges["cast"][0], 3))
+    has_spot = rng.random() < SPOT_PROB
+    spot = (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.8))
+    return DarkCamera(
+        mean=float(np.exp(rng.uniform(*np.log(ranges["mean"])))),
+        electrons=float(np.exp(rng.uniform(*np.log(ranges["electrons"])))),
+        read_noise=float(rng.uniform(*ranges["read_noise"])),
+        cast=(float(cast[0]), float(cast[1]), float(cast[2])),
+        spot=spot if has_spot else None,
+        spot_floor=float(rng.uniform(0.15, 0.5)) if has_spot else 1.0,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _to_linear() -> np.ndarray:
+    return ((np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _to_coded() -> np.ndarray:
+    """uint8 code of linear light in steps of 1 / 16384."""
+    return np.rint(255.0 * (np.arange(16385) / 16384.0) ** (1 / GAMMA)).astype(np.uint8)
+
+
+def light_map(height: int, width: int, camera: DarkCamera) -> np.ndarray:
+    """Share of the light at each pixel, float32 `[H, W, 1]`: a Gaussian pool over an even floor."""
+    if camera.spot is None:
+        return np.ones((height, width, 1), np.float32)
+    y, x, radius = camera.spot
+    rows = (np.arange(height) / height - y)[:, None] * height / width
+    columns = (np.arange(width) / width - x)[None]
+    pool = np.exp(-(rows**2 + columns**2) / (2 * (radius / 2) ** 2))
+    return (camera.spot_floor + (1 - camera.spot_floor) * pool).astype(np.float32)[..., None]
+
+
+def expected_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
+    """Linear light without noise, float32 `[T, H, W, 3]`, 1 at white; its mean is that of code `camera.mean`."""
+    light = np.take(_to_linear(), frames)
+    light *= light_map(*frames.shape[1:3], camera) * np.asarray(camera.cast, np.float32)
+    target = (camera.mean / 255.0) ** GAMMA
+    light *= np.float32(target / max(float(light.mean()), 1e-8))
+    return light
+
+
+def darken(frames: np.ndarray, camera: DarkCamera, rng: np.random.Generator) -> np.ndarray:
+    """The clip as the camera would have recorded it.
+
+    The shot noise of n electrons is drawn from its Gaussian limit, variance n.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`, normal light.
+        camera: the camera.
+        rng: where noise comes from.
+
+    Returns:
+        uint8 `[T, H, W, 3]`.
+    """
+    light = expected_light(frames, camera)
+    per_light = np.float32(camera.electrons / max(float(light.mean()), 1e-8))
+    noise = rng.standard_normal(light.shape, dtype=np.float32)
+    noise *= np.sqrt(light * per_light + np.float32(camera.read_noise**2)) / per_light
+    light += noise
+    return np.take(_to_coded(), (np.clip(light, 0.0, 1.0) * 16384.0).astype(np.int32))

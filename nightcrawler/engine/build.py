@@ -1,0 +1,251 @@
+"""From configuration to trainer and evaluator, and how a run starts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from nightcrawler.adapt.build import build_adapter
+from nightcrawler.config import node
+from nightcrawler.data.build import build_adapt_loader, build_eval_set, build_mixup, build_train_streams
+from nightcrawler.data.splits import get_split
+from nightcrawler.engine import checkpoint
+from nightcrawler.engine.bad_videos import BadVideoLedger
+from nightcrawler.engine.evaluator import Evaluator
+from nightcrawler.engine.journal import Journal
+from nightcrawler.engine.losses import LOSSES, soft_cross_entropy
+from nightcrawler.engine.optim import build_optimizer, build_schedule
+from nightcrawler.engine.trainer import Objective, Settings, Trainer
+from nightcrawler.models.build import build_model
+from nightcrawler.models.pretrained import load_pretrained
+from nightcrawler.utils import distributed
+from nightcrawler.utils.env import library_versions, machine, seed_everything
+from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Keys that may differ between a run and its continuation: where and how fast it runs, not what is computed.
+MACHINE_KEYS = (
+    "OUTPUT_DIR",
+    "DEVICE",
+    "NUM_GPUS",
+    "NUM_SHARDS",
+    "DIST_BACKEND",
+    "DIST_TIMEOUT_SEC",
+    "NUM_THREADS",
+    "LOG_PERIOD",
+    "TENSORBOARD",
+    "DATA_LOADER",
+    "DATA.PATH_PREFIX",
+    "TEST",
+)
+
+
+def build_device(cfg: CfgNode) -> torch.device:
+    """Choose the device, set threads, join the process group, seed everything.
+
+    Raises:
+        ConfigError: if `NUM_GPUS` x `NUM_SHARDS` is not what was launched.
+    """
+    device = distributed.choose_device(cfg.DEVICE)
+    if cfg.NUM_THREADS:
+        torch.set_num_threads(cfg.NUM_THREADS)
+    distributed.init_process_group(device, cfg.DIST_BACKEND, cfg.DIST_TIMEOUT_SEC)
+    launched = distributed.launched_world()
+    if cfg.NUM_GPUS and cfg.NUM_GPUS * max(cfg.NUM_SHARDS, 1) != launched:
+        raise ConfigError(
+            f"NUM_GPUS {cfg.NUM_GPUS} x NUM_SHARDS {max(cfg.NUM_SHARDS, 1)} does not match the {launched} processes "
+            "that were launched: start through run.sh (NPROC=<processes per machine>), or leave both at 0"
+        )
+    if cfg.MODEL.PRECISION == "fp16" and device.type == "cpu":
+        raise ConfigError("MODEL.PRECISION fp16 needs CUDA: use bf16 or fp32 on a CPU")
+    seed_everything(cfg.RNG_SEED)
+    return device
+
+
+def build_label_use(cfg: CfgNode) -> str:
+    """`oracle` where labels of dark clips pick the checkpoint, else `label-free`."""
+    return "oracle" if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).dark else "label-free"
+
+
+def build_placed_model(cfg: CfgNode, device: torch.device) -> nn.Module:
+    """The model on its device, in its memory format."""
+    model = build_model(cfg).to(device)
+    return model.to(memory_format=torch.channels_last_3d) if cfg.MODEL.CHANNELS_LAST else model
+
+
+def build_evaluator(cfg: CfgNode, device: torch.device) -> Evaluator:
+    """The evaluator of `TEST`."""
+    return Evaluator(
+        batch_clips=cfg.TEST.BATCH_SIZE,
+        device=device,
+        precision=PRECISIONS[cfg.MODEL.PRECISION],
+        method=cfg.TEST.ENSEMBLE_METHOD,
+        channels_last=cfg.MODEL.CHANNELS_LAST,
+    )
+
+
+def build_objectives(cfg: CfgNode) -> list[Objective]:
+    """Streams with their losses: cross entropy for labels, `MODEL.PSEUDO_LOSS` for pseudo-labels."""
+    labelled, *pseudo = build_train_streams(cfg)
+    objectives = [Objective(labelled, build_mixup(cfg), soft_cross_entropy)]
+    for stream in pseudo:
+        kind = cfg.MODEL.PSEUDO_LOSS
+        soft = kind != "hard"
+        if soft and stream.items[0].probs is None:
+            raise UserError(f"MODEL.PSEUDO_LOSS {kind} needs probabilities, and {cfg.DATA.PSEUDO_CSV} has none")
+        loss = soft_cross_entropy if kind in ("hard", "soft") else _build_distillation(cfg, kind)
+        objectives.append(Objective(stream, build_mixup(cfg), loss, soft=soft, weight=cfg.TRAIN.PSEUDO_WEIGHT))
+    return objectives
+
+
+def _build_distillation(cfg: CfgNode, kind: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return functools.partial(LOSSES.get(kind), temperature=cfg.MODEL.PSEUDO_TEMPERATURE)
+
+
+def build_adapt_clips(cfg: CfgNode, device: torch.device) -> Callable[[int], Iterator[Tensor]]:
+    """Epoch to this rank's unlabelled clips `[B, 3, T, h, w]` on the device."""
+    sampler, loader, items = build_adapt_loader(cfg)
+    bad = BadVideoLedger(Path(cfg.OUTPUT_DIR) / "bad_adapt.csv", cfg.DATA.MAX_BAD_FRACTION)
+    layout = torch.channels_last_3d if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
+
+    def clips(epoch: int) -> Iterator[Tensor]:
+        sampler.set_position(epoch)
+        for batch in loader:
+            bad.add("adapt", len(items), batch["bad"])
+            if batch["clip"] is not None:
+                yield batch["clip"].to(device, non_blocking=True, memory_format=layout)
+
+    return clips
+
+
+def _no_clips(epoch: int) -> Iterator[Tensor]:
+    return iter(())
+
+
+def build_stamp(cfg: CfgNode) -> dict[str, Any]:
+    """What every checkpoint and results file of a run says about it, as plain values."""
+    return {
+        "cfg": node.dump(cfg),
+        "config_hash": node.config_hash(cfg, ignore=MACHINE_KEYS),
+        "class_names": list(cfg.MODEL.CLASS_NAMES),
+        "labels": build_label_use(cfg),
+        "adapter": cfg.ADAPT.NAME,
+        "seed": cfg.RNG_SEED,
+        "versions": library_versions(),
+    }
+
+
+def build_trainer(cfg: CfgNode) -> Trainer:
+    """A trainer ready to go on: resumed, or started from weights, or from scratch."""
+    device = build_device(cfg)
+    output_dir = Path(cfg.OUTPUT_DIR)
+    model = build_placed_model(cfg, device)
+    resumed = checkpoint.find_resume(output_dir) if cfg.TRAIN.AUTO_RESUME else None
+    if resumed is None:
+        start = build_start(cfg, model)
+    stamp = build_stamp(cfg)
+    splits = list(dict.fromkeys([*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]))
+    has_adapter = cfg.ADAPT.NAME != "none"
+    trainer = Trainer(
+        model=torch.compile(model) if cfg.MODEL.COMPILE else model,
+        optimizer=build_optimizer(cfg, model),
+        objectives=build_objectives(cfg),
+        adapter=build_adapter(cfg),
+        adapt_clips=build_adapt_clips(cfg, device) if has_adapter else _no_clips,
+        eval_sets=[build_eval_set(cfg, split, "VAL", [(1, 1)]) for split in splits],
+        evaluator=build_evaluator(cfg, device),
+        journal=Journal(output_dir, cfg.TENSORBOARD.ENABLE, {"labels": stamp["labels"], "seed": cfg.RNG_SEED}),
+        settings=build_settings(cfg, device, stamp),
+    )
+    if resumed is not None:
+        _resume(trainer, *resumed)
+    elif start is not None:
+        trainer.load_state(start)
+    return trainer
+
+
+def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any]) -> Settings:
+    """The trainer's plain values."""
+    return Settings(
+        output_dir=Path(cfg.OUTPUT_DIR),
+        device=device,
+        seed=cfg.RNG_SEED,
+        max_epoch=cfg.SOLVER.MAX_EPOCH,
+        eval_period=cfg.TRAIN.EVAL_PERIOD,
+        log_period=cfg.LOG_PERIOD,
+        lr=build_schedule(cfg),
+        best_split=cfg.TRAIN.BEST_SPLIT,
+        num_classes=cfg.MODEL.NUM_CLASSES,
+        precision=PRECISIONS[cfg.MODEL.PRECISION],
+        clip_grad=cfg.SOLVER.CLIP_GRAD_L2NORM,
+        joint_step=cfg.TRAIN.JOINT_STEP,
+        non_finite=cfg.TRAIN.NON_FINITE,
+        channels_last=cfg.MODEL.CHANNELS_LAST,
+        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        stamp=stamp,
+    )
+
+
+def _resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
+    if state.get("config_hash") != trainer.settings.stamp["config_hash"]:
+        raise UserError(
+            f"{path} is from another configuration ({state.get('config_hash')}, now "
+            f"{trainer.settings.stamp['config_hash']}): remove the folder's checkpoints to start anew, "
+            "set TRAIN.AUTO_RESUME False, or give another OUTPUT_DIR"
+        )
+    trainer.load_state(state)
+    logger.info("start: resumed from %s, epoch %d step %d", path, trainer.epoch + 1, trainer.step)
+
+
+def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
+    """Fill `model` from `TRAIN.CHECKPOINT_FILE_PATH` and say what was loaded.
+
+    Returns:
+        The whole state of a run to go on from, where `TRAIN.CHECKPOINT_EPOCH_RESET` is False; else `None`.
+    """
+    path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    if not path:
+        logger.info("start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)")
+        return None
+    if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
+        logger.info("start: going on with epoch and optimiser of %s", path)
+        return checkpoint.load_checkpoint(path)
+    report = load_pretrained(model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES))
+    logger.info("start: weights of %s\n%s", path, report)
+    return None
+
+
+def build_about(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """What `run.json` says of a run: seed, versions, machine, size of the model, use of dark labels."""
+    stamp = build_stamp(cfg)
+    return {
+        **{key: stamp[key] for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions")},
+        "world_size": distributed.world_size(),
+        "num_params": sum(parameter.numel() for parameter in model.parameters()),
+        "machine": machine(),
+    }
+
+
+def build_tested_weights(cfg: CfgNode, model: nn.Module) -> str:
+    """Fill `model` for testing, every entry of it; returns the checkpoint's SHA-256.
+
+    Raises:
+        UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
+    """
+    path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint.BEST)
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH")
+    checkpoint.verify(path)
+    report = load_pretrained(model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), require_head=True)
+    logger.info("testing %s: %s", path, report.summary())
+    return sha256_file(path)

@@ -1,0 +1,102 @@
+"""What a run says while it goes: log lines for people, metrics.jsonl for programs, TensorBoard curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import simplejson
+
+from nightcrawler.adapt.base import AdaptReport
+from nightcrawler.utils import distributed
+from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.logging import JsonLines, get_logger, plain
+from nightcrawler.utils.progress import format_seconds
+
+logger = get_logger(__name__)
+
+
+def write_run_folder(folder: Path, resolved: str, about: Mapping[str, Any]) -> None:
+    """Leave in a run's folder what explains it: `resolved.yaml` and `run.json`."""
+    for name, text in (("resolved.yaml", resolved), ("run.json", simplejson.dumps(plain(about), indent=2) + "\n")):
+        with atomic_write(folder / name, "w") as file:
+            file.write(text)
+
+
+class Pace:
+    """Clips and waiting time since an epoch (or its resumed rest) began."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count."""
+        self.started, self.clips, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
+
+    def figures(self) -> dict[str, float]:
+        """`clips_per_sec` over all ranks, `sec_per_step`, and `data_wait_percent` of this rank."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return {
+            "clips_per_sec": self.clips * distributed.world_size() / seconds,
+            "sec_per_step": seconds / max(self.steps, 1),
+            "data_wait_percent": 100 * self.waited / seconds,
+        }
+
+
+class Journal:
+    """Writes the run's story; silent on ranks other than the first.
+
+    Args:
+        output_dir: the run's folder.
+        tensorboard: write event files into `output_dir/tensorboard`.
+        stamp: fields that every validation row carries (`labels`: label-free or oracle, seed, ...).
+    """
+
+    def __init__(self, output_dir: Path, tensorboard: bool, stamp: Mapping[str, Any]) -> None:
+        main = distributed.is_main()
+        self.metrics = JsonLines(output_dir / "metrics.jsonl" if main else None)
+        self.stamp = dict(stamp)
+        self.writer: Any = None
+        if tensorboard and main:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(output_dir / "tensorboard"))
+
+    def _curves(self, values: Mapping[str, float], at: float) -> None:
+        for name, value in values.items() if self.writer is not None else ():
+            self.writer.add_scalar(name, value, global_step=round(at))
+
+    def train(self, epoch: int, max_epoch: int, step: int, num_steps: int, figures: dict[str, Any]) -> None:
+        """A line of the training loop; `figures` hold loss, lr, grad_norm, top1 by stream and the pace."""
+        left = figures["sec_per_step"] * ((max_epoch - epoch) * num_steps - step)
+        top1 = ", ".join(f"{name} {value:.1f} %" for name, value in figures["top1"].items())
+        logger.info(
+            f"epoch {epoch + 1}/{max_epoch} step {step}/{num_steps}: loss {figures['loss']:.4f}, top-1 {top1}, "
+            f"lr {figures['lr']:.2e}, grad {figures['grad_norm']:.2f}, {figures['clips_per_sec']:.1f} clips/s, "
+            f"data wait {figures['data_wait_percent']:.0f} %, left {format_seconds(left)}"
+        )
+        self.metrics.write(kind="train", epoch=epoch + 1, step=step, **figures)
+        curves = {f"train/{name}": figures[name] for name in ("loss", "lr", "grad_norm", "clips_per_sec")}
+        self._curves(curves | {f"train/top1_{k}": v for k, v in figures["top1"].items()}, epoch * num_steps + step)
+
+    def adapt(self, epoch: int, report: AdaptReport) -> None:
+        """What the adapter did."""
+        logger.info("adapt: %s", report.summary())
+        fields = {"adapter": report.adapter, "num_clips": report.num_clips, "layers": report.layers}
+        self.metrics.write(kind="adapt", epoch=epoch, **fields)
+
+    def validation(self, epoch: int, split: str, figures: dict[str, Any]) -> None:
+        """The figures of one validated split."""
+        self.metrics.write(kind="val", epoch=epoch, split=split, **figures, **self.stamp)
+        if figures["num_videos"] == 0:
+            logger.info("val %s: no labels, nothing to count", split)
+            return
+        bad = f", {figures['num_bad']} unreadable" if figures["num_bad"] else ""
+        logger.info(
+            f"val {split}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, mean class "
+            f"{figures['mean_class']:.2f} % of {figures['num_videos']} videos{bad} "
+            f"(epoch {epoch}, checkpoint choice {self.stamp['labels']})"
+        )
+        self._curves({f"val_{split}/{name}": figures[name] for name in ("top1", "top5", "mean_class")}, epoch)

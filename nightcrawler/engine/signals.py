@@ -1,0 +1,42 @@
+"""Stop requests from a scheduler (SIGTERM, SIGUSR1, SIGUSR2), agreed between ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import torch
+
+from nightcrawler.utils import distributed
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class StopSignals:
+    """Remembers that a stop was asked for; the training loop looks after each step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen within the block (main thread only), then restore what was there."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def requested_anywhere(self, device: torch.device) -> bool:
+        """Whether any rank was asked to stop; every rank gets the same answer."""
+        return distributed.any_rank(self.requested, device)

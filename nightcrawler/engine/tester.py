@@ -1,0 +1,135 @@
+"""Testing an experiment: one pass over a split, a results file for each (views, crops) pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.engine.build import (
+    build_device,
+    build_evaluator,
+    build_placed_model,
+    build_stamp,
+    build_tested_weights,
+)
+from nightcrawler.engine.evaluator import Evaluator
+from nightcrawler.engine.meters import accuracy, wilson_interval
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import sha256_file, write_csv_rows
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class Tester:
+    """Tests a model on a split.
+
+    Attributes:
+        model: with its weights, on its device.
+        eval_set: the split and the (views, crops) pairs.
+        evaluator: runs the model.
+        output_dir: where results go.
+        num_classes: K.
+        max_bad_fraction: share of unreadable videos that is an error.
+        meta: what every results file says of itself (`num_frames` and `crop_size` are part of its name).
+    """
+
+    model: nn.Module
+    eval_set: EvalSet
+    evaluator: Evaluator
+    output_dir: Path
+    num_classes: int
+    max_bad_fraction: float
+    meta: dict[str, Any]
+
+    def results_path(self, pair: tuple[int, int]) -> Path:
+        """`{split}x{T}x{size}x{V}x{C}.pkl` in the experiment's folder."""
+        parts = (self.eval_set.split.name, self.meta["num_frames"], self.meta["crop_size"], *pair)
+        return self.output_dir / ("x".join(map(str, parts)) + ".pkl")
+
+    def run(self) -> int:
+        """Write the results files; returns the number of videos without a prediction.
+
+        Raises:
+            UserError: if more than `max_bad_fraction` of the videos cannot be read (results are written first).
+        """
+        name = self.eval_set.split.name
+        found = self.evaluator.run(self.model, self.eval_set, self.num_classes, f"test {name}")
+        for pair, predictions in found.items() if distributed.is_main() else ():
+            predictions.meta = {**self.meta, "views": pair[0], "crops": pair[1]}
+            predictions.save(self.results_path(pair))
+            logger.info("%s: %s", self.results_path(pair), describe(predictions))
+        return self._report_bad(next(iter(found.values())))
+
+    def _report_bad(self, predictions: Predictions) -> int:
+        split = self.eval_set.split.name
+        status = zip(predictions.names, predictions.status, strict=True)
+        rows = [(split, name, why) for name, why in status if why != STATUS_OK]
+        if not rows:
+            return 0
+        path = self.output_dir / f"bad_{split}.csv"
+        if distributed.is_main():
+            write_csv_rows(path, [("split", "video", "status"), *rows])
+            logger.warning("%d videos have no prediction, first '%s': %s; see %s", len(rows), *rows[0][1:], path)
+        if len(rows) > max(self.max_bad_fraction * len(predictions.names), 1):
+            raise UserError(
+                f"{len(rows)} of {len(predictions.names)} videos of '{split}' cannot be read, more than "
+                f"DATA.MAX_BAD_FRACTION {self.max_bad_fraction:g}; results are written, the list is in {path}"
+            )
+        return len(rows)
+
+
+def describe(predictions: Predictions) -> str:
+    """One line: accuracy with its 95 % interval and chance, where the split has labels."""
+    figures = accuracy(predictions)
+    total = int(figures["num_videos"])
+    if not total:
+        return f"{len(predictions.names)} videos, no labels to count against"
+    low, high = wilson_interval(round(figures["top1"] * total / 100), total)
+    return (
+        f"top-1 {figures['top1']:.2f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
+        f"top-5 {figures['top5']:.2f} %, mean class {figures['mean_class']:.2f} % of {total} videos, "
+        f"chance {100 / predictions.probs.shape[1]:.1f} %"
+    )
+
+
+def build_meta(cfg: CfgNode, eval_set: EvalSet, checkpoint_hash: str) -> dict[str, Any]:
+    """What a results file says of itself, but for its views and crops."""
+    stamp = build_stamp(cfg)
+    return {
+        "split": eval_set.split.name,
+        "num_frames": cfg.DATA.NUM_FRAMES,
+        "crop_size": cfg.DATA.TEST_CROP_SIZE,
+        "enhancement": cfg.ENHANCE.TEST if eval_set.split.dark else "none",
+        "gamma": cfg.ENHANCE.GAMMA,
+        "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
+        "model": cfg.MODEL.NAME,
+        "checkpoint_sha256": checkpoint_hash,
+        "list_sha256": sha256_file(eval_set.split.list_file),
+        **{key: stamp[key] for key in ("config_hash", "class_names", "labels", "adapter", "seed", "versions")},
+    }
+
+
+def build_tester(cfg: CfgNode) -> Tester:
+    """The tester of `TEST`, its weights loaded."""
+    device = build_device(cfg)
+    eval_set = build_eval_set(cfg, cfg.TEST.DATA_SELECT, "TEST", build_pairs(cfg))
+    model = build_placed_model(cfg, device)
+    checkpoint_hash = build_tested_weights(cfg, model)
+    return Tester(
+        model=model,
+        eval_set=eval_set,
+        evaluator=build_evaluator(cfg, device),
+        output_dir=Path(cfg.OUTPUT_DIR),
+        num_classes=cfg.MODEL.NUM_CLASSES,
+        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        meta=build_meta(cfg, eval_set, checkpoint_hash),
+    )

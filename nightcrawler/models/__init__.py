@@ -1,0 +1,1 @@
+"""Video architectures, one a file: clips in, logits out."""

@@ -1,0 +1,1 @@
+"""Predictions, ensembles and pseudo-labels (numpy only)."""

@@ -1,0 +1,106 @@
+"""Files that are either whole or absent, and paths that stay where they belong."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from nightcrawler.utils.errors import UserError
+
+
+def fsync_folder(folder: str | Path) -> None:
+    """Make a rename inside `folder` durable (a no-op where folders cannot be opened)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file that takes the name `path` when the block ends without an error.
+
+    The content is flushed and fsynced before the rename, the folder after it: a reader (or a crash) sees the
+    old file or the new one, never a part. Parent folders are made.
+
+    Args:
+        path: the final name.
+        mode: `"wb"` or `"w"` (UTF-8, no newline translation).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    fsync_folder(path.parent)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_csv_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as comma-separated values, LF line ends, atomically."""
+    with atomic_write(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_relative(relative: str) -> None:
+    """Refuse a name that is empty, absolute, holds NUL or a backslash, or climbs with `..`.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if not relative or not relative.strip():
+        raise UserError("an empty path")
+    if "\0" in relative:
+        raise UserError(f"path {relative!r} holds a NUL character")
+    if os.path.isabs(relative) or "\\" in relative:
+        raise UserError(f"path {relative!r} must be relative, with forward slashes")
+    if ".." in relative.split("/"):
+        raise UserError(f"path {relative!r} leaves its folder ('..')")
+
+
+def safe_join(root: str | Path, relative: str) -> Path:
+    """`root / relative`, proven to stay inside `root` even through symbolic links.
+
+    Raises:
+        UserError: if the name is not a plain relative path or resolves outside `root`.
+    """
+    check_relative(relative)
+    base = os.path.realpath(root)
+    joined = os.path.realpath(os.path.join(base, relative))
+    if joined != base and not joined.startswith(base + os.sep):
+        raise UserError(f"path {relative!r} leads out of {root} through a link")
+    return Path(joined)

@@ -1,0 +1,91 @@
+"""Losses and meters against formulas written out and other libraries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+from torch.nn import functional
+
+from nightcrawler.engine.evaluator import join_clips
+from nightcrawler.engine.losses import distillation, soft_cross_entropy
+from nightcrawler.engine.meters import EpochMeter, accuracy, topk_correct, wilson_interval
+from nightcrawler.pseudo.predictions import Predictions
+
+
+def test_soft_cross_entropy_is_torchs_for_one_hot_and_for_probabilities() -> None:
+    logits = torch.randn(5, 7, dtype=torch.float64)
+    labels = torch.tensor([0, 6, 3, 3, 1])
+    hard = soft_cross_entropy(logits, functional.one_hot(labels, 7).double())
+    assert hard.item() == pytest.approx(functional.cross_entropy(logits, labels).item())
+    probs = torch.randn(5, 7, dtype=torch.float64).softmax(1)
+    assert soft_cross_entropy(logits, probs).item() == pytest.approx(functional.cross_entropy(logits, probs).item())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_distillation_is_the_kl_of_softened_logits(temperature: float) -> None:
+    student, teacher = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
+    expected = temperature**2 * (p * (p.log() - q.log())).sum(1).mean()
+    assert distillation(student, teacher.softmax(1), temperature).item() == pytest.approx(expected.item())
+
+
+def test_distillation_takes_zeros_and_vanishes_at_the_teacher() -> None:
+    target = torch.tensor([[1.0, 0.0, 0.0]])
+    assert torch.isfinite(distillation(torch.zeros(1, 3), target, 2.0))
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    assert distillation(logits, logits.softmax(1), 3.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_topk_counts_are_sklearns() -> None:
+    logits, labels = torch.randn(50, 8), torch.randint(8, (50,))
+    counts = topk_correct(logits, labels, [1, 5])
+    for k, count in zip([1, 5], counts, strict=True):
+        expected = top_k_accuracy_score(labels, logits, k=k, normalize=False, labels=range(8))
+        assert count == expected
+
+
+def predictions(probs: np.ndarray, labels: np.ndarray, status: list[str]) -> Predictions:
+    names = [str(i) for i in range(len(labels))]
+    return Predictions(np.log(probs), probs, labels, names, np.ones(len(labels), np.int64), status)
+
+
+def test_accuracy_is_sklearns_and_leaves_out_unlabelled_videos() -> None:
+    rng = np.random.default_rng(1)
+    probs = rng.dirichlet(np.ones(6), 80).astype(np.float32)
+    labels = rng.integers(-1, 6, 80)
+    figures = accuracy(predictions(probs, labels, ["ok"] * 80))
+    known = labels >= 0
+    expected = balanced_accuracy_score(labels[known], probs[known].argmax(1))
+    assert figures["num_videos"] == known.sum()
+    assert figures["mean_class"] == pytest.approx(100 * expected)
+    assert figures["top1"] == pytest.approx(100 * np.mean(probs[known].argmax(1) == labels[known]))
+
+
+def test_a_video_without_prediction_counts_as_wrong() -> None:
+    probs = np.array([[0.9, 0.1], [np.nan, np.nan]], np.float32)
+    figures = accuracy(predictions(probs, np.array([0, 0]), ["ok", "error: truncated (decode)"]))
+    assert (figures["top1"], figures["num_bad"]) == (50.0, 1)
+
+
+def test_wilson_interval_of_a_textbook_case() -> None:
+    low, high = wilson_interval(8, 10)
+    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=2e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_joined_clips_are_means_of_logits_and_of_softmax() -> None:
+    clips = np.random.default_rng(0).normal(size=(9, 5))
+    logits, probs = join_clips(clips)
+    np.testing.assert_allclose(logits, clips.mean(0))
+    np.testing.assert_allclose(probs, torch.from_numpy(clips).softmax(1).mean(0).numpy())
+    np.testing.assert_allclose(join_clips(clips, "max")[0], clips.max(0))
+
+
+def test_epoch_meter() -> None:
+    meter = EpochMeter()
+    assert np.isnan(meter.ratio("loss", "steps"))
+    meter.add(loss=3.0, steps=1)
+    meter.add(loss=1.0, steps=1)
+    assert meter.ratio("loss", "steps") == 2.0

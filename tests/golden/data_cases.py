@@ -1,0 +1,111 @@
+"""Cases of the data path: frame sampling, crops, gamma, the evaluation transform."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from nightcrawler.data.enhance import build_enhancement, gamma_lut
+from nightcrawler.data.sampling import dense_indices, dense_start, segment_bounds, segment_indices, window_indices
+from nightcrawler.data.views import (
+    eval_crops,
+    resize_short_side,
+    short_side_size,
+    spatial_crop,
+    uniform_crop_offsets,
+)
+from tests.golden.case import Check, Kind, absolute, exact
+from tests.golden.fill import scramble, wave
+
+
+def _run_sparse(case: dict[str, Any]) -> Iterator[Check]:
+    for one in case.get("test", []):
+        length, frames, views, view = one["video_length"], one["num_frames"], one["num_views"], one["view"]
+        got = segment_indices(length, frames, view=view, num_views=views, published=True)
+        yield exact(f"published view {view}/{views} of {length}", got.tolist(), one["indices"])
+        if views == 1:
+            yield exact(f"single view of {length}", segment_indices(length, frames).tolist(), one["indices"])
+    for one in case.get("train_bounds", []):
+        got = segment_bounds(one["video_length"], one["num_frames"])
+        yield exact(f"bounds of {one['video_length']}", got.tolist(), one["bounds"])
+
+
+def _run_dense(case: dict[str, Any]) -> Iterator[Check]:
+    for one in case.get("temporal_sampling", []):
+        got = window_indices(one["num_total"], one["start"], one["end"], one["num_samples"])
+        yield exact(f"window {one['start']}-{one['end']} of {one['num_total']}", got.tolist(), one["indices"])
+    for one in case.get("decode", []):
+        args = (one["video_length"], one["num_frames"], one["sampling_rate"])
+        place = {"view": one["clip_idx"], "num_views": one["num_clips"], "use_offset": one["use_offset"]}
+        yield exact(f"clip {place} of {args}", dense_indices(*args, **place).tolist(), one["indices"])
+    for one in case.get("get_start_end_idx", []):
+        start = dense_start(one["video_size"], one["clip_size"], one["clip_idx"], one["num_clips"], one["use_offset"])
+        got = [start, start + one["clip_size"] - 1]
+        yield absolute(f"window of clip {one['clip_idx']} of {one['num_clips']}", got, one["start_end"], 1e-9)
+
+
+def _check_digest(name: str, clip: torch.Tensor, digest: dict[str, Any]) -> Iterator[Check]:
+    yield exact(f"{name} shape", list(clip.shape), digest["shape"])
+    flat = clip.double().flatten()
+    count = math.sqrt(flat.numel())
+    weights = torch.cos(0.01 * torch.arange(flat.numel(), dtype=torch.float64))
+    yield absolute(f"{name} mean", flat.mean(), digest["mean"], 1e-6)
+    yield absolute(f"{name} sumsq", flat.square().sum(), digest["sumsq"], 1e-4 * count)
+    yield absolute(f"{name} wsum", (flat * weights).sum(), digest["wsum"], 1e-5 * count)
+    yield absolute(f"{name} first 8", flat[:8], digest["row0_first8"], 1e-5)
+    yield absolute(f"{name} last 8", flat[-8:], digest["lastrow_last8"], 1e-5)
+
+
+def _run_crops(case: dict[str, Any]) -> Iterator[Check]:
+    for one in case.get("uniform_crop_offsets", []):
+        got = uniform_crop_offsets(one["height"], one["width"], one["size"], one["spatial_idx"])
+        yield exact(f"offsets {one['height']}x{one['width']}", list(got), [one["y"], one["x"]])
+    for one in case.get("short_side_resize", []):
+        got = short_side_size(one["height"], one["width"], one["short_side"])
+        yield exact(f"short side {one['height']}x{one['width']}", list(got), one["out_hw"])
+        resized = resize_short_side(torch.zeros(3, 1, one["height"], one["width"]), one["short_side"])
+        yield exact(f"resized {one['height']}x{one['width']}", list(resized.shape[-2:]), one["out_hw"])
+    for one in case.get("crops", []):
+        clip = torch.from_numpy(wave(tuple(one["input_shape"]))).float()
+        name = f"crop {one['spatial_idx']} of {one['input_shape']}"
+        yield from _check_digest(name, spatial_crop(clip, one["size"], one["spatial_idx"]), one["digest"])
+
+
+def _frames(text: str) -> np.ndarray:
+    """uint8 frames from a note such as `uint8 [T=2,48,64,3], value = (7*q(i) + i//11) mod 256`."""
+    sizes = text[text.index("[") + 1 : text.index("]")].replace("T=", "").split(",")
+    shape = tuple(int(size) for size in sizes)
+    i = np.arange(math.prod(shape), dtype=np.int64)
+    return ((7 * scramble(i) + i // 11) % 256).astype(np.uint8).reshape(shape)
+
+
+def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
+    for one in case["cases"]:
+        lit = "none" if one["gamma"] is None else "gamma"
+        enhance = build_enhancement(lit, gamma=one["gamma"] or 1.0, target_mean=100.0)
+        clips = eval_crops(
+            _frames(one["frames"]),
+            size=one["size"],
+            num_crops=3,
+            enhance=enhance,
+            mean=[0.45] * 3,
+            std=[0.225] * 3,
+        )
+        yield from _check_digest(f"{one['frames'][:20]} {lit}", clips[one["spatial_idx"]], one["digest"])
+
+
+def _run_gamma(case: dict[str, Any]) -> Iterator[Check]:
+    yield exact(f"table of gamma {case['gamma']}", gamma_lut(case["gamma"]).tolist(), case["lut"])
+
+
+KINDS = [
+    Kind("segment sampling", lambda stem, case: "train_bounds" in case or "sparse_sampling" in stem, _run_sparse),
+    Kind("dense sampling", lambda stem, case: "temporal_sampling" in case or "dense_sampling" in stem, _run_dense),
+    Kind("spatial crop", lambda stem, case: "uniform_crop_offsets" in case or "spatial_crop" in stem, _run_crops),
+    Kind("evaluation transform", lambda stem, case: "eval_chain" in stem, _run_eval_chain),
+    Kind("gamma table", lambda stem, case: "lut" in case, _run_gamma),
+]

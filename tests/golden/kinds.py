@@ -1,0 +1,7 @@
+"""Every kind of case file the runner knows."""
+
+from __future__ import annotations
+
+from tests.golden import data_cases, model_cases, pretrained_cases, training_cases
+
+KINDS = [*data_cases.KINDS, *training_cases.KINDS, *pretrained_cases.KINDS, *model_cases.KINDS]

@@ -1,0 +1,108 @@
+"""The results file and its restricted unpickler."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.utils.errors import UserError
+
+
+def some(num_videos: int = 3, num_classes: int = 4) -> Predictions:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(num_videos, num_classes)).astype(np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return Predictions(
+        logits,
+        probs,
+        np.arange(num_videos) - 1,
+        [f"Walk/Walk_{i}_é.mp4" for i in range(num_videos)],
+        np.full(num_videos, 9),
+        ["ok"] * num_videos,
+        {"split": "arid", "views": 3, "versions": {"torch": "2"}, "class_names": ["a", "b"]},
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    before = some()
+    before.save(tmp_path / "r.pkl")
+    after = load_predictions(tmp_path / "r.pkl")
+    np.testing.assert_array_equal(after.logits, before.logits)
+    np.testing.assert_array_equal(after.probs, before.probs.astype(np.float32))
+    assert after.names == before.names
+    assert after.meta == before.meta
+    assert after.labels.dtype == np.int64
+    plain = pickle.loads((tmp_path / "r.pkl").read_bytes())  # our own bytes: any pickle reader sees plain arrays
+    assert {type(value) for value in plain.values()} == {np.ndarray, dict}
+
+
+class Attack:
+    """Leaves a trace when it is unpickled by a reader that calls what it is told to."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (os.system, (f"touch {self.trace}",))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_code_in_a_results_file_never_runs(tmp_path: Path, protocol: int) -> None:
+    trace = tmp_path / "ran"
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(pickle.dumps({"video_preds": Attack(trace)}, protocol=protocol))
+    with pytest.raises(UserError, match="refused"):
+        load_predictions(path)
+    assert not trace.exists()
+
+
+def test_object_arrays_with_code_are_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(pickle.dumps({"video_preds": np.array([Attack(trace)], dtype=object)}))
+    with pytest.raises(UserError):
+        load_predictions(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"hello", pickle.dumps([1, 2]), pickle.dumps({"video_preds": 3})])
+def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_predictions(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncations_never_pass(tmp_path: Path) -> None:
+    some().save(tmp_path / "r.pkl")
+    whole = (tmp_path / "r.pkl").read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / "cut.pkl").write_bytes(whole[:length])
+        with pytest.raises(UserError):
+            load_predictions(tmp_path / "cut.pkl")
+
+
+def test_the_old_form_needs_the_list_that_names_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "old.pkl"
+    path.write_bytes(pickle.dumps({"video_preds": np.eye(3, dtype=np.float32), "video_labels": np.arange(3)}))
+    with pytest.raises(UserError, match="list file"):
+        load_predictions(path)
+    with pytest.raises(UserError, match="2 names"):
+        load_predictions(path, names=["a", "b"])
+    found = load_predictions(path, names=["a", "b", "c"])
+    assert found.names == ["a", "b", "c"]
+    assert found.probs.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_doubled_names_are_refused() -> None:
+    one = some()
+    with pytest.raises(UserError, match="more than once"):
+        Predictions(one.logits, one.probs, one.labels, ["a", "b", "a"], one.num_clips, one.status)

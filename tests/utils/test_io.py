@@ -1,0 +1,74 @@
+"""Atomic files and safe paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import atomic_write, safe_join, sha256_file, write_csv_rows
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_write(target, "w") as file:
+            file.write("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        interrupted()
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_finished_write_replaces_the_file_with_usual_permissions(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.bin"
+    with atomic_write(target) as file:
+        file.write(b"new")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["", "  ", "/etc/passwd", "../x", "a/../../x", "a\0b", "a\\b"])
+def test_names_that_leave_the_root_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError):
+        safe_join(tmp_path, name)
+
+
+def test_a_link_out_of_the_root_is_refused_and_one_inside_is_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "secret"
+    (root / "sub").mkdir(parents=True)
+    outside.write_text("x")
+    os.symlink(outside, root / "out")
+    (root / "sub" / "real").write_text("y")
+    os.symlink(root / "sub" / "real", root / "in")
+    with pytest.raises(UserError, match="link"):
+        safe_join(root, "out")
+    assert safe_join(root, "in") == root / "sub" / "real"
+
+
+@given(st.text(max_size=30))
+def test_joined_paths_never_leave_the_root(name: str) -> None:
+    root = os.path.realpath(".")
+    try:
+        joined = safe_join(root, name)
+    except UserError:
+        return
+    assert str(joined) == root or str(joined).startswith(root + os.sep)
+
+
+def test_csv_rows_and_hash(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write_csv_rows(path, [("name", "why"), ("a,b.mp4", 3)])
+    assert path.read_bytes() == b'name,why\n"a,b.mp4",3\n'
+    (tmp_path / "empty").touch()
+    assert sha256_file(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b")

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Start one experiment: tools/launch.sh {train|test} EXPERIMENT_FOLDER [--overlay FILE ...] [KEY VALUE ...]
+# One process per GPU (one on a CPU), or NPROC=<n>. Several machines: NNODES, NODE_RANK and RDZV=<host:port> on each.
+set -euo pipefail
+
+task=$1
+experiment=$2
+shift 2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-$root/.venv/bin/python}
+[ -x "$python" ] || python=$(command -v python3)
+
+count_gpus() {
+    { nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l
+}
+gpus=$(count_gpus)
+nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
+
+where=(--standalone)
+if [ "${NNODES:-1}" -gt 1 ]; then
+    : "${NODE_RANK:?NNODES is set: give each machine its NODE_RANK (0, 1, ...)}"
+    : "${RDZV:?NNODES is set: give RDZV=<host of rank 0>:<port>}"
+    where=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --rdzv-backend c10d --rdzv-endpoint "$RDZV" --rdzv-id nightcrawler)
+fi
+
+if [ "$nproc" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ]; then
+    exec "$python" "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"
+fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec "$python" -m torch.distributed.run "${where[@]}" --nproc-per-node "$nproc" \
+    "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"
