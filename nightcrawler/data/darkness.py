@@ -16,7 +16,7 @@ GAMMA = 2.2
 # Ranges that cameras are drawn from: mean of the dark clip (8-bit), photo-electrons at that mean, read noise
 # (electrons), spread of the colour cast (log-normal).
 PRESETS: dict[str, dict[str, tuple[float, float]]] = {
-    "night": {"mean": (9.0, 26.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
+    "night": {"mean": (11.0, 30.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
     "darker": {"mean": (5.0, 15.0), "electrons": (4.0, 20.0), "read_noise": (1.5, 4.0), "cast": (0.35, 0.35)},
 }
 SPOT_PROB = 0.6

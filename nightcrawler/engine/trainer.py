@@ -8,6 +8,7 @@ normalised and back-propagated together, each with its own seed: the numbers do 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,9 @@ from nightcrawler.utils.logging import get_logger
 logger = get_logger(__name__)
 
 MAX_SKIPS_IN_A_ROW = 20
+# Buffers are averaged at an epoch's end, not sent at each step; torch 2.15 renamed the option.
+_DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _DDP_OPTIONS else "broadcast_buffers"
 DONE, PREEMPTED = "DONE", "PREEMPTED"
 
 
@@ -147,9 +151,9 @@ class Trainer:
         return DistributedDataParallel(
             model,
             device_ids=[self.settings.device.index] if self.settings.device.type == "cuda" else None,
-            broadcast_buffers=False,
             find_unused_parameters=bool(getattr(model, "has_unused_parameters", False)),
             gradient_as_bucket_view=True,
+            **{BUFFER_OPTION: False},
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -31,7 +31,7 @@ def progress(
         every: off a terminal, print one line each `every` items (and at the end).
         enabled: `False` iterates silently (ranks other than the first).
     """
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if not enabled:
         yield from iterable

@@ -1,0 +1,170 @@
+"""A figure: proportions, joint angles over time, and where its joints are then.
+
+Body frame: x forward, y up, z to the figure's left; lengths in body heights. World frame: x right in the picture,
+y up, z towards the camera; the ground is y = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LEFT, RIGHT = 0, 1
+SIDES = (LEFT, RIGHT)
+OUTWARD = np.array([1.0, -1.0])  # z of left and right
+
+# Mean proportions of an adult, in body heights.
+LENGTHS = {
+    "hip": 0.055,
+    "thigh": 0.245,
+    "shank": 0.24,
+    "foot": 0.09,
+    "torso": 0.29,
+    "neck": 0.06,
+    "head": 0.068,
+    "shoulder": 0.1,
+    "upper_arm": 0.165,
+    "forearm": 0.17,
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """Proportions of one person.
+
+    Attributes:
+        lengths: of the parts of `LENGTHS`, in body heights (`hip`, `shoulder`: half widths; `head`: radius).
+        thickness: factor on the width of limbs.
+    """
+
+    lengths: dict[str, float]
+    thickness: float
+
+
+def sample_body(rng: np.random.Generator) -> Body:
+    """A person: every part 0.9 to 1.1 of the mean, limbs 0.85 to 1.25 as thick."""
+    lengths = {part: float(mean * rng.uniform(0.9, 1.1)) for part, mean in LENGTHS.items()}
+    return Body(lengths, float(rng.uniform(0.85, 1.25)))
+
+
+@dataclass
+class Pose:
+    """Joint angles of T frames, in radians; zero is standing upright with hanging arms.
+
+    Attributes:
+        lean, roll, head: of the torso forwards and to its left, of the head backwards; `[T]`.
+        yaw: turn of the whole figure around the vertical; `[T]`.
+        hip, knee: flexion, forwards and backwards; `[T, 2]` (left, right), as all that follow.
+        shoulder, side: of the upper arm, forwards and outwards.
+        elbow, swing: of the forearm against the upper arm, forwards and outwards.
+        travel: way forwards in body heights; `[T]`.
+        hop: height over the ground of the lower foot, in body heights; `[T]`.
+        planted: the feet stay where they are and the pelvis moves over them.
+    """
+
+    num_frames: int
+    planted: bool = False
+    lean: np.ndarray = field(init=False)
+    roll: np.ndarray = field(init=False)
+    head: np.ndarray = field(init=False)
+    yaw: np.ndarray = field(init=False)
+    travel: np.ndarray = field(init=False)
+    hop: np.ndarray = field(init=False)
+    hip: np.ndarray = field(init=False)
+    knee: np.ndarray = field(init=False)
+    shoulder: np.ndarray = field(init=False)
+    side: np.ndarray = field(init=False)
+    elbow: np.ndarray = field(init=False)
+    swing: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("lean", "roll", "head", "yaw", "travel", "hop"):
+            setattr(self, name, np.zeros(self.num_frames))
+        for name in ("hip", "knee", "shoulder", "side", "elbow", "swing"):
+            setattr(self, name, np.zeros((self.num_frames, 2)))
+
+    def reversed(self) -> Pose:
+        """The same movement backwards in time."""
+        mirrored = Pose(self.num_frames, self.planted)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(mirrored, name, value[::-1].copy())
+        return mirrored
+
+
+Joints = dict[str, np.ndarray]
+
+
+def _direction(forward: np.ndarray, outward: np.ndarray) -> np.ndarray:
+    """Unit vectors `[T, 2, 3]` that hang down, raised forwards and outwards by angles `[T, 2]`."""
+    return np.stack(
+        [np.sin(forward) * np.cos(outward), -np.cos(forward) * np.cos(outward), np.sin(outward) * OUTWARD], axis=-1
+    )
+
+
+def _legs(body: Body, pose: Pose) -> Joints:
+    """Leg joints around a pelvis at the origin, each `[T, 2, 3]`."""
+    size, flat = body.lengths, np.zeros_like(pose.hip)
+    hip = np.zeros((pose.num_frames, 2, 3))
+    hip[..., 2] = size["hip"] * OUTWARD
+    knee = hip + size["thigh"] * _direction(pose.hip, flat + 0.03)
+    ankle = knee + size["shank"] * _direction(pose.hip - pose.knee, flat)
+    tilt = 0.5 * np.clip(pose.knee - pose.hip, 0.0, 1.2)  # heels rise behind the body
+    toe = ankle + size["foot"] * np.stack([np.cos(tilt), -np.sin(tilt), flat], axis=-1)
+    return {"hip": hip, "knee": knee, "ankle": ankle, "toe": toe}
+
+
+def _upper_body(body: Body, pose: Pose) -> Joints:
+    """Trunk `[T, 3]`, and arm joints `[T, 2, 3]`, over a pelvis at the origin."""
+    size = body.lengths
+    up = np.stack([np.sin(pose.lean), np.cos(pose.lean) * np.cos(pose.roll), np.sin(pose.roll)], axis=-1)
+    neck = size["torso"] * up
+    nod = pose.lean - pose.head
+    head = neck + (size["neck"] + size["head"]) * np.stack([np.sin(nod), np.cos(nod), np.sin(pose.roll)], axis=-1)
+    shoulder = np.repeat(neck[:, None], 2, axis=1) - 0.02 * up[:, None]
+    shoulder[..., 2] += size["shoulder"] * OUTWARD
+    elbow = shoulder + size["upper_arm"] * _direction(pose.shoulder, pose.side)
+    hand = elbow + size["forearm"] * _direction(pose.shoulder + pose.elbow, pose.side + pose.swing)
+    return {"neck": neck, "head": head, "shoulder": shoulder, "elbow": elbow, "hand": hand}
+
+
+def joint_positions(body: Body, pose: Pose, facing: float) -> Joints:
+    """Joints in the world.
+
+    Args:
+        body: proportions.
+        pose: angles of T frames.
+        facing: where the figure looks at `yaw` 0, in radians: 0 to the right of the picture, pi / 2 at the camera.
+
+    Returns:
+        Positions in body heights: `pelvis`, `neck`, `head` `[T, 3]`; `hip`, `knee`, `ankle`, `toe`, `shoulder`,
+        `elbow`, `hand` `[T, 2, 3]`.
+    """
+    legs, upper = _legs(body, pose), _upper_body(body, pose)
+    lowest = np.minimum(legs["ankle"][..., 1], legs["toe"][..., 1]).min(axis=1)
+    pelvis = np.zeros((pose.num_frames, 3))
+    pelvis[:, 0] = -legs["ankle"][..., 0].mean(axis=1) if pose.planted else 0.0
+    pelvis[:, 1] = pose.hop - lowest
+    joints = {"pelvis": pelvis, **legs, **upper}
+    for name in (*legs, *upper):
+        joints[name] = joints[name] + (pelvis if joints[name].ndim == 2 else pelvis[:, None])
+    for name in joints:
+        joints[name] = _turned(joints[name], pose.yaw + facing)
+        shape = (-1,) + (1,) * (joints[name].ndim - 2)
+        joints[name][..., 0] += (pose.travel * np.cos(facing)).reshape(shape)
+        joints[name][..., 2] += (pose.travel * np.sin(facing)).reshape(shape)
+    return joints
+
+
+def _turned(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Body frame `[T, ..., 3]` to world axes; forward becomes (cos, 0, sin) of the angle `[T]`."""
+    angle = angle.reshape((-1,) + (1,) * (points.ndim - 2))
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([x * cos + z * sin, y, x * sin - z * cos], axis=-1)
+
+
+def to_world(point: tuple[float, float, float], facing: float) -> np.ndarray:
+    """One point of the body frame (at yaw 0, before any travel) in the world, `[3]`."""
+    return _turned(np.array([point]), np.array([facing]))[0]

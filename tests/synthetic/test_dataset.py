@@ -1,0 +1,89 @@
+"""The synthetic set: layout, lists, repeatable frames, darkness, what happens to folders that hold something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nightcrawler.data.decode import decode
+from nightcrawler.data.lists import read_list
+from nightcrawler.data.splits import get_split
+from nightcrawler.synthetic.dataset import Settings, clip_frames, make_plan, write_dataset
+from nightcrawler.utils.errors import UserError
+
+TINY = Settings(train=2, val=1, unlabel=1, arid=1, test=1, height=48, width=64)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthetic") / "data"
+    assert write_dataset(root, TINY, jobs=2) == (66, 66)
+    return root
+
+
+def test_every_list_leads_to_its_files(data: Path) -> None:
+    counts = {"train": 33, "val_dry": 11, "dark_unlabel": 11, "arid": 11, "total_unlabel": 22, "test": 11}
+    for name, count in counts.items():
+        split = get_split(name, data)
+        rows = read_list(split.list_file, split.folders, 11)
+        assert len(rows) == count
+        assert all(Path(row.path).is_file() for row in rows)
+    assert b"\r\n" in (data / "train_label+val_dry.csv").read_bytes()
+    assert b"\r\n" not in (data / "arid.csv").read_bytes()
+    total = (data / "total_unlabel.csv").read_text()
+    assert total.startswith((data / "dark_unlabel.csv").read_text()) and ",-1\n" in total
+
+
+def test_both_containers_are_used_and_hidden_names_tell_nothing(data: Path) -> None:
+    assert {path.suffix for path in (data / "labeled_train/Train").iterdir()} == {".mp4", ".avi"}
+    names = sorted((data / "Test").iterdir())
+    assert {path.stem for path in names} == {str(number) for number in range(11)}
+    labels = [int(line.rsplit(",", 1)[1]) for line in (data / "truth/test.csv").read_text().split()]
+    assert sorted(labels) == list(range(11)) and labels != sorted(labels)
+
+
+def test_encoded_dark_clips_are_dark(data: Path) -> None:
+    def mean(path: Path) -> float:
+        return float(decode(str(path), lambda count: list(range(count))).frames.mean())
+
+    dark = [mean(path) for path in sorted((data / "Test").iterdir())]
+    bright = [mean(path) for path in sorted((data / "dry_run/Validation").iterdir())]
+    assert 5 < min(dark) and max(dark) < 28 and min(bright) > 50, (dark, bright)
+
+
+def test_same_seed_same_frames_other_seed_other_frames() -> None:
+    plan = make_plan(TINY).clips[-1]
+    frames, fps = clip_frames(plan, TINY)
+    again, _ = clip_frames(plan, TINY)
+    assert frames.dtype == np.uint8 and frames.shape[1:] == (48, 64, 3) and 2 * fps <= len(frames) <= 3 * fps
+    np.testing.assert_array_equal(frames, again)
+    other = make_plan(replace(TINY, seed=1)).clips[-1]
+    assert clip_frames(other, TINY)[0].shape != frames.shape or (clip_frames(other, TINY)[0] != frames).any()
+
+
+def test_files_are_complete_and_decode_to_all_frames(data: Path) -> None:
+    plan = make_plan(TINY)
+    for clip in plan.clips[::13]:
+        frames, fps = clip_frames(clip, TINY)
+        decoded = decode(str(data / clip.path), lambda count: list(range(count)))
+        assert decoded.num_frames == len(frames) and decoded.fps == pytest.approx(fps)
+        assert np.abs(decoded.frames.astype(float) - frames).mean() < 12
+
+
+def test_only_what_is_missing_is_rendered_again(data: Path) -> None:
+    gone = data / make_plan(TINY).clips[5].path
+    before = gone.read_bytes()
+    gone.unlink()
+    assert write_dataset(data, TINY, jobs=1) == (1, 66)
+    assert gone.read_bytes() == before, "the same seed gives the same file"
+
+
+def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="other settings"):
+        write_dataset(data, replace(TINY, seed=9), jobs=1)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="no synthetic data"):
+        write_dataset(tmp_path, TINY, jobs=1, force=True)
