@@ -100,6 +100,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "SLOWFAST.DEPTH": (1, 1024),
     "SLOWFAST.ALPHA": (1, 1024),
     "SLOWFAST.BETA_INV": (1, 1024),
+    "SLOWFAST.FUSION_CONV_CHANNEL_RATIO": (1, 64),
+    "SLOWFAST.FUSION_KERNEL_SZ": (1, 63),
+    "RESNET.WIDTH_PER_GROUP": (1, INFINITY),
+    "RESNET.NUM_GROUPS": (1, INFINITY),
 }
 
 # Keys whose list has a fixed length.
@@ -255,6 +259,20 @@ def _mvit(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
             yield f"MVIT.{key}", f"{cfg.MVIT[key]}: expected three numbers (time, height, width), or []"
 
 
+def _pathways(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
+    """Sizes that must fit where there are two pathways."""
+    name, section = cfg.MODEL.NAME, cfg.SLOWFAST
+    if name != "slowfast" and not (name == "resnet3d" and cfg.RESNET.ARCH == "slowfast"):
+        return
+    width_key = "SLOWFAST.WIDTH" if name == "slowfast" else "RESNET.WIDTH_PER_GROUP"
+    if section.ALPHA > 0 and cfg.DATA.NUM_FRAMES % section.ALPHA:
+        yield "DATA.NUM_FRAMES", f"{cfg.DATA.NUM_FRAMES} is not a multiple of SLOWFAST.ALPHA {section.ALPHA}"
+    if section.BETA_INV > 0 and _value(cfg, width_key) % section.BETA_INV:
+        yield width_key, f"{_value(cfg, width_key)} is not a multiple of SLOWFAST.BETA_INV {section.BETA_INV}"
+    if section.FUSION_KERNEL_SZ % 2 == 0:
+        yield "SLOWFAST.FUSION_KERNEL_SZ", f"{section.FUSION_KERNEL_SZ} is even, expected an odd number of frames"
+
+
 def _resnet(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     if cfg.RESNET.DEPTH not in (50, 101):
         yield "RESNET.DEPTH", f"{cfg.RESNET.DEPTH}: expected 50 or 101"
@@ -279,6 +297,7 @@ RULES = (
     _rand_augment,
     _uniformer,
     _mvit,
+    _pathways,
     _resnet,
     _numbers,
 )

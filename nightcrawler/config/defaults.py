@@ -341,13 +341,18 @@ def _mvit(cfg: CfgNode) -> None:
 
 def _slowfast(cfg: CfgNode) -> None:
     cfg.SLOWFAST = CfgNode()
-    # The method's SlowFast-R101 (AlphAction lineage). Channels of the slow stem; fast: 1 / BETA_INV.
+    # Two pathways: the method's SlowFast (MODEL.NAME slowfast, AlphAction lineage), or RESNET.ARCH slowfast.
+    # Fast over slow frame rate (divides DATA.NUM_FRAMES), and slow over fast channels (divides the width).
+    cfg.SLOWFAST.ALPHA = 4
+    cfg.SLOWFAST.BETA_INV = 8
+    # Lateral convolutions: output over input channels, and kernel in time, in frames (odd; PySlowFast's own
+    # SLOWFAST_8x8_R50 has 7).
+    cfg.SLOWFAST.FUSION_CONV_CHANNEL_RATIO = 2
+    cfg.SLOWFAST.FUSION_KERNEL_SZ = 5
+    # From here on only the method's SlowFast. Channels of the slow stem.
     cfg.SLOWFAST.WIDTH = 64
     # Blocks of the four stages.
     cfg.SLOWFAST.DEPTH = [3, 4, 23, 3]
-    # Fast over slow frame rate, and slow over fast channels.
-    cfg.SLOWFAST.ALPHA = 4
-    cfg.SLOWFAST.BETA_INV = 8
     # BatchNorm as constants (its statistics can then not be adapted).
     cfg.SLOWFAST.FROZEN_BN = False
 
@@ -358,8 +363,8 @@ def _resnet(cfg: CfgNode) -> None:
     cfg.RESNET.ARCH = "slowfast"
     # Layers: 50 | 101.
     cfg.RESNET.DEPTH = 50
-    # Channels of the stem, groups of a block's middle convolution.
+    # Channels of the (slow) stem, groups of a block's middle convolution.
     cfg.RESNET.WIDTH_PER_GROUP = 64
     cfg.RESNET.NUM_GROUPS = 1
-    # Stages 3 and 4 with non-local blocks at the places of PySlowFast's NLN configs.
+    # Non-local blocks in stages 3 and 4, at the places of PySlowFast's NLN configs.
     cfg.RESNET.NONLOCAL = False

@@ -153,7 +153,7 @@ def converted(value: Any, default: Any) -> Any:
 
 
 def _converted_list(value: list[Any], default: list[Any]) -> list[Any]:
-    """Elements must fit the default's first; an empty default (pooling strides) takes whole numbers, or lists of them."""
+    """Elements must fit the default's first; an empty default (pooling) takes whole numbers, or lists of them."""
     if default and isinstance(default[0], list):
         if not all(isinstance(row, list) for row in value):
             raise ValueError(f"expected a list of lists such as {default[0]}, found {value!r}")

@@ -75,9 +75,7 @@ def dense_indices(
     return window_indices(num_total, start, start + clip_size - 1, num_frames)
 
 
-def random_dense_indices(
-    num_total: int, rng: np.random.Generator, num_frames: int, sampling_rate: int
-) -> np.ndarray:
+def random_dense_indices(num_total: int, rng: np.random.Generator, num_frames: int, sampling_rate: int) -> np.ndarray:
     """Frames of a window whose start is drawn uniformly (training); int64 `[num_frames]`."""
     clip_size = num_frames * sampling_rate
     start = rng.uniform(0, max(num_total - clip_size, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, PLAIN, Layout, ResNet3D
+from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.utils.registry import Registry
 
@@ -31,6 +33,44 @@ def build_uniformer(cfg: CfgNode) -> nn.Module:
         patch_norm=section.PATCH_NORM,
         motion_stem=model.MOTION_STEM,
         checkpoint=model.CHECKPOINT_NUM if model.USE_CHECKPOINT else (0,),
+    )
+
+
+@MODELS.register("slowfast")
+def build_slowfast(cfg: CfgNode) -> nn.Module:
+    """The method's SlowFast from `SLOWFAST`."""
+    model, section = cfg.MODEL, cfg.SLOWFAST
+    return SlowFast(
+        num_classes=model.NUM_CLASSES,
+        depth=section.DEPTH,
+        width=section.WIDTH,
+        alpha=section.ALPHA,
+        beta_inv=section.BETA_INV,
+        fusion_ratio=section.FUSION_CONV_CHANNEL_RATIO,
+        fusion_kernel=section.FUSION_KERNEL_SZ,
+        dropout=model.DROPOUT_RATE,
+        frozen_bn=section.FROZEN_BN,
+        motion_stem=model.MOTION_STEM,
+    )
+
+
+@MODELS.register("resnet3d")
+def build_resnet3d(cfg: CfgNode) -> nn.Module:
+    """PySlowFast's SlowFast, Slow, C2D or I3D from `RESNET`, and from `SLOWFAST` where there are two pathways."""
+    model, section, pathways = cfg.MODEL, cfg.RESNET, cfg.SLOWFAST
+    nonlocal_blocks = NONLOCAL_BLOCKS if section.NONLOCAL else PLAIN.nonlocal_blocks
+    return ResNet3D(
+        num_classes=model.NUM_CLASSES,
+        arch=section.ARCH,
+        depth=section.DEPTH,
+        width=section.WIDTH_PER_GROUP,
+        layout=Layout(groups=section.NUM_GROUPS, nonlocal_blocks=nonlocal_blocks),
+        alpha=pathways.ALPHA,
+        beta_inv=pathways.BETA_INV,
+        fusion_ratio=pathways.FUSION_CONV_CHANNEL_RATIO,
+        fusion_kernel=pathways.FUSION_KERNEL_SZ,
+        dropout=model.DROPOUT_RATE,
+        motion_stem=model.MOTION_STEM,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from timm.layers import Mlp as Mlp  # one home for what the architectures share
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def motion_channels(clip: Tensor) -> Tensor:
 
 def drop_path_rates(most: float, num_blocks: int) -> list[float]:
     """Stochastic depth of each block, from 0 to `most` linearly (Huang et al. 2016, section 3)."""
-    return torch.linspace(0, most, num_blocks, dtype=torch.float64).tolist()
+    return np.linspace(0, most, num_blocks).tolist()
 
 
 class Attention(nn.Module):

@@ -122,7 +122,7 @@ def inflate(kernel: Tensor, time_dim: int, center: bool = False) -> Tensor:
 
 def _fitted(name: str, value: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
     """`value` changed to the target's shape, and how; `None` where no rule applies."""
-    if target.ndim == 5 and value.ndim == 4 and value.shape[:2] + value.shape[2:] == target.shape[:2] + target.shape[3:]:
+    if target.ndim == 5 and value.ndim == 4 and value.shape == target.shape[:2] + target.shape[3:]:
         return inflate(value, target.shape[2]), f"2-D kernel inflated over {target.shape[2]} frames"
     if value.numel() == target.numel() and value.squeeze().shape == target.squeeze().shape:
         return value.reshape(target.shape), f"{list(value.shape)} reshaped to {list(target.shape)}"

@@ -31,7 +31,9 @@ ZOO: dict[str, ZooEntry] = {
     "uniformer_base_sthv2_32_prek400": ZooEntry(
         "uniformer_base_sthv2_32_prek400.pth", "the UniFormer repository (Sense-X/UniFormer, video_classification)"
     ),
-    "mvit_b_32x3_k600": ZooEntry("k600.pyth", "the PySlowFast model zoo (facebookresearch/SlowFast, MViT-B 32x3, K600)"),
+    "mvit_b_32x3_k600": ZooEntry(
+        "k600.pyth", "the PySlowFast model zoo (facebookresearch/SlowFast, MViT-B 32x3, Kinetics-600)"
+    ),
     "slowfast_r101_8x8_k700": ZooEntry(
         "SlowFast-ResNet101-8x8.pth", "the AlphAction model zoo (MVIG-SJTU/AlphAction, Kinetics-700)"
     ),

@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     for path in arguments.files:
         try:
             checks = check_file(path)
-        except (OSError, ValueError) as error:
-            print(f"FAIL {path}: {error}")
+        except Exception as error:  # a case that cannot be run has failed, whatever the reason
+            print(f"FAIL {path.name}: {type(error).__name__}: {error}")
             failed = True
             continue
         if not checks:

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 
+PERIOD = 10007
+
+
 def scramble(index: np.ndarray) -> np.ndarray:
     """q(i) = r(r+3) mod 10007 with r = i mod 10007 (whole numbers)."""
-    r = index % 10007
-    return (r * (r + 3)) % 10007
+    r = index % PERIOD
+    return (r * (r + 3)) % PERIOD
 
 
 def entry(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -22,7 +25,8 @@ def entry(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if last == "num_batches_tracked":
         return np.zeros(shape, np.int64)
     phase = (zlib.crc32(name.encode("ascii")) % 1000) / 100.0
-    s = np.sin(0.37 * scramble(np.arange(math.prod(shape), dtype=np.int64)) + phase).reshape(shape)
+    period = np.sin(0.37 * scramble(np.arange(PERIOD, dtype=np.int64)) + phase)
+    s = np.resize(period, shape) if math.prod(shape) else np.zeros(shape)
     fan_in = math.prod(shape[1:])
     if last == "running_mean":
         return 0.1 * s

@@ -33,25 +33,29 @@ def _check_state(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
 
 def _check_eval(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
     shape = tuple(case["input_shape"])
-    taps: dict[str, Tensor] = {}
+    taps: dict[str, list[Tensor]] = {}
     hooks = [_tap(model, name, taps) for name in case.get("taps_float64", {}) if name in dict(model.named_modules())]
     with torch.no_grad():
         logits = model.eval()(clip_formula(shape))
     for hook in hooks:
         hook.remove()
     yield relative("float64 logits", logits, case["logits_float64"], 1e-9)
-    for name, value in taps.items():
-        yield from _check_tap(name, value, case["taps_float64"][name])
+    for name, values in taps.items():
+        expected = case["taps_float64"][name]
+        for value, figures in zip(values, expected if isinstance(expected, list) else [expected], strict=True):
+            yield from _check_tap(name, value, figures)
     if "logits_float32" in case:
         with torch.no_grad():
             single = model.float()(clip_formula(shape, torch.float32))
         yield relative("float32 logits", single, case["logits_float32"], 1e-4)
 
 
-def _tap(model: nn.Module, name: str, taps: dict[str, Tensor]) -> Any:
+def _tap(model: nn.Module, name: str, taps: dict[str, list[Tensor]]) -> Any:
+    """Keep what a module returns: a tensor, or one for each pathway."""
+
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            taps[name] = output.detach()
+        outputs = [output] if isinstance(output, Tensor) else list(output)
+        taps[name] = [value.detach() for value in outputs if isinstance(value, Tensor)]
 
     return model.get_submodule(name).register_forward_hook(keep)
 

@@ -34,7 +34,8 @@ def test_every_list_leads_to_its_files(data: Path) -> None:
     assert b"\r\n" in (data / "train_label+val_dry.csv").read_bytes()
     assert b"\r\n" not in (data / "arid.csv").read_bytes()
     total = (data / "total_unlabel.csv").read_text()
-    assert total.startswith((data / "dark_unlabel.csv").read_text()) and ",-1\n" in total
+    assert total.startswith((data / "dark_unlabel.csv").read_text())
+    assert ",-1\n" in total
 
 
 def test_both_containers_are_used_and_hidden_names_tell_nothing(data: Path) -> None:
@@ -42,7 +43,8 @@ def test_both_containers_are_used_and_hidden_names_tell_nothing(data: Path) -> N
     names = sorted((data / "Test").iterdir())
     assert {path.stem for path in names} == {str(number) for number in range(11)}
     labels = [int(line.rsplit(",", 1)[1]) for line in (data / "truth/test.csv").read_text().split()]
-    assert sorted(labels) == list(range(11)) and labels != sorted(labels)
+    assert sorted(labels) == list(range(11))
+    assert labels != sorted(labels)
 
 
 def test_encoded_dark_clips_are_dark(data: Path) -> None:
@@ -51,14 +53,18 @@ def test_encoded_dark_clips_are_dark(data: Path) -> None:
 
     dark = [mean(path) for path in sorted((data / "Test").iterdir())]
     bright = [mean(path) for path in sorted((data / "dry_run/Validation").iterdir())]
-    assert 5 < min(dark) and max(dark) < 28 and min(bright) > 50, (dark, bright)
+    assert min(dark) > 5
+    assert max(dark) < 28
+    assert min(bright) > 50
 
 
 def test_same_seed_same_frames_other_seed_other_frames() -> None:
     plan = make_plan(TINY).clips[-1]
     frames, fps = clip_frames(plan, TINY)
     again, _ = clip_frames(plan, TINY)
-    assert frames.dtype == np.uint8 and frames.shape[1:] == (48, 64, 3) and 2 * fps <= len(frames) <= 3 * fps
+    assert frames.dtype == np.uint8
+    assert frames.shape[1:] == (48, 64, 3)
+    assert 2 * fps <= len(frames) <= 3 * fps
     np.testing.assert_array_equal(frames, again)
     other = make_plan(replace(TINY, seed=1)).clips[-1]
     assert clip_frames(other, TINY)[0].shape != frames.shape or (clip_frames(other, TINY)[0] != frames).any()
@@ -69,7 +75,8 @@ def test_files_are_complete_and_decode_to_all_frames(data: Path) -> None:
     for clip in plan.clips[::13]:
         frames, fps = clip_frames(clip, TINY)
         decoded = decode(str(data / clip.path), lambda count: list(range(count)))
-        assert decoded.num_frames == len(frames) and decoded.fps == pytest.approx(fps)
+        assert decoded.num_frames == len(frames)
+        assert decoded.fps == pytest.approx(fps)
         assert np.abs(decoded.frames.astype(float) - frames).mean() < 12
 
 

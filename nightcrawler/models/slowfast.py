@@ -1,0 +1,215 @@
+"""SlowFast (Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition") as the method uses it.
+
+This is the network of the AlphAction lineage; PySlowFast's is in `resnet3d.py`. What differs: slow frames are
+0, alpha, 2 alpha, ...; lateral convolutions have a bias and neither norm nor ReLU; the stem's max-pool is not padded;
+the last stage keeps its resolution and is dilated; only the slow pathway is classified. Names and shapes of the
+state_dict are those of the public checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nightcrawler.models.conv3d import (
+    FrozenBatchNorm3d,
+    check_frames,
+    check_pathways,
+    conv3d,
+    init_weights,
+    strided_frames,
+)
+from nightcrawler.models.layers import motion_channels
+
+# Of the four stages.
+STRIDES = (1, 2, 2, 1)
+DILATIONS = (1, 1, 1, 2)
+# Kernels in time: of the stem, then of the first convolution of the four stages' blocks.
+SLOW_KERNELS = (1, 1, 1, 3, 3)
+FAST_KERNELS = (5, 3, 3, 3, 3)
+# A block's output over its inner channels.
+EXPANSION = 4
+
+Norm = Callable[[int], nn.Module]
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its norm."""
+
+    def __init__(self, conv: nn.Conv3d, norm: Norm) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = norm(conv.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        return self.bn(self.conv(x))
+
+
+class Bottleneck(nn.Module):
+    """Convolutions over time, over space and over channels."""
+
+    def __init__(self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(conv3d(in_channels, inner, (time_kernel, 1)), norm)
+        self.conv2 = ConvNorm(conv3d(inner, inner, (1, 3), stride=stride, dilation=dilation), norm)
+        self.conv3 = ConvNorm(conv3d(inner, EXPANSION * inner), norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        return self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
+
+
+class Residual(nn.Module):
+    """A bottleneck and its shortcut; a stage's first block projects it (`project`)."""
+
+    def __init__(
+        self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm, project: bool
+    ) -> None:
+        super().__init__()
+        self.btnk = Bottleneck(in_channels, inner, time_kernel, stride, dilation, norm)
+        shortcut = conv3d(in_channels, EXPANSION * inner, stride=stride) if project else None
+        self.shortcut: nn.Module = nn.Identity() if shortcut is None else ConvNorm(shortcut, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        return self.btnk(x).add_(self.shortcut(x)).relu_()
+
+
+def _stage(
+    in_channels: int, inner: int, depth: int, time_kernel: int, stride: int, dilation: int, norm: Norm
+) -> nn.Sequential:
+    """`depth` residual blocks, `res_0`, `res_1`, ..."""
+    blocks: OrderedDict[str, nn.Module] = OrderedDict()
+    for i in range(depth):
+        first = i == 0
+        block_in = in_channels if first else EXPANSION * inner
+        blocks[f"res_{i}"] = Residual(block_in, inner, time_kernel, stride if first else 1, dilation, norm, first)
+    return nn.Sequential(blocks)
+
+
+class Pathway(nn.Module):
+    """One of the two networks: a stem and four stages.
+
+    Args:
+        in_channels: of the clip.
+        width: channels of the stem; stage s has `4 width 2^s`.
+        depth: blocks of the four stages.
+        time_kernels: of the stem and of the four stages.
+        lateral_channels: what joins before each of the four stages.
+        norm: from a number of channels to a norm layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        depth: Sequence[int],
+        time_kernels: Sequence[int],
+        lateral_channels: Sequence[int],
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv3d(in_channels, width, (time_kernels[0], 7), stride=2)
+        self.bn1 = norm(width)
+        self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
+        for i, channels in enumerate(stage_channels(width)):
+            sizes = (channels + lateral_channels[i], width * 2**i, depth[i], time_kernels[i + 1])
+            self.add_module(f"res_nl{i + 1}", _stage(*sizes, STRIDES[i], DILATIONS[i], norm))
+
+    def stem(self, clip: Tensor) -> Tensor:
+        """`[B, C_in, T, H, W]` to `[B, width, T, H / 4, W / 4]` (rounded down, less the unpadded border)."""
+        return self.maxpool1(self.bn1(self.conv1(clip)).relu_())
+
+    def stage(self, index: int) -> nn.Module:
+        """Stage 0, 1, 2 or 3."""
+        return self.get_submodule(f"res_nl{index + 1}")
+
+
+def stage_channels(width: int) -> list[int]:
+    """Channels that enter the four stages from their own pathway."""
+    return [width] + [EXPANSION * width * 2**i for i in range(3)]
+
+
+class Lateral(nn.Module):
+    """From the fast pathway to the slow: a convolution over time that strides to the slow frame rate."""
+
+    def __init__(self, channels: int, ratio: int, kernel: int, alpha: int) -> None:
+        super().__init__()
+        self.conv = conv3d(channels, ratio * channels, (kernel, 1), time_stride=alpha, bias=True)
+
+    def forward(self, fast: Tensor) -> Tensor:
+        """`[B, C, T, H, W]` to `[B, ratio C, T / alpha, H, W]`."""
+        return self.conv(fast)
+
+
+class SlowFast(nn.Module):
+    """Action logits of a clip.
+
+    Args:
+        num_classes: K.
+        depth: blocks of the four stages; (3, 4, 23, 3) is ResNet-101.
+        width: channels of the slow stem.
+        alpha: fast over slow frame rate; the clip's frames are a multiple of it.
+        beta_inv: slow over fast channels; divides `width`.
+        fusion_ratio, fusion_kernel: lateral convolutions' output over input channels, and kernel in time (odd).
+        dropout: before the classifier.
+        frozen_bn: BatchNorm as constants.
+        motion_stem: see `layers.motion_channels`.
+
+    Raises:
+        UserError: if `beta_inv` does not divide `width`, or `fusion_kernel` is even.
+    """
+
+    # The fast pathway's last stage never gets a gradient; see `forward`.
+    has_unused_parameters = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        depth: Sequence[int] = (3, 4, 23, 3),
+        width: int = 64,
+        alpha: int = 4,
+        beta_inv: int = 8,
+        fusion_ratio: int = 2,
+        fusion_kernel: int = 5,
+        dropout: float = 0.0,
+        frozen_bn: bool = False,
+        motion_stem: bool = False,
+    ) -> None:
+        super().__init__()
+        check_pathways(width, beta_inv, fusion_kernel)
+        self.alpha, self.motion_stem = alpha, motion_stem
+        in_channels = 6 if motion_stem else 3
+        norm: Norm = FrozenBatchNorm3d if frozen_bn else nn.BatchNorm3d
+        fast_channels = stage_channels(width // beta_inv)
+        laterals = [fusion_ratio * channels for channels in fast_channels]
+        self.slow = Pathway(in_channels, width, depth, SLOW_KERNELS, laterals, norm)
+        self.fast = Pathway(in_channels, width // beta_inv, depth, FAST_KERNELS, (0, 0, 0, 0), norm)
+        for i, channels in enumerate(fast_channels):
+            self.fast.add_module(f"Tconv{i + 1}", Lateral(channels, fusion_ratio, fusion_kernel, alpha))
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(EXPANSION * width * 8, num_classes)
+        init_weights(self)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """`[B, 3, T, H, W]` to logits `[B, K]`.
+
+        Raises:
+            UserError: if T is not a multiple of alpha.
+        """
+        check_frames(clip.shape[2], self.alpha)
+        if self.motion_stem:
+            clip = motion_channels(clip)
+        slow = self.slow.stem(clip[:, :, strided_frames(clip.shape[2], self.alpha)])
+        fast = self.fast.stem(clip)
+        for i in range(4):
+            lateral = self.fast.get_submodule(f"Tconv{i + 1}")(fast)
+            slow = self.slow.stage(i)(torch.cat([slow, lateral], dim=1))
+            # Nothing reads the fast pathway's last stage; it runs for its BatchNorm statistics, which are in the file.
+            fast = self.fast.stage(i)(fast)
+        return self.projection(self.dropout(slow.mean(dim=(2, 3, 4))))
