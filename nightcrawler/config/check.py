@@ -91,11 +91,18 @@ RANGES: dict[str, tuple[float, float]] = {
     "UNIFORMER.EMBED_DIM": (1, INFINITY),
     "UNIFORMER.DEPTH": (0, 1024),
     "UNIFORMER.HEAD_DIM": (1, INFINITY),
+    "UNIFORMER.MLP_RATIO": (1e-3, INFINITY),
     "UNIFORMER.DROPOUT_RATE": (0, 1),
     "UNIFORMER.ATTENTION_DROPOUT_RATE": (0, 1),
     "MVIT.DEPTH": (1, 1024),
     "MVIT.EMBED_DIM": (1, INFINITY),
     "MVIT.NUM_HEADS": (1, INFINITY),
+    "MVIT.MLP_RATIO": (1e-3, INFINITY),
+    "MVIT.DROPOUT_RATE": (0, 1),
+    "MVIT.PATCH_KERNEL": (1, 1024),
+    "MVIT.PATCH_STRIDE": (1, 1024),
+    "MVIT.PATCH_PADDING": (0, 1024),
+    "MVIT.POOL_NORM_EPS": (1e-12, 1),
     "SLOWFAST.WIDTH": (1, INFINITY),
     "SLOWFAST.DEPTH": (1, 1024),
     "SLOWFAST.ALPHA": (1, 1024),
@@ -252,11 +259,14 @@ def _mvit(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
         wrong = [row for row in rows if not isinstance(row, list) or len(row) != length]
         if wrong:
             yield f"MVIT.{key}", f"{wrong[0]}: expected {length} numbers, the first a block"
+        elif any(row[0] < 0 or min(row[1:]) <= 0 for row in rows):
+            yield f"MVIT.{key}", f"{rows}: expected blocks from 0 on, and numbers above 0"
     if cfg.MVIT.POOL_KV_STRIDE and cfg.MVIT.POOL_KV_STRIDE_ADAPTIVE:
         yield "MVIT.POOL_KV_STRIDE", "has no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set: set one of them to []"
     for key in ("POOL_KV_STRIDE_ADAPTIVE", "POOL_KVQ_KERNEL"):
-        if len(cfg.MVIT[key]) not in (0, 3):
-            yield f"MVIT.{key}", f"{cfg.MVIT[key]}: expected three numbers (time, height, width), or []"
+        sizes = cfg.MVIT[key]
+        if len(sizes) not in (0, 3) or not all(isinstance(size, int) and size > 0 for size in sizes):
+            yield f"MVIT.{key}", f"{sizes}: expected three numbers from 1 on (time, height, width), or []"
 
 
 def _pathways(cfg: CfgNode, where: Mapping[str, str]) -> Faults:

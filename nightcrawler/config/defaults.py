@@ -14,7 +14,7 @@ CLASS_NAMES = ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "
 def get_cfg() -> CfgNode:
     """A fresh, unfrozen configuration with every default."""
     cfg = CfgNode()
-    for add in (_run, _data, _train, _adapt, _test, _model, _uniformer, _mvit, _slowfast, _resnet):
+    for add in (_run, _data, _enhance, _augment, _train, _adapt, _test, _model, _uniformer, _mvit, _slowfast, _resnet):
         add(cfg)
     return cfg
 
@@ -84,6 +84,8 @@ def _data(cfg: CfgNode) -> None:
     # Share of a list's videos that may be unusable before a run stops.
     cfg.DATA.MAX_BAD_FRACTION = 0.01
 
+
+def _enhance(cfg: CfgNode) -> None:
     cfg.ENHANCE = CfgNode()
     # How dark frames are lit, one switch a phase: none | gamma | auto_gamma | ... (data/enhance.py). Bright
     # splits are never enhanced. TRAIN: pseudo-labelled clips (published: none).
@@ -99,6 +101,8 @@ def _data(cfg: CfgNode) -> None:
     # Mean brightness that auto_gamma aims at, of 255.
     cfg.ENHANCE.TARGET_MEAN = 110.0
 
+
+def _augment(cfg: CfgNode) -> None:
     cfg.AUG = CfgNode()
     # Augmented copies of each training clip in a batch (repeated augmentation); they share one decode.
     cfg.AUG.NUM_SAMPLE = 2

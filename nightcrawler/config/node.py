@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.yaml_file import YamlFile, parse_value, read_yaml
+from nightcrawler.config.yaml_file import FLOAT, YamlFile, parse_value, read_yaml
 from nightcrawler.utils.errors import ConfigError
 
 MAX_FILES = 64
@@ -51,7 +52,7 @@ def load_experiment(
 
     settings: list[Setting] = []
     for file in (path, *overlays):
-        settings += _settings_of(Path(file).resolve(), root)
+        settings += _settings_of(_resolved(Path(file), str(file)), root)
     settings += _settings_of_overrides(overrides)
     cfg = get_cfg()
     faults = [fault for setting in settings if (fault := _apply(cfg, setting))]
@@ -70,19 +71,30 @@ def project_root(path: Path) -> Path:
 def _settings_of(path: Path, root: str | Path | None) -> list[Setting]:
     """Settings of a file after those of its bases."""
     boundary = Path(root).resolve() if root is not None else project_root(path)
-    return [
-        Setting(key, value, file.at(key)) for file in _chain(path, boundary, ()) for key, value in file.values.items()
-    ]
+    files = list(itertools.islice(_chain(path, boundary, ()), MAX_FILES + 1))
+    if len(files) > MAX_FILES:
+        raise ConfigError(f"{path}: _BASE_ leads to more than {MAX_FILES} files")
+    return [Setting(key, value, file.at(key)) for file in files for key, value in file.values.items()]
+
+
+def _resolved(path: Path, where: str) -> Path:
+    """The path without links, if its file can be looked at."""
+    try:
+        found = path.resolve()
+        found.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{where}: not a usable path ({error})") from None
+    return found
 
 
 def _chain(path: Path, boundary: Path, above: tuple[Path, ...]) -> Iterator[YamlFile]:
     if path in above:
         raise ConfigError(f"{above[-1]}: _BASE_ goes in a circle: {' -> '.join(str(p) for p in (*above, path))}")
     if len(above) >= MAX_FILES:
-        raise ConfigError(f"{path}: more than {MAX_FILES} bases on top of each other")
+        raise ConfigError(f"{path}: _BASE_ leads to more than {MAX_FILES} files on top of each other")
     file = read_yaml(path)
     for name in file.bases:
-        base = (path.parent / name).resolve()
+        base = _resolved(path.parent / name, f"{path}: _BASE_ {name!r}")
         if not base.is_relative_to(boundary):
             raise ConfigError(f"{path}: _BASE_ {name!r} leads out of {boundary}")
         if not base.is_file():
@@ -94,10 +106,12 @@ def _chain(path: Path, boundary: Path, above: tuple[Path, ...]) -> Iterator[Yaml
 def _settings_of_overrides(overrides: Sequence[str]) -> list[Setting]:
     if len(overrides) % 2:
         raise ConfigError(f"command line: {overrides[-1]}: overrides are KEY VALUE pairs, this one has no partner")
-    settings, faults = [], []
+    settings, faults, defaults = [], [], flatten(get_cfg())
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        # Text is taken as it is: as YAML, 'runs/a #1' would lose its end and '2024' be a number.
+        is_text = isinstance(defaults.get(key), str) and not text.startswith(("'", '"'))
         try:
-            settings.append(Setting(key, parse_value(text), "command line"))
+            settings.append(Setting(key, text if is_text else parse_value(text), "command line"))
         except ValueError as error:
             faults.append(f"command line: {key}: {error}")
     if faults:
@@ -144,12 +158,19 @@ def converted(value: Any, default: Any) -> Any:
         fits = isinstance(default, bool) and isinstance(value, bool)
     elif isinstance(default, float):
         fits = isinstance(value, (int, float))
-        value = float(value) if fits else value
+        value = _float(value) if fits else value
     else:
         fits = type(value) is type(default)
     if not fits:
         raise ValueError(f"expected {_kind(default)}, found {_kind(value)} {value!r}")
     return value
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("is too large a number") from None
 
 
 def _converted_list(value: list[Any], default: list[Any]) -> list[Any]:
@@ -190,13 +211,26 @@ def changed_from_defaults(cfg: CfgNode) -> dict[str, Any]:
     return {key: value for key, value in flatten(cfg).items() if value != defaults[key]}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would load back as something else: `1e5`, and line ends that YAML folds."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    unsafe = FLOAT.fullmatch(text) or any(end in text for end in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if unsafe else None)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 def dump(cfg: CfgNode) -> str:
     """The configuration as YAML text that loads back to the same values."""
 
     def plain(node: Any) -> Any:
         return {key: plain(value) for key, value in node.items()} if isinstance(node, dict) else node
 
-    return yaml.safe_dump(plain(cfg), sort_keys=False, width=120, default_flow_style=None, allow_unicode=True)
+    options: dict[str, Any] = {"sort_keys": False, "width": 120, "default_flow_style": None, "allow_unicode": True}
+    return yaml.dump(plain(cfg), Dumper=_Dumper, **options)
 
 
 def config_hash(cfg: CfgNode, ignore: Sequence[str] = ()) -> str:

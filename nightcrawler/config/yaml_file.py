@@ -50,9 +50,9 @@ def read_yaml(path: Path) -> YamlFile:
     found = YamlFile(path)
     faults: list[str] = []
     if node is not None:
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id}")
-        _walk(node, "", 1, found, faults)
+        if not isinstance(node, yaml.MappingNode) or node.tag not in CORE_TAGS:
+            raise ConfigError(f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id} {node.tag}")
+        _walk(node, "", found, faults)
     if faults:
         raise ConfigError("\n".join(faults))
     return found
@@ -72,22 +72,33 @@ def _read_text(path: Path) -> str:
 
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
-    """The document's node tree; aliases are refused before anything is composed."""
+    """The document's node tree; aliases and deep nesting are refused before anything is composed."""
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ConfigError(f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+        refused = _refused(text)
+        if refused:
+            raise ConfigError(f"{path}:{refused[0]}: {refused[1]}")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}:{line}: not YAML: {reason}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply") from None
 
 
-def _walk(node: yaml.MappingNode, prefix: str, depth: int, found: YamlFile, faults: list[str]) -> None:
+def _refused(text: str) -> tuple[int, str] | None:
+    """Line and reason of the first alias, anchor or too deep nesting; stops there, so that it costs little."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            return line, "anchors and aliases are not allowed"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return line, f"nested deeper than {MAX_DEPTH}"
+    return None
+
+
+def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str]) -> None:
     seen: set[str] = set()
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -96,19 +107,17 @@ def _walk(node: yaml.MappingNode, prefix: str, depth: int, found: YamlFile, faul
             faults.append(f"{where}: a key must be plain text, found {getattr(key_node, 'value', key_node.id)!r}")
             continue
         name = f"{prefix}{key_node.value}"
-        if key_node.value in seen:
+        if key_node.value in seen or name in found.lines:
             faults.append(f"{where}: {name}: given twice in this file")
             continue
         seen.add(key_node.value)
         if name == "_BASE_":
             found.bases = _bases(value_node, where, faults)
         elif isinstance(value_node, yaml.MappingNode) and value_node.value:
-            if depth >= MAX_DEPTH:
-                faults.append(f"{where}: {name}: nested deeper than {MAX_DEPTH}")
-            elif value_node.tag not in CORE_TAGS:
+            if value_node.tag not in CORE_TAGS:
                 faults.append(f"{where}: {name}: tag {value_node.tag} is not allowed")
             else:
-                _walk(value_node, f"{name}.", depth + 1, found, faults)
+                _walk(value_node, f"{name}.", found, faults)
         else:
             try:
                 found.values[name] = plain_value(value_node)
@@ -129,21 +138,22 @@ def _bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
     return bases
 
 
-def plain_value(node: yaml.Node, depth: int = 0) -> Any:
+def plain_value(node: yaml.Node) -> Any:
     """The plain Python value of a node.
 
     Raises:
-        ValueError: for tags outside YAML's core, numbers that are not finite, and deep nesting.
+        ValueError: for tags outside YAML's core, scalars that do not fit their tag, and numbers that are not finite.
     """
     if node.tag not in CORE_TAGS:
         raise ValueError(f"tag {node.tag} is not allowed (quote the value if it is text)")
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(node, yaml.SequenceNode):
-        return [plain_value(item, depth + 1) for item in node.value]
+        return [plain_value(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): plain_value(value, depth + 1) for key, value in node.value}
-    value = yaml.SafeLoader("").construct_object(node)
+        return {str(key.value): plain_value(value) for key, value in node.value}
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (ValueError, LookupError, OverflowError, yaml.YAMLError):
+        raise ValueError(f"{node.value[:40]!r} is not a {node.tag.rsplit(':', 1)[-1]} that can be used") from None
     if isinstance(value, str) and node.style is None and FLOAT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -155,14 +165,14 @@ def parse_value(text: str) -> Any:
     """The plain value of a command-line override; text that is not YAML stays text.
 
     Raises:
-        ValueError: for tags, aliases and numbers that are not finite.
+        ValueError: for tags, aliases, deep nesting and numbers that are not finite.
     """
     if not text.strip():
         return text
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ValueError("anchors and aliases are not allowed")
+        refused = _refused(text)
+        if refused:
+            raise ValueError(refused[1])
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
         return text

@@ -1,0 +1,240 @@
+"""Every rule of the check, by bad configurations that must each be one ConfigError naming the key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightcrawler.config import defaults
+from nightcrawler.config.check import CHOICES, LENGTHS, NEEDS, RANGES, check
+from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import flatten, load_experiment
+from nightcrawler.utils.errors import ConfigError
+
+DEFAULTS = flatten(get_cfg())
+
+# (KEY, VALUE, what the message says): unknown keys and wrong types.
+WRONG_TYPES = [
+    ("RNG_SEED", "1.5", "expected a whole number"),
+    ("RNG_SEED", "abc", "expected a whole number, found text 'abc'"),
+    ("RNG_SEED", "True", "expected a whole number, found True or False"),
+    ("RNG_SEED", "", "expected a whole number, found nothing"),
+    ("RNG_SEED", "[1]", "expected a whole number, found a list"),
+    ("SOLVER.BASE_LR", "high", "expected a number"),
+    ("SOLVER.BASE_LR", "'0.1'", "expected a number, found text"),
+    ("SOLVER.BASE_LR", "False", "expected a number"),
+    ("SOLVER.BASE_LR", "{a: 1}", "SOLVER.BASE_LR.a: unknown key"),
+    ("SOLVER.BASE_LR", "1" + "0" * 400, "SOLVER.BASE_LR"),
+    ("MIXUP.ENABLE", "1", "expected True or False"),
+    ("MIXUP.ENABLE", "'True'", "expected True or False"),
+    ("MODEL.NAME", "3", "expected text"),
+    ("MODEL.NAME", "[uniformer]", "expected text, found a list"),
+    ("DATA.MEAN", "[0.1, x, 0.3]", "expected a number, found text 'x'"),
+    ("DATA.MEAN", "[0.1, [0.2], 0.3]", "expected a number, found a list"),
+    ("DATA.MEAN", "[{a: 1}]", "expected a number"),
+    ("UNIFORMER.DEPTH", "[1, 2, 3, 4.5]", "expected a whole number"),
+    ("TRAIN.VAL_SPLITS", "[3]", "expected text"),
+    ("MVIT.DIM_MUL", "[2, 2.0]", "expected a list of lists"),
+    ("MVIT.DIM_MUL", "[[2.5, 2.0]]", "expected a whole number"),
+    ("MVIT.POOL_KVQ_KERNEL", "[a]", "expected a list of whole numbers"),
+    ("MVIT.POOL_KVQ_KERNEL", "[True, 3, 3]", "expected a list of whole numbers"),
+    ("MVIT.POOL_KVQ_KERNEL", "[[1], [3], [3]]", "expected"),
+    ("MVIT.POOL_KV_STRIDE", "[[1, 1.5, 2, 2]]", "expected a list of whole numbers"),
+    ("DATA", "3", "DATA is a section"),
+    ("SOLVER.MAX_EPOCHS", "3", "unknown key; did you mean SOLVER.MAX_EPOCH?"),
+    ("SOLVER.BASELR", "3", "unknown key; did you mean SOLVER.BASE_LR?"),
+    ("TRAIN.MEAN", "3", "unknown key; did you mean"),
+    ("NOTHING.LIKE.IT", "3", "unknown key"),
+    ("UNIFORMER.PRETRAIN_NAME", "x", "unknown key"),
+]
+
+# (KEY, VALUE, what the message says): right types, wrong values.
+WRONG_VALUES = [
+    ("DATA.MEAN", "[0.1, 0.2]", "has 2 values, expected 3"),
+    ("DATA.STD", "[0.1, 0.2, 0.0]", "0.0 is out of range"),
+    ("DATA.NUM_FRAMES", "0", "expected between 1 and 4096"),
+    ("DATA.TRAIN_CROP_SIZE", "100000", "expected between 1 and 4096"),
+    ("ENHANCE.GAMMA", "0", "out of range"),
+    ("AUG.SCALE", "[0.9, 0.1]", "the least is above the most"),
+    ("AUG.ASPECT", "[1.0]", "has 1 values, expected 2"),
+    ("AUG.AA_TYPE", "rand-m7-x4", "not a RandAugment policy"),
+    ("AUG.AA_TYPE", "augmix", "not a RandAugment policy"),
+    ("AUG.RE_PROB", "1.01", "between 0 and 1"),
+    ("MIXUP.LABEL_SMOOTH_VALUE", "1", "between 0 and 0.999"),
+    ("TRAIN.BATCH_SIZE", "0", "at least 1"),
+    ("TRAIN.MICRO_BATCH", "5", "5 does not divide TRAIN.BATCH_SIZE / processes = 32"),
+    ("NUM_GPUS", "3", "TRAIN.BATCH_SIZE: 32 is not a multiple of NUM_GPUS x NUM_SHARDS = 3"),
+    ("TRAIN.THRESHOLD", "-0.5\nDATA:\n  PSEUDO_CSV: p.csv", "or -1 for none"),
+    ("TRAIN.VAL_SPLITS", "[]", "name at least one split"),
+    ("SOLVER.MAX_EPOCH", "9", "SOLVER.WARMUP_EPOCHS: 10 is more than SOLVER.MAX_EPOCH 9"),
+    ("SOLVER.WARMUP_EPOCHS", "20.5", "20.5 is more than SOLVER.MAX_EPOCH 20"),
+    ("SOLVER.BETAS", "[0.9]", "has 1 values, expected 2"),
+    ("SOLVER.BETAS", "[0.9, 1.1]", "between 0 and 1"),
+    ("BN.BLEND", "2", "between 0 and 1"),
+    ("TEST.NUM_SPATIAL_CROPS", "2", "expected 1 (centre) or 3"),
+    ("TEST.NUM_SPATIAL_CROPS", "[1, 3, 1]\n  NUM_ENSEMBLE_VIEWS: [1, 3]", "does not pair"),
+    ("TEST.NUM_ENSEMBLE_VIEWS", "[]", "does not pair with TEST.NUM_ENSEMBLE_VIEWS []"),
+    ("TEST.NUM_ENSEMBLE_VIEWS", "0", "between 1 and 1024"),
+    ("MODEL.NUM_CLASSES", "12", "MODEL.CLASS_NAMES: has 11 names, MODEL.NUM_CLASSES is 12"),
+    ("MODEL.CLASS_NAMES", "[a, a]\n  NUM_CLASSES: 2", "has a name twice"),
+    ("MODEL.DROP_PATH_RATE", "1", "between 0 and 0.999"),
+    ("UNIFORMER.EMBED_DIM", "[64, 128, 320, 500]", "500 is not a multiple of UNIFORMER.HEAD_DIM 64"),
+    ("UNIFORMER.DEPTH", "[1, 2, 3]", "has 3 values, expected 4"),
+    ("MVIT.DIM_MUL", "[[2]]", "expected 2 numbers"),
+    ("MVIT.POOL_Q_STRIDE", "[[2, 2, 2]]", "expected 4 numbers"),
+    ("MVIT.POOL_KV_STRIDE", "[[0, 1, 8, 8]]", "no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set"),
+    ("MVIT.POOL_KV_STRIDE", "[1, 8, 8, 1]\n  POOL_KV_STRIDE_ADAPTIVE: []", "expected 4 numbers"),
+    ("MVIT.POOL_KV_STRIDE_ADAPTIVE", "[1, 8]", "expected three numbers"),
+    ("MVIT.POOL_KVQ_KERNEL", "[3, 3]", "expected three numbers"),
+    ("MVIT.POOL_KVQ_KERNEL", "[0, -1, 3]", "MVIT.POOL_KVQ_KERNEL"),
+    ("RESNET.DEPTH", "18", "expected 50 or 101"),
+]
+
+# KEY, VALUE, and what makes it count.
+NEEDING = [
+    ("DATA.SAMPLING_RATE", "4", {"DATA.SAMPLING": "dense"}),
+    ("ENHANCE.TARGET_MEAN", "90", {"ENHANCE.VAL": "auto_gamma"}),
+    ("TRAIN.PSEUDO_WEIGHT", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("MODEL.PSEUDO_TEMPERATURE", "2", {"DATA.PSEUDO_CSV": "p.csv", "MODEL.PSEUDO_LOSS": "kl"}),
+    ("SOLVER.MOMENTUM", "0.5", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
+    ("MODEL.CHECKPOINT_NUM", "[1, 0, 0, 0]", {"MODEL.USE_CHECKPOINT": "True"}),
+]
+# KEY, VALUE, and what takes its effect away.
+DISABLING = [
+    ("ENHANCE.GAMMA", "0.5", {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")}),
+    ("SOLVER.BETAS", "[0.8, 0.9]", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
+    ("BN.BLEND", "0.5", {"ADAPT.NAME": "none"}),
+    ("BN.NUM_BATCHES_PRECISE", "7", {"ADAPT.NAME": "none"}),
+]
+
+
+def nested(key: str, value: str) -> str:
+    """The YAML text that sets one key; the last line is the key's."""
+    *names, last = key.split(".")
+    opened = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(names))
+    return f"{opened}{'  ' * len(names)}{last}: {value}\n"
+
+
+def fault(folder: Path, text: str, overrides: dict[str, str] | None = None) -> str:
+    path = folder / "exp.yaml"
+    path.write_text(text, encoding="utf-8")
+    flat = [item for pair in (overrides or {}).items() for item in pair]
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path, (), flat)
+    return str(caught.value).replace(str(path), "exp.yaml")
+
+
+def accept(folder: Path, **overrides: str) -> None:
+    (folder / "exp.yaml").touch()
+    load_experiment(folder / "exp.yaml", (), [item for pair in overrides.items() for item in pair])
+
+
+@pytest.mark.parametrize(("key", "value", "said"), WRONG_TYPES + WRONG_VALUES)
+def test_a_bad_value_is_a_config_error_that_names_file_line_and_key(
+    tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    message = fault(tmp_path, nested(key, value))
+    assert said in message
+    assert key in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [row for row in WRONG_TYPES + WRONG_VALUES if "\n" not in row[1]])
+def test_the_fault_of_a_line_says_the_line(tmp_path: Path, key: str, value: str, said: str) -> None:
+    message = fault(tmp_path, "# first\n\n" + nested(key, value))
+    # Rules over two keys may report the other one, which has its default.
+    assert message.startswith((f"exp.yaml:{3 + key.count('.')}: {key}", "default: "))
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_choice_is_one_of_the_list_that_the_comments_name(tmp_path: Path, key: str) -> None:
+    message = fault(tmp_path, nested(key, "nonsense"))
+    assert f"{key}: 'nonsense' is not one of {', '.join(CHOICES[key])}" in message
+    source = Path(defaults.__file__).read_text(encoding="utf-8")
+    comment = re.search(rf"((?: +#.*\n)+)(?: +cfg\..*\n)*? +cfg\.{re.escape(key)} = ", source)
+    assert comment is not None
+    assert [choice for choice in CHOICES[key] if not re.search(rf"\b{choice}\b", comment[1])] == []
+
+
+def nonsense(default: Any) -> str | None:
+    """A negative number where the default has one, in its shape."""
+    if isinstance(default, (bool, str)) or default == []:
+        return None
+    if isinstance(default, list):
+        parts = [nonsense(item) for item in default]
+        return None if None in parts else f"[{', '.join(map(str, parts))}]"
+    return "-5"
+
+
+NUMBERS = {key: text for key, value in DEFAULTS.items() if (text := nonsense(value)) and key != "DATA.MEAN"}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_no_number_may_be_minus_five(tmp_path: Path, key: str) -> None:
+    assert key in fault(tmp_path, nested(key, NUMBERS[key]))
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_both_ends_of_a_range_belong_to_it(key: str) -> None:
+    for end, outside in zip(RANGES[key], (-1, 1), strict=True):
+        if abs(end) == float("inf"):
+            continue
+        assert key not in " ".join(out_of_range(key, end))
+        assert key in " ".join(out_of_range(key, end + outside * max(abs(end) * 1e-3, 1e-6)))
+
+
+def out_of_range(key: str, value: float) -> list[str]:
+    """The lines that say `key` is out of range when all of its numbers are `value`."""
+    cfg = get_cfg()
+    *sections, name = key.split(".")
+    node: Any = cfg[sections[0]] if sections else cfg
+    node[name] = [value] * len(node[name]) if isinstance(node[name], list) else value
+    try:
+        check(cfg, {})
+    except ConfigError as error:
+        return [line for line in str(error).splitlines() if "out of range" in line]
+    return []
+
+
+@pytest.mark.parametrize(("key", "value", "enabling"), NEEDING)
+def test_a_key_without_effect_is_a_fault_unless_its_condition_holds(
+    tmp_path: Path, key: str, value: str, enabling: dict[str, str]
+) -> None:
+    message = fault(tmp_path, nested(key, value))
+    assert message.startswith(f"exp.yaml:2: {key}: has no effect unless ")
+    accept(tmp_path, **{key: value}, **enabling)
+
+
+@pytest.mark.parametrize(("key", "value", "disabling"), DISABLING)
+def test_a_key_that_lost_its_effect_is_a_fault(tmp_path: Path, key: str, value: str, disabling: dict[str, str]) -> None:
+    accept(tmp_path, **{key: value})
+    assert f"exp.yaml:2: {key}: has no effect unless " in fault(tmp_path, nested(key, value), disabling)
+
+
+def test_every_condition_is_tried_and_every_table_names_real_keys() -> None:
+    assert {row[0] for row in NEEDING + DISABLING} == set(NEEDS)
+    for table in (CHOICES, RANGES, LENGTHS, NEEDS):
+        assert set(table) <= set(DEFAULTS)
+    check(get_cfg(), {})
+
+
+def test_a_default_value_without_effect_is_no_fault(tmp_path: Path) -> None:
+    accept(tmp_path, **{"DATA.SAMPLING_RATE": "2", "SOLVER.MOMENTUM": "0.9"})
+
+
+def test_all_rules_report_together_each_with_file_and_line(tmp_path: Path) -> None:
+    text = "SOLVER:\n  MAX_EPOCH: 5\n  MOMENTUM: 0.1\nDEVICE: tpu\nRESNET:\n  DEPTH: 7\nDATA:\n  MEAN: 0.5\n"
+    lines = fault(tmp_path, text, {"AUG.AA_TYPE": "none"}).splitlines()
+    assert sorted(line.split(": ")[0] + ": " + line.split(": ")[1] for line in lines) == [
+        "command line: AUG.AA_TYPE",
+        "default: SOLVER.WARMUP_EPOCHS",
+        "exp.yaml:3: SOLVER.MOMENTUM",
+        "exp.yaml:4: DEVICE",
+        "exp.yaml:6: RESNET.DEPTH",
+        "exp.yaml:8: DATA.MEAN",
+    ]
