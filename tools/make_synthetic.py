@@ -13,7 +13,7 @@ from nightcrawler.utils.errors import UserError
 if TYPE_CHECKING:
     from nightcrawler.synthetic.dataset import Settings
 
-SHEET_COLUMNS = 8
+SHEET_COLUMNS, SHEET_GAMMA = 8, 0.25
 EXAMPLES = """\
   python tools/make_synthetic.py --out data/synthetic
   python tools/make_synthetic.py --out /tmp/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
@@ -52,18 +52,22 @@ def frame_size(text: str) -> tuple[int, int]:
 
 
 def write_contact_sheet(root: Path, settings: Settings) -> Path:
-    """Write `contact_sheet.png`: for every action a bright and a dark clip, a row each, as encoded."""
+    """Write `contact_sheet.png`: for every action a bright clip, a dark one, and that one lit by gamma, as encoded."""
     import numpy as np
     from PIL import Image
 
     from nightcrawler.data.decode import decode
+    from nightcrawler.data.enhance import apply_gamma
     from nightcrawler.synthetic.dataset import make_plan
 
     def pick(num_frames: int) -> list[int]:
         return np.linspace(0, num_frames - 1, SHEET_COLUMNS).astype(int).tolist()
 
     first = {(clip.action, clip.dark): clip.path for clip in reversed(make_plan(settings).clips)}
-    rows = [np.concatenate(list(decode(str(root / path), pick).frames), axis=1) for _, path in sorted(first.items())]
+    rows = []
+    for (_, dark), path in sorted(first.items()):
+        row = np.concatenate(list(decode(str(root / path), pick).frames), axis=1)
+        rows += [row, apply_gamma(row, SHEET_GAMMA)] if dark else [row]
     Image.fromarray(np.concatenate(rows)).save(root / "contact_sheet.png")
     return root / "contact_sheet.png"
 

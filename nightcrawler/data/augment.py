@@ -141,9 +141,11 @@ def parse_rand_augment(text: str) -> RandAugment:
     head, *parts = text.split("-")
     values: dict[str, float] = {}
     for part in parts:
-        match = re.fullmatch(r"(mstd|m|n|inc)(\d+(?:\.\d+)?)", part)
+        match = re.fullmatch(r"(mstd|m|n(?!.*\.)|inc)(\d+(?:\.\d+)?)", part)
         if match is None:
             raise ConfigError(f"AUG.AA_TYPE: '{part}' in '{text}' is not m, n, mstd or inc1 with a number")
+        if match[1] in values:
+            raise ConfigError(f"AUG.AA_TYPE: '{match[1]}' is in '{text}' twice")
         values[match[1]] = float(match[2])
     if head != "rand" or values.get("inc", 1) != 1:
         raise ConfigError(f"AUG.AA_TYPE: '{text}': expected a policy such as rand-m7-n4-mstd0.5-inc1")

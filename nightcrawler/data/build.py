@@ -297,6 +297,9 @@ def _build_stream(
     )
     labels = torch.tensor([item.label for item in items], dtype=torch.int64)
     soft = [item.probs for item in items if item.probs is not None]
+    if 0 < len(soft) < len(items):
+        row = next(item.row for item in items if item.probs is None)
+        raise UserError(f"{cfg.DATA.PSEUDO_CSV}: row {row} has no probabilities, other rows have: give all or none")
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
     dataset = _build_dataset(cfg, items, maker, replace_bad=True)

@@ -16,10 +16,11 @@ GAMMA = 2.2
 # Ranges that cameras are drawn from: mean of the dark clip (8-bit), photo-electrons at that mean, read noise
 # (electrons), spread of the colour cast (log-normal).
 PRESETS: dict[str, dict[str, tuple[float, float]]] = {
-    "night": {"mean": (11.0, 30.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
+    "night": {"mean": (9.0, 26.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
     "darker": {"mean": (5.0, 15.0), "electrons": (4.0, 20.0), "read_noise": (1.5, 4.0), "cast": (0.35, 0.35)},
 }
 SPOT_PROB = 0.6
+NUM_STEPS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _to_linear() -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _to_coded() -> np.ndarray:
-    """uint8 code of linear light in steps of 1 / 16384."""
-    return np.rint(255.0 * (np.arange(16385) / 16384.0) ** (1 / GAMMA)).astype(np.uint8)
+    """uint8 code of linear light in steps of 1 / NUM_STEPS."""
+    return np.rint(255.0 * (np.arange(NUM_STEPS + 1) / NUM_STEPS) ** (1 / GAMMA)).astype(np.uint8)
 
 
 def light_map(height: int, width: int, camera: DarkCamera) -> np.ndarray:
@@ -82,11 +83,12 @@ def light_map(height: int, width: int, camera: DarkCamera) -> np.ndarray:
 
 
 def expected_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
-    """Linear light without noise, float32 `[T, H, W, 3]`, 1 at white; its mean is that of code `camera.mean`."""
+    """Linear light without noise, float32 `[T, H, W, 3]`, 1 at white; the mean of its codes is `camera.mean`."""
     light = np.take(_to_linear(), frames)
     light *= light_map(*frames.shape[1:3], camera) * np.asarray(camera.cast, np.float32)
-    target = (camera.mean / 255.0) ** GAMMA
-    light *= np.float32(target / max(float(light.mean()), 1e-8))
+    # A gain g on light is g^(1 / GAMMA) on codes, so one step brings the mean code to the camera's.
+    mean_code = 255.0 * float((light ** np.float32(1 / GAMMA)).mean())
+    light *= np.float32((camera.mean / max(mean_code, 1e-3)) ** GAMMA)
     return light
 
 
@@ -108,4 +110,4 @@ def darken(frames: np.ndarray, camera: DarkCamera, rng: np.random.Generator) -> 
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     noise *= np.sqrt(light * per_light + np.float32(camera.read_noise**2)) / per_light
     light += noise
-    return np.take(_to_coded(), (np.clip(light, 0.0, 1.0) * 16384.0).astype(np.int32))
+    return np.take(_to_coded(), (np.clip(light, 0.0, 1.0) * NUM_STEPS + 0.5).astype(np.int32))

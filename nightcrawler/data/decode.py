@@ -9,6 +9,7 @@ B-frames, edit lists), the choice is made again for the true number.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ class _Open:
         stream = self.container.streams.best("video")
         if stream is None:
             raise VideoError(self.path, "no video stream in it", "open")
+        if stream.codec_context is None:
+            raise VideoError(self.path, "its video codec is unknown", "open")
         width, height = stream.codec_context.width, stream.codec_context.height
         check_size(self.path, width, height, self.limits)
         stream.thread_type = "NONE"
@@ -162,17 +165,31 @@ def check_size(path: str, width: int, height: int, limits: Limits) -> None:
 
 def _count_frames(path: str, limits: Limits) -> int:
     """Frames in the stream by its packets, without decoding them."""
-    count = 0
+    count, num_packets, end_sec = 0, 0, 0.0
     with _Open(path, limits) as (container, stream):
         for packet in container.demux(stream):
+            num_packets += packet.dts is not None or packet.size > 0
+            if packet.pts is not None:
+                end_sec = max(end_sec, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.size and packet.is_corrupt:
                 raise VideoError(path, f"damaged packet {count}", "demux")
             count += bool(packet.size) and not packet.is_discard
             if count > limits.frames:
                 raise VideoError(path, f"more than {limits.frames} frames", "limits")
+        promised, promised_sec = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
     if count == 0:
         raise VideoError(path, "no frame in it", "demux")
+    if num_packets < promised - SLACK_FRAMES:
+        raise VideoError(path, f"cut short: holds {num_packets} of {promised} frames", "demux")
+    if end_sec < 0.95 * promised_sec:
+        raise VideoError(path, f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds", "demux")
     return count
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a Matroska duration tag such as `00:00:02.400000000`, 0 where there is none."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
+    return float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _decoded_frames(path: str, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -25,6 +25,8 @@ def gamma_lut(gamma: float) -> np.ndarray:
 
 def apply_gamma(frames: np.ndarray, gamma: float) -> np.ndarray:
     """Gamma correction of uint8 frames `[T, H, W, 3]` by table."""
+    if frames.dtype != np.uint8:
+        raise TypeError(f"frames are {frames.dtype}, expected uint8")
     return np.take(gamma_lut(gamma), frames)
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +82,9 @@ def read_pseudo(csv_path: str | Path, folders: Sequence[str | Path], num_classes
 
 
 def _label(text: str, num_classes: int) -> int:
-    try:
-        label = int(text)
-    except ValueError:
-        raise UserError(f"label {text!r} is not a whole number") from None
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise UserError(f"label {text!r} is not a whole number")
+    label = int(text)
     if not -1 <= label < num_classes:
         raise UserError(f"label {label} is out of range, expected -1 (unknown) or 0..{num_classes - 1}")
     return label
@@ -112,7 +112,7 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = csv_path.read_text(encoding="utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
+        rows = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
     except UnicodeDecodeError as error:
         raise UserError(f"{csv_path}: not UTF-8 text (byte {error.start})") from None
     except csv.Error as error:

@@ -1,0 +1,42 @@
+"""Splits: list files and folders of the documented layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightcrawler.data.splits import SPLITS, get_split
+from nightcrawler.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "list_file", "folders", "dark"),
+    [
+        ("train", "train_label+val_dry.csv", ["labeled_train/Train", "dry_run/Validation"], False),
+        ("val_dry", "val_dry.csv", ["dry_run/Validation"], False),
+        ("dark_unlabel", "dark_unlabel.csv", ["dark_train/Train"], True),
+        ("arid", "arid.csv", ["dark_train/Train"], True),
+        ("total_unlabel", "total_unlabel.csv", ["dark_train/Train"], True),
+        ("test", "test.csv", ["Test"], True),
+    ],
+)
+def test_named_splits_follow_the_layout(name: str, list_file: str, folders: list[str], dark: bool) -> None:
+    split = get_split(name, "/some/data")
+    assert split.name == name
+    assert split.list_file == Path("/some/data") / list_file
+    assert split.folders == tuple(Path("/some/data") / folder for folder in folders)
+    assert split.dark is dark
+
+
+def test_any_other_name_is_a_dark_list_of_that_name() -> None:
+    split = get_split("mine", Path("data"))
+    assert (split.list_file, split.folders, split.dark) == (Path("data/mine.csv"), (Path("data"),), True)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../test", "a\\b", ".hidden", "..", "a\0b", "/etc/passwd"])
+def test_a_name_that_is_a_path_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="expected one of train, val_dry,") as caught:
+        get_split(name, "data")
+    assert repr(name) in str(caught.value)
+    assert all(known in str(caught.value) for known in SPLITS)
