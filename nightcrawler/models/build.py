@@ -5,6 +5,9 @@ from __future__ import annotations
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.models.mvit import AttentionStyle, MViT
+from nightcrawler.models.mvit_plan import Pyramid
+from nightcrawler.models.neighbours import timm_frames, torchvision_video
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, PLAIN, Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
@@ -33,6 +36,63 @@ def build_uniformer(cfg: CfgNode) -> nn.Module:
         patch_norm=section.PATCH_NORM,
         motion_stem=model.MOTION_STEM,
         checkpoint=model.CHECKPOINT_NUM if model.USE_CHECKPOINT else (0,),
+    )
+
+
+@MODELS.register("mvit")
+def build_mvit(cfg: CfgNode) -> nn.Module:
+    """MViT or MViTv2 from `MVIT`, for clips of `DATA.NUM_FRAMES` and `DATA.TRAIN_CROP_SIZE`."""
+    model, section = cfg.MODEL, cfg.MVIT
+    return MViT(
+        num_classes=model.NUM_CLASSES,
+        num_frames=cfg.DATA.NUM_FRAMES,
+        size=cfg.DATA.TRAIN_CROP_SIZE,
+        pyramid=_build_pyramid(cfg),
+        attention=_build_attention_style(cfg),
+        mlp_ratio=section.MLP_RATIO,
+        patch_kernel=section.PATCH_KERNEL,
+        patch_stride=section.PATCH_STRIDE,
+        patch_padding=section.PATCH_PADDING,
+        cls_token=section.CLS_EMBED_ON,
+        mean_pooling=section.USE_MEAN_POOLING,
+        norm_stem=section.NORM_STEM,
+        abs_pos=section.USE_ABS_POS,
+        sep_pos_embed=section.SEP_POS_EMBED,
+        dropout=section.DROPOUT_RATE,
+        drop_path=model.DROP_PATH_RATE,
+        head_dropout=model.DROPOUT_RATE,
+        motion_stem=model.MOTION_STEM,
+        checkpoint=sum(model.CHECKPOINT_NUM) if model.USE_CHECKPOINT else 0,
+    )
+
+
+def _build_pyramid(cfg: CfgNode) -> Pyramid:
+    section = cfg.MVIT
+    return Pyramid(
+        depth=section.DEPTH,
+        embed_dim=section.EMBED_DIM,
+        num_heads=section.NUM_HEADS,
+        dim_mul=section.DIM_MUL,
+        head_mul=section.HEAD_MUL,
+        dim_mul_in_att=section.DIM_MUL_IN_ATT,
+        q_stride=section.POOL_Q_STRIDE,
+        kv_stride=section.POOL_KV_STRIDE,
+        kv_stride_adaptive=section.POOL_KV_STRIDE_ADAPTIVE,
+        kernel=section.POOL_KVQ_KERNEL,
+    )
+
+
+def _build_attention_style(cfg: CfgNode) -> AttentionStyle:
+    section = cfg.MVIT
+    return AttentionStyle(
+        mode=section.MODE,
+        pool_first=section.POOL_FIRST,
+        separate_qkv=section.SEPARATE_QKV,
+        qkv_bias=section.QKV_BIAS,
+        rel_pos_spatial=section.REL_POS_SPATIAL,
+        rel_pos_temporal=section.REL_POS_TEMPORAL,
+        residual_pooling=section.RESIDUAL_POOLING,
+        norm_eps=section.POOL_NORM_EPS,
     )
 
 
@@ -70,6 +130,37 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
         fusion_ratio=pathways.FUSION_CONV_CHANNEL_RATIO,
         fusion_kernel=pathways.FUSION_KERNEL_SZ,
         dropout=model.DROPOUT_RATE,
+        motion_stem=model.MOTION_STEM,
+    )
+
+
+@MODELS.register("torchvision/")
+def build_torchvision(cfg: CfgNode) -> nn.Module:
+    """The video model of torchvision that `MODEL.NAME` names after the slash."""
+    model, data = cfg.MODEL, cfg.DATA
+    return torchvision_video(
+        model.NAME.partition("/")[2],
+        num_classes=model.NUM_CLASSES,
+        num_frames=data.NUM_FRAMES,
+        crop_size=data.TRAIN_CROP_SIZE,
+        test_size=data.TEST_CROP_SIZE,
+        dropout=model.DROPOUT_RATE,
+        drop_path=model.DROP_PATH_RATE,
+        motion_stem=model.MOTION_STEM,
+    )
+
+
+@MODELS.register("timm/")
+def build_timm(cfg: CfgNode) -> nn.Module:
+    """The image model of timm that `MODEL.NAME` names after the slash, averaged over frames."""
+    model, data = cfg.MODEL, cfg.DATA
+    return timm_frames(
+        model.NAME.partition("/")[2],
+        num_classes=model.NUM_CLASSES,
+        crop_size=data.TRAIN_CROP_SIZE,
+        test_size=data.TEST_CROP_SIZE,
+        dropout=model.DROPOUT_RATE,
+        drop_path=model.DROP_PATH_RATE,
         motion_stem=model.MOTION_STEM,
     )
 

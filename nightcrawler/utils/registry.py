@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from nightcrawler.utils.errors import UserError
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
+LISTED = 20
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is none of `known`: it names the closest ones, and all where they are few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1 if len(known) <= LISTED else 3)
+    hint = f"; did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
+    listed = f" (known: {', '.join(known)})" if len(known) <= LISTED else f" ({len(known)} are known)"
+    return UserError(f"unknown {kind} '{name}'{hint}{listed}")
 
 
 class Registry:
@@ -23,7 +33,7 @@ class Registry:
         self._builders: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Decorator that files a builder under `name`.
+        """Decorator that files a builder under `name`, or a family's under `family/`: it then takes any `family/x`.
 
         Raises:
             ValueError: if the name is taken.
@@ -38,16 +48,16 @@ class Registry:
         return add
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The builder filed under `name`.
+        """The builder filed under `name`, or under its family.
 
         Raises:
             UserError: if there is none; the message lists the names and the closest one.
         """
-        if name in self._builders:
-            return self._builders[name]
-        close = difflib.get_close_matches(name, self._builders, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise UserError(f"unknown {self.kind} '{name}'{hint} (known: {', '.join(self.names())})")
+        family, slash, _ = name.partition("/")
+        builder = self._builders.get(name) or self._builders.get(family + slash)
+        if builder is None:
+            raise unknown_name(self.kind, name, self._builders)
+        return builder
 
     def names(self) -> list[str]:
         """All names, sorted."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from nightcrawler.models.mvit import AttentionStyle, MViT
+from nightcrawler.models.mvit_plan import Pyramid
 from nightcrawler.models.resnet3d import Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
@@ -74,7 +76,71 @@ def slowfast(config: Resolved) -> nn.Module:
     )
 
 
-FAMILIES: dict[str, Callable[[Resolved], nn.Module]] = {"uniformer": uniformer, "sf": sf, "slowfast": slowfast}
+def mvit(config: Resolved) -> nn.Module:
+    """The method's MViT: without PySlowFast's later keys, POOL_FIRST is not read, default norm of pooled tokens."""
+    return _mvit(config, AttentionStyle(mode=config["MVIT"]["MODE"], qkv_bias=config["MVIT"]["QKV_BIAS"]))
+
+
+def mvit_fb(config: Resolved) -> nn.Module:
+    section = config["MVIT"]
+    attention = AttentionStyle(
+        mode=section["MODE"],
+        pool_first=section["POOL_FIRST"],
+        separate_qkv=section["SEPARATE_QKV"],
+        qkv_bias=section["QKV_BIAS"],
+        rel_pos_spatial=section["REL_POS_SPATIAL"],
+        rel_pos_temporal=section["REL_POS_TEMPORAL"],
+        residual_pooling=section["RESIDUAL_POOLING"],
+        norm_eps=1e-6,
+    )
+    return _mvit(config, attention)
+
+
+def _mvit(config: Resolved, attention: AttentionStyle) -> nn.Module:
+    model, data, section = config["MODEL"], config["DATA"], config["MVIT"]
+    adaptive, in_attention = section["POOL_KV_STRIDE_ADAPTIVE"] or (), section.get("DIM_MUL_IN_ATT", False)
+    # The reference takes rows that change nothing, too.
+    first, last = (0, section["DEPTH"] - 1) if in_attention else (1, section["DEPTH"])
+    pyramid = Pyramid(
+        depth=section["DEPTH"],
+        embed_dim=section["EMBED_DIM"],
+        num_heads=section["NUM_HEADS"],
+        dim_mul=[row for row in section["DIM_MUL"] if first <= row[0] <= last],
+        head_mul=[row for row in section["HEAD_MUL"] if row[0] <= last],
+        dim_mul_in_att=in_attention,
+        q_stride=section["POOL_Q_STRIDE"],
+        kv_stride=() if adaptive else section["POOL_KV_STRIDE"] or (),
+        kv_stride_adaptive=adaptive,
+        kernel=section["POOL_KVQ_KERNEL"] or (),
+    )
+    return MViT(
+        num_classes=model["NUM_CLASSES"],
+        num_frames=data["NUM_FRAMES"],
+        size=data["TRAIN_CROP_SIZE"],
+        pyramid=pyramid,
+        attention=attention,
+        mlp_ratio=section["MLP_RATIO"],
+        patch_kernel=section["PATCH_KERNEL"],
+        patch_stride=section["PATCH_STRIDE"],
+        patch_padding=section["PATCH_PADDING"],
+        cls_token=section["CLS_EMBED_ON"],
+        mean_pooling=section.get("USE_MEAN_POOLING", False),
+        norm_stem=section["NORM_STEM"],
+        abs_pos=section.get("USE_ABS_POS", True),
+        sep_pos_embed=section["SEP_POS_EMBED"],
+        dropout=section["DROPOUT_RATE"],
+        drop_path=section["DROPPATH_RATE"],
+        head_dropout=model["DROPOUT_RATE"],
+    )
+
+
+FAMILIES: dict[str, Callable[[Resolved], nn.Module]] = {
+    "uniformer": uniformer,
+    "sf": sf,
+    "slowfast": slowfast,
+    "mvit": mvit,
+    "mvit_fb": mvit_fb,
+}
 
 
 def build_family(family: str, config: Resolved) -> nn.Module:

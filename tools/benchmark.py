@@ -1,0 +1,205 @@
+"""Speed as ratios measured in one run: models against this machine's matrix multiplication, and against baselines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nightcrawler.utils.cli import make_parser, run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+EXAMPLES = """\
+  python tools/benchmark.py models
+  python tools/benchmark.py models --only uniformer --repeats 5 --threads 1"""
+CONFIGS = {"uniformer": "uniformer_b32_k600", "mvit": "mvit_b32_k600", "slowfast": "sf32_k700"}
+GEMM_SIDES = (1024, 2048, 4096)
+FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument("what", choices=("models",), help="what to measure")
+    parser.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each, the fastest counts")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
+    parser.add_argument("--skip-training", action="store_true", help="forward passes only")
+    return parser.parse_args(argv)
+
+
+def fastest(call: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of `repeats` calls, after one that warms up."""
+    import time
+
+    call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def gemm_peak(dtype: Any, repeats: int) -> float:
+    """Best rate of square matrix products, in GFLOP/s (a multiply-add is two)."""
+    import torch
+
+    best = 0.0
+    for side in GEMM_SIDES:
+        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+        best = max(best, 2e-9 * side**3 / fastest(lambda a=a, b=b: a @ b, repeats))
+    return best
+
+
+def count_gflops(model: nn.Module, clip: Tensor) -> float:
+    """GFLOPs of a forward pass (a multiply-add is two); attention and convolutions included."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(clip)
+    return counter.get_total_flops() / 1e9
+
+
+def build(name: str, overrides: Sequence[object] = ()) -> nn.Module:
+    """A model of `configs/models` with random weights."""
+    import torch
+
+    from nightcrawler.config.node import load_experiment
+    from nightcrawler.models.build import build_model
+
+    torch.manual_seed(0)
+    texts = [str(item) for item in overrides]
+    return build_model(load_experiment(f"configs/models/{CONFIGS[name]}.yaml", overrides=texts)).eval()
+
+
+def peak_memory_mib(call: Callable[[], object]) -> float:
+    """Most memory of the process during a call, weights included, in MiB; Linux only, NaN elsewhere."""
+    from pathlib import Path
+
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark again
+        call()
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return float("nan")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
+
+
+def two_matmuls(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """Attention as it is usually written out, in place of the fused kernel."""
+    scale = options.get("scale") or q.shape[-1] ** -0.5
+    scores = (q @ k.transpose(-2, -1)) * scale
+    if options.get("attn_mask") is not None:
+        scores = scores + options["attn_mask"]
+    return scores.softmax(dim=-1) @ v
+
+
+def forward_row(name: str, peaks: dict[str, float], repeats: int) -> None:
+    """Print the forward figures of one model in fp32 and bf16, contiguous and channels last."""
+    import torch
+
+    model, clip = build(name), torch.randn(FORWARD_SHAPE)
+    gflops = count_gflops(model, clip)
+    seconds: dict[str, float] = {}
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        model, clip = model.to(memory_format=layout), clip.to(memory_format=layout)
+        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+
+            def call(model: nn.Module = model, clip: Tensor = clip, dtype: Any = dtype) -> Tensor:
+                with torch.inference_mode(), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+                    return model(clip)
+
+            took, memory = fastest(call, repeats), peak_memory_mib(call)
+            rate = gflops / took
+            label = f"{precision} {'channels last' if layout == torch.channels_last_3d else 'contiguous'}"
+            seconds[label] = took
+            print(
+                f"{name:10s} forward {label:19s} {took:7.2f} s {rate:7.1f} GFLOP/s "
+                f"{100 * rate / peaks[precision]:5.1f} % of {precision} GEMM peak, {memory:6.0f} MiB",
+                flush=True,
+            )
+    fast32, fast16 = (min(s for label, s in seconds.items() if label.startswith(p)) for p in ("fp32", "bf16"))
+    print(f"{name:10s} bf16 is {fast32 / fast16:.2f} times as fast as fp32", flush=True)
+
+
+def baseline_uniformer(repeats: int) -> None:
+    """UniFormer against the same model with attention written out."""
+    from unittest import mock
+
+    import torch
+    from torch.nn import functional
+
+    model, clip = build("uniformer").to(memory_format=torch.channels_last_3d), torch.randn(FORWARD_SHAPE)
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            return model(clip)
+
+    ours = fastest(call, repeats)
+    with mock.patch.object(functional, "scaled_dot_product_attention", two_matmuls):
+        written_out = fastest(call, repeats)
+    print(f"uniformer  is {written_out / ours:.2f} times as fast as with two matmuls and a softmax", flush=True)
+
+
+def baseline_mvit(repeats: int) -> None:
+    """MViT against torchvision's mvit_v1_b on the same 16 x 224 clip."""
+    import torch
+    import torchvision
+
+    clip = torch.randn(1, 3, 16, 224, 224)
+    models = (build("mvit", ["DATA.NUM_FRAMES", 16]), torchvision.models.video.mvit_v1_b(num_classes=11).eval())
+
+    def seconds(model: nn.Module) -> float:
+        with torch.inference_mode():
+            return fastest(lambda: model(clip), repeats)
+
+    ours, theirs = (seconds(model) for model in models)
+    print(f"mvit       16x224: {ours:.2f} s, {theirs / ours:.2f} times as fast as torchvision's mvit_v1_b", flush=True)
+
+
+def training_row(name: str, repeats: int) -> None:
+    """Print the seconds of a training step (forward, backward) of one 16 x 112 clip."""
+    import torch
+
+    crop = ["DATA.NUM_FRAMES", TRAIN_SHAPE[2], "DATA.TRAIN_CROP_SIZE", TRAIN_SHAPE[3], "DATA.TEST_CROP_SIZE", 112]
+    model, clip = build(name, crop).train(), torch.randn(TRAIN_SHAPE)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+
+        def step(dtype: Any = dtype) -> None:
+            model.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+                loss = model(clip).square().sum()
+            loss.backward()
+
+        print(f"{name:10s} train step 16x112 {precision}: {fastest(step, repeats):.2f} s", flush=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print."""
+    arguments = parse(argv)
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    names, repeats = arguments.only or list(CONFIGS), arguments.repeats
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    peaks = {precision: gemm_peak(dtype, repeats) for precision, dtype in dtypes.items()}
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(", ".join(f"{precision} GEMM peak {peak:.1f} GFLOP/s" for precision, peak in peaks.items()), flush=True)
+    for name in names:
+        forward_row(name, peaks, repeats)
+    if "uniformer" in names:
+        baseline_uniformer(repeats)
+    if "mvit" in names:
+        baseline_mvit(repeats)
+    for name in [] if arguments.skip_training else names:
+        training_row(name, repeats)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
