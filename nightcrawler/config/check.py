@@ -10,17 +10,30 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.utils.errors import ConfigError
+from nightcrawler.utils.registry import unknown_name
+
+# What MODEL.NAME may be: our own architectures and torchvision's. A name of timm is looked up when the model is
+# built: asking timm takes seconds.
+ARCHITECTURES = ("uniformer", "mvit", "slowfast", "resnet3d")
+TORCHVISION = (
+    *("mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"),
+    *("r3d_18", "mc3_18", "r2plus1d_18", "s3d"),
+)
+
+# What lights dark frames (nightcrawler/data/enhance.py).
+ENHANCEMENTS = ("none", "gamma", "auto_gamma", "clahe", "retinex", "zero_dce")
 
 # Values a key may take; the comments in defaults.py name the same.
 CHOICES: dict[str, tuple[str, ...]] = {
     "DEVICE": ("auto", "cpu", "cuda"),
     "DIST_BACKEND": ("auto", "nccl", "gloo"),
     "DATA.SAMPLING": ("segment", "dense"),
+    **{f"ENHANCE.{phase}": ENHANCEMENTS for phase in ("TRAIN", "ADAPT", "VAL", "TEST")},
     "AUG.RE_MODE": ("pixel", "rand", "const"),
     "TRAIN.EPOCH_LENGTH": ("labelled", "pseudo", "both"),
     "TRAIN.NON_FINITE": ("skip", "raise"),
     "SOLVER.OPTIMIZING_METHOD": ("adamw", "sgd"),
-    "ADAPT.NAME": ("none", "batchnorm"),
+    "ADAPT.NAME": ("none", "batchnorm", "tent"),
     "ADAPT.TRANSFORM": ("eval", "train"),
     "TEST.VIEWS": ("distinct", "published"),
     "TEST.ENSEMBLE_METHOD": ("mean", "max"),
@@ -40,6 +53,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "NUM_THREADS": (0, 4096),
     "DIST_TIMEOUT_SEC": (1, INFINITY),
     "LOG_PERIOD": (1, INFINITY),
+    "ADAPT.TENT_LR": (1e-12, 1e3),
     "DATA_LOADER.NUM_WORKERS": (0, 1024),
     "DATA_LOADER.PREFETCH_FACTOR": (1, 1024),
     "DATA_LOADER.TIMEOUT_SEC": (0, INFINITY),
@@ -52,6 +66,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.MAX_BAD_FRACTION": (0, 1),
     "ENHANCE.GAMMA": (0.01, 10),
     "ENHANCE.TARGET_MEAN": (1, 254),
+    "ENHANCE.CLAHE_CLIP": (1, 256),
+    "ENHANCE.CLAHE_TILES": (1, 64),
+    "ENHANCE.RETINEX_SIGMAS": (0.5, 10_000),
+    "ENHANCE.DENOISE_FRAMES": (1, 31),
     "AUG.NUM_SAMPLE": (1, 64),
     "AUG.SCALE": (1e-3, 1),
     "AUG.ASPECT": (0.01, 100),
@@ -117,6 +135,7 @@ RANGES: dict[str, tuple[float, float]] = {
 LENGTHS: dict[str, int] = {
     "DATA.MEAN": 3,
     "DATA.STD": 3,
+    "ENHANCE.CLAHE_TILES": 2,
     "AUG.SCALE": 2,
     "AUG.ASPECT": 2,
     "SOLVER.BETAS": 2,
@@ -130,16 +149,23 @@ LENGTHS: dict[str, int] = {
 
 # Keys that do nothing unless the condition holds: setting one then is an error.
 NEEDS: dict[str, tuple[str, Any]] = {
+    "ADAPT.TENT_LR": ("ADAPT.NAME is tent", lambda cfg: cfg.ADAPT.NAME == "tent"),
     "DATA.SAMPLING_RATE": ("DATA.SAMPLING is dense", lambda cfg: cfg.DATA.SAMPLING == "dense"),
     "ENHANCE.TARGET_MEAN": ("a phase uses auto_gamma", lambda cfg: "auto_gamma" in _enhancements(cfg)),
-    "ENHANCE.GAMMA": ("a phase uses gamma", lambda cfg: "gamma" in _enhancements(cfg)),
+    "ENHANCE.GAMMA": ("a phase uses gamma (the test phase: without TEST.GAMMAS)", lambda cfg: _uses_gamma(cfg)),
+    "ENHANCE.CLAHE_CLIP": ("a phase uses clahe", lambda cfg: "clahe" in _enhancements(cfg)),
+    "ENHANCE.CLAHE_TILES": ("a phase uses clahe", lambda cfg: "clahe" in _enhancements(cfg)),
+    "ENHANCE.RETINEX_SIGMAS": ("a phase uses retinex", lambda cfg: "retinex" in _enhancements(cfg)),
+    "ENHANCE.ZERO_DCE_WEIGHTS": ("a phase uses zero_dce", lambda cfg: "zero_dce" in _enhancements(cfg)),
+    "ENHANCE.DENOISE_FRAMES": ("a phase lights dark clips", lambda cfg: _enhancements(cfg) != {"none"}),
+    "TEST.GAMMAS": ("ENHANCE.TEST is gamma", lambda cfg: cfg.ENHANCE.TEST == "gamma"),
     "TRAIN.PSEUDO_WEIGHT": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "TRAIN.THRESHOLD": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "MODEL.PSEUDO_LOSS": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "MODEL.PSEUDO_TEMPERATURE": ("MODEL.PSEUDO_LOSS is kl", lambda cfg: cfg.MODEL.PSEUDO_LOSS.startswith("kl")),
     "SOLVER.MOMENTUM": ("SOLVER.OPTIMIZING_METHOD is sgd", lambda cfg: cfg.SOLVER.OPTIMIZING_METHOD == "sgd"),
     "SOLVER.BETAS": ("SOLVER.OPTIMIZING_METHOD is adamw", lambda cfg: cfg.SOLVER.OPTIMIZING_METHOD == "adamw"),
-    "BN.BLEND": ("ADAPT.NAME is batchnorm", lambda cfg: cfg.ADAPT.NAME == "batchnorm"),
+    "BN.BLEND": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
     "BN.NUM_BATCHES_PRECISE": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
     "MODEL.CHECKPOINT_NUM": ("MODEL.USE_CHECKPOINT is True", lambda cfg: cfg.MODEL.USE_CHECKPOINT),
 }
@@ -174,6 +200,11 @@ def _value(cfg: CfgNode, key: str) -> Any:
 
 def _enhancements(cfg: CfgNode) -> set[str]:
     return {cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL, cfg.ENHANCE.TEST}
+
+
+def _uses_gamma(cfg: CfgNode) -> bool:
+    phases = [cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL]
+    return "gamma" in (phases if cfg.TEST.GAMMAS else [*phases, cfg.ENHANCE.TEST])
 
 
 def _choices(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -222,6 +253,22 @@ def _schedule(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
         yield "SOLVER.WARMUP_EPOCHS", f"{solver.WARMUP_EPOCHS:g} is more than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}"
 
 
+def _lighting(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
+    enhance, gammas = cfg.ENHANCE, cfg.TEST.GAMMAS
+    if enhance.DENOISE_FRAMES % 2 == 0:
+        yield "ENHANCE.DENOISE_FRAMES", f"{enhance.DENOISE_FRAMES} is even, expected an odd number of frames"
+    if not enhance.RETINEX_SIGMAS:
+        yield "ENHANCE.RETINEX_SIGMAS", "is empty: name at least one"
+    if "zero_dce" in _enhancements(cfg) and not enhance.ZERO_DCE_WEIGHTS:
+        yield "ENHANCE.ZERO_DCE_WEIGHTS", "is empty, and a phase uses zero_dce: name the file of its weights"
+    low, high = RANGES["ENHANCE.GAMMA"]
+    outside = [gamma for gamma in gammas if not low <= gamma <= high]
+    if outside:
+        yield "TEST.GAMMAS", f"{outside[0]} is out of range, expected between {low:g} and {high:g}"
+    if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
+        yield "TEST.GAMMAS", f"{gammas} names a gamma twice"
+
+
 def _views(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     views, crops = cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS
     if not views or not crops or (len(views) != len(crops) and 1 not in (len(views), len(crops))):
@@ -243,6 +290,23 @@ def _rand_augment(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     text = cfg.AUG.AA_TYPE
     if text and not RAND_AUGMENT.fullmatch(text):
         yield "AUG.AA_TYPE", f"'{text}' is not a RandAugment policy such as rand-m7-n4-mstd0.5-inc1"
+
+
+def _architecture(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
+    """The model's name, and what models from elsewhere cannot do."""
+    model = cfg.MODEL
+    family, slash, name = model.NAME.partition("/")
+    if not (family == "timm" and name):
+        known = (*ARCHITECTURES, *(f"torchvision/{other}" for other in TORCHVISION))
+        if model.NAME not in known:
+            yield "MODEL.NAME", str(unknown_name("model", model.NAME, (*known, "timm/NAME")))
+    convolutional = model.NAME in ("slowfast", "resnet3d")
+    if (slash or convolutional) and model.USE_CHECKPOINT:
+        yield "MODEL.USE_CHECKPOINT", f"{model.NAME} cannot recompute activations: set it to False"
+    if convolutional and model.DROP_PATH_RATE:
+        yield "MODEL.DROP_PATH_RATE", f"{model.NAME} has no stochastic depth: set it to 0"
+    if family == "timm" and model.CHANNELS_LAST:
+        yield "MODEL.CHANNELS_LAST", f"{model.NAME} sees single frames, this layout is for clips: set it to False"
 
 
 def _uniformer(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -302,9 +366,11 @@ RULES = (
     _needs,
     _batches,
     _schedule,
+    _lighting,
     _views,
     _classes,
     _rand_augment,
+    _architecture,
     _uniformer,
     _mvit,
     _pathways,

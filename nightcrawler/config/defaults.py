@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode
 
+# What lists that are empty by default may look like, where that is not whole numbers.
+FILLED = {"TEST.GAMMAS": [0.25]}
 CLASS_NAMES = ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "Turn", "Walk", "Wave"]
 
 
@@ -87,19 +89,29 @@ def _data(cfg: CfgNode) -> None:
 
 def _enhance(cfg: CfgNode) -> None:
     cfg.ENHANCE = CfgNode()
-    # How dark frames are lit, one switch a phase: none | gamma | auto_gamma | ... (data/enhance.py). Bright
-    # splits are never enhanced. TRAIN: pseudo-labelled clips (published: none).
+    # How dark frames are lit: none | gamma | auto_gamma (a gamma for each clip) | clahe (histograms, tile by
+    # tile) | retinex (multi-scale) | zero_dce (a network; seconds a clip). One switch a phase; bright splits
+    # are never enhanced. TRAIN: pseudo-labelled clips (published: none). ADAPT: clips that BatchNorm statistics
+    # are taken from (published: none; the mismatch costs accuracy). VAL, TEST: dark splits.
     cfg.ENHANCE.TRAIN = "none"
-    # Clips that BatchNorm statistics are taken from (published: none; the mismatch costs accuracy).
     cfg.ENHANCE.ADAPT = "gamma"
-    # Dark validation splits.
     cfg.ENHANCE.VAL = "gamma"
-    # Dark test splits.
     cfg.ENHANCE.TEST = "gamma"
     # Exponent of gamma: 255 (x / 255)^GAMMA; below 1 lights up.
     cfg.ENHANCE.GAMMA = 0.25
     # Mean brightness that auto_gamma aims at, of 255.
     cfg.ENHANCE.TARGET_MEAN = 110.0
+    # Most that a bin of clahe's histograms may hold, in means of a bin: about how far two levels come apart.
+    cfg.ENHANCE.CLAHE_CLIP = 24.0
+    # Tiles of clahe: rows, columns.
+    cfg.ENHANCE.CLAHE_TILES = [4, 4]
+    # Surroundings that retinex compares a pixel with: standard deviations of Gaussians, in pixels.
+    cfg.ENHANCE.RETINEX_SIGMAS = [15.0, 80.0, 250.0]
+    # Weights of zero_dce: Epoch99.pth of its authors, or a .safetensors with the same names.
+    cfg.ENHANCE.ZERO_DCE_WEIGHTS = ""
+    # Neighbouring frames of the video that are averaged where they agree, before a dark clip is lit: an odd
+    # number; 1 for none. A phase whose switch is none takes frames as they are.
+    cfg.ENHANCE.DENOISE_FRAMES = 1
 
 
 def _augment(cfg: CfgNode) -> None:
@@ -198,7 +210,8 @@ def _train(cfg: CfgNode) -> None:
 
 def _adapt(cfg: CfgNode) -> None:
     cfg.ADAPT = CfgNode()
-    # What is re-estimated on dark clips after each validated epoch: none | batchnorm.
+    # What is adapted to dark clips after each validated epoch: none | batchnorm (its statistics) |
+    # tent (statistics, then scales and shifts of all norm layers by entropy minimisation).
     cfg.ADAPT.NAME = "batchnorm"
     # Split of the dark clips (labels are never read).
     cfg.ADAPT.SPLIT = "total_unlabel"
@@ -206,6 +219,8 @@ def _adapt(cfg: CfgNode) -> None:
     cfg.ADAPT.TRANSFORM = "eval"
     # A model without BatchNorm is left as it is, with a line that says so; False makes it an error.
     cfg.ADAPT.ALLOW_NO_BATCHNORM = False
+    # Step size of tent, on scales and shifts of norm layers.
+    cfg.ADAPT.TENT_LR = 1.0e-3
 
     cfg.BN = CfgNode()
     # Batches of dark clips (of TRAIN.BATCH_SIZE) that statistics are taken from; 0 takes all clips.
@@ -229,6 +244,9 @@ def _test(cfg: CfgNode) -> None:
     # Where test views look: distinct (no shared frame where the video is long enough) | published (as
     # published: views coincide on short videos).
     cfg.TEST.VIEWS = "distinct"
+    # Gammas that every dark clip is predicted with, joined like views, from one decode; [] takes ENHANCE.GAMMA
+    # alone. They are part of the results file's name.
+    cfg.TEST.GAMMAS = []
     # How a video's clips are joined: mean | max (of logits and of probabilities).
     cfg.TEST.ENSEMBLE_METHOD = "mean"
     # Checkpoint to test; empty takes OUTPUT_DIR/best.pyth.

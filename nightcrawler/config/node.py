@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.defaults import FILLED, get_cfg
 from nightcrawler.config.yaml_file import FLOAT, YamlFile, parse_value, read_yaml
 from nightcrawler.utils.errors import ConfigError
 
@@ -131,7 +131,7 @@ def _apply(cfg: CfgNode, setting: Setting) -> str | None:
     if isinstance(default, CfgNode):
         return f"{setting.where}: {setting.key} is a section: expected `{name}:` with keys below it"
     try:
-        node[name] = converted(setting.value, default)
+        node[name] = converted(setting.value, default or FILLED.get(setting.key, default))
     except ValueError as error:
         return f"{setting.where}: {setting.key}: {error}"
     return None

@@ -19,7 +19,14 @@ from nightcrawler.data.augment import TrainTransform
 from nightcrawler.data.darkness import darken, sample_camera
 from nightcrawler.data.dataset import ClipDataset, ClipMaker, TestClips, TrainClips, TrainCollate, keep_samples
 from nightcrawler.data.decode import decode
-from nightcrawler.data.enhance import build_enhancement
+from nightcrawler.data.enhance import (
+    Enhance,
+    build_denoise_window,
+    build_phase_enhancement,
+    build_phase_enhancements,
+    warn_of_mismatch,
+)
+from nightcrawler.data.enhance_denoise import decode_denoised
 from nightcrawler.data.lists import VideoItem, read_list, read_pseudo
 from nightcrawler.data.mixup import MixUp
 from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler
@@ -30,8 +37,6 @@ from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
-
-Enhance = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
@@ -126,12 +131,6 @@ def build_mixup(cfg: CfgNode) -> MixUp:
     )
 
 
-def build_phase_enhancement(cfg: CfgNode, phase: str, dark: bool) -> Enhance:
-    """How frames of a split are lit in a phase (`TRAIN`, `ADAPT`, `VAL`, `TEST`); bright splits are left alone."""
-    name = cfg.ENHANCE[phase] if dark else "none"
-    return build_enhancement(name, gamma=cfg.ENHANCE.GAMMA, target_mean=cfg.ENHANCE.TARGET_MEAN)
-
-
 def build_micro_batch(cfg: CfgNode) -> int:
     """Videos of a micro-batch: `TRAIN.MICRO_BATCH`, or a rank's whole share of the batch.
 
@@ -150,9 +149,10 @@ def build_micro_batch(cfg: CfgNode) -> int:
     return micro
 
 
-def build_decode(cfg: CfgNode) -> Callable[..., Any]:
-    """The decoder with the limits of `DATA`."""
-    return functools.partial(decode, short_side=cfg.DATA.DECODE_SHORT_SIDE)
+def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
+    """The decoder with the limits of `DATA`; each frame is averaged with its neighbours in a window, if asked."""
+    plain = functools.partial(decode, short_side=cfg.DATA.DECODE_SHORT_SIDE)
+    return plain if window == 1 else functools.partial(decode_denoised, decode=plain, window=window)
 
 
 def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np.ndarray]:
@@ -181,14 +181,14 @@ def _dense_view(num_total: int, view: int, num_views: int, *, num_frames: int, s
     return sampling.dense_indices(num_total, num_frames, sampling_rate, view=view, num_views=num_views)
 
 
-def _lit_crops(frames: np.ndarray, num_crops: int, **settings: Any) -> Tensor:
-    return eval_crops(frames, num_crops=num_crops, **settings)
+def _lit_crops(frames: np.ndarray, num_crops: int, *, enhances: Sequence[Enhance], **settings: Any) -> Tensor:
+    return torch.cat([eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances])
 
 
-def build_test_clips(cfg: CfgNode, enhance: Enhance, pairs: Sequence[tuple[int, int]]) -> TestClips:
-    """The clips of the (views, crops) pairs, transformed as in testing."""
+def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[tuple[int, int]]) -> TestClips:
+    """The clips of the (views, crops) pairs, each lit in every one of the ways, transformed as in testing."""
     make_crops = functools.partial(
-        _lit_crops, size=cfg.DATA.TEST_CROP_SIZE, enhance=enhance, mean=cfg.DATA.MEAN, std=cfg.DATA.STD
+        _lit_crops, size=cfg.DATA.TEST_CROP_SIZE, enhances=enhances, mean=cfg.DATA.MEAN, std=cfg.DATA.STD
     )
     return TestClips(build_view_sampler(cfg), make_crops, pairs)
 
@@ -250,8 +250,10 @@ def build_loader(cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any,
     )
 
 
-def _build_dataset(cfg: CfgNode, items: Sequence[VideoItem], maker: ClipMaker, replace_bad: bool) -> ClipDataset:
-    return ClipDataset(items, build_decode(cfg), maker, cfg.RNG_SEED, replace_bad)
+def _build_dataset(
+    cfg: CfgNode, items: Sequence[VideoItem], maker: ClipMaker, window: int, replace_bad: bool
+) -> ClipDataset:
+    return ClipDataset(items, build_decode(cfg, window), maker, cfg.RNG_SEED, replace_bad)
 
 
 def _build_num_steps(cfg: CfgNode, num_labelled: int, num_pseudo: int) -> int:
@@ -268,9 +270,9 @@ def build_train_streams(cfg: CfgNode) -> list[TrainStream]:
     labelled = build_train_items(cfg)
     pseudo = build_pseudo_items(cfg) if cfg.DATA.PSEUDO_CSV else []
     num_steps = _build_num_steps(cfg, len(labelled), len(pseudo))
-    streams = [_build_stream(cfg, "labelled", labelled, num_steps, 0, "none", cfg.AUG.DARKEN)]
+    streams = [_build_stream(cfg, "labelled", labelled, num_steps, 0, cfg.AUG.DARKEN)]
     if pseudo:
-        streams.append(_build_stream(cfg, "pseudo", pseudo, num_steps, 1, cfg.ENHANCE.TRAIN, 0.0))
+        streams.append(_build_stream(cfg, "pseudo", pseudo, num_steps, 1, 0.0))
     return streams
 
 
@@ -280,11 +282,10 @@ def _build_stream(
     items: list[VideoItem],
     num_steps: int,
     number: int,
-    enhancement: str,
     darken_prob: float,
 ) -> TrainStream:
-    enhance = build_enhancement(enhancement, gamma=cfg.ENHANCE.GAMMA, target_mean=cfg.ENHANCE.TARGET_MEAN)
-    maker = build_train_clips(cfg, enhance, cfg.AUG.NUM_SAMPLE, darken_prob)
+    dark = name == "pseudo"
+    maker = build_train_clips(cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob)
     sampler = MicroBatchSampler(
         len(items),
         num_steps,
@@ -302,18 +303,24 @@ def _build_stream(
         raise UserError(f"{cfg.DATA.PSEUDO_CSV}: row {row} has no probabilities, other rows have: give all or none")
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
-    dataset = _build_dataset(cfg, items, maker, replace_bad=True)
+    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, "TRAIN", dark), replace_bad=True)
     return TrainStream(name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True))
+
+
+def _build_mismatch_warning(cfg: CfgNode) -> None:
+    if cfg.ADAPT.NAME != "none" and distributed.is_main():
+        warn_of_mismatch(cfg.ENHANCE.ADAPT, cfg.ENHANCE.TEST)
 
 
 def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], list[VideoItem]]:
     """Unlabelled clips of `ADAPT.SPLIT`, one clip a video: its sampler, loader and videos."""
     split = get_split(cfg.ADAPT.SPLIT, cfg.DATA.PATH_PREFIX)
     items = build_items(cfg, cfg.ADAPT.SPLIT)
+    _build_mismatch_warning(cfg)
     enhance = build_phase_enhancement(cfg, "ADAPT", split.dark)
     maker: ClipMaker
     if cfg.ADAPT.TRANSFORM == "eval":
-        maker = build_test_clips(cfg, enhance, [(1, 1)])
+        maker = build_test_clips(cfg, [enhance], [(1, 1)])
     else:
         maker = build_train_clips(cfg, enhance, num_copies=1)
     sampler = ChunkSampler(
@@ -324,7 +331,7 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    dataset = _build_dataset(cfg, items, maker, replace_bad=True)
+    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, "ADAPT", split.dark), replace_bad=True)
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
@@ -340,11 +347,14 @@ def build_eval_set(cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tu
     """
     split = get_split(split_name, cfg.DATA.PATH_PREFIX)
     items = build_items(cfg, split_name)
-    maker = build_test_clips(cfg, build_phase_enhancement(cfg, phase, split.dark), pairs)
-    clips_per_video = max(views * crops for views, crops in pairs)
+    if phase == "TEST" and split.dark:
+        _build_mismatch_warning(cfg)
+    enhances = build_phase_enhancements(cfg, phase, split.dark)
+    maker = build_test_clips(cfg, enhances, pairs)
+    clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
-    dataset = _build_dataset(cfg, items, maker, replace_bad=False)
+    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, phase, split.dark), replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))
 

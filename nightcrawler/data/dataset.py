@@ -147,7 +147,8 @@ class TestClips:
 
     Args:
         sample_view: (number of frames, view, number of views) to int64 `[T]`.
-        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops) to float32 `[C, 3, T, h, w]`.
+        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops C) to float32 `[L * C, 3, T, h, w]`: all crops for the
+            first of L ways to light the frames, then for the next. A clip that is lit in L ways counts L times.
         pairs: the pairs.
     """
 
@@ -179,25 +180,24 @@ class TestClips:
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
     ) -> tuple[Tensor, dict[tuple[int, int], list[int]]]:
-        """All crops of all distinct views; the centre crop of three is the single crop."""
+        """All crops of all distinct views, lit in every way; the centre crop of three is the single crop."""
         wanted: dict[int, set[int]] = {}
         for num_views, num_crops in self.pairs:
             for view in range(num_views):
                 wanted.setdefault(self._views[num_views, view], set()).add(num_crops)
         clips: list[Tensor] = []
-        place: dict[tuple[int, int, int], int] = {}
+        places: dict[tuple[int, int], list[int]] = {}
         for view, crop_counts in wanted.items():
-            crops = self.make_crops(views[view], max(crop_counts))
+            most = max(crop_counts)
+            crops = self.make_crops(views[view], most)
             for num_crops in crop_counts:
-                first = (len(crops) - num_crops) // 2
-                for crop in range(num_crops):
-                    place[view, num_crops, crop] = len(clips) + first + crop
+                first = len(clips) + (most - num_crops) // 2
+                starts = range(first, first + len(crops), most)
+                places[view, num_crops] = [start + crop for start in starts for crop in range(num_crops)]
             clips.extend(crops)
         members = {
             (num_views, num_crops): [
-                place[self._views[num_views, view], num_crops, crop]
-                for view in range(num_views)
-                for crop in range(num_crops)
+                place for view in range(num_views) for place in places[self._views[num_views, view], num_crops]
             ]
             for num_views, num_crops in self.pairs
         }

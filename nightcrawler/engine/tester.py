@@ -10,6 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.data.enhance import build_denoise_window, build_gammas, build_phase_name
 from nightcrawler.engine.build import (
     build_device,
     build_evaluator,
@@ -39,7 +40,7 @@ class Tester:
         output_dir: where results go.
         num_classes: K.
         max_bad_fraction: share of unreadable videos that is an error.
-        meta: what every results file says of itself (`num_frames` and `crop_size` are part of its name).
+        meta: what every results file says of itself (`num_frames`, `crop_size`, `gammas` are part of its name).
     """
 
     model: nn.Module
@@ -51,8 +52,10 @@ class Tester:
     meta: dict[str, Any]
 
     def results_path(self, pair: tuple[int, int]) -> Path:
-        """`{split}x{T}x{size}x{V}x{C}.pkl` in the experiment's folder."""
-        parts = (self.eval_set.split.name, self.meta["num_frames"], self.meta["crop_size"], *pair)
+        """`{split}x{T}x{size}x{V}x{C}.pkl` in the experiment's folder; of `TEST.GAMMAS`, `...xg{a}-{b}.pkl`."""
+        parts = [self.eval_set.split.name, self.meta["num_frames"], self.meta["crop_size"], *pair]
+        if self.meta["gammas"]:
+            parts.append("g" + "-".join(f"{gamma:g}" for gamma in self.meta["gammas"]))
         return self.output_dir / ("x".join(map(str, parts)) + ".pkl")
 
     def run(self) -> int:
@@ -104,12 +107,16 @@ def describe(predictions: Predictions) -> str:
 def build_meta(cfg: CfgNode, eval_set: EvalSet, checkpoint_hash: str) -> dict[str, Any]:
     """What a results file says of itself, but for its views and crops."""
     stamp = build_stamp(cfg)
+    dark = eval_set.split.dark
+    gammas = build_gammas(cfg, "TEST", dark)
     return {
         "split": eval_set.split.name,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "enhancement": cfg.ENHANCE.TEST if eval_set.split.dark else "none",
-        "gamma": cfg.ENHANCE.GAMMA,
+        "enhancement": build_phase_name(cfg, "TEST", dark),
+        "gamma": gammas[0] if len(gammas) == 1 else None,
+        "gammas": gammas if cfg.TEST.GAMMAS else [],
+        "denoise_frames": build_denoise_window(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "model": cfg.MODEL.NAME,
         "checkpoint_sha256": checkpoint_hash,

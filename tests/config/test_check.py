@@ -35,6 +35,7 @@ WRONG_TYPES = [
     ("DATA.MEAN", "[0.1, x, 0.3]", "expected a number, found text 'x'"),
     ("DATA.MEAN", "[0.1, [0.2], 0.3]", "expected a number, found a list"),
     ("DATA.MEAN", "[{a: 1}]", "expected a number"),
+    ("TEST.GAMMAS", "[0.25, low]", "expected a number, found text 'low'"),
     ("UNIFORMER.DEPTH", "[1, 2, 3, 4.5]", "expected a whole number"),
     ("TRAIN.VAL_SPLITS", "[3]", "expected text"),
     ("MVIT.DIM_MUL", "[2, 2.0]", "expected a list of lists"),
@@ -58,6 +59,13 @@ WRONG_VALUES = [
     ("DATA.NUM_FRAMES", "0", "expected between 1 and 4096"),
     ("DATA.TRAIN_CROP_SIZE", "100000", "expected between 1 and 4096"),
     ("ENHANCE.GAMMA", "0", "out of range"),
+    ("ENHANCE.TEST", "gama", "'gama' is not one of none, gamma, auto_gamma, clahe, retinex, zero_dce"),
+    ("ENHANCE.CLAHE_TILES", "[4]\n  VAL: clahe", "has 1 values, expected 2"),
+    ("ENHANCE.DENOISE_FRAMES", "4", "4 is even, expected an odd number of frames"),
+    ("ENHANCE.RETINEX_SIGMAS", "[]\n  VAL: retinex", "name at least one"),
+    ("ENHANCE.ZERO_DCE_WEIGHTS", "''\n  VAL: zero_dce", "is empty, and a phase uses zero_dce"),
+    ("TEST.GAMMAS", "[0.25, 0]", "0.0 is out of range, expected between 0.01 and 10"),
+    ("TEST.GAMMAS", "[0.25, 0.4, 0.25]", "names a gamma twice"),
     ("AUG.SCALE", "[0.9, 0.1]", "the least is above the most"),
     ("AUG.ASPECT", "[1.0]", "has 1 values, expected 2"),
     ("AUG.AA_TYPE", "rand-m7-x4", "not a RandAugment policy"),
@@ -95,8 +103,13 @@ WRONG_VALUES = [
 
 # KEY, VALUE, and what makes it count.
 NEEDING = [
+    ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
     ("DATA.SAMPLING_RATE", "4", {"DATA.SAMPLING": "dense"}),
     ("ENHANCE.TARGET_MEAN", "90", {"ENHANCE.VAL": "auto_gamma"}),
+    ("ENHANCE.CLAHE_CLIP", "8", {"ENHANCE.TEST": "clahe"}),
+    ("ENHANCE.CLAHE_TILES", "[8, 8]", {"ENHANCE.TRAIN": "clahe"}),
+    ("ENHANCE.RETINEX_SIGMAS", "20", {"ENHANCE.ADAPT": "retinex"}),
+    ("ENHANCE.ZERO_DCE_WEIGHTS", "weights/Epoch99.pth", {"ENHANCE.VAL": "zero_dce"}),
     ("TRAIN.PSEUDO_WEIGHT", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
@@ -107,6 +120,9 @@ NEEDING = [
 # KEY, VALUE, and what takes its effect away.
 DISABLING = [
     ("ENHANCE.GAMMA", "0.5", {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")}),
+    ("ENHANCE.GAMMA", "0.5", {"ENHANCE.ADAPT": "none", "ENHANCE.VAL": "none", "TEST.GAMMAS": "[0.2, 0.3]"}),
+    ("ENHANCE.DENOISE_FRAMES", "5", {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")}),
+    ("TEST.GAMMAS", "[0.2, 0.3]", {"ENHANCE.TEST": "clahe"}),
     ("SOLVER.BETAS", "[0.8, 0.9]", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
     ("BN.BLEND", "0.5", {"ADAPT.NAME": "none"}),
     ("BN.NUM_BATCHES_PRECISE", "7", {"ADAPT.NAME": "none"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nightcrawler.data.enhance import build_enhancement, gamma_lut
+from nightcrawler.config.defaults import get_cfg
+from nightcrawler.data.enhance import build_enhancement, build_lighting, gamma_lut
 from nightcrawler.data.sampling import dense_indices, dense_start, segment_bounds, segment_indices, window_indices
 from nightcrawler.data.views import (
     eval_crops,
@@ -86,7 +88,7 @@ def _frames(text: str) -> np.ndarray:
 def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
     for one in case["cases"]:
         lit = "none" if one["gamma"] is None else "gamma"
-        enhance = build_enhancement(lit, gamma=one["gamma"] or 1.0, target_mean=100.0)
+        enhance = build_enhancement(lit, dataclasses.replace(build_lighting(get_cfg()), gamma=one["gamma"] or 1.0))
         clips = eval_crops(
             _frames(one["frames"]),
             size=one["size"],
