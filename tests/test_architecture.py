@@ -31,8 +31,9 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": ("config", "utils"),
     "adapt": ("utils",),
     "adapt.build": ("config", "utils"),
-    "pseudo": ("data.lists", "utils"),
+    "pseudo": ("config.yaml_file", "data.lists", "utils"),
     "synthetic": ("data.darkness", "utils"),
+    "prepare": ("data", "utils"),
     "engine": ENGINE,
     "pipeline": (*ENGINE, "engine"),
 }
