@@ -214,7 +214,7 @@ def test_a_script_starts_its_task_from_any_folder(copied: Path, script: str, tas
 
 def test_several_processes_start_through_the_launcher_of_torch(copied: Path) -> None:
     found = started(copied, "run.sh", "RNG_SEED", "1", NPROC="2")
-    assert found[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert found[:5] == ["-m", "nightcrawler.engine.launch", "--standalone", "--nproc-per-node", "2"]
     assert found[5:7] == [str(copied / "tools" / "run_net.py"), "train"]
     assert found[-2:] == ["RNG_SEED", "1"]
 

@@ -27,5 +27,5 @@ if [ "$nproc" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ]; then
     exec "$python" "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "$python" -m torch.distributed.run "${where[@]}" --nproc-per-node "$nproc" \
+exec "$python" -m nightcrawler.engine.launch "${where[@]}" --nproc-per-node "$nproc" \
     "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"

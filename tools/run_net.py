@@ -101,7 +101,9 @@ def main(argv: Sequence[str]) -> int:
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logging(cfg.OUTPUT_DIR, int(os.environ.get("RANK", "0")), f"{arguments.task}.log")
     try:
-        return train(cfg) if arguments.task == "train" else test(cfg)
+        code = train(cfg) if arguments.task == "train" else test(cfg)
+        distributed.barrier()  # the launcher ends every rank as soon as one has left with a code
+        return code
     finally:
         distributed.shutdown()
 

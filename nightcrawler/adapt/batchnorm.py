@@ -86,6 +86,7 @@ class BatchNormAdapter:
     """
 
     name = "batchnorm"
+    changes_weights = False
 
     def __init__(self, blend: float = 1.0, allow_no_batchnorm: bool = False) -> None:
         self.blend = blend
@@ -123,4 +124,4 @@ class BatchNormAdapter:
         ratio = ((variance + layer.eps) / (old_variance + layer.eps)).log().mean().exp()
         layer.running_mean.copy_(torch.lerp(old_mean, mean, self.blend))
         layer.running_var.copy_(torch.lerp(old_variance, variance, self.blend))
-        return {"name": name, "mean_shift": shift.item(), "var_ratio": ratio.item()}
+        return {"name": name, "shift": shift.item(), "var_ratio": ratio.item()}

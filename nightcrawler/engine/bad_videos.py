@@ -15,36 +15,51 @@ logger = get_logger(__name__)
 
 
 class BadVideoLedger:
-    """Bad videos of each stream, by name.
+    """Bad videos of each stream, by name, over all ranks.
 
     Args:
-        path: the CSV file (`stream,video,cause,where`); rank r > 0 writes `bad.rank{r}.csv`.
+        path: the CSV file (`stream,video,cause,where`).
         max_fraction: share of a stream's videos above which the run ends.
     """
 
     def __init__(self, path: Path, max_fraction: float) -> None:
-        number = distributed.rank()
-        self.path = path if number == 0 else path.with_suffix(f".rank{number}.csv")
-        self.max_fraction = max_fraction
+        self.path, self.max_fraction = path, max_fraction
         self.found: dict[tuple[str, str], BadVideo] = {}
+        self._new: dict[tuple[str, str], BadVideo] = {}
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def num_new(self) -> int:
+        """Bad videos that this rank has met since the last `settle`."""
+        return len(self._new)
 
     def add(self, stream: str, num_items: int, videos: Sequence[BadVideo]) -> None:
-        """Count in the bad videos of one batch.
+        """Note the bad videos of one batch of a stream of `num_items` videos."""
+        self._sizes[stream] = num_items
+        for video in videos:
+            if (stream, video.name) not in self.found:
+                self._new[(stream, video.name)] = video
+
+    def settle(self) -> None:
+        """Share what is new between ranks, write it down, and count; every rank calls this.
 
         Raises:
-            UserError: if more than `max_fraction` of the stream's videos are bad (one is always tolerated).
+            UserError: if more than `max_fraction` of a stream's videos are bad (one is always tolerated).
         """
-        new = {(stream, video.name): video for video in videos if (stream, video.name) not in self.found}
+        new = {key: video for part in distributed.gather_objects(self._new) for key, video in part.items()}
+        self._new = {}
         if not new:
             return
-        self.found.update(new)
-        for video in new.values():
-            logger.warning("stream '%s': '%s' cannot be used: %s (%s)", stream, video.name, video.cause, video.where)
-        rows = [(name, video.name, video.cause, video.where) for (name, _), video in self.found.items()]
-        write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
-        count = sum(name == stream for name, _ in self.found)
-        if count > max(self.max_fraction * num_items, 1):
-            raise UserError(
-                f"stream '{stream}': {count} of {num_items} videos cannot be used, more than DATA.MAX_BAD_FRACTION "
-                f"{self.max_fraction:g}; the list is in {self.path}"
-            )
+        self.found.update(sorted(new.items()))
+        if distributed.is_main():
+            for (stream, name), video in sorted(new.items()):
+                logger.warning("stream '%s': '%s' cannot be used: %s (%s)", stream, name, video.cause, video.where)
+            rows = [(stream, name, video.cause, video.where) for (stream, name), video in self.found.items()]
+            write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
+        for stream, num_items in self._sizes.items():
+            count = sum(name == stream for name, _ in self.found)
+            if count > max(self.max_fraction * num_items, 1):
+                raise UserError(
+                    f"stream '{stream}': {count} of {num_items} videos cannot be used, more than "
+                    f"DATA.MAX_BAD_FRACTION {self.max_fraction:g}; the list is in {self.path}"
+                )

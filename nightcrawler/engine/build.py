@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nightcrawler.adapt.build import build_adapter
 from nightcrawler.config import node
-from nightcrawler.data.build import build_adapt_loader, build_eval_set, build_mixup, build_train_streams
+from nightcrawler.data.build import EvalSet, build_adapt_loader, build_eval_set, build_mixup, build_train_streams
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -21,13 +21,13 @@ from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.journal import Journal
 from nightcrawler.engine.losses import LOSSES, soft_cross_entropy
 from nightcrawler.engine.optim import build_optimizer, build_schedule
-from nightcrawler.engine.trainer import Objective, Settings, Trainer
+from nightcrawler.engine.trainer import AdaptClips, Objective, Settings, Trainer
 from nightcrawler.models.build import build_model
 from nightcrawler.models.pretrained import load_pretrained
+from nightcrawler.models.zoo import find_weights
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
-from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -48,6 +48,9 @@ MACHINE_KEYS = (
     "DATA.PATH_PREFIX",
     "TEST",
 )
+
+# What a run's checkpoint holds beside its weights, and weights alone do not.
+PROGRESS = ("optimizer_state", "scaler_state", "epoch", "step", "num_skipped", "best", "meter")
 
 
 def build_device(cfg: CfgNode) -> torch.device:
@@ -112,13 +115,12 @@ def _build_distillation(cfg: CfgNode, kind: str) -> Callable[[Tensor, Tensor], T
     return functools.partial(LOSSES.get(kind), temperature=cfg.MODEL.PSEUDO_TEMPERATURE)
 
 
-def build_adapt_clips(cfg: CfgNode, device: torch.device) -> Callable[[int], Iterator[Tensor]]:
-    """Epoch to this rank's unlabelled clips `[B, 3, T, h, w]` on the device."""
+def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
+    """Epoch and ledger to this rank's unlabelled clips `[B, 3, T, h, w]` on the device."""
     sampler, loader, items = build_adapt_loader(cfg)
-    bad = BadVideoLedger(Path(cfg.OUTPUT_DIR) / "bad_adapt.csv", cfg.DATA.MAX_BAD_FRACTION)
     layout = torch.channels_last_3d if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
 
-    def clips(epoch: int) -> Iterator[Tensor]:
+    def clips(epoch: int, bad: BadVideoLedger) -> Iterator[Tensor]:
         sampler.set_position(epoch)
         for batch in loader:
             bad.add("adapt", len(items), batch["bad"])
@@ -128,7 +130,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> Callable[[int], Ite
     return clips
 
 
-def _no_clips(epoch: int) -> Iterator[Tensor]:
+def _no_clips(epoch: int, bad: BadVideoLedger) -> Iterator[Tensor]:
     return iter(())
 
 
@@ -154,15 +156,16 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     if resumed is None:
         start = build_start(cfg, model)
     stamp = build_stamp(cfg)
-    splits = list(dict.fromkeys([*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]))
     has_adapter = cfg.ADAPT.NAME != "none"
+    if cfg.MODEL.COMPILE:
+        model.compile()  # in place: names in checkpoints stay as they are
     trainer = Trainer(
-        model=torch.compile(model) if cfg.MODEL.COMPILE else model,
+        model=model,
         optimizer=build_optimizer(cfg, model),
         objectives=build_objectives(cfg),
         adapter=build_adapter(cfg),
         adapt_clips=build_adapt_clips(cfg, device) if has_adapter else _no_clips,
-        eval_sets=[build_eval_set(cfg, split, "VAL", [(1, 1)]) for split in splits],
+        eval_sets=_build_eval_sets(cfg),
         evaluator=build_evaluator(cfg, device),
         journal=Journal(output_dir, cfg.TENSORBOARD.ENABLE, {"labels": stamp["labels"], "seed": cfg.RNG_SEED}),
         settings=build_settings(cfg, device, stamp),
@@ -172,6 +175,16 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     elif start is not None:
         trainer.load_state(start)
     return trainer
+
+
+def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
+    """The validated splits; the one that picks the checkpoint must have labels."""
+    sets = []
+    for split in dict.fromkeys([*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]):
+        sets.append(build_eval_set(cfg, split, "VAL", [(1, 1)]))
+        if split == cfg.TRAIN.BEST_SPLIT and all(item.label < 0 for item in sets[-1].items):
+            raise UserError(f"TRAIN.BEST_SPLIT '{split}': no video has a label, so it cannot pick {checkpoint.BEST}")
+    return sets
 
 
 def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any]) -> Settings:
@@ -217,9 +230,15 @@ def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     if not path:
         logger.info("start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)")
         return None
+    file = find_weights(path)
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
-        logger.info("start: going on with epoch and optimiser of %s", path)
-        return checkpoint.load_checkpoint(path)
+        logger.info("start: going on with epoch and optimiser of %s", file)
+        state = checkpoint.load_checkpoint(file)
+        lacking = [key for key in PROGRESS if key not in state]
+        if lacking:
+            raise UserError(f"{file}: has no {lacking[0]}, only weights: leave TRAIN.CHECKPOINT_EPOCH_RESET True")
+        return state
+    checkpoint.verify(file)
     report = load_pretrained(model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES))
     logger.info("start: weights of %s\n%s", path, report)
     return None
@@ -246,6 +265,6 @@ def build_tested_weights(cfg: CfgNode, model: nn.Module) -> str:
     if not Path(path).is_file():
         raise UserError(f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH")
     checkpoint.verify(path)
-    report = load_pretrained(model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), require_head=True)
-    logger.info("testing %s: %s", path, report.summary())
-    return sha256_file(path)
+    report = load_pretrained(model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True)
+    logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes]))
+    return report.sha256

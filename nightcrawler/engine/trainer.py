@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nightcrawler.adapt.base import Adapter
+from nightcrawler.adapt.base import Adapter, Clips
 from nightcrawler.data.build import EvalSet, TrainStream
 from nightcrawler.data.mixup import MixUp
 from nightcrawler.engine import checkpoint
@@ -29,6 +29,7 @@ from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.journal import Journal, Pace
 from nightcrawler.engine.meters import EpochMeter, accuracy, mixed_topk_correct
+from nightcrawler.engine.running_stats import RunningStatistics
 from nightcrawler.engine.signals import StopSignals
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import derived_seed
@@ -39,7 +40,7 @@ from nightcrawler.utils.logging import get_logger
 logger = get_logger(__name__)
 
 MAX_SKIPS_IN_A_ROW = 20
-# Buffers are averaged at an epoch's end, not sent at each step; torch 2.15 renamed the option.
+# Ranks agree on buffers by `RunningStatistics`; torch 2.15 renamed the option.
 _DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _DDP_OPTIONS else "broadcast_buffers"
 DONE, PREEMPTED = "DONE", "PREEMPTED"
@@ -107,6 +108,9 @@ class Settings:
     stamp: dict[str, Any]
 
 
+AdaptClips = Callable[[int, BadVideoLedger], Iterator[Tensor]]
+
+
 class Trainer:
     """Trains a model, adapts it after each epoch, validates it and keeps the latest and the best checkpoint.
 
@@ -115,7 +119,7 @@ class Trainer:
         optimizer: over the model's parameters.
         objectives: one or two streams with their losses; their epochs have the same number of steps.
         adapter: what is re-estimated before validation.
-        adapt_clips: epoch to unlabelled clips, float32 `[B, 3, T, h, w]` on the device.
+        adapt_clips: epoch and ledger to this rank's unlabelled clips, float32 `[B, 3, T, h, w]` on the device.
         eval_sets: splits to validate.
         evaluator: runs validation.
         journal: writes down what happens.
@@ -128,7 +132,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         objectives: Sequence[Objective],
         adapter: Adapter,
-        adapt_clips: Callable[[int], Iterator[Tensor]],
+        adapt_clips: AdaptClips,
         eval_sets: Sequence[EvalSet],
         evaluator: Evaluator,
         journal: Journal,
@@ -196,32 +200,42 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Adapt and validate where it is due, then save."""
-        self._average_buffers()
         self.epoch, self.step = self.epoch + 1, 0
         if self.epoch == self.settings.max_epoch or self.epoch % self.settings.eval_period == 0:
-            self.adapt()
-            top1 = self.validate().get(self.settings.best_split, {}).get("top1", math.nan)
-            if top1 > self.best["top1"]:
-                self.best = {"top1": top1, "epoch": self.epoch, "split": self.settings.best_split}
-                self._save(checkpoint.save_checkpoint, self.settings.output_dir / checkpoint.BEST)
+            with self._weights_kept():
+                self.adapt()
+                top1 = self.validate().get(self.settings.best_split, {}).get("top1", math.nan)
+                if top1 > self.best["top1"]:
+                    self.best = {"top1": top1, "epoch": self.epoch, "split": self.settings.best_split}
+                    self._save(checkpoint.save_checkpoint, self.settings.output_dir / checkpoint.BEST)
         self.meter.reset()
         self._save(checkpoint.save_latest, self.settings.output_dir)
+
+    @contextlib.contextmanager
+    def _weights_kept(self) -> Iterator[None]:
+        """Training goes on from the weights that an adapter found, where it changes them."""
+        parameters = list(self.model.parameters()) if self.adapter.changes_weights else []
+        kept = [parameter.detach().clone() for parameter in parameters]
+        yield
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
 
     # One optimiser step
 
     def _optimize(self, step: int, numbers: list[int], iterators: list[Iterator[Any]]) -> float:
         """Back-propagate a step's micro-batches of the given streams, update once; returns the gradient norm."""
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        statistics, counted, losses = RunningStatistics(self.model), EpochMeter(), []
         self.optimizer.zero_grad(set_to_none=True)
-        losses = []
         for number in numbers:
             objective = self.objectives[number]
             count = objective.stream.sampler.micro_batches_per_step
             for k in range(count):
                 batch = self._next(iterators[number], objective.stream)
                 with self._synchronised(last=number == numbers[-1] and k == count - 1):
-                    losses.append(self._backward(objective, batch, step, number, k) / count)
-        return self._update(torch.stack(losses).sum(), buffers)
+                    losses.append(self._backward(objective, batch, counted, (step, number, k)) / count)
+                statistics.collect()
+        return self._update(torch.stack(losses).sum(), counted, statistics)
 
     def _next(self, iterator: Iterator[Any], stream: TrainStream) -> dict[str, Any]:
         waiting = time.monotonic()
@@ -242,9 +256,11 @@ class Trainer:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
 
-    def _backward(self, objective: Objective, batch: dict[str, Any], step: int, number: int, k: int) -> Tensor:
-        """Forward and backward of one micro-batch; returns its weighted loss, detached."""
-        sampler = objective.stream.sampler
+    def _backward(
+        self, objective: Objective, batch: dict[str, Any], counted: EpochMeter, at: tuple[int, int, int]
+    ) -> Tensor:
+        """Forward and backward of micro-batch (step, stream, number) `at`; returns its weighted loss, detached."""
+        (step, number, k), sampler = at, objective.stream.sampler
         place = (self.settings.seed, self.epoch, step, number, k * sampler.world + sampler.rank)
         torch.manual_seed(derived_seed(*place))
         clip, target = self._mix(objective, batch, np.random.default_rng(place))
@@ -253,7 +269,9 @@ class Trainer:
             logits = self.wrapped(clip)
         loss = objective.loss(logits.float() if enabled else logits, target) * objective.weight
         self.scaler.scale(loss / sampler.micro_batches_per_step).backward()
-        self._count(objective.stream.name, logits, target)
+        name, correct = objective.stream.name, mixed_topk_correct(logits, target, [1])[0]
+        counted.add(**{f"correct_{name}": correct, f"clips_{name}": len(logits)})
+        self.pace.clips += len(logits)
         return loss.detach()
 
     def _mix(self, objective: Objective, batch: dict[str, Any], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -263,29 +281,29 @@ class Trainer:
         layout = torch.channels_last_3d if self.settings.channels_last else torch.contiguous_format
         return clip.contiguous(memory_format=layout), target
 
-    def _count(self, name: str, logits: Tensor, target: Tensor) -> None:
-        correct = mixed_topk_correct(logits, target, [1])[0]
-        self.meter.add(**{f"correct_{name}": correct, f"clips_{name}": len(logits)})
-        self.pace.clips += len(logits)
-
-    def _update(self, loss: Tensor, buffers: list[Tensor]) -> float:
+    def _update(self, loss: Tensor, counted: EpochMeter, statistics: RunningStatistics) -> float:
         """One optimiser step, agreed between ranks; a step that is not finite leaves the model as it was."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad or math.inf).item()
-        finite = math.isfinite(norm) and bool(torch.isfinite(loss))
-        if distributed.any_rank(not finite, self.settings.device):
-            self._skip(float(loss), norm, buffers)
+        mean_loss = float(loss) / distributed.world_size()
+        not_finite = not (math.isfinite(norm) and math.isfinite(mean_loss))
+        figures = {"not_finite": not_finite, "new_bad": self.bad.num_new, "loss": mean_loss, **counted.sums}
+        figures = distributed.sum_figures(figures, self.settings.device)
+        if figures.pop("new_bad"):
+            self.bad.settle()
+        if figures.pop("not_finite"):
+            statistics.restore()
+            self._skip(figures["loss"], norm)
             return norm
+        statistics.settle()
         self._skips_in_a_row = 0
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.meter.add(loss=float(loss), steps=1)
+        self.meter.add(**figures, steps=1)
         return norm
 
-    def _skip(self, loss: float, norm: float, buffers: list[Tensor]) -> None:
-        for buffer, old in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(old)
+    def _skip(self, loss: float, norm: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler.is_enabled():
             self.scaler.update()
@@ -317,16 +335,12 @@ class Trainer:
 
     # Adaptation and validation
 
-    def _average_buffers(self) -> None:
-        """Running statistics become their mean over ranks (each rank saw other clips)."""
-        world = distributed.world_size()
-        for buffer in self.model.buffers() if world > 1 else ():
-            if buffer.is_floating_point():
-                buffer.copy_(distributed.all_reduce_sum(buffer) / world)
-
     def adapt(self) -> None:
         """Run the adapter on the dark clips of this epoch."""
-        self.journal.adapt(self.epoch, self.adapter.run(self.model, self.adapt_clips(self.epoch)))
+        clips = Clips(lambda: self.adapt_clips(self.epoch, self.bad))
+        report = self.adapter.run(self.model, clips)
+        self.bad.settle()
+        self.journal.adapt(self.epoch, report)
 
     def validate(self) -> dict[str, dict[str, Any]]:
         """Figures of every validation split (one view, one crop), by split."""
@@ -378,7 +392,6 @@ class Trainer:
         distributed.barrier()
 
     def _preempt(self) -> None:
-        self._average_buffers()
         self._save(checkpoint.save_latest, self.settings.output_dir)
         place = f"epoch {self.epoch + 1} step {self.step}"
         self._mark(PREEMPTED, place)

@@ -104,3 +104,9 @@ def gather_objects(value: Any) -> list[Any]:
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true on at least one rank."""
     return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item() > 0)
+
+
+def sum_figures(figures: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Sums over ranks of named numbers, by one collective; every rank has the same names in the same order."""
+    total = all_reduce_sum(torch.tensor(list(figures.values()), dtype=torch.float64, device=device))
+    return dict(zip(figures, total.tolist(), strict=True))

@@ -30,7 +30,7 @@ def test_first_layer_gets_the_population_statistics_of_uneven_batches() -> None:
     torch.testing.assert_close(model[0].running_var, everything.var(dim=(0, 2, 3, 4), correction=0))
     assert report.num_clips == 7
     assert [layer["name"] for layer in report.layers] == ["0", "3"]
-    shift = report.layers[0]["mean_shift"]
+    shift = report.layers[0]["shift"]
     assert shift == pytest.approx((expected.square() / (1 + 1e-5)).mean().sqrt().item())
 
 
@@ -63,7 +63,7 @@ def test_nothing_but_the_statistics_changes() -> None:
 
 def test_a_model_without_batchnorm_says_so() -> None:
     model = nn.Linear(3, 3)
-    with pytest.raises(UserError, match="no BatchNorm layer.*ADAPT.NAME none"):
+    with pytest.raises(UserError, match=r"no BatchNorm layer.*ADAPT\.NAME none"):
         BatchNormAdapter().run(model, [])
     report = BatchNormAdapter(allow_no_batchnorm=True).run(model, [])
     assert "no BatchNorm layer" in report.summary()

@@ -1,0 +1,107 @@
+"""Entropy minimisation against a step written out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nightcrawler.adapt.base import Clips
+from nightcrawler.adapt.batchnorm import BatchNormAdapter
+from nightcrawler.adapt.tent import TentAdapter, affine_parameters, entropy
+from nightcrawler.utils.errors import UserError
+
+LR = 0.1
+
+
+class Net(nn.Module):
+    """A classifier of `[B, 3, 2, 2, 2]` with one norm of the wanted kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(24) if kind == "layer" else nn.BatchNorm1d(24)
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(clip.flatten(1)))
+
+
+def net(kind: str = "layer") -> Net:
+    torch.manual_seed(0)
+    return Net(kind)
+
+
+def clips(*sizes: int) -> Clips:
+    generator = torch.Generator().manual_seed(1)
+    batches = [torch.randn(size, 3, 2, 2, 2, generator=generator) for size in sizes]
+    return Clips(lambda: iter(batches))
+
+
+def tent(**options: float) -> TentAdapter:
+    return TentAdapter(LR, BatchNormAdapter(), **options)
+
+
+def test_entropy_is_shannons() -> None:
+    probs = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
+    expected = [1.5 * torch.tensor(2.0).log().item(), torch.tensor(3.0).log().item()]
+    torch.testing.assert_close(entropy(probs.log()), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_one_batch_is_one_step_down_the_entropy() -> None:
+    model, reference = net(), net()
+    (batch,) = clips(6)
+    logits = reference(batch)
+    probs = logits.softmax(-1)
+    (-(probs * probs.log()).sum(-1).mean()).backward()
+    report = tent().run(model, clips(6))
+    for name in ("weight", "bias"):
+        old, grad = getattr(reference.norm, name).detach(), getattr(reference.norm, name).grad
+        torch.testing.assert_close(getattr(model.norm, name).detach(), old - LR * grad)
+    assert torch.equal(model.head.weight, reference.head.weight)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert (report.num_clips, len(report.layers)) == (6, 2)
+    assert "of its size" in report.summary()
+
+
+def test_entropy_falls_and_the_mode_is_kept() -> None:
+    model, data = net().train(), clips(8, 8, 8, 8)
+    everything = torch.cat(list(data))
+
+    def mean_entropy() -> float:
+        with torch.no_grad():
+            return entropy(model(everything)).mean().item()
+
+    before = mean_entropy()
+    tent().run(model, data)
+    assert mean_entropy() < before - 1e-3
+    assert model.training
+
+
+def test_statistics_come_first_where_there_is_batchnorm() -> None:
+    model, twin, data = net("batch").eval(), net("batch").eval(), clips(8, 8)
+    BatchNormAdapter().run(twin, data)
+    tent().run(model, data)
+    torch.testing.assert_close(model.norm.running_mean, twin.norm.running_mean)
+    assert not torch.equal(model.norm.weight, twin.norm.weight)
+
+
+def test_a_collapse_is_put_back() -> None:
+    model, original = net(), net()
+    report = tent(min_classes=1.5).run(model, clips(8, 8))
+    assert report.note.startswith("tent: put back")
+    assert torch.equal(model.norm.weight, original.norm.weight)
+
+
+def test_a_step_that_is_not_finite_is_put_back() -> None:
+    model, original = net(), net()
+    batches = [torch.full((2, 3, 2, 2, 2), float("nan"))]
+    assert "put back" in tent().run(model, batches).summary()
+    assert torch.equal(model.norm.weight, original.norm.weight)
+
+
+def test_nothing_to_adapt_is_an_error() -> None:
+    with pytest.raises(UserError, match="no norm layer"):
+        tent().run(nn.Linear(2, 2), clips(2))
+    with pytest.raises(UserError, match="no dark clip"):
+        tent().run(net(), [])
+    assert list(affine_parameters(net())) == ["norm.weight", "norm.bias"]

@@ -1,0 +1,141 @@
+"""A run that was stopped and goes on ends exactly as one that was not: bit for bit, on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightcrawler.engine.build import build_trainer
+from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.trainer import Preempted, Trainer
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+
+LATEST = "checkpoints/checkpoint_latest.pyth"
+STATE = ("model_state", "optimizer_state", "scaler_state", "epoch", "step", "num_skipped", "best", "meter")
+
+
+def stop_after(trainer: Trainer, step: int) -> None:
+    """Ask for a stop while the run's `step`-th step (from 1) is logged, as a signal would."""
+    log, count = trainer.journal.train, iter(range(1, 1000))
+
+    def train(*args: Any) -> None:
+        log(*args)
+        trainer.stop.requested = next(count) == step
+
+    trainer.journal.train = train
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    states = [{key: load_checkpoint(out / LATEST)[key] for key in STATE} for out in (left, right)]
+    assert tiny.differences(*states) == []
+    bests = [load_checkpoint(out / "best.pyth")["model_state"] for out in (left, right)]
+    assert tiny.differences(*bests) == []
+    assert tiny.metrics(left) == tiny.metrics(right)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_stopped_after_any_step(data: Path, trained: Path, tmp_path: Path, step: int) -> None:
+    """2 is the last step of an epoch, whose adaptation and validation are still due; 4 is the last of all."""
+    trainer = build_trainer(tiny.config(data, tmp_path))
+    stop_after(trainer, step)
+    with pytest.raises(Preempted, match=f"epoch {(step + 1) // 2} step {2 - step % 2}"):
+        trainer.fit()
+    assert (tmp_path / "PREEMPTED").read_text() == f"epoch {(step + 1) // 2} step {2 - step % 2}\n"
+    assert not (tmp_path / "DONE").exists()
+    build_trainer(tiny.config(data, tmp_path)).fit()
+    assert not (tmp_path / "PREEMPTED").exists()
+    assert (tmp_path / "DONE").exists()
+    assert_same_run(tmp_path, trained)
+
+
+def test_stopped_after_every_step(data: Path, trained: Path, tmp_path: Path) -> None:
+    for _ in range(4):
+        trainer = build_trainer(tiny.config(data, tmp_path))
+        stop_after(trainer, 1)
+        with pytest.raises(Preempted):
+            trainer.fit()
+    build_trainer(tiny.config(data, tmp_path)).fit()
+    assert_same_run(tmp_path, trained)
+
+
+def test_two_streams_stopped_in_the_middle_of_an_epoch(own_data: Path, tmp_path: Path) -> None:
+    tiny.write_pseudo(own_data, 12)
+    overrides = ("MODEL.PSEUDO_LOSS", "kl", "AUG.AA_TYPE", "")
+    whole, parts = (
+        tiny.config(own_data, tmp_path / name, *overrides, experiment=tiny.PSEUDO_EXPERIMENT) for name in "ab"
+    )
+    build_trainer(whole).fit()
+    trainer = build_trainer(parts)
+    stop_after(trainer, 4)
+    with pytest.raises(Preempted, match="epoch 2 step 1"):
+        trainer.fit()
+    build_trainer(parts).fit()
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_damaged_latest_checkpoint_falls_back_and_ends_the_same(data: Path, trained: Path, tmp_path: Path) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path))
+    stop_after(trainer, 3)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    with open(tmp_path / LATEST, "r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    trainer = build_trainer(tiny.config(data, tmp_path))
+    assert (trainer.epoch, trainer.step) == (1, 0)
+    trainer.fit()
+    states = [{key: load_checkpoint(out / LATEST)[key] for key in STATE} for out in (tmp_path, trained)]
+    assert tiny.differences(*states) == []
+
+
+def test_the_best_so_far_survives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top1 = iter([50.0, 20.0])
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"val_dry": {"top1": next(top1)}})
+    trainer = build_trainer(tiny.config(data, tmp_path))
+    stop_after(trainer, 3)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    best = (tmp_path / "best.pyth").read_bytes()
+    assert build_trainer(tiny.config(data, tmp_path)).fit() == {"top1": 50.0, "epoch": 1, "split": "val_dry"}
+    assert (tmp_path / "best.pyth").read_bytes() == best
+
+
+def test_workers_and_places_may_change_between_a_run_and_its_continuation(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path))
+    stop_after(trainer, 1)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    build_trainer(tiny.config(data, tmp_path, "DATA_LOADER.NUM_WORKERS", 1, "TEST.DATA_SELECT", "arid")).fit()
+    assert_same_run(tmp_path, trained)
+
+
+def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> None:
+    build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
+    with pytest.raises(UserError, match=r"checkpoint_latest.*another configuration.*OUTPUT_DIR"):
+        build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5))
+    fresh = build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5, "TRAIN.AUTO_RESUME", False))
+    assert (fresh.epoch, fresh.step) == (0, 0)
+
+
+def test_a_lone_best_checkpoint_is_not_resumed(data: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "best.pyth").write_bytes((trained / "best.pyth").read_bytes())
+    assert build_trainer(tiny.config(data, tmp_path)).epoch == 0
+
+
+def test_weights_alone_or_the_whole_state_of_another_run(data: Path, trained: Path, tmp_path: Path) -> None:
+    source = ("TRAIN.CHECKPOINT_FILE_PATH", trained / LATEST)
+    weights = build_trainer(tiny.config(data, tmp_path, *source))
+    state = load_checkpoint(trained / LATEST)
+    assert not tiny.differences(dict(weights.model.state_dict()), dict(state["model_state"]))
+    assert (weights.epoch, weights.best["epoch"], weights.optimizer.state_dict()["state"]) == (0, -1, {})
+    more = ("TRAIN.CHECKPOINT_EPOCH_RESET", False, "SOLVER.MAX_EPOCH", 3)
+    whole = build_trainer(tiny.config(data, tmp_path, *source, *more))
+    assert (whole.epoch, whole.best) == (2, state["best"])
+    assert not tiny.differences(whole.optimizer.state_dict(), state["optimizer_state"])
+    whole.fit()
+    assert [row["epoch"] for row in tiny.metrics(tmp_path, "train")] == [3, 3]

@@ -1,0 +1,76 @@
+"""How a run starts from a file: weights alone, a whole run, and files that cannot be started from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nightcrawler.engine.build import build_start, build_tested_weights
+from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.models.build import build_model
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import sha256_file
+from tests import tiny
+
+
+def start(folder: Path, file: Path | str, *overrides: Any) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The model and the state that a run would start with."""
+    cfg = tiny.config(folder, folder / "out", "TRAIN.CHECKPOINT_FILE_PATH", file, *overrides)
+    model = build_model(cfg)
+    return model, build_start(cfg, model)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    model, _ = start(tmp_path, "")
+    save_checkpoint(tmp_path / "best.pyth", {"model_state": model.state_dict()})
+    return tmp_path / "best.pyth"
+
+
+def test_weights_fill_the_model_and_the_log_says_so(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nightcrawler"), "propagate", True)
+    with caplog.at_level(logging.INFO, "nightcrawler"):
+        model, state = start(tmp_path, weights)
+    assert state is None
+    expected = torch.load(weights, weights_only=True)["model_state"]
+    assert tiny.differences(dict(model.state_dict()), dict(expected)) == []
+    assert "100.0 % of the backbone's parameters" in caplog.text
+    assert f"sha256 {sha256_file(weights)}" in caplog.text
+    assert "does not name its classes" in caplog.text
+
+
+def test_damaged_weights_of_an_earlier_run_are_noticed(tmp_path: Path, weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        start(tmp_path, weights)
+
+
+def test_weights_alone_are_no_run_to_go_on_with(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"has no optimizer_state, only weights: leave TRAIN\.CHECKPOINT_EPOCH_RESET True"
+    ):
+        start(tmp_path, weights, "TRAIN.CHECKPOINT_EPOCH_RESET", False)
+
+
+def test_what_was_tested_is_named_by_its_hash(tmp_path: Path, weights: Path) -> None:
+    cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
+    model = build_model(cfg)
+    assert build_tested_weights(cfg, model) == sha256_file(weights)
+
+
+def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)["model_state"]
+    state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    save_checkpoint(weights, {"model_state": state})
+    cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
+    with pytest.raises(UserError, match=r"not of this model, entry by entry.*head\.weight \(missing\)"):
+        build_tested_weights(cfg, build_model(cfg))

@@ -1,0 +1,208 @@
+"""A whole training run: what it leaves, what adaptation changes, how it picks its best, steps that are not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nightcrawler.adapt.batchnorm import batchnorm_layers
+from nightcrawler.config.node import flatten, load_experiment
+from nightcrawler.data.build import build_eval_set
+from nightcrawler.engine import trainer as trainer_module
+from nightcrawler.engine.build import build_trainer
+from nightcrawler.engine.checkpoint import load_checkpoint, verify
+from nightcrawler.engine.trainer import Trainer
+from nightcrawler.models.build import build_model
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+
+LATEST = "checkpoints/checkpoint_latest.pyth"
+PREVIOUS = "checkpoints/checkpoint_previous.pyth"
+
+
+def test_the_run_folder_is_complete_and_agrees_with_itself(data: Path, trained: Path) -> None:
+    assert (trained / "DONE").is_file()
+    assert not (trained / "PREEMPTED").exists()
+    text = (trained / "resolved.yaml").read_text()
+    cfg = tiny.config(data, trained)
+    assert flatten(load_experiment(trained / "resolved.yaml")) == flatten(cfg)
+    about = json.loads((trained / "run.json").read_text())
+    best, latest, previous = (load_checkpoint(trained / name) for name in ("best.pyth", LATEST, PREVIOUS))
+    for state in (best, latest, previous):
+        assert state["cfg"] == text
+        assert state["config_hash"] == about["config_hash"]
+        assert (state["class_names"], state["labels"], state["seed"]) == (cfg.MODEL.CLASS_NAMES, "label-free", 6666)
+    assert [(state["epoch"], state["step"]) for state in (latest, previous)] == [(2, 0), (1, 0)]
+    assert best["epoch"] == latest["best"]["epoch"]
+    same = latest if best["epoch"] == 2 else previous
+    assert not tiny.differences(best["model_state"], same["model_state"])
+    assert about["num_params"] == sum(p.numel() for p in build_model(cfg).parameters())
+    for name in ("best.pyth", LATEST, PREVIOUS):
+        assert (trained / f"{name}.sha256").is_file()
+        verify(trained / name)
+
+
+def test_metrics_tell_every_step_adaptation_and_validation(trained: Path) -> None:
+    train = tiny.metrics(trained, "train")
+    assert [(row["epoch"], row["step"]) for row in train] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in train)
+    middle, end = (1e-6 + 1e-3) / 2, (1e-3 + 1e-6) / 2
+    assert [row["lr"] for row in train] == pytest.approx([1e-6, middle, 1e-3, end])
+    adapt = tiny.metrics(trained, "adapt")
+    assert [(row["epoch"], row["num_clips"]) for row in adapt] == [(1, 12), (2, 12)]
+    val = tiny.metrics(trained, "val")
+    counts = {"val_dry": tiny.NUM_VAL, "arid": tiny.NUM_ARID}
+    assert [(row["epoch"], row["split"]) for row in val] == [(e, s) for e in (1, 2) for s in counts]
+    assert all(row["num_videos"] == counts[row["split"]] and row["num_bad"] == 0 for row in val)
+    top1 = [row["top1"] for row in val if row["split"] == "val_dry"]
+    best = load_checkpoint(trained / "best.pyth")["best"]
+    assert (best["top1"], best["epoch"], best["split"]) == (max(top1), 1 + top1.index(max(top1)), "val_dry")
+
+
+def test_a_run_that_is_done_can_be_started_again_and_changes_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert tiny.run_net("train", data, out, "SOLVER.MAX_EPOCH", 1) == 0
+    before = {name: (out / name).read_bytes() for name in ("best.pyth", LATEST, "metrics.jsonl")}
+    assert tiny.run_net("train", data, out, "SOLVER.MAX_EPOCH", 1) == 0
+    assert before == {name: (out / name).read_bytes() for name in before}
+    assert (out / "DONE").is_file()
+
+
+def final_state(data: Path, out: Path, *overrides: Any) -> dict[str, Any]:
+    build_trainer(tiny.config(data, out, *overrides)).fit()
+    return load_checkpoint(out / LATEST)
+
+
+def test_adaptation_changes_running_statistics_and_nothing_else(data: Path, trained: Path, tmp_path: Path) -> None:
+    adapted = load_checkpoint(trained / LATEST)
+    plain = final_state(data, tmp_path / "plain", "ADAPT.NAME", "none")
+    layers = batchnorm_layers(build_model(tiny.config(data, tmp_path)))
+    expected = {f"/{name}.{part}" for name in layers for part in ("running_mean", "running_var")}
+    assert set(tiny.differences(adapted["model_state"], plain["model_state"])) == expected
+    assert not tiny.differences(adapted["optimizer_state"], plain["optimizer_state"])
+    assert tiny.metrics(tmp_path / "plain", "adapt")[0]["num_clips"] == 0
+
+
+def test_adaptation_waits_for_validation_and_replaces_what_came_before(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    seldom = final_state(data, tmp_path / "seldom", "TRAIN.EVAL_PERIOD", 2)
+    assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "adapt")] == [2]
+    assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "val")] == [2, 2]
+    assert not tiny.differences(seldom["model_state"], load_checkpoint(trained / LATEST)["model_state"])
+
+
+def test_adapted_statistics_are_those_of_the_lit_dark_clips(data: Path, trained: Path) -> None:
+    """The first BatchNorm's input does not depend on any BatchNorm: its mean and variance over all clips at once."""
+    cfg = tiny.config(data, trained)
+    model = build_model(cfg)
+    model.load_state_dict(load_checkpoint(trained / LATEST)["model_state"])
+    name, layer = next(iter(batchnorm_layers(model).items()))
+    seen: list[torch.Tensor] = []
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double()))
+    clips = [
+        sample["clip"] for batch in build_eval_set(cfg, "total_unlabel", "TEST", [(1, 1)]).loader for sample in batch
+    ]
+    with torch.no_grad():
+        model.eval()(torch.cat(clips))
+    assert (len(clips), name) == (12, "blocks1.0.norm1")
+    torch.testing.assert_close(layer.running_mean.double(), seen[0].mean((0, 2, 3, 4)), rtol=1e-5, atol=1e-7)
+    variance = seen[0].var((0, 2, 3, 4), correction=0)
+    torch.testing.assert_close(layer.running_var.double(), variance, rtol=1e-5, atol=1e-9)
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_top1(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top1 = iter([10.0, 30.0, 30.0, 20.0])
+    monkeypatch.setattr(Trainer, "validate", lambda self: {"val_dry": {"top1": next(top1)}})
+    trainer = build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 4, "ADAPT.NAME", "none"))
+    assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dry"}
+    best, latest = load_checkpoint(tmp_path / "best.pyth"), load_checkpoint(tmp_path / LATEST)
+    assert (best["epoch"], latest["epoch"], latest["best"]["epoch"]) == (2, 4, 2)
+    assert tiny.differences(best["model_state"], latest["model_state"])
+
+
+def test_a_dark_split_that_picks_the_checkpoint_makes_the_run_an_oracles(data: Path, tmp_path: Path) -> None:
+    state = final_state(data, tmp_path, "TRAIN.BEST_SPLIT", "arid", "SOLVER.MAX_EPOCH", 1)
+    assert state["labels"] == "oracle"
+    assert {row["labels"] for row in tiny.metrics(tmp_path, "val")} == {"oracle"}
+
+
+def test_a_split_without_labels_cannot_pick_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dark_unlabel.*label"):
+        build_trainer(tiny.config(data, tmp_path, "TRAIN.BEST_SPLIT", "dark_unlabel"))
+
+
+def test_a_compiled_model_keeps_the_published_names_in_its_checkpoints(data: Path, tmp_path: Path) -> None:
+    cfg = tiny.config(data, tmp_path, "MODEL.COMPILE", True)
+    assert list(build_trainer(cfg).state()["model_state"]) == list(build_model(cfg).state_dict())
+
+
+def poisoned(data: Path, out: Path, bad_calls: set[int], *overrides: Any) -> Trainer:
+    """A trainer whose loss is not a number in the given micro-batches (from 0)."""
+    trainer = build_trainer(tiny.config(data, out, "ADAPT.NAME", "none", *overrides))
+    loss, calls = trainer.objectives[0].loss, iter(range(1000))
+    trainer.objectives[0].loss = lambda logits, target: (
+        loss(logits, target) * (math.nan if next(calls) in bad_calls else 1.0)
+    )
+    return trainer
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(data: Path, tmp_path: Path) -> None:
+    trainer = poisoned(data, tmp_path, set(range(8)))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    after = load_checkpoint(tmp_path / LATEST)
+    assert not tiny.differences(before, dict(after["model_state"]))
+    assert after["optimizer_state"]["state"] == {}
+    assert after["num_skipped"] == 4
+
+
+def test_steps_after_a_skipped_one_train(data: Path, tmp_path: Path) -> None:
+    trainer = poisoned(data, tmp_path, {1})
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    rows = tiny.metrics(tmp_path, "train")
+    assert [row["num_skipped"] for row in rows] == [1, 1, 1, 1]
+    assert (rows[0]["loss"], rows[0]["grad_norm"]) == ("nan", "nan")
+    assert all(math.isfinite(row["loss"]) for row in rows[1:])
+    after = load_checkpoint(tmp_path / LATEST)
+    assert tiny.differences(before, dict(after["model_state"]))
+    assert all(torch.isfinite(value).all() for value in after["model_state"].values())
+    assert {int(state["step"]) for state in after["optimizer_state"]["state"].values()} == {3}
+
+
+def test_many_skips_in_a_row_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "MAX_SKIPS_IN_A_ROW", 3)
+    with pytest.raises(UserError, match=r"3 steps in a row were not finite, last at epoch 2 step 1"):
+        poisoned(data, tmp_path, set(range(8))).fit()
+    with_pauses = poisoned(data, tmp_path / "other", {0, 2, 6})
+    with_pauses.fit()
+    assert with_pauses.num_skipped == 3
+
+
+def test_a_step_that_is_not_finite_ends_the_run_where_that_is_asked(data: Path, tmp_path: Path) -> None:
+    trainer = poisoned(data, tmp_path, {2}, "TRAIN.NON_FINITE", "raise")
+    with pytest.raises(UserError, match=r"not finite at epoch 1 step 2: loss nan.*TRAIN.NON_FINITE is raise"):
+        trainer.fit()
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+    assert not (tmp_path / "DONE").exists()
+
+
+def test_infinite_gradients_are_caught_though_the_loss_is_finite(data: Path, tmp_path: Path) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path, "ADAPT.NAME", "none"))
+    head = next(
+        module for module in trainer.model.modules() if isinstance(module, nn.Linear) and module.out_features == 11
+    )
+    calls = iter(range(1000))
+    head.weight.register_hook(lambda grad: grad * (math.inf if next(calls) == 0 else 1.0))
+    trainer.fit()
+    assert trainer.num_skipped == 1
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
