@@ -7,6 +7,7 @@ knows three constructors and nothing else.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +70,7 @@ class Predictions:
                 f"probs {self.probs.shape}, {len(self.labels)} labels, {len(self.status)} statuses"
             )
         if len(set(self.names)) != num_videos:
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise UserError(f"predictions hold video '{twice}' more than once")
+            raise UserError(f"predictions hold {first_twice(self.names)} more than once")
 
     @property
     def ok(self) -> np.ndarray:
@@ -90,6 +90,15 @@ class Predictions:
         }
         with atomic_write(path) as file:
             pickle.dump(content, file, protocol=4)
+
+
+def first_twice(names: Sequence[str]) -> str:
+    """The first name that is there again, with both rows (of videos, from 1)."""
+    first: dict[str, int] = {}
+    for row, name in enumerate(names, start=1):
+        if first.setdefault(name, row) != row:
+            return f"video '{name}' (rows {first[name]} and {row})"
+    raise AssertionError("all names differ")
 
 
 def load_predictions(path: str | Path, names: Sequence[str] | None = None) -> Predictions:
@@ -139,23 +148,38 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
     missing = [key for key in ("video_probs", "num_clips", "status", "meta") if key not in content]
     if missing:
         raise UserError(f"{path}: a results file without {', '.join(missing)}")
+    for key, kinds in (("video_preds", "f"), ("video_probs", "f"), ("video_labels", "iu"), ("num_clips", "iu")):
+        if not isinstance(content[key], np.ndarray) or content[key].dtype.kind not in kinds:
+            raise UserError(f"{path}: '{key}' is not an array of numbers")
+    if content["video_labels"].ndim != 1 or content["num_clips"].ndim != 1 or not isinstance(content["meta"], dict):
+        raise UserError(f"{path}: labels, numbers of clips or meta of another form: not a results file")
     try:
         return Predictions(
             logits=content["video_preds"],
             probs=content["video_probs"],
             labels=content["video_labels"],
-            names=[str(name) for name in content["video_names"]],
+            names=_texts(content, "video_names"),
             num_clips=content["num_clips"],
-            status=[str(status) for status in content["status"]],
+            status=_texts(content, "status"),
             meta=dict(content["meta"]),
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
+def _texts(content: dict[str, Any], key: str) -> list[str]:
+    """A list of text; equal ones are one object, in all files: five of a million names are joined in little memory."""
+    array = content[key]
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "U" or array.ndim != 1:
+        raise UserError(f"'{key}' is not a list of text")
+    return list(map(sys.intern, array.tolist()))
+
+
 def _from_old_form(path: str | Path, content: dict[str, Any], names: Sequence[str] | None) -> Predictions:
     if names is None:
         raise UserError(f"{path}: an old results file without names; give the list file that names its rows")
+    if any(content[key].dtype.kind not in "fiu" for key in ("video_preds", "video_labels")):
+        raise UserError(f"{path}: 'video_preds' or 'video_labels' is not an array of numbers")
     logits = np.asarray(content["video_preds"], np.float32)
     if logits.ndim != 2 or len(names) != len(logits):
         raise UserError(f"{path}: {logits.shape} predictions but {len(names)} names: not the list of this file")

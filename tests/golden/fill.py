@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-
 PERIOD = 10007
 
 

@@ -1,4 +1,4 @@
-"""Golden files of the data path, training and checkpoints, and the runner's own verdicts.
+"""Golden files of the data path, training, checkpoints and the chain, and the runner's own verdicts.
 
 Files of whole models are run by tests/models.
 """
@@ -14,12 +14,12 @@ from tests.golden.__main__ import check_file, main
 from tests.golden.case import absolute, exact, relative
 from tests.paths import GOLDEN
 
-# Ensembles and votes are the chain's, which is not built yet.
-FILES = sorted(path for path in GOLDEN.glob("*.json") if path.name.startswith(("data_", "train_", "test_", "ckpt_")))
+KINDS_HERE = ("data_", "train_", "test_", "ckpt_", "ensemble_")
+FILES = sorted(path for path in GOLDEN.glob("*.json") if path.name.startswith(KINDS_HERE))
 
 
 def test_there_are_files() -> None:
-    assert len(FILES) == 10
+    assert len(FILES) == 12
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

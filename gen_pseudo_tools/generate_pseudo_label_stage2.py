@@ -1,0 +1,21 @@
+"""Pseudo-labels of round 2, from the models of round 1 (exp_pseudo_stage1)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nightcrawler.pseudo.command import label_stage
+from nightcrawler.utils.cli import run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write data/pseudo/stage2.csv."""
+    return label_stage(2, argv, ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,182 @@
+"""What the stage scripts share: their command line, their inputs, their pseudo-labels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.pseudo.ensemble import Joined, mix, without_prediction
+from nightcrawler.pseudo.inputs import label_use, load_joined, results_file, write_about
+from nightcrawler.pseudo.labels import PseudoLabels, Selection, choose, read_labels, write_pseudo_labels
+from nightcrawler.pseudo.recipe import LabelRecipe, read_label_recipe, read_thresholds
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError
+
+EXAMPLES = """\
+  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py
+  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
+  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py --predictions a.pkl b.pkl --weights 0.6 0.4 \\
+      --thresholds data/pseudo/thresholds_stage{stage}.yaml --out data/pseudo/stage{stage}.csv"""
+
+
+def stage_before(stage: int) -> str:
+    """The folder of the experiments whose results a stage reads."""
+    return "exp_adapt_bn" if stage == 1 else f"exp_pseudo_stage{stage - 1}"
+
+
+def add_inputs(parser: Any, root: Path) -> None:
+    """The options that say which predictions are read and how they are mixed."""
+    parser.add_argument(
+        "--predictions", nargs="+", type=Path, metavar="PKL", help="results files, as the recipe's MODELS"
+    )
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="a weight for each model")
+    parser.add_argument(
+        "--recipe", type=Path, default=root / "configs/pseudo/default.yaml", metavar="YAML", help="default: %(default)s"
+    )
+    parser.add_argument("--data", type=Path, default=root / "data", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--split", default="total_unlabel", help="split of the results (default: %(default)s)")
+    parser.add_argument("--list", type=Path, metavar="CSV", help="names the rows of results in the old form")
+
+
+def load_mixed(
+    arguments: Any, recipe: LabelRecipe, folder: Path
+) -> tuple[Joined, np.ndarray, LabelRecipe, list[dict[str, Any]]]:
+    """Joined predictions, their mixture `[N, K]`, the recipe as options changed it, and what the inputs say.
+
+    Args:
+        arguments: those of `add_inputs`.
+        folder: where the recipe's experiments are.
+
+    Raises:
+        UserError: if inputs are missing, bad, or do not fit the recipe.
+    """
+    ensemble = recipe.ensemble
+    if arguments.predictions:
+        paths, ensemble = arguments.predictions, _resized(arguments, recipe)
+    else:
+        wanted = zip(ensemble.folders.values(), ensemble.pairs, strict=True)
+        paths = [results_file(folder / name, arguments.split, pair) for name, pair in wanted]
+    if arguments.weights:
+        try:
+            ensemble = ensemble.reweighed(arguments.weights)
+        except UserError as error:
+            raise UserError(f"--weights: {error}") from None
+    names = list(read_labels(arguments.list)) if arguments.list else None
+    joined, inputs = load_joined(paths, ensemble, recipe.classes, names)
+    warning = without_prediction(joined)
+    if warning:
+        print(f"warning: {warning}; they get no pseudo-label", file=sys.stderr)
+    mixed = mix(joined.probs, ensemble.mixture(len(joined.class_names)))
+    return joined, mixed, replace(recipe, ensemble=ensemble), inputs
+
+
+def _resized(arguments: Any, recipe: LabelRecipe) -> Any:
+    try:
+        return recipe.ensemble.resized(len(arguments.predictions))
+    except UserError as error:
+        raise UserError(f"--predictions: {error}; see {arguments.recipe}") from None
+
+
+def selection_of(
+    given: Sequence[str] | None, recipe: LabelRecipe, stage: int, class_names: Sequence[str]
+) -> tuple[Selection, str]:
+    """How a stage selects, and whether labels of dark clips chose that (`label-free` or `oracle`).
+
+    Args:
+        given: `--thresholds`: a YAML file, one number for all classes, or a number for each; `None`: the recipe's way.
+        stage: from 1; picks the fraction of the round.
+
+    Raises:
+        UserError: if thresholds are not numbers 0..1 of these classes.
+    """
+    if not given:
+        fraction = recipe.fractions[min(stage, len(recipe.fractions)) - 1]
+        return Selection(recipe.method, recipe.thresholds, fraction, recipe.prior), recipe.labels
+    if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
+        found = read_thresholds(given[0])
+        if found.classes != list(class_names):
+            raise UserError(f"{given[0]}: classes {', '.join(found.classes)}, expected {', '.join(class_names)}")
+        return Selection("thresholds", found.thresholds), found.labels
+    try:
+        numbers = [float(text) for text in given]
+    except ValueError as error:
+        raise UserError(f"--thresholds: {error}; expected a .yaml file or numbers") from None
+    if len(numbers) not in (1, len(class_names)) or not all(0 <= one <= 1 for one in numbers):
+        raise UserError(
+            f"--thresholds: {numbers}, expected one number 0..1 or one for each of {len(class_names)} classes"
+        )
+    return Selection("thresholds", numbers * (len(class_names) // len(numbers))), recipe.labels
+
+
+def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
+    """Write the pseudo-labels of a stage (`--help` says from what); returns the exit code."""
+    arguments = _parse(stage, argv, root)
+    out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
+    recipe = read_label_recipe(arguments.recipe)
+    joined, mixed, recipe, inputs = load_mixed(arguments, recipe, root / stage_before(stage))
+    selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
+    pseudo = choose(joined, mixed, selection)
+    stamp = label_use(inputs, recipe.labels, chosen_by)
+    write_pseudo_labels(out, joined, pseudo)
+    write_about(out, _about(joined, pseudo, recipe, selection, stamp, inputs))
+    _report(out, joined, pseudo, stamp)
+    return 0
+
+
+def _parse(stage: int, argv: Sequence[str], root: Path) -> Any:
+    before = stage_before(stage)
+    parser = make_parser(
+        f"Pseudo-labels of round {stage}: the models of {before}, joined by name and mixed, label the dark clips that "
+        f"they are sure of.",
+        EXAMPLES.format(stage=stage),
+    )
+    add_inputs(parser, root)
+    parser.add_argument(
+        "--thresholds",
+        nargs="+",
+        metavar="T",
+        help="a YAML file, one number, or one for each class (default: the recipe's)",
+    )
+    parser.add_argument("--out", type=Path, metavar="CSV", help=f"default: pseudo/stage{stage}.csv in the data folder")
+    return parser.parse_args(argv)
+
+
+def _about(
+    joined: Joined,
+    pseudo: PseudoLabels,
+    recipe: LabelRecipe,
+    selection: Selection,
+    stamp: str,
+    inputs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    num_classes = len(joined.class_names)
+    return {
+        "labels": stamp,
+        "videos": len(joined.names),
+        "without_prediction": int((~joined.ok).sum()),
+        "rows": len(pseudo.rows),
+        "rows_per_class": np.bincount(pseudo.labels, minlength=num_classes).tolist(),
+        "classes": joined.class_names,
+        "method": selection.method,
+        "thresholds": pseudo.thresholds.tolist(),
+        **recipe.ensemble.describe(num_classes),
+        "inputs": inputs,
+    }
+
+
+def _report(out: Path, joined: Joined, pseudo: PseudoLabels, stamp: str) -> None:
+    counts = np.bincount(pseudo.labels, minlength=len(joined.class_names))
+    width = max(map(len, joined.class_names)) + 2
+    print(f"{'class':<{width}}{'rows':>8}{'threshold':>12}")
+    for name, count, threshold in zip(joined.class_names, counts, pseudo.thresholds, strict=True):
+        print(f"{name:<{width}}{count:>8}{threshold:>12.4f}")
+    empty = [name for name, count in zip(joined.class_names, counts, strict=True) if not count]
+    if empty:
+        print(f"warning: no pseudo-label of class {', '.join(empty)}", file=sys.stderr)
+    total = len(joined.names)
+    print(f"{out}: {len(pseudo.rows)} of {total} videos ({100 * len(pseudo.rows) / total:.1f} %), {stamp}")

@@ -1,0 +1,63 @@
+"""A copy of the project's skeleton, made-up results in it, and its scripts as they are run."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.utils import cli
+from tests.paths import ROOT
+from tests.pseudo.made import made
+
+VOTE = "test_ensemble_vote.py"
+MODELS = ("uniformer_b32_ssv2", "uniformer_b32_k600", "mvit_b32_k600", "sf32_k700")
+NAMES = [*(f"{i}.mp4" for i in range(30)), *(f"Run/Run_1_{i}.mp4" for i in range(30))]
+TRUTH = [label % 5 for label in range(60)]
+CLASSES = ["Up", "Down", "In", "Out", "Round"]
+
+
+def copy_project(folder: Path) -> Path:
+    """The scripts and recipes in a folder of their own; its experiments and data are the test's."""
+    for name in ("gen_pseudo_tools", "configs/pseudo", "configs/vote"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / VOTE, folder / VOTE)
+    return folder
+
+
+def script(project: Path, name: str) -> ModuleType:
+    """A script of the project, as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{Path(name).stem}", project / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(project: Path, name: str, *argv: Any) -> int:
+    """A script's exit code, errors being lines as in a process."""
+    return cli.run(script(project, name).main, [str(one) for one in argv])
+
+
+def results(path: Path, seed: int, **options: Any) -> Predictions:
+    """Results of a model that is right on most of 60 videos of 5 classes; written and returned."""
+    one = made(60, 5, seed, names=NAMES, class_names=CLASSES, **options)
+    ok = one.ok
+    one.logits[ok] += 2 * np.eye(5, dtype=np.float32)[TRUTH][ok]
+    shifted = np.exp(one.logits[ok].astype(np.float64))
+    one.probs[ok] = shifted / shifted.sum(axis=1, keepdims=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one.save(path)
+    return one
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with open(path, newline="") as file:
+        return list(csv.reader(file))

@@ -1,0 +1,292 @@
+"""The scripts that make pseudo-labels and thresholds, end to end on made-up results."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.pseudo.recipe import read_thresholds
+from nightcrawler.utils import cli
+from nightcrawler.utils.io import sha256_file
+from tests.paths import ROOT, shared
+from tests.pseudo.made import made, permuted, yaml_file
+from tests.tools.skeleton import CLASSES, MODELS, NAMES, TRUTH, VOTE, copy_project, results, rows_of, run
+
+STAGES = [f"gen_pseudo_tools/generate_pseudo_label_stage{stage}.py" for stage in (1, 2, 3, 4)]
+EMU = "gen_pseudo_tools/generate_pseudo_label_arid_emu.py"
+SCRIPTS = [*STAGES, EMU, VOTE]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project's skeleton."""
+    return copy_project(tmp_path)
+
+
+def stage_results(project: Path, stage: str = "exp_adapt_bn", **options: Any) -> list[Predictions]:
+    return [
+        results(project / stage / model / "total_unlabelx8x64x1x1.pkl", seed, **options)
+        for seed, model in enumerate(MODELS)
+    ]
+
+
+def mean_of(models: list[Predictions]) -> np.ndarray:
+    return np.mean([one.probs.astype(np.float64) for one in models], axis=0)
+
+
+# --- command lines ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_is_quick_and_has_examples(name: str) -> None:
+    command = [sys.executable, "-X", "importtime", str(ROOT / name), "--help"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if "|" in line}
+    assert "argparse" in imported
+    assert sorted(imported & {"torch", "torchvision", "timm", "av", "pandas", "sklearn", "scipy"}) == []
+    assert f"python {name}" in process.stdout.split("examples:")[1]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_nothing_there_is_a_one_line_error(name: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, name) == cli.EXIT_USER_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+# --- stages -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project: Path) -> None:
+    before = "exp_adapt_bn" if stage == 1 else f"exp_pseudo_stage{stage - 1}"
+    mixed = mean_of(stage_results(project, before))
+    mixed /= mixed.sum(axis=1, keepdims=True)
+    assert run(project, STAGES[stage - 1]) == 0
+    rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
+    fraction = [0.5, 0.75, 0.95, 1.0][stage - 1]
+    expected = []
+    for label in range(5):
+        own = np.flatnonzero(mixed.argmax(axis=1) == label)
+        count = int(np.ceil(fraction * len(own) - 1e-9))
+        expected += own[np.argsort(-mixed[own, label])[:count]].tolist()
+    assert [row[0] for row in rows] == [NAMES[row] for row in sorted(expected)]
+    for row in rows:
+        assert int(row[1]) == mixed[NAMES.index(row[0])].argmax()
+        np.testing.assert_allclose([float(text) for text in row[2:]], mixed[NAMES.index(row[0])], rtol=1e-8)
+
+
+def test_what_was_made_of_what_is_beside_the_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project, config_hash="abc")
+    assert run(project, STAGES[0]) == 0
+    out = project / "data/pseudo/stage1.csv"
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert about["sha256"] == sha256_file(out)
+    assert about["labels"] == "label-free"
+    assert about["rows"] == sum(about["rows_per_class"]) == len(rows_of(out))
+    assert about["classes"] == CLASSES
+    assert len(about["thresholds"]) == 5
+    assert about["weights_per_class_of_leader"] == [[0.25] * 4] * 5
+    files = [project / "exp_adapt_bn" / model / "total_unlabelx8x64x1x1.pkl" for model in MODELS]
+    assert [one["sha256"] for one in about["inputs"]] == [sha256_file(path) for path in files]
+    assert {one["config_hash"] for one in about["inputs"]} == {"abc"}
+    assert capsys.readouterr().out.splitlines()[-1].endswith("label-free")
+
+
+def test_files_are_the_same_whatever_the_order_of_rows_but_the_first(project: Path) -> None:
+    models = stage_results(project)
+    assert run(project, STAGES[0]) == 0
+    before = (project / "data/pseudo/stage1.csv").read_bytes()
+    for seed, model in enumerate(MODELS[1:], start=1):
+        path = project / "exp_adapt_bn" / model / "total_unlabelx8x64x1x1.pkl"
+        permuted(models[seed], np.random.default_rng(seed).permutation(60).tolist()).save(path)
+    assert run(project, STAGES[0]) == 0
+    assert (project / "data/pseudo/stage1.csv").read_bytes() == before
+
+
+def test_an_oracle_input_makes_an_oracle_output(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project)
+    path = project / "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"
+    one = made(60, 5, 3, names=NAMES, class_names=CLASSES)
+    one.meta["labels"] = "oracle"
+    one.save(path)
+    assert run(project, STAGES[0]) == 0
+    assert json.loads((project / "data/pseudo/stage1.json").read_text())["labels"] == "oracle"
+    assert capsys.readouterr().out.splitlines()[-1].endswith("oracle")
+
+
+def test_any_models_weights_and_thresholds_can_be_given(project: Path) -> None:
+    paths = [project / "one.pkl", project / "two.pkl"]
+    models = [results(path, seed) for seed, path in enumerate(paths)]
+    out = project / "elsewhere/s.csv"
+    argv = ["--predictions", *paths, "--weights", 3, 1, "--thresholds", 0.7, "--out", out]
+    assert run(project, STAGES[2], *argv) == 0
+    mixed = (3 * models[0].probs.astype(np.float64) + models[1].probs) / 4
+    mixed /= mixed.sum(axis=1, keepdims=True)
+    kept = np.flatnonzero(mixed.max(axis=1) >= 0.7)
+    assert 0 < len(kept) < 60
+    assert [row[0] for row in rows_of(out)] == [NAMES[row] for row in kept]
+    argv[-3:-2] = [0.7, 0.8, 0.9, 1, 1]
+    assert run(project, STAGES[2], *argv) == 0
+    assert {int(row[1]) for row in rows_of(out)} <= {0, 1, 2}
+
+
+def test_videos_that_could_not_be_read_are_said_and_left_out(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project)
+    results(project / "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl", 3, bad=[4, 50])
+    assert run(project, STAGES[3], "--predictions", *sorted(project.glob("exp_adapt_bn/*/*.pkl"))) == 0
+    assert "warning: 2 of 60 videos have no prediction: row 5 '4.mp4'" in capsys.readouterr().err
+    names = [row[0] for row in rows_of(project / "data/pseudo/stage4.csv")]
+    assert set(NAMES) - set(names) == {NAMES[4], NAMES[50]}
+
+
+def test_results_in_the_old_form_need_the_list_that_names_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [project / f"{i}.pkl" for i in range(2)]
+    for seed, path in enumerate(paths):
+        logits = made(60, 5, seed).logits
+        path.write_bytes(pickle.dumps({"video_preds": logits, "video_labels": np.full(60, -1)}))
+    (project / "list.csv").write_text("".join(f"{name},-1\n" for name in NAMES))
+    assert run(project, STAGES[3], "--predictions", *paths) == cli.EXIT_USER_ERROR
+    assert "give the list file" in capsys.readouterr().err
+    assert run(project, STAGES[3], "--predictions", *paths, "--list", project / "list.csv") == 0
+    assert [row[0] for row in rows_of(project / "data/pseudo/stage4.csv")] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--weights", "1", "2"], "--weights: 2 weights for 4 models"),
+        (["--thresholds", "0.5", "0.5"], "expected one number 0..1 or one for each of 5 classes"),
+        (["--thresholds", "high"], "expected a .yaml file or numbers"),
+        (["--thresholds", "absent.yaml"], "absent.yaml: no such file"),
+        (["--thresholds", "1"], "none of 60 videos"),
+        (["--recipe", "absent.yaml"], "absent.yaml: no such file"),
+        (["--split", "arid"], "no results of split 'arid'"),
+        (["--predictions", "absent.pkl"], "absent.pkl: no such results file"),
+    ],
+)
+def test_bad_options_are_one_line_errors(
+    argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_results(project)
+    assert run(project, STAGES[0], *argv) == cli.EXIT_USER_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (project / "data").exists()
+
+
+def test_the_published_recipe_is_for_the_published_classes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project)
+    assert run(project, STAGES[0], "--recipe", project / "configs/pseudo/ug2_2022/stage1.yaml") == cli.EXIT_USER_ERROR
+    assert "the recipe has Drink, Jump" in capsys.readouterr().err
+    paths = sorted(project.glob("exp_adapt_bn/*/*.pkl"))[:2]
+    recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
+    assert run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths) == cli.EXIT_USER_ERROR
+    assert "--predictions: the recipe mixes 4 models" in capsys.readouterr().err
+
+
+# --- thresholds against labels ----------------------------------------------------------------------------------
+
+
+def write_arid(project: Path) -> None:
+    (project / "data").mkdir(exist_ok=True)
+    rows = [f"{name},{label}\n" for name, label in zip(NAMES, TRUTH, strict=True) if "/" in name]
+    (project / "data/arid.csv").write_text("".join(rows))
+
+
+@pytest.mark.parametrize("goal", [["--precision", "0.8"], ["--recall", "0.6"], ["--f1"], []])
+def test_thresholds_that_were_found_are_what_a_stage_takes(
+    goal: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = mean_of(stage_results(project))
+    write_arid(project)
+    assert run(project, EMU, *goal) == 0
+    out = capsys.readouterr().out
+    path = project / "data/pseudo/thresholds_stage1.yaml"
+    found = read_thresholds(path)
+    assert (found.labels, found.classes) == ("oracle", CLASSES)
+    assert out.splitlines()[-1].endswith("oracle")
+    assert [line.split()[0] for line in out.splitlines()[1:7]] == [*CLASSES, "all"]
+    assert run(project, STAGES[0], "--thresholds", path) == 0
+    rows = rows_of(project / "data/pseudo/stage1.csv")
+    assert len(rows) == int(out.splitlines()[6].split()[1])
+    assert json.loads((project / "data/pseudo/stage1.json").read_text())["labels"] == "oracle"
+    for label in range(5):
+        known = [NAMES.index(row[0]) for row in rows if int(row[1]) == label and "/" in row[0]]
+        right = sum(TRUTH[row] == label for row in known)
+        if goal[:1] == ["--precision"] and known:
+            assert right >= 0.8 * len(known)
+        if goal[:1] == ["--recall"]:
+            true = [row for row in range(30, 60) if TRUTH[row] == label]
+            reachable = sum(mixed[row].argmax() == label for row in true)
+            assert right >= min(0.6 * len(true), reachable)
+
+
+def test_labels_of_bright_clips_are_label_free(project: Path) -> None:
+    for seed, model in enumerate(MODELS):
+        results(project / "exp_adapt_bn" / model / "val_dryx8x64x1x1.pkl", seed)
+    write_arid(project)
+    (project / "data/arid.csv").rename(project / "data/val_dry.csv")
+    assert run(project, EMU, "--split", "val_dry") == 0
+    assert read_thresholds(project / "data/pseudo/thresholds_stage1.yaml").labels == "label-free"
+
+
+def test_thresholds_of_other_classes_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project)
+    path = yaml_file(project, "LABELS: label-free\nCLASSES: [a, b]\nTHRESHOLDS: {a: 0.5, b: 0.5}\n")
+    assert run(project, STAGES[0], "--thresholds", path) == cli.EXIT_USER_ERROR
+    assert "classes a, b, expected Up, Down" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--precision", "0"], "--precision 0.0: expected"),
+        (["--recall", "1.5"], "--recall 1.5: expected"),
+        (["--stage", "0"], "--stage 0"),
+        (["--labels", "absent.csv"], "absent.csv: cannot be read"),
+        (["--labels", "other.csv"], "has no label of any of the 60 predicted videos"),
+        (["--labels", "high.csv"], "label 7, but the predictions have 5 classes"),
+        (["--pseudo", "unknown.csv"], "a pseudo-label must be a class"),
+    ],
+)
+def test_bad_labels_are_one_line_errors(
+    argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_results(project)
+    write_arid(project)
+    monkeypatch.chdir(project)
+    Path("other.csv").write_text("x.mp4,1\n")
+    Path("high.csv").write_text("0.mp4,7\n")
+    Path("unknown.csv").write_text("0.mp4,-1\n")
+    assert run(project, EMU, *argv) == cli.EXIT_USER_ERROR
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_published_files_are_analysed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared() / "reference"
+    files = [folder / f"pseudo/stage{stage}.csv" for stage in (1, 2, 3, 4)]
+    recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
+    assert run(project, EMU, "--pseudo", *files, "--labels", folder / "lists/arid.csv", "--recipe", recipe) == 0
+    lines = capsys.readouterr().out.splitlines()
+    summary = [line.split(".csv: ")[1] for line in lines if ".csv: " in line]
+    assert [line.split(" rows")[0] for line in summary] == ["4484", "7051", "8712", "9295"]
+    figures = [(line.split("precision ")[1].split()[0], line.split("coverage ")[1].split()[0]) for line in summary]
+    assert figures == [("93.78", "49.5"), ("94.78", "75.6"), ("90.77", "93.9"), ("89.56", "100.0")]
+    assert all("oracle" in line for line in summary)
+    assert sum(line.startswith("Drink ") for line in lines) == 4
