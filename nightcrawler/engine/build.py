@@ -25,6 +25,7 @@ from nightcrawler.engine.trainer import AdaptClips, Objective, Settings, Trainer
 from nightcrawler.models.build import build_model
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.zoo import find_weights
+from nightcrawler.pseudo.inputs import ORACLE, read_about
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -76,8 +77,11 @@ def build_device(cfg: CfgNode) -> torch.device:
 
 
 def build_label_use(cfg: CfgNode) -> str:
-    """`oracle` where labels of dark clips pick the checkpoint, else `label-free`."""
-    return "oracle" if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).dark else "label-free"
+    """`oracle` where labels of dark clips pick the checkpoint or made the pseudo-labels, else `label-free`."""
+    pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
+    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_about(pseudo)["labels"] == ORACLE:
+        return ORACLE
+    return ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).dark else "label-free"
 
 
 def build_placed_model(cfg: CfgNode, device: torch.device) -> nn.Module:
