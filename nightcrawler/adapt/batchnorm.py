@@ -101,7 +101,8 @@ class BatchNormAdapter:
         """
         layers = batchnorm_layers(model)
         if not layers:
-            note = f"batchnorm: {type(model).__name__} has no BatchNorm layer: nothing is adapted (ADAPT.NAME tent would)"
+            name = type(model).__name__
+            note = f"batchnorm: {name} has no BatchNorm layer: nothing is adapted (ADAPT.NAME tent would)"
             if self.allow_no_batchnorm:
                 return AdaptReport(self.name, note=note)
             raise UserError(f"{note}; set ADAPT.ALLOW_NO_BATCHNORM True, or ADAPT.NAME none")

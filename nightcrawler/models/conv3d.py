@@ -61,6 +61,22 @@ class FrozenBatchNorm3d(nn.Module):
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
+def conv_norm(conv: nn.Conv3d, norm: nn.Module, x: Tensor) -> Tensor:
+    """`norm(conv(x))`; in evaluation without gradients as one convolution, the norm folded into its weights.
+
+    Two layers' time goes into one. Layers that someone observes through hooks are called as they are.
+    """
+    observed = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
+    if torch.is_grad_enabled() or observed or (isinstance(norm, nn.BatchNorm3d) and norm.training):
+        return norm(conv(x))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias - norm.running_mean * scale
+    if conv.bias is not None:
+        bias = bias + conv.bias * scale
+    weight = conv.weight * scale.view(-1, 1, 1, 1, 1)
+    return functional.conv3d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
 def strided_frames(num_frames: int, alpha: int) -> list[int]:
     """Frames of the slow pathway in the AlphAction lineage: 0, alpha, 2 alpha, ..."""
     return [alpha * i for i in range(num_frames // alpha)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from nightcrawler.models.layers import Mlp, drop_path_rates, init_linear_and_norm, motion_channels
+from nightcrawler.models.layers import Mlp, attend, drop_path_rates, init_linear_and_norm, motion_channels
 from nightcrawler.models.mvit_plan import MVIT_B, BlockPlan, Grid, Pool, Pyramid, skip_kernel
 from nightcrawler.utils.errors import UserError
 
@@ -141,7 +141,7 @@ class PooledAttention(nn.Module):
             sources = self._project(sources)
         q, k, v = (source.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for source in sources)
         bias = self._relative_bias(q, q_grid, k_grid)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        mixed = attend(q, k, v, bias)
         if self.style.residual_pooling:
             mixed = mixed + functional.pad(q[:, :, self.num_cls :], (0, 0, self.num_cls, 0))
         return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2))), q_grid

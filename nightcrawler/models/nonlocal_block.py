@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nightcrawler.models.conv3d import conv3d
+from nightcrawler.models.layers import attend
 
 
 class NonLocal(nn.Module):
@@ -48,7 +49,7 @@ class NonLocal(nn.Module):
         key = self.conv_phi(pooled).flatten(2).transpose(1, 2)
         value = self.conv_g(pooled).flatten(2).transpose(1, 2)
         if self.kind == "softmax":
-            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = attend(query[:, None], key[:, None], value[:, None])[:, 0]
         else:
             mixed = query @ (key.transpose(1, 2) @ value / key.shape[1])
         mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])

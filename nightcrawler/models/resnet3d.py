@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightcrawler.models.conv3d import check_frames, check_pathways, conv3d, init_weights, spread_frames
+from nightcrawler.models.conv3d import check_frames, check_pathways, conv3d, conv_norm, init_weights, spread_frames
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.nonlocal_block import NonLocal
 from nightcrawler.utils.errors import UserError
@@ -138,7 +138,7 @@ class StemPathway(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, C, T, H / 4, W / 4]` (rounded up)."""
-        return functional.max_pool3d(self.bn(self.conv(clip)).relu_(), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return functional.max_pool3d(conv_norm(self.conv, self.bn, clip).relu_(), (1, 3, 3), (1, 2, 2), (0, 1, 1))
 
 
 class Stem(nn.Module):
@@ -165,7 +165,7 @@ class Fuse(nn.Module):
     def forward(self, paths: list[Tensor]) -> list[Tensor]:
         """`[B, C, T / alpha, H, W]` and `[B, C_fast, T, H, W]`; the first gets more channels."""
         slow, fast = paths
-        return [torch.cat([slow, self.bn(self.conv_f2s(fast)).relu_()], dim=1), fast]
+        return [torch.cat([slow, conv_norm(self.conv_f2s, self.bn, fast).relu_()], dim=1), fast]
 
 
 class Bottleneck(nn.Module):
@@ -186,9 +186,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
-        x = self.a_bn(self.a(x)).relu_()
-        x = self.b_bn(self.b(x)).relu_()
-        return self.c_bn(self.c(x))
+        x = conv_norm(self.a, self.a_bn, x).relu_()
+        x = conv_norm(self.b, self.b_bn, x).relu_()
+        return conv_norm(self.c, self.c_bn, x)
 
 
 class Residual(nn.Module):
@@ -204,7 +204,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
-        shortcut = self.branch1_bn(self.branch1(x)) if self.projects else x
+        shortcut = conv_norm(self.branch1, self.branch1_bn, x) if self.projects else x
         return self.branch2(x).add_(shortcut).relu_()
 
 

@@ -19,6 +19,7 @@ from nightcrawler.models.conv3d import (
     check_frames,
     check_pathways,
     conv3d,
+    conv_norm,
     init_weights,
     strided_frames,
 )
@@ -46,7 +47,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
-        return self.bn(self.conv(x))
+        return conv_norm(self.conv, self.bn, x)
 
 
 class Bottleneck(nn.Module):
@@ -122,7 +123,7 @@ class Pathway(nn.Module):
 
     def stem(self, clip: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, width, T, H / 4, W / 4]` (rounded down, less the unpadded border)."""
-        return self.maxpool1(self.bn1(self.conv1(clip)).relu_())
+        return self.maxpool1(conv_norm(self.conv1, self.bn1, clip).relu_())
 
     def stage(self, index: int) -> nn.Module:
         """Stage 0, 1, 2 or 3."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.models.build import build_model
-from nightcrawler.models.conv3d import spread_frames, strided_frames
+from nightcrawler.models.conv3d import FrozenBatchNorm3d, conv3d, conv_norm, spread_frames, strided_frames
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.nonlocal_block import NonLocal
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, Layout, ResNet3D
@@ -351,3 +351,30 @@ def test_any_clip_size_gives_finite_logits_of_each_clip(name: str, pairs: int, h
     assert logits.shape == (2, 5)
     assert logits.isfinite().all()
     torch.testing.assert_close(logits[1:], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_folded_norm_is_the_two_layers(frozen: bool, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = conv3d(3, 4, (3, 3), stride=2, dilation=2, bias=bias).double()
+    norm = (FrozenBatchNorm3d(4) if frozen else nn.BatchNorm3d(4)).double().eval()
+    for tensor in norm.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 2.0)
+    clip = clip_formula((2, 3, 4, 9, 8))
+    with torch.no_grad():
+        folded, apart = conv_norm(conv, norm, clip), norm(conv(clip))
+    torch.testing.assert_close(folded, apart, rtol=1e-12, atol=1e-12)
+    assert conv_norm(conv, norm, clip).requires_grad
+
+
+def test_a_norm_that_takes_statistics_or_is_observed_is_not_folded() -> None:
+    conv, norm, seen = conv3d(3, 4), nn.BatchNorm3d(4), []
+    clip = torch.rand(2, 3, 2, 4, 4)
+    with torch.no_grad():
+        conv_norm(conv, norm.train(), clip)
+        assert norm.num_batches_tracked == 1
+        norm.eval().register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        conv_norm(conv, norm, clip)
+    assert torch.equal(seen[0], conv(clip))

@@ -1,0 +1,60 @@
+"""Attention in all its ways against two matmuls and a softmax in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nightcrawler.models import layers
+from nightcrawler.models.layers import attend, drop_path_rates, per_stage
+
+SHAPE = (2, 3, 7, 4)
+TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+
+
+def heads(dtype: torch.dtype, count: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*SHAPE, generator=generator, dtype=torch.float64).to(dtype) for _ in range(count)]
+
+
+def by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    q, k, v = q.double(), k.double(), v.double()
+    scores = q @ k.transpose(-2, -1) * (SHAPE[-1] ** -0.5 if scale is None else scale)
+    return (scores if mask is None else scores + mask.double()).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("masked", [None, (7, 7), (1, 7)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+)
+def test_attention(
+    monkeypatch: pytest.MonkeyPatch,
+    scale: float | None,
+    masked: tuple[int, int] | None,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    monkeypatch.setattr(layers, "QUERY_BLOCK", 3)
+    q, k, v = heads(dtype)
+    mask = None if masked is None else torch.linspace(-1, 1, masked[0] * 7).view(masked).to(dtype)
+    expected = by_hand(q, k, v, mask, scale)
+    with torch.no_grad():
+        mixed = attend(q, k, v, mask, scale=scale)
+    assert mixed.dtype == dtype
+    torch.testing.assert_close(mixed.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(attend(q, k, v, mask, scale=scale).double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_bfloat16_still_trains() -> None:
+    q, k, v = (tensor.requires_grad_() for tensor in heads(torch.bfloat16))
+    attend(q, k, v).sum().backward()
+    assert q.grad is not None
+    assert q.grad.isfinite().all()
+
+
+def test_drop_path_grows_linearly_and_counts_stand_for_stages() -> None:
+    assert drop_path_rates(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert per_stage([2], 4) == (2, 2, 2, 2)
+    assert per_stage([1, 2], 2) == (1, 2)
