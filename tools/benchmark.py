@@ -43,6 +43,12 @@ def fastest(call: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
+def side_by_side(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Seconds of the fastest of `repeats` rounds of each call, taken in turn: what disturbs one disturbs all."""
+    rounds = [[fastest(call, 1) for call in calls] for _ in range(repeats)]
+    return [min(column) for column in zip(*rounds, strict=True)]
+
+
 def gemm_peak(dtype: Any, repeats: int) -> float:
     """Best rate of square matrix products, in GFLOP/s (a multiply-add is two)."""
     import torch
@@ -139,9 +145,11 @@ def baseline_uniformer(repeats: int) -> None:
         with torch.inference_mode():
             return model(clip)
 
-    ours = fastest(call, repeats)
-    with mock.patch.object(functional, "scaled_dot_product_attention", two_matmuls):
-        written_out = fastest(call, repeats)
+    def call_written_out() -> Tensor:
+        with mock.patch.object(functional, "scaled_dot_product_attention", two_matmuls):
+            return call()
+
+    ours, written_out = side_by_side((call, call_written_out), repeats)
     print(f"uniformer  is {written_out / ours:.2f} times as fast as with two matmuls and a softmax", flush=True)
 
 
@@ -167,15 +175,16 @@ def baseline_mvit(repeats: int) -> None:
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert sizes[0] == sizes[1], sizes
 
-    def seconds(model: nn.Module) -> float:
-        with torch.inference_mode():
-            return fastest(lambda: model(clip), repeats)
+    def forward(model: nn.Module) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            with torch.inference_mode():
+                return model(clip)
 
-    ours, theirs = (seconds(model) for model in models)
-    print(
-        f"mvit       B 16x4, 16x224: {ours:.2f} s, {theirs / ours:.2f} times as fast as torchvision's mvit_v1_b",
-        flush=True,
-    )
+        return call
+
+    ours, theirs = side_by_side([forward(model) for model in models], repeats)
+    ratio = theirs / ours
+    print(f"mvit       B 16x4, 16x224: {ours:.2f} s, {ratio:.2f} times as fast as torchvision's mvit_v1_b", flush=True)
 
 
 def training_row(name: str, repeats: int) -> None:
