@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SHEET_COLUMNS, SHEET_GAMMA = 8, 0.25
 EXAMPLES = """\
   python tools/make_synthetic.py --out data/synthetic
-  python tools/make_synthetic.py --out /tmp/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
+  python tools/make_synthetic.py --out data/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
   python tools/make_synthetic.py --out data/darker --preset darker --seed 1 --contact-sheet"""
 
 

@@ -16,11 +16,11 @@ from nightcrawler.config.defaults import get_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from tests.golden.families import build_family
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.golden.model_cases import KINDS
+from tests.models.manifests import assert_public
 from tests.models.tiny_mvit import TINY, TINY_V2, tiny, tiny_v2
-from tests.paths import GOLDEN, MANIFESTS
+from tests.paths import GOLDEN
 
 GOLDENS = [
     "mvit_tiny_sep_cls",
@@ -85,34 +85,10 @@ def test_golden(stem: str) -> None:
     assert [check for check in checks if not check.passed] == []
 
 
-@pytest.mark.parametrize("stem", ["mvit_tiny_joint_cls", "mvit_tiny_sep_nocls", "fb_mvitv2_tiny"])
-def test_every_block_agrees_with_the_golden(stem: str) -> None:
-    case = read_golden(stem)
-    model = fill_state_dict(build_family(case["family"], case["resolved_config"])).eval()
-    outputs: dict[str, Any] = {}
-    for name in case["taps_float64"]:
-        model.get_submodule(name).register_forward_hook(lambda *seen, name=name: outputs.update({name: seen[2]}))
-    with torch.no_grad():
-        model(clip_formula(tuple(case["input_shape"])))
-    assert len(outputs) == 6
-    for name, expected in case["taps_float64"].items():
-        tokens = outputs[name] if isinstance(outputs[name], Tensor) else outputs[name][0]
-        assert list(tokens.shape) == expected["shape"]
-        assert tokens.norm().item() == pytest.approx(expected["l2"], rel=1e-9)
-        assert tokens.flatten()[:4].tolist() == pytest.approx(expected["first4"], rel=1e-8, abs=1e-10)
-
-
 @pytest.mark.parametrize("name", MANIFEST_CONFIGS)
 def test_state_dict_is_the_public_one(name: str) -> None:
-    manifest = json.loads((MANIFESTS / f"{name}.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
-        model = from_config(**MANIFEST_CONFIGS[name])
-    state = {key: list(value.shape) for key, value in model.state_dict().items()}
-    assert list(state) == list(manifest["state_dict"])
-    assert state == manifest["state_dict"]
-    parameters = dict(model.named_parameters())
-    assert sum(parameter.numel() for parameter in parameters.values()) == manifest["num_params"]
-    assert list(parameters) == list(state)
+        assert_public(name, from_config(**MANIFEST_CONFIGS[name]))
 
 
 TORCHVISION_NAMES = (

@@ -21,10 +21,10 @@ from nightcrawler.models.nonlocal_block import NonLocal
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.utils.errors import UserError
-from tests.golden.families import build_family
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.golden.model_cases import KINDS
-from tests.paths import GOLDEN, MANIFESTS
+from tests.models.manifests import assert_public
+from tests.paths import GOLDEN
 
 GOLDENS = [
     "sf32_k700_8x64",
@@ -72,35 +72,10 @@ def test_golden(stem: str) -> None:
     assert [check for check in checks if not check.passed] == []
 
 
-@pytest.mark.parametrize("stem", ["fb_slow_r50_w16", "fb_slowfast_r50_w16"])
-def test_every_stage_of_every_pathway_agrees_with_the_golden(stem: str) -> None:
-    case = read_golden(stem)
-    model = fill_state_dict(build_family(case["family"], case["resolved_config"])).eval()
-    outputs: dict[str, list[Tensor]] = {}
-    for name in case["taps_float64"]:
-        model.get_submodule(name).register_forward_hook(lambda *seen, name=name: outputs.update({name: seen[2]}))
-    with torch.no_grad():
-        model(clip_formula(tuple(case["input_shape"])))
-    for name, expected in case["taps_float64"].items():
-        paths = expected if isinstance(expected, list) else [expected]
-        for output, values in zip(outputs[name], paths, strict=True):
-            assert list(output.shape) == values["shape"]
-            assert output.norm().item() == pytest.approx(values["l2"], rel=1e-9)
-            assert output.flatten()[:4].tolist() == pytest.approx(values["first4"], rel=1e-9, abs=1e-12)
-
-
 @pytest.mark.parametrize("name", MANIFEST_CONFIGS)
 def test_state_dict_is_the_public_one(name: str) -> None:
-    manifest = json.loads((MANIFESTS / f"{name}.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
-        model = from_config(**MANIFEST_CONFIGS[name])
-    state = {key: list(value.shape) for key, value in model.state_dict().items()}
-    assert list(state) == list(manifest["state_dict"])
-    assert state == manifest["state_dict"]
-    assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_params"]
-    parameters = dict(model.named_parameters())
-    assert [key for key in state if key not in parameters][:6] == manifest["buffers"][:6]
-    assert len(parameters) == manifest["num_parameters_tensors"]
+        assert_public(name, from_config(**MANIFEST_CONFIGS[name]))
 
 
 def test_slow_frames_are_the_golden_ones() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from nightcrawler.models.layers import Attention, motion_channels
 from nightcrawler.models.uniformer import UniFormer
 from tests.golden.__main__ import check_file
 from tests.golden.fill import clip_formula, fill_state_dict
-from tests.paths import GOLDEN, MANIFESTS
+from tests.models.manifests import assert_public
+from tests.paths import GOLDEN
 
 FILES = sorted(GOLDEN.glob("uniformer_*.json"))
 SMALL = {"depth": (3, 4, 8, 3), "embed_dim": (64, 128, 320, 512)}
@@ -39,13 +39,8 @@ def test_golden(path: Any) -> None:
 
 @pytest.mark.parametrize("name", MANIFEST_OPTIONS)
 def test_manifest(name: str) -> None:
-    manifest = json.loads((MANIFESTS / f"{name}.json").read_text())
     with torch.device("meta"):
-        model = UniFormer(**MANIFEST_OPTIONS[name])
-    state = {key: list(value.shape) for key, value in model.state_dict().items()}
-    assert list(state) == list(manifest["state_dict"])
-    assert state == manifest["state_dict"]
-    assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_params"]
+        assert_public(name, UniFormer(**MANIFEST_OPTIONS[name]))
 
 
 def test_attention_is_two_matmuls_and_a_softmax() -> None:
