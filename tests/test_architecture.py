@@ -36,7 +36,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "synthetic": ("data.darkness", "utils"),
     "prepare": ("data", "utils"),
     "engine": ENGINE,
-    "pipeline": (*ENGINE, "engine"),
+    "pipeline": (*ENGINE, "prepare", "engine"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
