@@ -1,19 +1,24 @@
-"""Speed as ratios measured in one run: models against this machine's matrix multiplication, and against baselines."""
+"""Speed as ratios measured in one run: models against this machine's matrix multiplication and against baselines; the
+data path against plain decoding and per-frame augmentation."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EXAMPLES = """\
   python tools/benchmark.py models
-  python tools/benchmark.py models --only uniformer --repeats 5 --threads 1"""
+  python tools/benchmark.py models --only uniformer --repeats 5 --threads 1
+  python tools/benchmark.py data --clips data/dark_train/Train
+  python tools/benchmark.py data --only a --only d"""
 CONFIGS = {"uniformer": "uniformer_b32_k600", "mvit": "mvit_b32_k600", "slowfast": "sf32_k700"}
 GEMM_SIDES = (1024, 2048, 4096)
 FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
@@ -22,11 +27,18 @@ FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("what", choices=("models",), help="what to measure")
-    parser.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each, the fastest counts")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
-    parser.add_argument("--skip-training", action="store_true", help="forward passes only")
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data")
+    models = tasks.add_parser("models", help="forward and training steps")
+    models.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
+    models.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
+    models.add_argument("--skip-training", action="store_true", help="forward passes only")
+    data = tasks.add_parser("data", help="decoding, augmentation, cache, loader; one thread each")
+    data.add_argument("--clips", type=Path, metavar="FOLDER", help="of videos (default: synthetic ones, rendered now)")
+    parts = "a decode, b views and crops, c augmentation, d cache, e loader (may be given again)"
+    data.add_argument("--only", choices=tuple("abcde"), action="append", help=parts)
+    data.add_argument("--videos", type=int, default=8, metavar="N", help="how many of them, evenly (default 8)")
+    for task in (models, data):
+        task.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each, the fastest counts")
     return parser.parse_args(argv)
 
 
@@ -84,8 +96,6 @@ def build(name: str, overrides: Sequence[object] = ()) -> nn.Module:
 
 def peak_memory_mib(call: Callable[[], object]) -> float:
     """Most memory of the process during a call, weights included, in MiB; Linux only, NaN elsewhere."""
-    from pathlib import Path
-
     try:
         Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark again
         call()
@@ -204,9 +214,52 @@ def training_row(name: str, repeats: int) -> None:
         print(f"{name:10s} train step 16x112 {precision}: {fastest(step, repeats):.2f} s", flush=True)
 
 
+def find_videos(folder: Path, count: int) -> list[Path]:
+    """Up to `count` videos below a folder, evenly from their sorted paths.
+
+    Raises:
+        UserError: if there is none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm"))
+    if not found or count < 1:
+        raise UserError(f"--clips {folder}, --videos {count}: no video to measure; expected .mp4, .avi, .mkv or .webm")
+    return found[:: max(len(found) // count, 1)][:count]
+
+
+def measure_data(arguments: Any) -> None:
+    """Print the figures of the data path."""
+    import tempfile
+
+    import torch
+
+    from nightcrawler.prepare.speed import PARTS
+    from nightcrawler.synthetic.dataset import Settings, write_dataset
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = arguments.clips
+        if clips is None:
+            clips = Path(folder)
+            write_dataset(clips, Settings(0, 1, 1, 1, 1, 1, height=240, width=320), 2, False)
+        videos = find_videos(clips, arguments.videos)
+        print(f"{len(videos)} videos of {arguments.clips or 'synthetic night, 240x320'}, one thread", flush=True)
+        for part in sorted(set(arguments.only or PARTS)):
+            for line in PARTS[part](videos, arguments.repeats):
+                print(line, flush=True)
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     arguments = parse(argv)
+    if arguments.what == "data":
+        measure_data(arguments)
+    else:
+        measure_models(arguments)
+    return 0
+
+
+def measure_models(arguments: Any) -> None:
+    """Print the figures of the models."""
     import torch
 
     if arguments.threads:
@@ -224,7 +277,6 @@ def main(argv: Sequence[str]) -> int:
         baseline_mvit(repeats)
     for name in [] if arguments.skip_training else names:
         training_row(name, repeats)
-    return 0
 
 
 if __name__ == "__main__":

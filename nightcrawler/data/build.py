@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,12 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.data import sampling
 from nightcrawler.data.augment import TrainTransform
+from nightcrawler.data.cache import build_cache, decode_cached
+from nightcrawler.data.checksums import decode_checked, read_checksums
 from nightcrawler.data.darkness import darken, sample_camera
 from nightcrawler.data.dataset import ClipDataset, ClipMaker, TestClips, TrainClips, TrainCollate, keep_samples
 from nightcrawler.data.decode import decode
+from nightcrawler.data.decode_torchcodec import decode_torchcodec, import_decoder
 from nightcrawler.data.enhance import (
     Enhance,
     build_denoise_window,
@@ -150,9 +154,25 @@ def build_micro_batch(cfg: CfgNode) -> int:
 
 
 def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
-    """The decoder with the limits of `DATA`; each frame is averaged with its neighbours in a window, if asked."""
-    plain = functools.partial(decode, short_side=cfg.DATA.DECODE_SHORT_SIDE)
-    return plain if window == 1 else functools.partial(decode_denoised, decode=plain, window=window)
+    """The decoder of `DATA`; each frame is averaged with its neighbours in a window, if asked.
+
+    What is made of a video may be cached; whether the video is the right one is checked every time.
+    """
+    decoder = decode
+    if cfg.DATA.DECODER == "torchcodec":
+        import_decoder()
+        decoder = decode_torchcodec
+    plain: Callable[..., Any] = functools.partial(decoder, short_side=cfg.DATA.DECODE_SHORT_SIDE)
+    if window > 1:
+        plain = functools.partial(decode_denoised, decode=plain, window=window)
+    if cfg.DATA.CACHE != "none":
+        settings = {"decoder": cfg.DATA.DECODER, "short_side": cfg.DATA.DECODE_SHORT_SIDE, "denoise": window}
+        plain = functools.partial(decode_cached, decode=plain, cache=build_cache(cfg), settings=settings)
+    if cfg.DATA.CHECKSUMS:
+        folder = Path(cfg.DATA.PATH_PREFIX)
+        checksums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
+        plain = functools.partial(decode_checked, decode=plain, checksums=checksums)
+    return plain
 
 
 def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np.ndarray]:
@@ -182,7 +202,8 @@ def _dense_view(num_total: int, view: int, num_views: int, *, num_frames: int, s
 
 
 def _lit_crops(frames: np.ndarray, num_crops: int, *, enhances: Sequence[Enhance], **settings: Any) -> Tensor:
-    return torch.cat([eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances])
+    made = [eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances]
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[tuple[int, int]]) -> TestClips:
@@ -228,8 +249,9 @@ def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_pr
     return TrainClips(build_frame_sampler(cfg), lit, num_copies)
 
 
-def _limit_threads(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    os.setpgid(0, 0)  # a stop signal to the run's process group is for the run, which still needs its workers
 
 
 def build_loader(cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool) -> DataLoader[Any]:
@@ -242,10 +264,10 @@ def build_loader(cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any,
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=loader.PREFETCH_FACTOR if workers else None,
-        persistent_workers=persistent and workers > 0,
+        persistent_workers=(persistent or cfg.DATA.CACHE == "ram") and workers > 0,
         pin_memory=loader.PIN_MEMORY and torch.cuda.is_available(),
         timeout=loader.TIMEOUT_SEC if workers else 0,
-        worker_init_fn=_limit_threads,
+        worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
     )
 

@@ -185,23 +185,23 @@ class TestClips:
         for num_views, num_crops in self.pairs:
             for view in range(num_views):
                 wanted.setdefault(self._views[num_views, view], set()).add(num_crops)
-        clips: list[Tensor] = []
+        made: list[Tensor] = []
         places: dict[tuple[int, int], list[int]] = {}
         for view, crop_counts in wanted.items():
             most = max(crop_counts)
             crops = self.make_crops(views[view], most)
             for num_crops in crop_counts:
-                first = len(clips) + (most - num_crops) // 2
+                first = sum(map(len, made)) + (most - num_crops) // 2
                 starts = range(first, first + len(crops), most)
                 places[view, num_crops] = [start + crop for start in starts for crop in range(num_crops)]
-            clips.extend(crops)
+            made.append(crops)
         members = {
             (num_views, num_crops): [
                 place for view in range(num_views) for place in places[self._views[num_views, view], num_crops]
             ]
             for num_views, num_crops in self.pairs
         }
-        return torch.stack(clips), members
+        return made[0] if len(made) == 1 else torch.cat(made), members
 
 
 def keep_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

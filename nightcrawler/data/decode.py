@@ -1,47 +1,38 @@
 """Decoding: one pass over a video, only the wanted frames converted to RGB, nothing damaged used silently.
 
 A video is first demuxed (no decoding) to count its frames; the caller then chooses frames, and one sequential decode to
-the end of the stream delivers them. Frames equal `frame.to_ndarray(format="rgb24")` of a plain full decode bit for bit
-unless scaling is asked for. Where the decoder yields another number of frames than the container promises (packed
-B-frames, edit lists), the choice is made again for the true number.
+the end of the stream delivers them, or, for few frames of a long video, decoding from the keyframes before them. Frames
+equal `frame.to_ndarray(format="rgb24")` of a plain full decode bit for bit unless scaling is asked for. Where the
+decoder yields another number of frames than the container promises (packed B-frames), the choice is made again for the
+true number.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from nightcrawler.data.keyframes import begins_afresh, plan_runs
+from nightcrawler.data.limits import Limits, check_file, check_memory, check_size
+from nightcrawler.data.matroska import check_matroska
 from nightcrawler.utils.errors import VideoError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,ivf,av1,obu"
-# Frames that a sound file's container may promise and not deliver: packed B-frames, a dropped leading frame.
+# Frames that the container of a sound file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
 SLACK_FRAMES = 2
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a video may be at most.
-
-    Attributes:
-        file_bytes: size of the file.
-        side_px: width and height.
-        pixels: width x height.
-        frames: number of frames.
-    """
-
-    file_bytes: int = 8 << 30
-    side_px: int = 8192
-    pixels: int = 4096 * 4096
-    frames: int = 1_000_000
+SLACK_CODECS = ("mpeg4",)
+# Packets that a header may promise and not deliver.
+SLACK_PACKETS = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,27 @@ class Decoded:
     fps: float
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What the packets of a video tell without decoding them.
+
+    Attributes:
+        num_frames: frames in the stream.
+        codec: FFmpeg's name of it.
+        bits: of a colour channel.
+        fps: average frame rate, 0 where the file does not say.
+        times: presentation times of the frames, increasing; empty where they cannot be told apart by it.
+        starts: numbers of the frames at which decoding can begin afresh.
+    """
+
+    num_frames: int
+    codec: str = ""
+    bits: int = 0
+    fps: float = 0.0
+    times: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+
+
 Choose = Callable[[int], Sequence[int]]
 
 
@@ -78,31 +90,17 @@ def decode(
     Raises:
         VideoError: if the file is missing, of an unknown format, without video, over a limit, damaged, or cut short.
     """
-    path = os.fspath(path)
-    limits = limits or Limits()
-    _check_file(path, limits)
-    num_frames = _count_frames(path, limits)
-    decoded, found = _read(path, choose(num_frames), short_side, limits)
-    if found == num_frames:
+    path, limits = os.fspath(path), limits or Limits()
+    found = survey(path, limits)
+    wanted = choose(found.num_frames)
+    decoded = _read_runs(path, found, wanted, short_side, limits) or _read(path, wanted, short_side, limits)
+    if decoded.num_frames == found.num_frames:
         return decoded
-    if found < num_frames - SLACK_FRAMES or found == 0:
-        raise VideoError(path, f"cut short: {found} of {num_frames} frames can be decoded", "decode")
-    return _read(path, choose(found), short_side, limits)[0]
-
-
-def _check_file(path: str, limits: Limits) -> None:
-    if "\0" in path:
-        raise VideoError(repr(path), "the path holds a NUL character", "open")
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError(path, "not a regular file", "open")
-    if status.st_size == 0:
-        raise VideoError(path, "the file is empty", "open")
-    if status.st_size > limits.file_bytes:
-        raise VideoError(path, f"{status.st_size} bytes, over the limit of {limits.file_bytes}", "limits")
+    slack = SLACK_FRAMES if found.codec in SLACK_CODECS else 0
+    if decoded.num_frames < found.num_frames - slack or decoded.num_frames == 0:
+        cause = f"cut short: {decoded.num_frames} of {found.num_frames} frames can be decoded"
+        raise VideoError(path, cause, "decode")
+    return _read(path, choose(decoded.num_frames), short_side, limits)
 
 
 class _Open:
@@ -136,7 +134,8 @@ class _Open:
         width, height = stream.codec_context.width, stream.codec_context.height
         check_size(self.path, width, height, self.limits)
         stream.thread_type = "NONE"
-        stream.codec_context.options = {"err_detect": "explode"}
+        # Concealed damage is an error, and so is a wrong checksum where the codec has one.
+        stream.codec_context.options = {"err_detect": "explode+crccheck"}
         return stream
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
@@ -151,39 +150,67 @@ def _reason(error: BaseException) -> str:
     return str(text).splitlines()[0][:120] if text else type(error).__name__
 
 
-def check_size(path: str, width: int, height: int, limits: Limits) -> None:
-    """Refuse a picture size over the limits before anything is allocated.
+def survey(path: str, limits: Limits) -> Survey:
+    """Frames in the stream by its packets, without decoding them.
 
     Raises:
-        VideoError: naming the size and the limit.
+        VideoError: if the file cannot be read, is over a limit, damaged, or cut short.
     """
-    if width <= 0 or height <= 0:
-        raise VideoError(path, "the video has no picture size", "limits")
-    if max(width, height) > limits.side_px or width * height > limits.pixels:
-        raise VideoError(path, f"{width}x{height} pixels, over the limit of {limits.side_px} a side", "limits")
-
-
-def _count_frames(path: str, limits: Limits) -> int:
-    """Frames in the stream by its packets, without decoding them."""
-    count, num_packets, end_sec = 0, 0, 0.0
+    check_file(path, limits)
+    check_matroska(path)
+    packets, num_packets, end_sec = _Packets(), 0, 0.0
     with _Open(path, limits) as (container, stream):
         for packet in container.demux(stream):
             num_packets += packet.dts is not None or packet.size > 0
             if packet.pts is not None:
                 end_sec = max(end_sec, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.size and packet.is_corrupt:
-                raise VideoError(path, f"damaged packet {count}", "demux")
-            count += bool(packet.size) and not packet.is_discard
-            if count > limits.frames:
+                raise VideoError(path, f"damaged packet {packets.count}", "demux")
+            if packet.size:
+                packets.add(packet, stream)
+            if packets.count > limits.frames:
                 raise VideoError(path, f"more than {limits.frames} frames", "limits")
         promised, promised_sec = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
-    if count == 0:
+        found = packets.survey(stream)
+    if found.num_frames == 0:
         raise VideoError(path, "no frame in it", "demux")
-    if num_packets < promised - SLACK_FRAMES:
+    if num_packets < promised - SLACK_PACKETS:
         raise VideoError(path, f"cut short: holds {num_packets} of {promised} frames", "demux")
     if end_sec < 0.95 * promised_sec:
         raise VideoError(path, f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds", "demux")
-    return count
+    return found
+
+
+class _Packets:
+    """Counts packets and notes when their frames are shown and which forget all before them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.times: list[int] | None = []
+        self.starts: set[int] = set()
+
+    def add(self, packet: Packet, stream: VideoStream) -> None:
+        """Note one packet that is not empty."""
+        if packet.is_discard or packet.pts is None:
+            self.times = None
+        self.count += not packet.is_discard
+        if self.times is None:
+            return
+        self.times.append(packet.pts)
+        context = stream.codec_context
+        if packet.is_keyframe and begins_afresh(context.name, context.extradata or b"", memoryview(packet)):
+            self.starts.add(packet.pts)
+
+    def survey(self, stream: VideoStream) -> Survey:
+        """What the packets of the stream told."""
+        context = stream.codec_context
+        bits = max((component.bits for component in context.format.components), default=0) if context.format else 0
+        about = (self.count, context.name, bits, float(stream.average_rate or 0))
+        times = sorted(set(self.times or ()))
+        if len(times) < self.count:
+            return Survey(*about)
+        starts = tuple(number for number, time in enumerate(times) if time in self.starts)
+        return Survey(*about, tuple(times), starts)
 
 
 def _seconds(text: str) -> float:
@@ -199,34 +226,92 @@ def _decoded_frames(path: str, container: InputContainer, stream: VideoStream) -
         yield frame
 
 
-def _read(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> tuple[Decoded, int]:
-    """The wanted frames that exist, and the number of frames that were decoded."""
-    wanted_set, frames, kept, found = set(wanted), [], [], 0
-    size: tuple[int, int] | None = None
+class _Gather:
+    """The wanted frames as they come, all of one size.
+
+    Args:
+        path, short_side, limits: as of `decode`.
+        num_wanted: how many will come.
+    """
+
+    def __init__(self, path: str, short_side: int, limits: Limits, num_wanted: int) -> None:
+        self.path, self.short_side, self.limits, self.num_wanted = path, short_side, limits, num_wanted
+        self.size: tuple[int, int] | None = None
+        self.frames: list[np.ndarray] = []
+        self.indices: list[int] = []
+        # One for all frames: to set up a conversion takes as long as to decode a small frame.
+        self.reformatter = VideoReformatter()
+
+    def check(self, number: int, frame: VideoFrame) -> None:
+        """Refuse a frame of another size than those before it."""
+        size = (frame.width, frame.height)
+        if self.size is None:
+            check_size(self.path, *size, self.limits)
+            check_memory(self.path, self.num_wanted, *_scaled(*size, self.short_side), self.limits)
+            self.size = size
+        elif self.size != size:
+            raise VideoError(self.path, f"picture size changes at frame {number}", "decode")
+
+    def keep(self, number: int, frame: VideoFrame) -> None:
+        """Convert a frame."""
+        self.frames.append(_to_rgb(frame, self.short_side, self.reformatter))
+        self.indices.append(number)
+
+    def decoded(self, num_frames: int, fps: float) -> Decoded:
+        """What has come, of a video of `num_frames`."""
+        stacked = np.stack(self.frames) if self.frames else np.empty((0, 0, 0, 3), np.uint8)
+        return Decoded(stacked, self.indices, num_frames, fps)
+
+
+def _read(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:
+    """The wanted frames that exist, by decoding the whole video."""
+    wanted_set, gather, found = set(wanted), _Gather(path, short_side, limits, len(wanted)), 0
     with _Open(path, limits) as (container, stream):
-        fps = float(stream.average_rate or 0)
         for frame in _decoded_frames(path, container, stream):
-            if size is None:
-                size = (frame.width, frame.height)
-                check_size(path, *size, limits)
-            elif size != (frame.width, frame.height):
-                raise VideoError(path, f"picture size changes at frame {found}", "decode")
+            gather.check(found, frame)
             if found in wanted_set:
-                frames.append(_to_rgb(frame, short_side))
-                kept.append(found)
+                gather.keep(found, frame)
             found += 1
-    stacked = np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
-    return Decoded(stacked, kept, found, fps), found
+        return gather.decoded(found, float(stream.average_rate or 0))
 
 
-def _to_rgb(frame: VideoFrame, short_side: int) -> np.ndarray:
+def _read_runs(path: str, found: Survey, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded | None:
+    """The wanted frames by seeking to keyframes; None where that does not pay or frames are not where they belong."""
+    runs = plan_runs(found.starts, wanted, found.num_frames)
+    if not runs:
+        return None
+    numbers = {time: number for number, time in enumerate(found.times)}
+    gather = _Gather(path, short_side, limits, len(wanted))
+    with _Open(path, limits) as (container, stream):
+        for start, run in runs:
+            container.seek(found.times[start], stream=stream, backward=True)
+            missing = iter([*run, None])
+            awaited = next(missing)
+            for frame in _decoded_frames(path, container, stream):
+                gather.check(awaited, frame)
+                if numbers.get(frame.pts, found.num_frames) > awaited:
+                    return None
+                if numbers[frame.pts] == awaited:
+                    gather.keep(awaited, frame)
+                    awaited = next(missing)
+                if awaited is None:
+                    break
+            else:
+                return None
+        return gather.decoded(found.num_frames, found.fps)
+
+
+def _scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Width and height after scaling down to a short side; 0 keeps them."""
+    if not 0 < short_side < min(width, height):
+        return width, height
+    scale = short_side / min(width, height)
+    return round(width * scale), round(height * scale)
+
+
+def _to_rgb(frame: VideoFrame, short_side: int, reformatter: VideoReformatter) -> np.ndarray:
     """uint8 `[H, W, 3]`, upright, scaled down where asked."""
-    rotation = frame.rotation
-    if short_side and min(frame.width, frame.height) > short_side:
-        scale = short_side / min(frame.width, frame.height)
-        width, height = round(frame.width * scale), round(frame.height * scale)
-        rgb = frame.to_ndarray(format="rgb24", width=width, height=height)
-    else:
-        rgb = frame.to_ndarray(format="rgb24")
-    turns = round(rotation / 90) % 4
+    width, height = _scaled(frame.width, frame.height, short_side)
+    rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
+    turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Frames of a clip that are resized at a time.
+CHUNK = 8
+
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
     """(height, width) after the short side becomes `size`; the long side is rounded down."""
@@ -53,6 +56,12 @@ def normalise(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tens
     )
 
 
+def normalise_levels(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x / 255 - mean) / std per channel of levels 0..255, a clip `[3, T, H, W]` that is changed in place."""
+    shift, scale = (255 * torch.tensor(values, dtype=clip.dtype).view(3, 1, 1, 1) for values in (mean, std))
+    return clip.sub_(shift).div_(scale)
+
+
 def resize_short_side(clip: Tensor, size: int) -> Tensor:
     """Bilinear resize (no corner alignment, no antialiasing) of `[3, T, H, W]` to a short side of `size`."""
     height, width = clip.shape[-2:]
@@ -78,7 +87,7 @@ def eval_crops(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """All crops of one view from one resize.
+    """All crops of one view from one resize; normalisation commutes with it and comes after, where there is less to do.
 
     Args:
         frames: uint8 `[T, H, W, 3]`.
@@ -90,7 +99,13 @@ def eval_crops(
     Returns:
         float32 `[C, 3, T, size, size]`.
     """
-    resized = resize_short_side(to_clip(enhance(frames), mean, std), size)
-    height, width = resized.shape[-2:]
-    offsets = [uniform_crop_offsets(height, width, size, position) for position in crop_positions(num_crops)]
-    return torch.stack([resized[..., y : y + size, x : x + size] for y, x in offsets])
+    levels = torch.from_numpy(np.ascontiguousarray(enhance(frames))).permute(3, 0, 1, 2).contiguous()
+    resized_size = short_side_size(*levels.shape[-2:], size)
+    offsets = [uniform_crop_offsets(*resized_size, size, position) for position in crop_positions(num_crops)]
+    crops = torch.empty(num_crops, 3, len(frames), size, size)
+    # A few frames at a time: what is in between stays in the processor's cache.
+    for part, made in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
+        resized = normalise_levels(resize_short_side(part.float(), size), mean, std)
+        for crop, (y, x) in zip(made, offsets, strict=True):
+            crop.copy_(resized[..., y : y + size, x : x + size])
+    return crops

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import nightcrawler.data.decode as decode_module
-from nightcrawler.data.decode import Decoded, Limits, decode
+from nightcrawler.data.decode import Decoded, Survey, decode
+from nightcrawler.data.limits import Limits
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
@@ -107,7 +108,7 @@ def test_only_the_asked_frames_come(clip: Path, asked: set[int]) -> None:
 def test_only_the_asked_frames_are_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[int] = []
     real = decode_module._to_rgb
-    monkeypatch.setattr(decode_module, "_to_rgb", lambda frame, side: converted.append(1) or real(frame, side))
+    monkeypatch.setattr(decode_module, "_to_rgb", lambda *given: converted.append(1) or real(*given))
     decode(clip, lambda num_frames: [3, 20])
     assert len(converted) == 2
 
@@ -317,15 +318,16 @@ def test_a_video_at_its_limits_is_read(clip: Path) -> None:
 
 @pytest.mark.parametrize("promised", [31, 32])
 def test_a_container_that_promises_a_frame_too_many(clip: Path, monkeypatch: pytest.MonkeyPatch, promised: int) -> None:
-    """The choice is made again for the true number of frames."""
-    monkeypatch.setattr(decode_module, "_count_frames", lambda path, limits: promised)
+    """In MPEG-4, which packs frames, the choice is made again for the true number of frames."""
+    monkeypatch.setattr(decode_module, "survey", lambda path, limits: Survey(promised, "mpeg4"))
     decoded = decode(clip, lambda num_frames: [num_frames - 2, num_frames - 1])
     assert (decoded.num_frames, decoded.indices) == (30, [28, 29])
 
 
-def test_a_container_that_promises_many_frames_too_many(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_module, "_count_frames", lambda path, limits: 40)
-    assert fault(clip).cause == "cut short: 30 of 40 frames can be decoded"
+@pytest.mark.parametrize(("promised", "codec"), [(31, "h264"), (40, "h264"), (33, "mpeg4")])
+def test_frames_that_are_missing(clip: Path, monkeypatch: pytest.MonkeyPatch, promised: int, codec: str) -> None:
+    monkeypatch.setattr(decode_module, "survey", lambda path, limits: Survey(promised, codec))
+    assert fault(clip).cause == f"cut short: 30 of {promised} frames can be decoded"
 
 
 # What each shared clip is: a number of frames, or None where it must be refused.

@@ -1,0 +1,172 @@
+"""Damaged bytes: what is refused, what is noticed by nobody but a checksum, and that nothing else happens."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import nightcrawler.data.matroska as matroska
+from nightcrawler.data.checksums import decode_checked, read_checksums
+from nightcrawler.data.decode import Decoded, decode
+from nightcrawler.data.matroska import check_matroska
+from nightcrawler.utils.errors import UserError, VideoError
+from tests.conftest import MakeClip
+from tests.paths import shared
+
+pytestmark = pytest.mark.fault
+
+HEVC = {"x265-params": "log-level=none:pools=1:hash=1"}
+# Most of 8 x 3 damaged files (1, 20, 200 bytes) whose wrong frames nobody notices. H.264 and MPEG-4 lose their way and
+# say so; Matroska of FFmpeg has checksums, HEVC may have them; VP8 and VP9 decode whatever comes.
+FAMILIES = {
+    "h264": ("mp4", "libx264", {"bf": "2"}, 4),
+    "h264 in matroska": ("mkv", "libx264", {"bf": "2"}, 0),
+    "mpeg4": ("avi", "mpeg4", {}, 4),
+    "hevc with checksums": ("mp4", "libx265", HEVC, 0),
+    "vp9": ("webm", "libvpx-vp9", {"cpu-used": "8", "deadline": "realtime"}, 24),
+}
+
+
+def damaged(content: bytes, num_bytes: int, seed: int) -> bytes:
+    """`content` with that many other bytes."""
+    rng, changed = random.Random(seed), bytearray(content)
+    for place in rng.sample(range(len(changed)), num_bytes):
+        changed[place] ^= rng.randrange(1, 256)
+    return bytes(changed)
+
+
+def outcome(path: Path, clean: Decoded, decoder: object = decode) -> str:
+    """`refused`, `equal` or `wrong`; anything but a `VideoError` fails the test."""
+    try:
+        decoded = decoder(str(path), range)
+    except VideoError as error:
+        assert str(path) in str(error)
+        return "refused"
+    return "equal" if np.array_equal(decoded.frames, clean.frames) else "wrong"
+
+
+def outcomes(content: bytes, path: Path, counts: tuple[int, ...], seeds: range) -> Counter[tuple[int, str]]:
+    """How often which outcome, by (damaged bytes, outcome)."""
+    path.write_bytes(content)
+    clean, found = decode(path, range), Counter[tuple[int, str]]()
+    for num_bytes in counts:
+        for seed in seeds:
+            path.write_bytes(damaged(content, num_bytes, seed))
+            found[num_bytes, outcome(path, clean)] += 1
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_damaged_bytes_are_noticed_as_well_as_the_format_allows(
+    make_clip: MakeClip, tmp_path: Path, family: str
+) -> None:
+    suffix, codec, options, most_wrong = FAMILIES[family]
+    path = make_clip(tmp_path / f"clip.{suffix}", 30, (96, 64), codec, options=options)
+    found = outcomes(path.read_bytes(), path, (1, 20, 200), range(8))
+    assert sum(found[count, "wrong"] for count in (1, 20, 200)) <= most_wrong
+    assert sum(found.values()) == 24
+    if family != "vp9":
+        assert found[200, "refused"] == 8
+        assert found[20, "wrong"] == 0
+
+
+def test_real_clips_with_damage(tmp_path: Path) -> None:
+    """ARID's H.264: 20 bytes are always noticed, single ones mostly."""
+    clips = sorted((shared() / "clips/arid").rglob("*.mp4"))[::15]
+    found = Counter[tuple[int, str]]()
+    for path in clips:
+        found += outcomes(path.read_bytes(), tmp_path / path.name, (1, 20, 200), range(2))
+    assert found[20, "refused"] == found[200, "refused"] == 2 * len(clips)
+    assert found[1, "wrong"] <= 0.2 * 2 * len(clips)
+
+
+def test_clean_real_clips_are_read() -> None:
+    """All of them; `test_decode` has the odd ones."""
+    clips = sorted((shared() / "clips/arid").rglob("*.mp4"))
+    assert len(clips) == 150
+    for path in clips:
+        assert decode(path, lambda num_frames: []).num_frames > 0
+
+
+def checked_by(sums: Path) -> functools.partial[Decoded]:
+    return functools.partial(decode_checked, decode=decode, checksums=read_checksums(sums, sums.parent))
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_checksums_notice_all_damage(make_clip: MakeClip, tmp_path: Path, codec: str) -> None:
+    path = make_clip(tmp_path / "a/clip.webm", 12, (96, 64), codec, options={"cpu-used": "8", "deadline": "realtime"})
+    content = path.read_bytes()
+    (tmp_path / "sums").write_text(f"{hashlib.sha256(content).hexdigest()}  ./a/clip.webm\n")
+    checked, clean = checked_by(tmp_path / "sums"), decode(path, range)
+    assert outcome(path, clean, checked) == "equal"
+    unnoticed = 0
+    for seed in range(12):
+        path.write_bytes(damaged(content, 1, seed))
+        assert outcome(path, clean, checked) == "refused"
+        unnoticed += outcome(path, clean) == "wrong"
+    assert unnoticed > 0
+
+
+def test_a_file_without_a_checksum(make_clip: MakeClip, tmp_path: Path) -> None:
+    (tmp_path / "sums").write_text("")
+    with pytest.raises(VideoError, match=r"clip.mp4: no line for it in DATA.CHECKSUMS \(while checksum\)"):
+        checked_by(tmp_path / "sums")(str(make_clip(tmp_path / "clip.mp4", 2)), range)
+
+
+@pytest.mark.parametrize("line", ["abc  a.mp4", "0" * 64 + "a.mp4", "0" * 63 + "g  a.mp4", ""])
+def test_a_list_of_checksums_of_another_form(tmp_path: Path, line: str) -> None:
+    (tmp_path / "sums").write_text(f"{'0' * 64} *b.mp4\n{line}\n")
+    with pytest.raises(UserError, match="sums, line 2: expected the form of sha256sum"):
+        read_checksums(tmp_path / "sums", tmp_path)
+
+
+def test_a_list_of_checksums_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"DATA.CHECKSUMS .*sums cannot be read"):
+        read_checksums(tmp_path / "sums", tmp_path)
+
+
+def test_a_block_that_ends_behind_the_file(make_clip: MakeClip, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.webm", 12, codec="libvpx", options={"cpu-used": "8"})
+    check_matroska(str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(VideoError, match="cut short: the element at byte"):
+        check_matroska(str(path))
+    path.write_bytes(content + b"\x42")
+    with pytest.raises(VideoError, match="damaged|cut short"):
+        check_matroska(str(path))
+
+
+def test_a_checksum_of_a_long_element(make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by pieces; every byte of a cluster counts."""
+    monkeypatch.setattr(matroska, "CHUNK_BYTES", 7)
+    path = make_clip(tmp_path / "clip.mkv", 12)
+    check_matroska(str(path))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\x1fC\xb6u")
+    for place in (start + 14, start + 200, start + 400):
+        changed = content.copy()
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(VideoError):
+            check_matroska(str(path))
+
+
+def test_a_live_recording_of_matroska(tmp_path: Path) -> None:
+    """Its clusters do not say how long they are."""
+    path = tmp_path / "live.mkv"
+    with av.open(str(path), "w", format="matroska", container_options={"live": "1"}) as output:
+        stream = output.add_stream("libx264", rate=25, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for shade in range(8):
+            picture = np.full((48, 64, 3), 20 * shade, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode())
+    assert decode(path, range).num_frames == 8
