@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Start one experiment: tools/launch.sh {train|test} EXPERIMENT_FOLDER [--overlay FILE ...] [KEY VALUE ...]
 # One process per GPU (one on a CPU), or NPROC=<n>. Several machines: NNODES, NODE_RANK and RDZV=<host:port> on each.
+# MAX_RESTARTS=<n>: where a process dies, start all of them again, up to n times; they go on from the last checkpoint.
 set -euo pipefail
 
 task=$1
@@ -23,9 +24,10 @@ if [ "${NNODES:-1}" -gt 1 ]; then
     where=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --rdzv-backend c10d --rdzv-endpoint "$RDZV" --rdzv-id nightcrawler)
 fi
 
-if [ "$nproc" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ]; then
+restarts=${MAX_RESTARTS:-0}
+if [ "$nproc" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ] && [ "$restarts" -eq 0 ]; then
     exec "$python" "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "$python" -m nightcrawler.engine.launch "${where[@]}" --nproc-per-node "$nproc" \
+exec "$python" -m nightcrawler.engine.launch "${where[@]}" --nproc-per-node "$nproc" --max-restarts "$restarts" \
     "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"

@@ -57,19 +57,21 @@ def train(cfg: Any) -> int:
     from nightcrawler.config.node import dump
     from nightcrawler.engine.build import build_about, build_trainer
     from nightcrawler.engine.journal import write_run_folder
+    from nightcrawler.engine.lock import run_lock
     from nightcrawler.engine.trainer import Preempted
-    from nightcrawler.utils.distributed import is_main
+    from nightcrawler.utils.distributed import is_main, launched_rank
     from nightcrawler.utils.logging import get_logger
 
     logger = get_logger(__name__)
-    trainer = build_trainer(cfg)
-    if is_main():
-        write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), build_about(cfg, trainer.model))
-    try:
-        best = trainer.fit()
-    except Preempted as stop:
-        logger.info("%s", stop)
-        return EXIT_PREEMPTED
+    with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
+        trainer = build_trainer(cfg)
+        if is_main():
+            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), build_about(cfg, trainer.model))
+        try:
+            best = trainer.fit()
+        except Preempted as stop:
+            logger.info("%s", stop)
+            return EXIT_PREEMPTED
     logger.info("done: best top-1 %.2f %% on %s (epoch %d)", best["top1"], best["split"], best["epoch"])
     return 0
 
@@ -99,13 +101,12 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.utils.logging import setup_logging
 
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-    setup_logging(cfg.OUTPUT_DIR, int(os.environ.get("RANK", "0")), f"{arguments.task}.log")
-    try:
+    setup_logging(cfg.OUTPUT_DIR, distributed.launched_rank(), f"{arguments.task}.log")
+    with distributed.contact():
         code = train(cfg) if arguments.task == "train" else test(cfg)
-        distributed.barrier()  # the launcher ends every rank as soon as one has left with a code
-        return code
-    finally:
-        distributed.shutdown()
+        distributed.barrier()  # the launcher ends every rank as soon as one has left
+    distributed.shutdown()
+    return distributed.exit_code(code)
 
 
 if __name__ == "__main__":

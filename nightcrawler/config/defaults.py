@@ -68,23 +68,31 @@ def _data(cfg: CfgNode) -> None:
     # Leave out of the labelled stream what is also in the split that picks the checkpoint. The published runs
     # did not: all 330 validation clips are in their training list.
     cfg.DATA.EXCLUDE_VAL = True
-    # Frames of a clip.
+    # Frames of a clip, and how they are chosen: segment (one of each of NUM_FRAMES equal parts) | dense
+    # (SAMPLING_RATE frames apart).
     cfg.DATA.NUM_FRAMES = 32
-    # How frames are chosen: segment (one of each of NUM_FRAMES equal parts) | dense (SAMPLING_RATE apart).
     cfg.DATA.SAMPLING = "segment"
-    # Distance between frames of dense sampling, in frames.
     cfg.DATA.SAMPLING_RATE = 2
-    # Side of the square training crop, in pixels.
+    # Side of the square training crop; short side of the resized test clip and side of its crops; in pixels.
     cfg.DATA.TRAIN_CROP_SIZE = 224
-    # Short side of the resized test clip and side of its square crops, in pixels.
     cfg.DATA.TEST_CROP_SIZE = 224
     # Normalisation: (x / 255 - MEAN) / STD, per channel or one for all.
     cfg.DATA.MEAN = [0.45, 0.45, 0.45]
     cfg.DATA.STD = [0.225, 0.225, 0.225]
     # Short side that frames are scaled down to while decoding, in pixels; 0 keeps the file's size (exact).
     cfg.DATA.DECODE_SHORT_SIDE = 0
+    # Decoder: pyav | torchcodec (an extra; the same frames, but it does not notice damaged ones).
+    cfg.DATA.DECODER = "pyav"
+    # Checksums of all videos, as `sha256sum` in PATH_PREFIX writes them, under PATH_PREFIX; empty: not compared.
+    cfg.DATA.CHECKSUMS = ""
     # Share of a list's videos that may be unusable before a run stops.
     cfg.DATA.MAX_BAD_FRACTION = 0.01
+    # Keep decoded videos for later epochs: none | ram (each process its own, those it used last) | disk (in
+    # CACHE_DIR, shared by all processes; empty takes PATH_PREFIX/cache).
+    cfg.DATA.CACHE = "none"
+    cfg.DATA.CACHE_DIR = ""
+    # Most that the folder, or each process, may keep, in GiB.
+    cfg.DATA.CACHE_GIB = 8.0
 
 
 def _enhance(cfg: CfgNode) -> None:
@@ -120,13 +128,11 @@ def _augment(cfg: CfgNode) -> None:
     cfg.AUG.NUM_SAMPLE = 2
     # RandAugment as timm writes it, such as rand-m7-n4-mstd0.5-inc1; empty for none.
     cfg.AUG.AA_TYPE = "rand-m7-n4-mstd0.5-inc1"
-    # Area of the random crop, as a share of the frame: [least, most].
+    # Area of the random crop, as a share of the frame, and its width / height: [least, most].
     cfg.AUG.SCALE = [0.08, 1.0]
-    # Aspect ratio (width / height) of the random crop: [least, most].
     cfg.AUG.ASPECT = [0.75, 1.3333]
-    # Probability of a horizontal flip.
+    # Probability of a horizontal flip, and of random erasing.
     cfg.AUG.FLIP_PROB = 0.5
-    # Probability of random erasing.
     cfg.AUG.RE_PROB = 0.25
     # What erased pixels become: pixel (noise per pixel) | rand (one colour) | const (zero).
     cfg.AUG.RE_MODE = "pixel"
@@ -138,9 +144,8 @@ def _augment(cfg: CfgNode) -> None:
     cfg.MIXUP = CfgNode()
     # Mix clips and targets within a micro-batch.
     cfg.MIXUP.ENABLE = True
-    # Beta(a, a) of mixup; 0 for no mixup.
+    # Beta(a, a) of mixup and of cutmix; 0 for none.
     cfg.MIXUP.ALPHA = 0.8
-    # Beta(a, a) of cutmix; 0 for no cutmix.
     cfg.MIXUP.CUTMIX_ALPHA = 1.0
     # Probability that a batch is mixed at all.
     cfg.MIXUP.PROB = 1.0
@@ -154,8 +159,8 @@ def _train(cfg: CfgNode) -> None:
     cfg.TRAIN = CfgNode()
     # Videos in an optimiser step over all ranks (times AUG.NUM_SAMPLE clips).
     cfg.TRAIN.BATCH_SIZE = 32
-    # Videos that are mixed, normalised (BatchNorm) and back-propagated together: the unit that makes numbers
-    # independent of the number of ranks. Divides BATCH_SIZE / ranks; 0 takes BATCH_SIZE / ranks.
+    # Videos mixed, normalised (BatchNorm) and back-propagated together; the number of ranks does not change
+    # that. Divides BATCH_SIZE / ranks; 0 takes BATCH_SIZE / ranks.
     cfg.TRAIN.MICRO_BATCH = 8
     # Weights to start from: a path, or a name of MODEL_ZOO.md; empty starts from random weights.
     cfg.TRAIN.CHECKPOINT_FILE_PATH = ""
@@ -180,13 +185,17 @@ def _train(cfg: CfgNode) -> None:
     cfg.TRAIN.THRESHOLD = -1.0
     # What to do when a loss or gradient is not finite: skip (at most 20 in a row) | raise.
     cfg.TRAIN.NON_FINITE = "skip"
+    # Checkpoints of the latest states that are kept, beside best.pyth.
+    cfg.TRAIN.KEEP_LAST = 2
+    # Saves in a row that may fail (a full disk) before the run stops.
+    cfg.TRAIN.MAX_FAILED_SAVES = 3
+    # Decay of a moving average of the weights, by step, such as 0.999; validated too. 0 for none.
+    cfg.TRAIN.EMA_DECAY = 0.0
 
     cfg.SOLVER = CfgNode()
-    # Learning rate after warm-up.
+    # Learning rate after warm-up, at the end, and at the start of warm-up.
     cfg.SOLVER.BASE_LR = 1.0e-4
-    # Learning rate at the end.
     cfg.SOLVER.COSINE_END_LR = 1.0e-6
-    # Learning rate at the start of warm-up.
     cfg.SOLVER.WARMUP_START_LR = 1.0e-6
     # Epochs of linear warm-up (may be fractional).
     cfg.SOLVER.WARMUP_EPOCHS = 10.0
@@ -196,9 +205,8 @@ def _train(cfg: CfgNode) -> None:
     cfg.SOLVER.MAX_EPOCH = 20
     # Optimiser: adamw | sgd.
     cfg.SOLVER.OPTIMIZING_METHOD = "adamw"
-    # Momentum of sgd.
+    # Momentum of sgd, betas of adamw.
     cfg.SOLVER.MOMENTUM = 0.9
-    # Betas of adamw.
     cfg.SOLVER.BETAS = [0.9, 0.999]
     # Weight decay of weights (BatchNorm and one-dimensional parameters have their own).
     cfg.SOLVER.WEIGHT_DECAY = 0.03
@@ -272,7 +280,7 @@ def _model(cfg: CfgNode) -> None:
     cfg.MODEL.CHECKPOINT_NUM = [0, 0, 0, 0]
     # Arithmetic of forward passes: fp32 | bf16 | fp16 (autocast; fp16 with loss scaling, CUDA only).
     cfg.MODEL.PRECISION = "fp32"
-    # Keep activations channels last (faster on most hardware for convolutions).
+    # Keep activations channels last: faster for SlowFast, no matter for the others on a CPU (MODEL_ZOO.md).
     cfg.MODEL.CHANNELS_LAST = False
     # Compile the model with torch.compile.
     cfg.MODEL.COMPILE = False

@@ -19,9 +19,11 @@ from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.journal import Journal
+from nightcrawler.engine.loading import watched
 from nightcrawler.engine.losses import LOSSES, soft_cross_entropy
 from nightcrawler.engine.optim import build_optimizer, build_schedule
-from nightcrawler.engine.trainer import AdaptClips, Objective, Settings, Trainer
+from nightcrawler.engine.settings import Objective, Settings
+from nightcrawler.engine.trainer import EMA, AdaptClips, Trainer
 from nightcrawler.models.build import build_model
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.zoo import find_weights
@@ -29,11 +31,14 @@ from nightcrawler.pseudo.inputs import ORACLE, read_about
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# On shorter clips, kernels outgrow what pooling in time leaves, and oneDNN's bf16 weight gradients are then garbage.
+SAFE_BF16_FRAMES = 16
 # Keys that may differ between a run and its continuation: where and how fast it runs, not what is computed.
 MACHINE_KEYS = (
     "OUTPUT_DIR",
@@ -47,6 +52,8 @@ MACHINE_KEYS = (
     "TENSORBOARD",
     "DATA_LOADER",
     "DATA.PATH_PREFIX",
+    "TRAIN.KEEP_LAST",
+    "TRAIN.MAX_FAILED_SAVES",
     "TEST",
 )
 
@@ -126,7 +133,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
 
     def clips(epoch: int, bad: BadVideoLedger) -> Iterator[Tensor]:
         sampler.set_position(epoch)
-        for batch in loader:
+        for batch in watched(loader, items, "adaptation"):
             bad.add("adapt", len(items), batch["bad"])
             if batch["clip"] is not None:
                 yield batch["clip"].to(device, non_blocking=True, memory_format=layout)
@@ -151,15 +158,26 @@ def build_stamp(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def build_list_hashes(cfg: CfgNode) -> dict[str, str]:
+    """SHA-256 of the list files that decide what is trained on."""
+    prefix = Path(cfg.DATA.PATH_PREFIX)
+    files = {f"split {name}": get_split(name, prefix).list_file for name in (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT)}
+    if cfg.DATA.PSEUDO_CSV:
+        files[cfg.DATA.PSEUDO_CSV] = prefix / cfg.DATA.PSEUDO_CSV
+    return {name: sha256_file(path) for name, path in files.items() if Path(path).is_file()}
+
+
 def build_trainer(cfg: CfgNode) -> Trainer:
     """A trainer ready to go on: resumed, or started from weights, or from scratch."""
     device = build_device(cfg)
+    if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES:
+        logger.warning("bf16 on a CPU: gradients of 3-D convolutions are wrong on so short clips (oneDNN); take fp32")
     output_dir = Path(cfg.OUTPUT_DIR)
     model = build_placed_model(cfg, device)
     resumed = checkpoint.find_resume(output_dir) if cfg.TRAIN.AUTO_RESUME else None
     if resumed is None:
         start = build_start(cfg, model)
-    stamp = build_stamp(cfg)
+    stamp = {**build_stamp(cfg), "lists": build_list_hashes(cfg)}
     has_adapter = cfg.ADAPT.NAME != "none"
     if cfg.MODEL.COMPILE:
         model.compile()  # in place: names in checkpoints stay as they are
@@ -209,6 +227,9 @@ def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any]) ->
         non_finite=cfg.TRAIN.NON_FINITE,
         channels_last=cfg.MODEL.CHANNELS_LAST,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        keep_last=cfg.TRAIN.KEEP_LAST,
+        max_failed_saves=cfg.TRAIN.MAX_FAILED_SAVES,
+        ema_decay=cfg.TRAIN.EMA_DECAY,
         stamp=stamp,
     )
 
@@ -219,6 +240,13 @@ def _resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
             f"{path} is from another configuration ({state.get('config_hash')}, now "
             f"{trainer.settings.stamp['config_hash']}): remove the folder's checkpoints to start anew, "
             "set TRAIN.AUTO_RESUME False, or give another OUTPUT_DIR"
+        )
+    lists, before = trainer.settings.stamp["lists"], state.get("lists", {})
+    changed = [name for name in lists if name in before and before[name] != lists[name]]
+    if changed:
+        raise UserError(
+            f"{path}: the list of {changed[0]} is not what this run began with: put it back, or remove the folder's "
+            "checkpoints to start anew"
         )
     trainer.load_state(state)
     logger.info("start: resumed from %s, epoch %d step %d", path, trainer.epoch + 1, trainer.step)
@@ -241,6 +269,10 @@ def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         lacking = [key for key in PROGRESS if key not in state]
         if lacking:
             raise UserError(f"{file}: has no {lacking[0]}, only weights: leave TRAIN.CHECKPOINT_EPOCH_RESET True")
+        if state.get("weights") == EMA:
+            raise UserError(
+                f"{file}: holds averaged weights, which training does not go on from: take the run's latest"
+            )
         return state
     checkpoint.verify(file)
     report = load_pretrained(model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES))

@@ -7,7 +7,10 @@ A checkpoint is a `.pyth` file of plain types and tensors (`torch.load(weights_o
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +28,26 @@ LATEST = "checkpoints/checkpoint_latest.pyth"
 PREVIOUS = "checkpoints/checkpoint_previous.pyth"
 
 
+class SaveError(UserError):
+    """A checkpoint could not be written; what was there is as it was."""
+
+
 class _HashingWriter:
     """Passes bytes on to a file and hashes them on the way."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self.digest = hashlib.sha256()
+        self.fault: OSError | None = None
 
     def write(self, block: bytes) -> int:
-        """Write and hash one block."""
+        """Write and hash one block; the reason why that failed is kept, torch does not pass it on."""
         self.digest.update(block)
-        return self._file.write(block)
+        try:
+            return self._file.write(block)
+        except OSError as error:
+            self.fault = error
+            raise
 
     def flush(self) -> None:
         """Flush the file."""
@@ -47,21 +59,44 @@ def sidecar(path: str | Path) -> Path:
     return Path(f"{path}.sha256")
 
 
-def save_checkpoint(path: str | Path, state: dict[str, Any]) -> str:
+def save_checkpoint(path: str | Path, state: dict[str, Any], older: Sequence[Path] = ()) -> str:
     """Write `state` under `path` and its hash beside it; returns the hash.
 
     The hash is appended to the sidecar before the checkpoint takes its name, and the sidecar keeps the hash of
     the file it replaces until then: whatever is under the name always matches a line of the sidecar.
+
+    Args:
+        path: the file.
+        state: plain types and tensors.
+        older: names that the file under `path` and those before it move on to, once the new one is written.
+
+    Raises:
+        SaveError: if it cannot be written, as on a full disk.
     """
     path = Path(path)
-    old = _known_hashes(path)[-1:] if path.exists() else []
-    with atomic_write(path) as file:
-        writer = _HashingWriter(file)
-        torch.save(state, writer)
-        digest = writer.digest.hexdigest()
-        _write_hashes(path, [*old, digest])
-    _write_hashes(path, [digest])
+    try:
+        old = _known_hashes(path)[-1:] if path.exists() else []
+        with atomic_write(path) as file:
+            writer = _HashingWriter(file)
+            _write(state, writer)
+            file.flush()
+            os.fsync(file.fileno())
+            digest = writer.digest.hexdigest()
+            _move_on([path, *older])
+            _write_hashes(path, [*old, digest])
+        _write_hashes(path, [digest])
+    except OSError as error:
+        raise SaveError(f"{path}: not saved ({error.strerror or error})") from error
     return digest
+
+
+def _write(state: dict[str, Any], writer: _HashingWriter) -> None:
+    try:
+        torch.save(state, writer)
+    except RuntimeError:
+        if writer.fault is not None:
+            raise writer.fault from None
+        raise
 
 
 def _write_hashes(path: Path, digests: list[str]) -> None:
@@ -107,34 +142,76 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def save_latest(folder: str | Path, state: dict[str, Any]) -> str:
-    """Save as the latest checkpoint of a run, keeping the one before it as a fallback."""
-    latest, previous = Path(folder) / LATEST, Path(folder) / PREVIOUS
-    if latest.exists():
-        digests = _known_hashes(latest)
-        _link(latest, previous)
-        if digests:
-            _write_hashes(previous, digests)
-    return save_checkpoint(latest, state)
+def older_names(folder: str | Path, count: int) -> list[Path]:
+    """Names of a run's `count` checkpoints before the latest, newest first: previous, previous_2, previous_3, ..."""
+    first = Path(folder) / PREVIOUS
+    return [first, *(first.with_stem(f"{first.stem}_{number}") for number in range(2, count + 1))][:count]
+
+
+def save_latest(folder: str | Path, state: dict[str, Any], keep_last: int = 2) -> str:
+    """Save as the latest checkpoint of a run, keeping `keep_last` of them, this one included, as fallbacks."""
+    older = older_names(folder, keep_last - 1)
+    digest = save_checkpoint(Path(folder) / LATEST, state, older)
+    for path in set(_all_older(folder)) - set(older):
+        path.unlink()
+        sidecar(path).unlink(missing_ok=True)
+    return digest
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what saves that were killed left half written in a run's folder."""
+    latest = Path(folder) / LATEST
+    for leftover in [*Path(folder).glob(f".{BEST}*.tmp"), *latest.parent.glob(".checkpoint_*.tmp")]:
+        leftover.unlink(missing_ok=True)
+
+
+def _all_older(folder: str | Path) -> list[Path]:
+    """Checkpoints of a run before the latest that are there, newest first."""
+    first = Path(folder) / PREVIOUS
+    numbered = [(re.fullmatch(rf"{first.stem}(?:_(\d+))?\.pyth", path.name), path) for path in _siblings(first)]
+    return [path for _, path in sorted((int(found[1] or 1), path) for found, path in numbered if found)]
+
+
+def _siblings(path: Path) -> list[Path]:
+    return list(path.parent.iterdir()) if path.parent.is_dir() else []
+
+
+def _move_on(names: Sequence[Path]) -> None:
+    """Give each file the next of the names; the first keeps its own too.
+
+    At any moment what is under a name matches a line of its sidecar.
+    """
+    for source, target in reversed(list(itertools.pairwise(names))):
+        if source.exists():
+            digests = _known_hashes(source)
+            if digests:
+                _write_hashes(target, [*(_known_hashes(target) if target.exists() else []), *digests])
+            _link(source, target)
+            if digests:
+                _write_hashes(target, digests)
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give `source` a second name, replacing whatever had it (a hard link: no bytes are copied)."""
+    """Give `source` a second name, replacing whatever had it; no bytes are copied."""
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
-    os.link(source, temporary)
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links: the name is the file's only one
+        os.replace(source, target)
+        return
     os.replace(temporary, target)
 
 
 def find_resume(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint of a run that can be read, or `None` where the run has none.
 
-    A damaged latest checkpoint falls back to the previous one, with a warning that names both.
+    A damaged latest checkpoint falls back to the one before it, with a warning that names both.
 
     Raises:
         UserError: if there are checkpoints and none can be read.
     """
-    candidates = [path for path in (Path(folder) / LATEST, Path(folder) / PREVIOUS) if path.exists()]
+    candidates = [path for path in (Path(folder) / LATEST, *_all_older(folder)) if path.exists()]
     faults = []
     for path in candidates:
         try:

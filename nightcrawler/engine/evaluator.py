@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.engine.loading import watched
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
@@ -83,7 +84,8 @@ class Evaluator:
         was_training = model.training
         model.eval()
         rows: dict[int, dict[str, Any]] = {}
-        for batch in progress(eval_set.loader, desc=desc, every=20, enabled=distributed.is_main()):
+        batches = watched(eval_set.loader, items, desc)
+        for batch in progress(batches, desc=desc, every=20, enabled=distributed.is_main()):
             for sample, logits in self._forward(model, batch):
                 if sample["index"] in rows:
                     raise UserError(f"{desc}: video '{items[sample['index']].name}' came twice")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import simplejson
+import torch
 
 from nightcrawler.adapt.base import AdaptReport
 from nightcrawler.utils import distributed
@@ -25,24 +26,49 @@ def write_run_folder(folder: Path, resolved: str, about: Mapping[str, Any]) -> N
             file.write(text)
 
 
-class Pace:
-    """Clips and waiting time since an epoch (or its resumed rest) began."""
+class Lines(JsonLines):
+    """JSON lines that a full disk does not stop a run for: what cannot be written is lost, with a warning."""
 
-    def __init__(self) -> None:
+    def write(self, **fields: Any) -> None:
+        """Append one object."""
+        try:
+            super().write(**fields)
+        except OSError as error:
+            logger.warning("a line of %s is lost (%s)", self._path, error.strerror or error)
+
+
+class Pace:
+    """Clips, waiting time and memory since an epoch (or its resumed rest) began.
+
+    Args:
+        device: whose memory is measured.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.restart()
 
     def restart(self) -> None:
         """Begin to count."""
         self.started, self.clips, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def figures(self) -> dict[str, float]:
-        """`clips_per_sec` over all ranks, `sec_per_step`, and `data_wait_percent` of this rank."""
+        """`clips_per_sec` over all ranks; of this rank `sec_per_step`, `data_wait_percent`, most `gpu_memory_gib`."""
         seconds = max(time.monotonic() - self.started, 1e-9)
+        cuda = self.device.type == "cuda"
+        memory = {"gpu_memory_gib": torch.cuda.max_memory_allocated(self.device) / 2**30} if cuda else {}
         return {
             "clips_per_sec": self.clips * distributed.world_size() / seconds,
             "sec_per_step": seconds / max(self.steps, 1),
             "data_wait_percent": 100 * self.waited / seconds,
+            **memory,
         }
+
+
+def _of(weights: str) -> str:
+    return "" if weights == "raw" else f" ({weights})"
 
 
 class Journal:
@@ -56,7 +82,7 @@ class Journal:
 
     def __init__(self, output_dir: Path, tensorboard: bool, stamp: Mapping[str, Any]) -> None:
         main = distributed.is_main()
-        self.metrics = JsonLines(output_dir / "metrics.jsonl" if main else None)
+        self.metrics = Lines(output_dir / "metrics.jsonl" if main else None)
         self.stamp = dict(stamp)
         self.writer: Any = None
         if tensorboard and main:
@@ -72,31 +98,34 @@ class Journal:
         """A line of the training loop; `figures` hold loss, lr, grad_norm, top1 by stream and the pace."""
         left = figures["sec_per_step"] * ((max_epoch - epoch) * num_steps - step)
         top1 = ", ".join(f"{name} {value:.1f} %" for name, value in figures["top1"].items())
+        memory = f"GPU memory {figures['gpu_memory_gib']:.1f} GiB, " if "gpu_memory_gib" in figures else ""
         logger.info(
             f"epoch {epoch + 1}/{max_epoch} step {step}/{num_steps}: loss {figures['loss']:.4f}, top-1 {top1}, "
             f"lr {figures['lr']:.2e}, grad {figures['grad_norm']:.2f}, {figures['clips_per_sec']:.1f} clips/s, "
-            f"data wait {figures['data_wait_percent']:.0f} %, left {format_seconds(left)}"
+            f"data wait {figures['data_wait_percent']:.0f} %, {memory}left {format_seconds(left)}"
         )
         self.metrics.write(kind="train", epoch=epoch + 1, step=step, **figures)
         curves = {f"train/{name}": figures[name] for name in ("loss", "lr", "grad_norm", "clips_per_sec")}
         self._curves(curves | {f"train/top1_{k}": v for k, v in figures["top1"].items()}, epoch * num_steps + step)
 
-    def adapt(self, epoch: int, report: AdaptReport) -> None:
-        """What the adapter did."""
-        logger.info("adapt: %s", report.summary())
+    def adapt(self, epoch: int, report: AdaptReport, weights: str) -> None:
+        """What the adapter did to the `raw` or the averaged (`ema`) weights."""
+        logger.info("adapt%s: %s", _of(weights), report.summary())
         fields = {"adapter": report.adapter, "num_clips": report.num_clips, "layers": report.layers}
-        self.metrics.write(kind="adapt", epoch=epoch, **fields)
+        self.metrics.write(kind="adapt", epoch=epoch, weights=weights, **fields)
 
-    def validation(self, epoch: int, split: str, figures: dict[str, Any]) -> None:
-        """The figures of one validated split."""
-        self.metrics.write(kind="val", epoch=epoch, split=split, **figures, **self.stamp)
+    def validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> None:
+        """The figures of one validated split, of the `raw` or the averaged (`ema`) weights."""
+        self.metrics.write(kind="val", epoch=epoch, split=split, weights=weights, **figures, **self.stamp)
         if figures["num_videos"] == 0:
             logger.info("val %s: no labels, nothing to count", split)
             return
         bad = f", {figures['num_bad']} unreadable" if figures["num_bad"] else ""
         logger.info(
-            f"val {split}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, mean class "
+            f"val {split}{_of(weights)}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, mean class "
             f"{figures['mean_class']:.2f} % of {figures['num_videos']} videos{bad} "
             f"(epoch {epoch}, checkpoint choice {self.stamp['labels']})"
         )
-        self._curves({f"val_{split}/{name}": figures[name] for name in ("top1", "top5", "mean_class")}, epoch)
+        self._curves(
+            {f"val_{split}{_of(weights)}/{name}": figures[name] for name in ("top1", "top5", "mean_class")}, epoch
+        )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from nightcrawler.utils.errors import UserError
+
+# Where a process that our launcher started writes a code that is no failure.
+EXIT_CODE_FILE = "NIGHTCRAWLER_EXIT_CODE_FILE"
+# Seconds that a rank which lost another one waits before it ends, so that the launcher sees the other one first.
+AFTER_YOU_SEC = 1.0
 
 
 def rank() -> int:
@@ -37,6 +46,11 @@ def launched_world() -> int:
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"WORLD_SIZE is {text!r}: expected a positive integer; start through tools/launch.sh")
     return int(text)
+
+
+def launched_rank() -> int:
+    """Rank that the launcher gave this process, before it has joined the others (`RANK`; 0 without a launcher)."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def choose_device(name: str) -> torch.device:
@@ -75,6 +89,38 @@ def shutdown() -> None:
     """Leave the process group, where there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def contact() -> Iterator[None]:
+    """Within the block, a collective that fails because of another rank is one line, not a traceback.
+
+    Raises:
+        UserError: if a rank is gone, or gave no answer within `DIST_TIMEOUT_SEC`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
+            raise
+        time.sleep(AFTER_YOU_SEC)
+        raise UserError(
+            f"rank {rank()} lost contact to the others ({str(error).splitlines()[0]}): the cause is what the one that "
+            "ended first said; if none ended, one was slower than DIST_TIMEOUT_SEC"
+        ) from error
+
+
+def exit_code(code: int) -> int:
+    """The code that this process ends with where all ranks end with `code`, which is no failure.
+
+    Under our launcher it is 0: another one would make the launcher end the other ranks, and start all anew where
+    restarts are left. The launcher itself then ends with `code`.
+    """
+    path = os.environ.get(EXIT_CODE_FILE)
+    if path is None:
+        return code
+    Path(path).write_text(str(code), encoding="ascii")
+    return 0
 
 
 def barrier() -> None:

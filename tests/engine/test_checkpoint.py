@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -97,10 +98,10 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch
     save_checkpoint(path, state(1))
 
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint._HashingWriter, "write", full)
-    with pytest.raises((OSError, RuntimeError)):
+    with pytest.raises(checkpoint.SaveError, match="No space left"):
         save_checkpoint(path, state(2))
     monkeypatch.undo()
     assert load_checkpoint(path)["epoch"] == 1

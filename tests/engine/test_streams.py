@@ -60,14 +60,14 @@ def test_every_video_of_both_streams_is_seen(own_data: Path, tmp_path: Path) -> 
     tiny.write_pseudo(own_data, 12)
     trainer = build(own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2)
     seen: dict[str, list[int]] = {"labelled": [], "pseudo": []}
-    load = trainer._next
+    load = trainer.stepper._next
 
-    def watched(iterator: Any, stream: Any) -> dict[str, Any]:
-        batch = load(iterator, stream)
-        seen[stream.name] += batch["index"].tolist()
+    def noted(number: int) -> dict[str, Any]:
+        batch = load(number)
+        seen[trainer.objectives[number].stream.name] += batch["index"].tolist()
         return batch
 
-    trainer._next = watched
+    trainer.stepper._next = noted
     trainer.fit()
     assert sorted(seen["labelled"]) == sorted([*range(8)] * 3)
     assert sorted(seen["pseudo"]) == sorted([*range(12)] * 2)

@@ -14,7 +14,7 @@ from torch import nn
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.data.build import build_eval_set
-from nightcrawler.engine import trainer as trainer_module
+from nightcrawler.engine import step as step_module
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
@@ -121,9 +121,9 @@ def test_the_best_epoch_is_the_first_with_the_highest_top1(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top1 = iter([10.0, 30.0, 30.0, 20.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self: {"val_dry": {"top1": next(top1)}})
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dry": {"top1": next(top1)}})
     trainer = build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 4, "ADAPT.NAME", "none"))
-    assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dry"}
+    assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dry", "weights": "raw"}
     best, latest = load_checkpoint(tmp_path / "best.pyth"), load_checkpoint(tmp_path / LATEST)
     assert (best["epoch"], latest["epoch"], latest["best"]["epoch"]) == (2, 4, 2)
     assert tiny.differences(best["model_state"], latest["model_state"])
@@ -180,12 +180,12 @@ def test_steps_after_a_skipped_one_train(data: Path, tmp_path: Path) -> None:
 
 
 def test_many_skips_in_a_row_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "MAX_SKIPS_IN_A_ROW", 3)
+    monkeypatch.setattr(step_module, "MAX_SKIPS_IN_A_ROW", 3)
     with pytest.raises(UserError, match=r"3 steps in a row were not finite, last at epoch 2 step 1"):
         poisoned(data, tmp_path, set(range(8))).fit()
     with_pauses = poisoned(data, tmp_path / "other", {0, 2, 6})
     with_pauses.fit()
-    assert with_pauses.num_skipped == 3
+    assert with_pauses.stepper.num_skipped == 3
 
 
 def test_a_step_that_is_not_finite_ends_the_run_where_that_is_asked(data: Path, tmp_path: Path) -> None:
@@ -204,5 +204,5 @@ def test_infinite_gradients_are_caught_though_the_loss_is_finite(data: Path, tmp
     calls = iter(range(1000))
     head.weight.register_hook(lambda grad: grad * (math.inf if next(calls) == 0 else 1.0))
     trainer.fit()
-    assert trainer.num_skipped == 1
+    assert trainer.stepper.num_skipped == 1
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

@@ -1,0 +1,78 @@
+"""What a trainer is made of beside its model, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nightcrawler.data.build import TrainStream
+from nightcrawler.data.mixup import MixUp
+
+
+@dataclass
+class Objective:
+    """What one stream is trained on.
+
+    Attributes:
+        stream: its batches.
+        mixup: mixes clips and targets, smooths hard labels.
+        loss: (logits `[B, K]`, target `[B, K]`) to a scalar.
+        soft: targets are the stream's probabilities instead of its labels.
+        weight: of the loss.
+    """
+
+    stream: TrainStream
+    mixup: MixUp
+    loss: Callable[[Tensor, Tensor], Tensor]
+    soft: bool = False
+    weight: float = 1.0
+
+
+@dataclass
+class Settings:
+    """How a trainer goes about it, as plain values.
+
+    Attributes:
+        output_dir: the run's folder.
+        device: where to compute.
+        seed: seed of mixing, dropout and drop-path.
+        max_epoch, eval_period, log_period: epochs, epochs between validations, steps between log lines.
+        lr: share of training done, in [0, 1], to learning rate.
+        best_split: the split whose top-1 picks `best.pyth`.
+        num_classes: K.
+        precision: autocast dtype, `None` for float32.
+        clip_grad: largest gradient norm, 0 for none.
+        joint_step: one optimiser step on all streams' losses, instead of one for each.
+        non_finite: `skip` or `raise`.
+        channels_last: memory format of clips.
+        max_bad_fraction: share of unusable videos that ends the run.
+        keep_last: checkpoints kept of the latest states.
+        max_failed_saves: saves in a row that may fail.
+        ema_decay: of the moving average of weights, 0 for none.
+        stamp: plain values saved in every checkpoint (config, class names, versions, ...).
+    """
+
+    output_dir: Path
+    device: torch.device
+    seed: int
+    max_epoch: int
+    eval_period: int
+    log_period: int
+    lr: Callable[[float], float]
+    best_split: str
+    num_classes: int
+    precision: torch.dtype | None
+    clip_grad: float
+    joint_step: bool
+    non_finite: str
+    channels_last: bool
+    max_bad_fraction: float
+    keep_last: int
+    max_failed_saves: int
+    ema_decay: float
+    stamp: dict[str, Any]

@@ -1,0 +1,61 @@
+"""Functions on several ranks of this machine, and what they can be made to suffer."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.trainer import Trainer
+from nightcrawler.utils import distributed
+
+LATEST = "checkpoints/checkpoint_latest.pyth"
+STATE = (
+    *("model_state", "ema_state", "optimizer_state", "scaler_state"),
+    *("epoch", "step", "num_skipped", "best", "meter"),
+)
+
+
+def _work(rank: int, world: int, seconds: int, folder: Path, work: Callable[..., None], *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    if world > 1:
+        url = f"file://{folder}/rendezvous{world}"
+        distributed.AFTER_YOU_SEC = 0.0
+        timeout = datetime.timedelta(seconds=seconds)
+        dist.init_process_group("gloo", init_method=url, rank=rank, world_size=world, timeout=timeout)
+    try:
+        work(*arguments)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def on_ranks(world: int, folder: Path, work: Callable[..., None], *arguments: Any, timeout_sec: int = 30) -> None:
+    """Call `work(*arguments)` on `world` ranks and wait for them."""
+    mp.spawn(_work, (world, timeout_sec, folder, work, *arguments), nprocs=world)
+
+
+def stop_after(trainer: Trainer, step: int) -> None:
+    """Ask this rank for a stop once it has taken `step` steps in all, as a signal would."""
+    advance, count = trainer.stepper.advance, iter(range(1, 1000))
+
+    def counted(lr: float) -> float:
+        norm = advance(lr)
+        trainer.stop.requested = next(count) == step
+        return norm
+
+    trainer.stepper.advance = counted
+
+
+def state_of(out: Path) -> dict[str, Any]:
+    """What must be the same, bit for bit, however a run came to its end."""
+    state = load_checkpoint(out / LATEST)
+    return {name: state[name] for name in STATE if name in state}

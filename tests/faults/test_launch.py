@@ -1,0 +1,124 @@
+"""Runs through the launcher that are signalled or killed, as a scheduler or the kernel would do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightcrawler.engine.build import build_trainer
+from tests import tiny
+from tests.faults.ranks import LATEST, state_of
+from tests.paths import ROOT
+
+# So long that nobody waits for it.
+LONG = ("SOLVER.MAX_EPOCH", 5000, "TRAIN.EVAL_PERIOD", 5000)
+
+
+@contextmanager
+def launched(data: Path, out: Path, *overrides: Any, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """`tools/launch.sh train` on two ranks; what is left of it is killed in the end."""
+    shown = tiny.arguments(data, out, *overrides)[2:]
+    process = subprocess.Popen(
+        ["bash", str(ROOT / "tools/launch.sh"), "train", str(ROOT / tiny.EXPERIMENT), *shown],
+        env=tiny.environment(NPROC="2", PYTHON=sys.executable, **env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        for pid in [*ranks_of(process).values(), process.pid]:
+            try_to_kill(pid)
+        process.communicate()
+
+
+def try_to_kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
+    """Rank to process, of the launcher's children."""
+    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    found = {}
+    for pid in map(int, listed.split()):
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        found |= {int(text[5:]): pid for text in variables if text.startswith(b"RANK=")}
+    return found
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(900):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("nothing happened within 45 s")
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[str, str]:
+    """Standard output and error of a run that must end soon."""
+    return process.communicate(timeout=seconds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Loaders' workers live through it: the step that runs still needs them."""
+    with launched(data, tmp_path / "run", *LONG, "DATA_LOADER.NUM_WORKERS", 1) as process:
+        wait_for((tmp_path / "run" / LATEST).is_file, process)
+        process.send_signal(number)
+        shown, errors = ended(process)
+    assert process.returncode == 75, errors
+    assert "start the same command again to go on" in shown
+    assert errors == ""
+    state = state_of(tmp_path / "run")
+    place = (state["epoch"] + 1, state["step"])
+    assert (tmp_path / "run/PREEMPTED").read_text() == "epoch {} step {}\n".format(*place)
+    assert tuple(tiny.metrics(tmp_path / "run", "train")[-1][key] for key in ("epoch", "step")) == place
+
+
+def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(data: Path, tmp_path: Path) -> None:
+    """A stop is no failure: no restart is used for it. Equal to one process that nobody disturbed."""
+    out, few = tmp_path / "run", ("SOLVER.MAX_EPOCH", 40, "TRAIN.EVAL_PERIOD", 40)
+    with launched(data, out, *few, MAX_RESTARTS="1") as process:
+        wait_for((out / LATEST).is_file, process)
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        _, errors = ended(process)
+    assert (process.returncode, errors) == (75, "")
+    assert (out / "PREEMPTED").is_file()
+    before = (out / LATEST).stat().st_mtime_ns
+    with launched(data, out, *few, MAX_RESTARTS="1") as process:
+        wait_for(lambda: (out / LATEST).stat().st_mtime_ns > before, process)
+        os.kill(ranks_of(process)[1], signal.SIGKILL)
+        shown, errors = ended(process, 45)
+    assert process.returncode == 0, errors
+    assert (out / "DONE").is_file()
+    assert shown.count("start: resumed") == 2
+    build_trainer(tiny.config(data, tmp_path / "whole", *few)).fit()
+    assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
+
+
+def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, tmp_path: Path) -> None:
+    with launched(data, tmp_path / "run", *LONG) as process:
+        wait_for((tmp_path / "run" / LATEST).is_file, process)
+        ranks = ranks_of(process)
+        os.kill(ranks[1], signal.SIGKILL)
+        _, errors = ended(process)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "error: the process of rank 1 was killed by SIGKILL (out of memory?)" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run/DONE").exists()

@@ -1,0 +1,79 @@
+"""One of two ranks fails or hangs; the other ends soon and says in one line that it is not the cause."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightcrawler.engine.build import build_trainer
+from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+from tests.faults.ranks import on_ranks, state_of
+
+
+def run(data: Path, folder: Path, hangs: bool) -> None:
+    """Rank 1 fails in loading its fourth video, or waits until the other one has ended."""
+    rank = distributed.rank()
+    other = folder / "said0.txt"
+    trainer = build_trainer(tiny.config(data, folder / "run"))
+    dataset = trainer.objectives[0].stream.loader.dataset
+    load, count = dataset._load, iter(range(1, 1000))
+
+    def spoilt(index: int, epoch: int) -> dict[str, Any]:
+        if rank == 1 and next(count) == 4:
+            while hangs and not other.exists():
+                time.sleep(0.05)
+            raise ValueError("the disk of this machine is gone")
+        return load(index, epoch)
+
+    dataset._load = spoilt
+    began = time.monotonic()
+    with pytest.raises((UserError, ValueError)) as caught, distributed.contact():
+        trainer.fit()
+    (folder / f"took{rank}.txt").write_text(str(time.monotonic() - began))
+    (folder / f"said{rank}.txt").write_text(f"{caught.type.__name__}: {caught.value}")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_the_other_rank_ends(data: Path, tmp_path: Path, hangs: bool) -> None:
+    on_ranks(2, tmp_path, run, data, tmp_path, hangs, timeout_sec=5 if hangs else 600)
+    said = [(tmp_path / f"said{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0].startswith("UserError: rank 0 lost contact to the others (")
+    assert len(said[0].splitlines()) == 1
+    assert ("Timed out" in said[0]) == hangs
+    assert said[1] == "ValueError: the disk of this machine is gone"
+    assert float((tmp_path / "took0.txt").read_text()) < 30
+    assert not (tmp_path / "run/DONE").exists()
+
+
+def train(data: Path, folder: Path, adapters: tuple[str, ...]) -> None:
+    for adapter in adapters:
+        trainer = build_trainer(
+            tiny.config(data, folder / f"{adapter}{distributed.world_size()}", "ADAPT.NAME", adapter)
+        )
+        trainer.fit()
+
+
+def test_uneven_data(data: Path, tmp_path: Path) -> None:
+    """Seven videos to train on, three to validate, two dark ones: one chunk, so that rank 1 has none to adapt to."""
+    own = tmp_path / "data"
+    own.mkdir()
+    for folder in ("labeled_train", "dry_run", "dark_train", "Test"):
+        (own / folder).symlink_to(data / folder)
+    for name, count in (("train_label+val_dry", 7), ("val_dry", 3), ("total_unlabel", 2), ("arid", 5)):
+        rows = (data / f"{name}.csv").read_text().splitlines(keepends=True)
+        (own / f"{name}.csv").write_text("".join(rows[:count]))
+    adapters = ("batchnorm", "tent")
+    train(own, tmp_path, adapters)
+    on_ranks(2, tmp_path, train, own, tmp_path, adapters)
+    for adapter in adapters:
+        assert [row["num_clips"] for row in tiny.metrics(tmp_path / f"{adapter}2", "adapt")] == [2, 2]
+        one, two = (state_of(tmp_path / f"{adapter}{world}") for world in (1, 2))
+        for name, value in one["model_state"].items():
+            np.testing.assert_allclose(two["model_state"][name], value, rtol=0, atol=2e-6, err_msg=name)
+        assert tiny.metrics(tmp_path / f"{adapter}1", "val") == tiny.metrics(tmp_path / f"{adapter}2", "val")

@@ -1,0 +1,100 @@
+"""Workers that are killed, hang or fail, in training and in evaluation: one message that names the videos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightcrawler.data.build import build_eval_set
+from nightcrawler.data.dataset import ClipDataset
+from nightcrawler.engine.build import build_evaluator, build_trainer
+from nightcrawler.models.build import build_model
+from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+
+WITH_WORKER = ("DATA_LOADER.NUM_WORKERS", 1, "DATA_LOADER.PREFETCH_FACTOR", 1, "DATA_LOADER.TIMEOUT_SEC", 2)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def fail() -> None:
+    raise RuntimeError("the decoder has a fault")
+
+
+FAULTS: dict[str, tuple[Callable[[], None], str]] = {
+    "killed": (die, "exited unexpectedly (killed, perhaps for lack of memory)"),
+    "hung": (hang, "timed out after 2 seconds"),
+    "failed": (fail, "RuntimeError: the decoder has a fault"),
+}
+
+
+def spoil(dataset: Any, name: str, fault: Callable[[], None]) -> None:
+    """Let the fault happen when a video is loaded."""
+    load = dataset._load
+
+    def spoilt(index: int, epoch: int) -> dict[str, Any]:
+        if dataset.items[index].name == name:
+            fault()
+        return load(index, epoch)
+
+    dataset._load = spoilt
+
+
+def assert_one_message(error: UserError, title: str, reason: str, names: list[str]) -> None:
+    text = str(error)
+    assert len(text.splitlines()) == 1
+    assert text.startswith(f"{title}: loading a batch failed: ")
+    assert reason in text
+    assert text.endswith(f"the videos that were due: {', '.join(names)}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_in_training(data: Path, tmp_path: Path, fault: str) -> None:
+    """In the second step's first micro-batch; the steps before it were taken."""
+    trainer = build_trainer(tiny.config(data, tmp_path, *WITH_WORKER))
+    stream = trainer.objectives[0].stream
+    names = [stream.items[index].name for index in stream.sampler.step_items(0, 1)[:2]]
+    assert isinstance(stream.loader.dataset, ClipDataset)
+    spoil(stream.loader.dataset, names[1], FAULTS[fault][0])
+    with pytest.raises(UserError) as caught:
+        trainer.fit()
+    assert_one_message(caught.value, "stream 'labelled'", FAULTS[fault][1], names)
+    assert [(row["epoch"], row["step"]) for row in tiny.metrics(tmp_path, "train")] == [(1, 1)]
+
+
+@pytest.mark.parametrize("fault", ["killed", "failed"])
+def test_in_evaluation(data: Path, tmp_path: Path, fault: str) -> None:
+    cfg = tiny.config(data, tmp_path, *WITH_WORKER)
+    eval_set = build_eval_set(cfg, "val_dry", "VAL", [(1, 1)])
+    spoil(eval_set.loader.dataset, "v2.mp4", FAULTS[fault][0])
+    evaluator = build_evaluator(cfg, distributed.choose_device("cpu"))
+    with pytest.raises(UserError) as caught:
+        evaluator.run(build_model(cfg), eval_set, tiny.NUM_CLASSES, "val val_dry")
+    assert_one_message(caught.value, "val val_dry", FAULTS[fault][1], ["v2.mp4", "v3.mp4"])
+
+
+def test_in_adaptation(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path, *WITH_WORKER))
+    load = ClipDataset._load
+
+    def spoilt(self: ClipDataset, index: int, epoch: int) -> dict[str, Any]:
+        if self.items[index].name == "Run/Run_1_1.mp4":
+            fail()
+        return load(self, index, epoch)
+
+    monkeypatch.setattr(ClipDataset, "_load", spoilt)
+    with pytest.raises(UserError, match=r"adaptation: .*the decoder has a fault.*Run/Run_1_1\.mp4"):
+        trainer.fit()
