@@ -180,6 +180,10 @@ def _train(cfg: CfgNode) -> None:
     cfg.TRAIN.JOINT_STEP = False
     # Weight of the pseudo-labelled stream's loss.
     cfg.TRAIN.PSEUDO_WEIGHT = 1.0
+    # Epochs over which that weight grows linearly from 0; 0 has it at once.
+    cfg.TRAIN.PSEUDO_RAMP_EPOCHS = 0.0
+    # Let every pseudo-labelled class come equally often, however many clips it has, so that none dies out.
+    cfg.TRAIN.BALANCE_PSEUDO = False
     # Leave out pseudo-labels whose confidence (largest probability) is more than THRESHOLD standard
     # deviations below the mean confidence of PSEUDO_CSV; -1 keeps all.
     cfg.TRAIN.THRESHOLD = -1.0

@@ -307,6 +307,7 @@ def _build_stream(
     darken_prob: float,
 ) -> TrainStream:
     dark = name == "pseudo"
+    labels = torch.tensor([item.label for item in items], dtype=torch.int64)
     maker = build_train_clips(cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob)
     sampler = MicroBatchSampler(
         len(items),
@@ -317,8 +318,8 @@ def _build_stream(
         distributed.world_size(),
         cfg.RNG_SEED,
         number,
+        labels.numpy() if dark and cfg.TRAIN.BALANCE_PSEUDO else None,
     )
-    labels = torch.tensor([item.label for item in items], dtype=torch.int64)
     soft = [item.probs for item in items if item.probs is not None]
     if 0 < len(soft) < len(items):
         row = next(item.row for item in items if item.probs is None)

@@ -21,6 +21,32 @@ def permutation(seed: int, stream: int, cycle: int, num_items: int) -> np.ndarra
     return np.random.default_rng([seed, stream, cycle]).permutation(num_items)
 
 
+def balanced_order(seed: int, stream: int, cycle: int, labels: np.ndarray) -> np.ndarray:
+    """Order of a stream's videos in its `cycle`-th pass in which every class comes equally often.
+
+    A pass has about as many places as there are videos. Each class fills its share of them from an order of its own,
+    which goes on where the last pass left off: rare classes come again sooner, no video of a class more often than
+    another, give or take one.
+
+    Args:
+        seed, stream, cycle: as of `permutation`.
+        labels: int64 `[N]`.
+
+    Returns:
+        int64 `[ceil(N / classes) * classes]`.
+    """
+    classes = np.unique(labels)
+    share = -(-len(labels) // len(classes))
+    places = np.arange(cycle * share, (cycle + 1) * share)
+    picked = []
+    for label in classes.tolist():
+        own = np.flatnonzero(labels == label)
+        turns = np.unique(places // len(own)).tolist()
+        orders = {turn: np.random.default_rng([seed, stream, label, turn]).permutation(own) for turn in turns}
+        picked += [orders[place // len(own)][place % len(own)] for place in places.tolist()]
+    return np.array(picked, np.int64)[permutation(seed, stream, cycle, len(picked))]
+
+
 class MicroBatchSampler(Sampler[list[Request]]):
     """Yields this rank's micro-batches of an epoch.
 
@@ -37,6 +63,7 @@ class MicroBatchSampler(Sampler[list[Request]]):
         rank, world: this process and the number of processes.
         seed: seed of the order.
         stream: number of the stream, so that two streams have different orders.
+        balance: int64 `[num_items]`, labels whose classes are to come equally often; `None` takes all videos alike.
     """
 
     def __init__(
@@ -49,13 +76,15 @@ class MicroBatchSampler(Sampler[list[Request]]):
         world: int = 1,
         seed: int = 0,
         stream: int = 0,
+        balance: np.ndarray | None = None,
     ) -> None:
         if batch_size % (micro_batch * world):
             raise ValueError(f"batch {batch_size} is not a multiple of micro-batch {micro_batch} x {world} ranks")
         self.num_items, self.num_steps = num_items, num_steps
         self.batch_size, self.micro_batch = batch_size, micro_batch
         self.rank, self.world = rank, world
-        self.seed, self.stream = seed, stream
+        self.seed, self.stream, self.balance = seed, stream, balance
+        self.cycle_length = len(self._order(0))
         self.epoch, self.first_step = 0, 0
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
@@ -67,15 +96,17 @@ class MicroBatchSampler(Sampler[list[Request]]):
         """Micro-batches of this rank in a step."""
         return self.batch_size // (self.micro_batch * self.world)
 
+    def _order(self, cycle: int) -> np.ndarray:
+        if self.balance is None:
+            return permutation(self.seed, self.stream, cycle, self.num_items)
+        return balanced_order(self.seed, self.stream, cycle, self.balance)
+
     def step_items(self, epoch: int, step: int) -> list[int]:
         """Indices of the videos of one step, over all ranks."""
         start = (epoch * self.num_steps + step) * self.batch_size
-        positions = range(start, start + self.batch_size)
-        orders = {
-            cycle: permutation(self.seed, self.stream, cycle, self.num_items)
-            for cycle in {position // self.num_items for position in positions}
-        }
-        return [int(orders[p // self.num_items][p % self.num_items]) for p in positions]
+        places = [divmod(position, self.cycle_length) for position in range(start, start + self.batch_size)]
+        orders = {cycle: self._order(cycle) for cycle in {cycle for cycle, _ in places}}
+        return [int(orders[cycle][place]) for cycle, place in places]
 
     def __iter__(self) -> Iterator[list[Request]]:
         for step in range(self.first_step, self.num_steps):

@@ -118,7 +118,8 @@ def build_objectives(cfg: CfgNode) -> list[Objective]:
         if soft and stream.items[0].probs is None:
             raise UserError(f"MODEL.PSEUDO_LOSS {kind} needs probabilities, and {cfg.DATA.PSEUDO_CSV} has none")
         loss = soft_cross_entropy if kind in ("hard", "soft") else _build_distillation(cfg, kind)
-        objectives.append(Objective(stream, build_mixup(cfg), loss, soft=soft, weight=cfg.TRAIN.PSEUDO_WEIGHT))
+        weight, ramp = cfg.TRAIN.PSEUDO_WEIGHT, cfg.TRAIN.PSEUDO_RAMP_EPOCHS
+        objectives.append(Objective(stream, build_mixup(cfg), loss, soft=soft, weight=weight, ramp_epochs=ramp))
     return objectives
 
 

@@ -23,7 +23,8 @@ class Objective:
         mixup: mixes clips and targets, smooths hard labels.
         loss: (logits `[B, K]`, target `[B, K]`) to a scalar.
         soft: targets are the stream's probabilities instead of its labels.
-        weight: of the loss.
+        weight: of the loss, once it has grown to that.
+        ramp_epochs: epochs over which it grows linearly from 0.
     """
 
     stream: TrainStream
@@ -31,6 +32,11 @@ class Objective:
     loss: Callable[[Tensor, Tensor], Tensor]
     soft: bool = False
     weight: float = 1.0
+    ramp_epochs: float = 0.0
+
+    def weight_at(self, epoch: float) -> float:
+        """Weight of the loss after so many epochs, fractions too."""
+        return self.weight * min(epoch / self.ramp_epochs, 1.0) if self.ramp_epochs else self.weight
 
 
 @dataclass

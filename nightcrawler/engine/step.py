@@ -137,7 +137,8 @@ class Stepper:
         enabled = self.settings.precision is not None
         with torch.autocast(self.settings.device.type, dtype=self.settings.precision, enabled=enabled):
             logits = self.wrapped(clip)
-        loss = objective.loss(logits.float() if enabled else logits, target) * objective.weight
+        weight = objective.weight_at(self.epoch + self.step / sampler.num_steps)
+        loss = objective.loss(logits.float() if enabled else logits, target) * weight
         self.scaler.scale(loss / sampler.micro_batches_per_step).backward()
         name, correct = objective.stream.name, mixed_topk_correct(logits, target, [1])[0]
         counted.add(**{f"correct_{name}": correct, f"clips_{name}": len(logits)})

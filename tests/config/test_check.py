@@ -118,6 +118,8 @@ NEEDING = [
     ("ENHANCE.RETINEX_SIGMAS", "20", {"ENHANCE.ADAPT": "retinex"}),
     ("ENHANCE.ZERO_DCE_WEIGHTS", "weights/Epoch99.pth", {"ENHANCE.VAL": "zero_dce"}),
     ("TRAIN.PSEUDO_WEIGHT", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.PSEUDO_RAMP_EPOCHS", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.BALANCE_PSEUDO", "True", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_TEMPERATURE", "2", {"DATA.PSEUDO_CSV": "p.csv", "MODEL.PSEUDO_LOSS": "kl"}),

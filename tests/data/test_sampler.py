@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler, Request
+from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler, Request, balanced_order
 
 
 def steps_of_all_ranks(num_items: int, steps: int, batch: int, micro: int, world: int, epoch: int) -> list[list[int]]:
@@ -41,6 +42,30 @@ def test_over_epochs_every_video_comes_equally_often(num_items: int, steps: int,
     assert sum(counts.values()) == epochs * steps * 4
     full = [counts[index] for index in range(num_items)]
     assert max(full) - min(full) <= 1
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_balanced_classes_come_equally_often_and_so_do_videos_of_a_class(classes: list[int], cycles: int) -> None:
+    labels = np.array(classes)
+    drawn = np.concatenate([balanced_order(3, 1, cycle, labels) for cycle in range(cycles)])
+    per_class = Counter(labels[drawn].tolist())
+    assert set(per_class) == set(classes)
+    assert len(set(per_class.values())) == 1
+    for label in per_class:
+        counts = np.bincount(drawn, minlength=len(labels))[labels == label]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_balanced_stream_is_the_same_on_any_rank_and_after_resuming() -> None:
+    labels = np.array([0] * 20 + [1] * 3 + [2])
+    whole = MicroBatchSampler(24, 5, 8, 2, seed=2, balance=labels)
+    batches = list(whole)
+    assert Counter(labels[[r.index for batch in batches[:12] for r in batch]].tolist()) == {0: 8, 1: 8, 2: 8}
+    ranks = [list(MicroBatchSampler(24, 5, 8, 2, rank, 2, seed=2, balance=labels)) for rank in range(2)]
+    assert [batch for pair in zip(*ranks, strict=True) for batch in pair] == batches
+    whole.set_position(0, first_step=3)
+    assert list(whole) == batches[12:]
 
 
 def test_resuming_in_the_middle_gives_the_rest() -> None:

@@ -96,6 +96,26 @@ def test_pseudo_weight_scales_the_pseudo_loss_alone(own_data: Path, tmp_path: Pa
     assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-5)
 
 
+def test_the_pseudo_weight_grows_over_the_ramp(own_data: Path, tmp_path: Path) -> None:
+    tiny.write_pseudo(own_data, 12)
+    common = ("TRAIN.JOINT_STEP", True, "TRAIN.PSEUDO_WEIGHT")
+    without = last_loss(own_data, tmp_path / "without", *common, 0)
+    unborn = last_loss(own_data, tmp_path / "unborn", *common, 1, "TRAIN.PSEUDO_RAMP_EPOCHS", 1e9)
+    assert unborn == pytest.approx(without, rel=1e-6)
+    objective = build(own_data, tmp_path / "run", *common, 3, "TRAIN.PSEUDO_RAMP_EPOCHS", 2).objectives[1]
+    assert [objective.weight_at(epoch) for epoch in (0, 0.5, 1, 2, 7)] == [0, 0.75, 1.5, 3, 3]
+
+
+def test_balanced_pseudo_classes_come_equally_often(own_data: Path, tmp_path: Path) -> None:
+    tiny.write_pseudo(own_data, 12)
+    path = own_data / "pseudo/stage1.csv"
+    names = [row.split(",")[0] for row in path.read_text().splitlines()]
+    path.write_text("".join(f"{name},{int(place < 3)}\n" for place, name in enumerate(names)))
+    stream = build(own_data, tmp_path / "run", "TRAIN.BALANCE_PSEUDO", True).objectives[1].stream
+    drawn = [request.index for batch in stream.sampler for request in batch]
+    assert [stream.items[index].label for index in drawn].count(1) == len(drawn) / 2
+
+
 def test_each_pseudo_loss_trains_and_they_differ(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 4)
     kinds = {
