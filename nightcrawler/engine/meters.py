@@ -22,14 +22,15 @@ def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> list[int]
 def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> list[int]:
     """`topk_correct` for mixed targets `[B, K]`: the scores of a target's two classes are added into the first.
 
-    This is how PySlowFast counts training accuracy under mixup.
+    This is how PySlowFast counts training accuracy under mixup. A target of one class, smoothed or not, has no second.
     """
-    first, second = target.topk(2, dim=1).indices.unbind(dim=1)
-    rows = torch.arange(len(logits), device=logits.device)
+    values, classes = target.topk(2, dim=1)
+    rows = torch.nonzero(values[:, 1] > target.min(dim=1).values)[:, 0]
+    first, second = classes[rows].unbind(dim=1)
     merged = logits.detach().clone()
     merged[rows, first] += merged[rows, second]
     merged[rows, second] = 0.0
-    return topk_correct(merged, first, ks)
+    return topk_correct(merged, classes[:, 0], ks)
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
