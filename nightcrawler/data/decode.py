@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from nightcrawler.data.container import OpenVideo, decoded_frames, scaled, to_rgb
 from nightcrawler.data.keyframes import begins_afresh, plan_runs
 from nightcrawler.data.limits import Limits, check_file, check_memory, check_size
 from nightcrawler.data.matroska import check_matroska
 from nightcrawler.utils.errors import VideoError
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,ivf,av1,obu"
 # Frames that the container of a sound file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
 SLACK_FRAMES = 2
 SLACK_CODECS = ("mpeg4",)
@@ -96,58 +94,20 @@ def decode(
     decoded = _read_runs(path, found, wanted, short_side, limits) or _read(path, wanted, short_side, limits)
     if decoded.num_frames == found.num_frames:
         return decoded
-    slack = SLACK_FRAMES if found.codec in SLACK_CODECS else 0
-    if decoded.num_frames < found.num_frames - slack or decoded.num_frames == 0:
-        cause = f"cut short: {decoded.num_frames} of {found.num_frames} frames can be decoded"
-        raise VideoError(path, cause, "decode")
+    check_complete(path, found, decoded.num_frames)
     return _read(path, choose(decoded.num_frames), short_side, limits)
 
 
-class _Open:
-    """Opens a file for reading and turns every fault of the library into a `VideoError`."""
+def check_complete(path: str, found: Survey, num_frames: int) -> None:
+    """Refuse a video of which fewer frames came than its packets promise.
 
-    def __init__(self, path: str, limits: Limits) -> None:
-        self.path, self.limits = path, limits
-
-    def __enter__(self) -> tuple[InputContainer, VideoStream]:
-        options = {
-            "format_whitelist": FORMATS,
-            "protocol_whitelist": "file",
-            "max_pixels": str(self.limits.pixels),
-        }
-        try:
-            self.container = av.open(f"file:{self.path}", options=options, metadata_errors="ignore")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(self.path, f"not a video that can be read ({_reason(error)})", "open") from None
-        try:
-            return self.container, self._video_stream()
-        except VideoError:
-            self.container.close()
-            raise
-
-    def _video_stream(self) -> VideoStream:
-        stream = self.container.streams.best("video")
-        if stream is None:
-            raise VideoError(self.path, "no video stream in it", "open")
-        if stream.codec_context is None:
-            raise VideoError(self.path, "its video codec is unknown", "open")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        check_size(self.path, width, height, self.limits)
-        stream.thread_type = "NONE"
-        # Concealed damage is an error, and so is a wrong checksum where the codec has one.
-        stream.codec_context.options = {"err_detect": "explode+crccheck"}
-        return stream
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        self.container.close()
-        if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
-            raise VideoError(self.path, f"damaged ({_reason(error)})", "decode") from None
-        return False
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0][:120] if text else type(error).__name__
+    Raises:
+        VideoError: with both numbers.
+    """
+    slack = SLACK_FRAMES if found.codec in SLACK_CODECS else 0
+    if num_frames < found.num_frames - slack or num_frames == 0:
+        cause = f"cut short: {num_frames} of {found.num_frames} frames can be decoded"
+        raise VideoError(path, cause, "decode")
 
 
 def survey(path: str, limits: Limits) -> Survey:
@@ -159,7 +119,7 @@ def survey(path: str, limits: Limits) -> Survey:
     check_file(path, limits)
     check_matroska(path)
     packets, num_packets, end_sec = _Packets(), 0, 0.0
-    with _Open(path, limits) as (container, stream):
+    with OpenVideo(path, limits) as (container, stream):
         for packet in container.demux(stream):
             num_packets += packet.dts is not None or packet.size > 0
             if packet.pts is not None:
@@ -219,13 +179,6 @@ def _seconds(text: str) -> float:
     return float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
-def _decoded_frames(path: str, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    for number, frame in enumerate(container.decode(stream)):
-        if frame.is_corrupt:
-            raise VideoError(path, f"frame {number} is damaged", "decode")
-        yield frame
-
-
 class _Gather:
     """The wanted frames as they come, all of one size.
 
@@ -247,14 +200,14 @@ class _Gather:
         size = (frame.width, frame.height)
         if self.size is None:
             check_size(self.path, *size, self.limits)
-            check_memory(self.path, self.num_wanted, *_scaled(*size, self.short_side), self.limits)
+            check_memory(self.path, self.num_wanted, *scaled(*size, self.short_side), self.limits)
             self.size = size
         elif self.size != size:
             raise VideoError(self.path, f"picture size changes at frame {number}", "decode")
 
     def keep(self, number: int, frame: VideoFrame) -> None:
         """Convert a frame."""
-        self.frames.append(_to_rgb(frame, self.short_side, self.reformatter))
+        self.frames.append(to_rgb(frame, self.short_side, self.reformatter))
         self.indices.append(number)
 
     def decoded(self, num_frames: int, fps: float) -> Decoded:
@@ -266,8 +219,8 @@ class _Gather:
 def _read(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:
     """The wanted frames that exist, by decoding the whole video."""
     wanted_set, gather, found = set(wanted), _Gather(path, short_side, limits, len(wanted)), 0
-    with _Open(path, limits) as (container, stream):
-        for frame in _decoded_frames(path, container, stream):
+    with OpenVideo(path, limits) as (container, stream):
+        for frame in decoded_frames(path, container, stream):
             gather.check(found, frame)
             if found in wanted_set:
                 gather.keep(found, frame)
@@ -282,12 +235,12 @@ def _read_runs(path: str, found: Survey, wanted: Sequence[int], short_side: int,
         return None
     numbers = {time: number for number, time in enumerate(found.times)}
     gather = _Gather(path, short_side, limits, len(wanted))
-    with _Open(path, limits) as (container, stream):
+    with OpenVideo(path, limits) as (container, stream):
         for start, run in runs:
             container.seek(found.times[start], stream=stream, backward=True)
             missing = iter([*run, None])
             awaited = next(missing)
-            for frame in _decoded_frames(path, container, stream):
+            for frame in decoded_frames(path, container, stream):
                 gather.check(awaited, frame)
                 if numbers.get(frame.pts, found.num_frames) > awaited:
                     return None
@@ -299,19 +252,3 @@ def _read_runs(path: str, found: Survey, wanted: Sequence[int], short_side: int,
             else:
                 return None
         return gather.decoded(found.num_frames, found.fps)
-
-
-def _scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height after scaling down to a short side; 0 keeps them."""
-    if not 0 < short_side < min(width, height):
-        return width, height
-    scale = short_side / min(width, height)
-    return round(width * scale), round(height * scale)
-
-
-def _to_rgb(frame: VideoFrame, short_side: int, reformatter: VideoReformatter) -> np.ndarray:
-    """uint8 `[H, W, 3]`, upright, scaled down where asked."""
-    width, height = _scaled(frame.width, frame.height, short_side)
-    rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

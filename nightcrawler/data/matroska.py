@@ -60,6 +60,8 @@ def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
         unknown = length == (1 << 7 * length_bytes) - 1
         if unknown and identity != SEGMENT:
             return
+        if length < 0:  # what stands there is no length, or the file ends within it
+            identity, length = 0, 0
         yield identity, start, 0 if unknown else length
         place = start if identity in (SEGMENT, CLUSTER) else start + length
 

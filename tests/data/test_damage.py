@@ -144,6 +144,14 @@ def test_a_block_that_ends_behind_the_file(make_clip: MakeClip, tmp_path: Path) 
         check_matroska(str(path))
 
 
+@pytest.mark.parametrize("rest", [b"", b"\x9f", b"\x00" * 8, b"\x01\xff"])
+def test_an_element_without_a_length(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(b"\x1a\x45\xdf\xa3" + rest)
+    with pytest.raises(VideoError, match=r"damaged|cut short"):
+        check_matroska(str(path))
+
+
 def test_a_checksum_of_a_long_element(make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by pieces; every byte of a cluster counts."""
     monkeypatch.setattr(matroska, "CHUNK_BYTES", 7)

@@ -107,8 +107,8 @@ def test_only_the_asked_frames_come(clip: Path, asked: set[int]) -> None:
 
 def test_only_the_asked_frames_are_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[int] = []
-    real = decode_module._to_rgb
-    monkeypatch.setattr(decode_module, "_to_rgb", lambda *given: converted.append(1) or real(*given))
+    real = decode_module.to_rgb
+    monkeypatch.setattr(decode_module, "to_rgb", lambda *given: converted.append(1) or real(*given))
     decode(clip, lambda num_frames: [3, 20])
     assert len(converted) == 2
 

@@ -49,11 +49,11 @@ def test_frames_are_those_of_a_whole_read(
     found = survey(str(path), Limits())
     assert found.num_frames == NUM_FRAMES
     decoded: list[int] = []
-    plain = decode_module._decoded_frames
+    plain = decode_module.decoded_frames
     count = lambda *given: (decoded.append(1) or frame for frame in plain(*given))  # noqa: E731
     for wanted in ([30, 70, 71, 333, 470], [0, NUM_FRAMES - 1], [47, 48, 49, 95, 96]):
         with monkeypatch.context() as patch:
-            patch.setattr(decode_module, "_decoded_frames", count)
+            patch.setattr(decode_module, "decoded_frames", count)
             decoded.clear()
             some = decode(path, lambda num_frames, wanted=wanted: wanted)
         if variant in READ_WHOLE:
