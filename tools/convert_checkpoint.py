@@ -81,7 +81,8 @@ def write(file: Any, out: Path) -> None:
 
     # Tensors of a file may share memory or repeat one value; those written stand alone.
     state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in file.state.items()}
-    about = {"class_names": list(file.class_names), "cfg": file.config_text, "config_hash": file.config_hash}
+    about = {key: getattr(file, key) for key in ("config_hash", "labels")}
+    about |= {"class_names": list(file.class_names), "cfg": file.config_text}
     about = {key: value for key, value in about.items() if value}
     if out.suffix == ".pyth":
         save_checkpoint(out, {"model_state": state, **about})

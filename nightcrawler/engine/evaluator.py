@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,28 @@ class Evaluator:
         model.eval()
         rows: dict[int, dict[str, Any]] = {}
         batches = watched(eval_set.loader, items, desc)
-        for batch in progress(batches, desc=desc, every=20, enabled=distributed.is_main()):
-            for sample, logits in self._forward(model, batch):
-                if sample["index"] in rows:
-                    raise UserError(f"{desc}: video '{items[sample['index']].name}' came twice")
-                rows[sample["index"]] = self._row(sample, logits, pairs, num_classes)
+        shown = progress(batches, desc=desc, every=20, enabled=distributed.is_main())
+        for index, row in self.rows(model, shown, pairs, num_classes):
+            if index in rows:
+                raise UserError(f"{desc}: video '{items[index].name}' came twice")
+            rows[index] = row
         model.train(was_training)
         return self._gather(rows, items, pairs, num_classes, desc)
+
+    def rows(
+        self, model: nn.Module, batches: Iterable[list[dict[str, Any]]], pairs: Sequence[Pair], num_classes: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Index and row of each sample of a `ClipDataset`, as they come; `as_predictions` makes arrays of them.
+
+        Args:
+            model: clips to logits, in evaluation mode.
+            batches: lists of samples.
+            pairs: the (views, crops) pairs.
+            num_classes: K.
+        """
+        for batch in batches:
+            for sample, logits in self._forward(model, batch):
+                yield sample["index"], self._row(sample, logits, pairs, num_classes)
 
     @torch.inference_mode()
     def _forward(
@@ -146,12 +161,13 @@ class Evaluator:
         missing = [item.name for index, item in enumerate(items) if index not in merged]
         if missing:
             raise UserError(f"{desc}: {len(missing)} of {len(items)} videos have no result, first '{missing[0]}'")
-        return {pair: _predictions(merged, items, pair, num_classes) for pair in pairs}
+        return {pair: as_predictions(merged, items, pair, num_classes) for pair in pairs}
 
 
-def _predictions(
-    rows: dict[int, dict[str, Any]], items: Sequence[VideoItem], pair: Pair, num_classes: int
+def as_predictions(
+    rows: Mapping[int, dict[str, Any]], items: Sequence[VideoItem], pair: Pair, num_classes: int
 ) -> Predictions:
+    """Predictions of the videos, in their order, from `Evaluator.rows` of them all."""
     num_videos = len(items)
     logits = np.full((num_videos, num_classes), np.nan, np.float32)
     probs = logits.copy()

@@ -137,6 +137,7 @@ class WeightsFile:
         state: tensors by our names.
         class_names: of the classifier's rows; empty if the file does not name them.
         config_text, config_hash: of the experiment that made it; empty if the file does not say.
+        labels: `label-free` or `oracle`, how labels of dark clips were used; empty if the file does not say.
     """
 
     path: Path
@@ -146,6 +147,7 @@ class WeightsFile:
     class_names: tuple[str, ...] = ()
     config_text: str = ""
     config_hash: str = ""
+    labels: str = ""
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -166,15 +168,17 @@ def read_weights(path: str | Path) -> WeightsFile:
         raise UserError(f"{path}: no tensors by name in it: not a checkpoint")
     state = {plain: tensors[name] for plain, name in plain_names(tensors).items()}
     known = recognise(state)
-    class_names, text, config_hash = (about.get(key) for key in ("class_names", "cfg", "config_hash"))
+    class_names = about.get("class_names")
+    texts = {key: value for key, value in about.items() if isinstance(value, str)}
     return WeightsFile(
         path=path,
         sha256=sha256_file(path),
         format=known,
         state=_renamed(path, state, known) if known else state,
         class_names=tuple(map(str, class_names)) if isinstance(class_names, list) else (),
-        config_text=text if isinstance(text, str) else "",
-        config_hash=config_hash if isinstance(config_hash, str) else "",
+        config_text=texts.get("cfg", ""),
+        config_hash=texts.get("config_hash", ""),
+        labels=texts.get("labels", ""),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.data.lists import read_list
+from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import Measurement, measure
@@ -70,7 +70,17 @@ class Overlap:
 
 
 def read_source(given: Path) -> Source:
-    """A folder's files, or those of a `path,label` list.
+    """A folder's files, or those of a `path,label` list (see `read_videos`).
+
+    Raises:
+        UserError: if it is neither, or holds nothing.
+    """
+    items = read_videos(given, ANY_LABEL)
+    return Source(printable(str(given)), tuple(os.path.realpath(item.path) for item in items))
+
+
+def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
+    """A folder's videos, named by their paths below it, without labels; or those of a `path,label` list.
 
     A list of the layout (DATASET.md) is looked up in its split's folders, any other beside itself.
 
@@ -78,16 +88,16 @@ def read_source(given: Path) -> Source:
         UserError: if it is neither, or holds nothing.
     """
     if given.is_dir():
-        paths = tuple(_files_below(given))
+        root, paths = os.path.realpath(given), list(dict.fromkeys(_files_below(given)))
         if not paths:
             raise UserError(f"{given}: no file in it that could be a video")
-        return Source(printable(str(given)), paths)
+        named = enumerate(paths, start=1)
+        return [VideoItem(os.path.relpath(path, root), -1, Path(path), row) for row, path in named]
     if given.suffix != ".csv":
         raise UserError(f"{given}: expected a folder, or a list with the suffix .csv")
     split_of = {list_name: name for name, (list_name, _, _) in SPLITS.items()}
     split = get_split(split_of.get(given.name, given.stem), given.parent)
-    items = read_list(given, split.folders, ANY_LABEL)
-    return Source(printable(str(given)), tuple(os.path.realpath(item.path) for item in items))
+    return read_list(given, split.folders, num_classes)
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -15,23 +18,25 @@ ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: int | Fraction) -> None:
     """Encode a clip: .mp4 as H.264, .avi as MPEG-4; the file is whole or absent.
 
     Args:
         path: where; its suffix tells the encoder. The folder exists.
-        frames: uint8 `[T, H, W, 3]`, H and W even.
+        frames: uint8 `[H, W, 3]` each, H and W even; at least one.
         fps: frames a second.
     """
     encoder, options = ENCODERS[path.suffix]
+    frames = iter(frames)
+    first = next(frames)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         with av.open(str(temporary), "w") as container:
             stream = container.add_stream(encoder, rate=fps, options=options)
-            stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "yuv420p"
             if encoder == "mpeg4":
                 stream.codec_context.qmin = stream.codec_context.qmax = int(options["qscale"])
-            for frame in frames:
+            for frame in itertools.chain([first], frames):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode(None))
         os.replace(temporary, path)
