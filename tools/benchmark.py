@@ -1,5 +1,5 @@
 """Speed as ratios measured in one run: models against this machine's matrix multiplication and against baselines; the
-data path against plain decoding and per-frame augmentation."""
+data path against plain decoding and per-frame augmentation; the chain's arithmetic in seconds and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ EXAMPLES = """\
   python tools/benchmark.py models
   python tools/benchmark.py models --only uniformer --repeats 5 --threads 1
   python tools/benchmark.py data --clips data/dark_train/Train
-  python tools/benchmark.py data --only a --only d"""
+  python tools/benchmark.py data --only a --only d
+  python tools/benchmark.py chain --videos 1000000"""
 CONFIGS = {"uniformer": "uniformer_b32_k600", "mvit": "mvit_b32_k600", "slowfast": "sf32_k700"}
 GEMM_SIDES = (1024, 2048, 4096)
 FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
@@ -27,7 +28,7 @@ FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data")
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data | chain")
     models = tasks.add_parser("models", help="forward and training steps")
     models.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
     models.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
@@ -37,6 +38,9 @@ def parse(argv: Sequence[str]) -> Any:
     parts = "a decode, b views and crops, c augmentation, d cache, e loader (may be given again)"
     data.add_argument("--only", choices=tuple("abcde"), action="append", help=parts)
     data.add_argument("--videos", type=int, default=8, metavar="N", help="how many of them, evenly (default 8)")
+    chain = tasks.add_parser("chain", help="ensemble, thresholds, CSV and vote of many videos")
+    for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
+        chain.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
     for task in (models, data):
         task.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each, the fastest counts")
     return parser.parse_args(argv)
@@ -251,11 +255,36 @@ def measure_data(arguments: Any) -> None:
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     arguments = parse(argv)
-    if arguments.what == "data":
-        measure_data(arguments)
-    else:
-        measure_models(arguments)
+    {"data": measure_data, "models": measure_models, "chain": measure_chain}[arguments.what](arguments)
     return 0
+
+
+def measure_chain(arguments: Any) -> None:
+    """Print what the chain takes, in a process of its own, and whether the order of rows changes what it says."""
+    import multiprocessing
+    import tempfile
+
+    from nightcrawler.pseudo.speed import OUTPUTS, run_chain, same_rows, write_models
+
+    for name in ("videos", "classes", "models"):
+        if getattr(arguments, name) < 2:
+            raise UserError(f"--{name} {getattr(arguments, name)}: expected 2 or more")
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1, None, (), 1) as pool:
+        outs = [Path(folder) / name for name in ("in_order", "shuffled")]
+        for seed, out in enumerate(outs):
+            out.mkdir()
+            paths = write_models(out, arguments.videos, arguments.classes, arguments.models, seed)
+            found = pool.apply(run_chain, (paths, out))
+            for path in paths:
+                path.unlink()
+            parts = ", ".join(f"{name} {value:.1f}" for name, value in found.items() if name != "peak_gib")
+            total = sum(found.values()) - found["peak_gib"]
+            print(f"{out.name}: {total:.1f} s ({parts}), peak {found['peak_gib']:.2f} GiB", flush=True)
+        alike = all(same_rows(outs[0] / name, outs[1] / name) for name in OUTPUTS)
+    print(f"{arguments.videos:,} videos x {arguments.classes} classes x {arguments.models} models", end=": ")
+    print("the same rows in any order" if alike else "ROWS DIFFER")
+    if not alike:
+        raise UserError("the order of rows in results files changes what the chain says")
 
 
 def measure_models(arguments: Any) -> None:

@@ -27,6 +27,7 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument("checkpoint", metavar="IN", help="a file, or a name of MODEL_ZOO.md")
     parser.add_argument("--to", type=Path, metavar="OUT", help="write weights to OUT (.safetensors or .pyth)")
     parser.add_argument("--cfg", type=Path, metavar="FILE", help="config.yaml of the experiment they are for")
+    parser.add_argument("--half", action="store_true", help="write float16: half the size, three digits")
     parser.add_argument("--inspect", action="store_true", help="print format, size, classes and sha256")
     arguments = parser.parse_args(argv)
     if not arguments.to and not arguments.inspect:
@@ -70,6 +71,23 @@ def fitted(file: Any, name: str, config: Path) -> Any:
         config_text=dump(cfg),
         config_hash=config_hash(cfg, ignore=MACHINE_KEYS),
     )
+
+
+def halved(file: Any) -> Any:
+    """The same weights in float16.
+
+    Raises:
+        UserError: if a value is too large for it.
+    """
+    import dataclasses
+
+    import torch
+
+    state = {name: value.half() if value.is_floating_point() else value for name, value in file.state.items()}
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f"--half: {name} has values beyond float16 (65504): leave --half out")
+    return dataclasses.replace(file, state=state)
 
 
 def write(file: Any, out: Path) -> None:
@@ -116,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"  {key:<12} {shown:,}" if isinstance(shown, int) else f"  {key:<12} {shown}")
     if arguments.to:
         file = fitted(file, arguments.checkpoint, arguments.cfg) if arguments.cfg else file
-        write(file, arguments.to)
+        write(halved(file) if arguments.half else file, arguments.to)
         print(f"{arguments.to}: {len(file.state)} tensors, described in {arguments.to}.json")
     return 0
 

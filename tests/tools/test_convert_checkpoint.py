@@ -181,3 +181,22 @@ def test_nothing_to_do_is_a_usage_error(
         convert(own, *argv)
     assert caught.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_half_is_half_the_size_and_near(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    assert convert(own, "--to", whole) == 0
+    assert convert(own, "--half", "--to", half) == 0
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    model, other = mvit(), mvit()
+    load_pretrained(model, str(whole), min_match=1.0, class_names=NAMES)
+    load_pretrained(other, str(half), min_match=1.0, class_names=NAMES)
+    for name, value in model.state_dict().items():
+        assert other.state_dict()[name].dtype == value.dtype
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=2**-10, atol=1e-7)
+    state = torch.load(own, weights_only=True)
+    state["model_state"]["head.projection.bias"] += 1e6
+    torch.save(state, own)
+    assert convert(own, "--half", "--to", tmp_path / "no.safetensors") == 2
+    assert "head.projection.bias has values beyond float16" in capsys.readouterr().err
+    assert not (tmp_path / "no.safetensors").exists()
