@@ -37,6 +37,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "prepare": ("data", "utils"),
     "engine": ENGINE,
     "pipeline": (*ENGINE, "prepare", "engine"),
+    "predict": (*ENGINE, "prepare", "engine"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

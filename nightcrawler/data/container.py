@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,18 +13,13 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from nightcrawler.data.limits import Limits, check_size
+from nightcrawler.data.names import is_camera, is_live
 from nightcrawler.utils.errors import VideoError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,ivf,av1,obu"
 LIVE_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
 # A live source that is silent for so long is gone.
 LIVE_TIMEOUT_SEC = 10.0
-NETWORK, CAMERA = re.compile(r"rtsps?://.+", re.IGNORECASE), re.compile(r"/dev/video\d+")
-
-
-def is_live(source: str) -> bool:
-    """Whether a name is that of a network stream (rtsp) or of a camera device."""
-    return bool(NETWORK.fullmatch(source) or CAMERA.fullmatch(source))
 
 
 class OpenVideo:
@@ -58,7 +52,7 @@ class OpenVideo:
         if not self.live:
             options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
             return av.open(f"file:{self.path}", options=options, metadata_errors="ignore")
-        if CAMERA.fullmatch(self.path):
+        if is_camera(self.path):
             return av.open(self.path, format="v4l2", options=options, timeout=LIVE_TIMEOUT_SEC)
         options |= {"protocol_whitelist": LIVE_PROTOCOLS, "rtsp_transport": "tcp"}
         return av.open(self.path, options=options, metadata_errors="ignore", timeout=LIVE_TIMEOUT_SEC)
