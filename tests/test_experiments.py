@@ -13,6 +13,7 @@ import pytest
 from nightcrawler.config.node import dump, flatten, load_experiment
 from nightcrawler.config.yaml_file import read_yaml
 from nightcrawler.models.zoo import ZOO
+from nightcrawler.pseudo.recipe import read_label_recipe
 from tests.paths import ROOT
 
 MODELS = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")
@@ -229,3 +230,14 @@ def test_several_machines_need_a_meeting_point(copied: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         started(copied, "run.sh", **settings)
     assert "RDZV" in caught.value.stderr
+
+
+def test_the_student_learns_from_the_ensemble_through_the_second_stream() -> None:
+    student, stage = ROOT / "configs/models/uniformer_s16_k400.yaml", ROOT / "configs/stages/distil.yaml"
+    found = flatten(load_experiment(student, [stage], ["OUTPUT_DIR", "runs/distil"]))
+    assert (found["MODEL.PSEUDO_LOSS"], found["DATA.PSEUDO_CSV"]) == ("kl", "pseudo/distil.csv")
+    assert (found["DATA.NUM_FRAMES"], found["UNIFORMER.DEPTH"]) == (16, [3, 4, 8, 3])
+    assert found["TRAIN.CHECKPOINT_FILE_PATH"] in ZOO
+    recipe = read_label_recipe(ROOT / "configs/pseudo/distil.yaml")
+    assert (recipe.method, recipe.labels) == ("all", "label-free")
+    assert sorted(recipe.ensemble.folders.values()) == sorted(MODELS)

@@ -37,6 +37,9 @@ ZOO: dict[str, ZooEntry] = {
         "uniformer_base_sthv2_32_prek400.pth",
         f"{_UNIFORMER} (table Something-Something V2, UniFormer-B, K400, 32x3x1)",
     ),
+    "uniformer_small_k400_16x4": ZooEntry(
+        "uniformer_small_k400_16x4.pth", f"{_UNIFORMER} (table Kinetics-400, UniFormer-S, 16x1x4)"
+    ),
     "mvit_b_32x3_k600": ZooEntry(
         "k600.pyth",
         "https://github.com/facebookresearch/SlowFast/blob/main/MODEL_ZOO.md (MViTv1 B-Conv, K600)",
