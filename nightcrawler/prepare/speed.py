@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import multiprocessing
 import os
 import random
 import tempfile
@@ -31,6 +32,7 @@ from nightcrawler.data.sampler import ChunkSampler, Request
 from nightcrawler.data.sampling import random_segment_indices, segment_indices
 from nightcrawler.data.views import eval_crops, normalise, spatial_crop, to_clip
 from nightcrawler.utils.errors import ConfigError
+from nightcrawler.utils.timing import race
 
 NUM_FRAMES, SIZE, NUM_COPIES, BATCH, SEED = 32, 224, 2, 4, 0
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
@@ -42,17 +44,6 @@ SHORT_SIDE = 128
 
 Calls = Mapping[str, Callable[[], object]]
 Choose = Callable[[int], Sequence[int]]
-
-
-def race(calls: Calls, repeats: int) -> dict[str, float]:
-    """Seconds of the fastest run of each call; they take turns, so that whatever else runs here hits all alike."""
-    seconds = dict.fromkeys(calls, float("inf"))
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return seconds
 
 
 def race_over(subjects: Sequence[Any], make_calls: Callable[[Any], Calls], repeats: int) -> dict[str, float]:
@@ -217,7 +208,7 @@ def per_frame_copy(frames: np.ndarray, seed: int) -> Tensor:
         augmented.append(pictures.to_tensor(policy(Image.fromarray(frame))))
     rng = np.random.default_rng(seed)
     clip = normalise(torch.stack(augmented, dim=1), MEAN, STD)
-    y, x, h, w = draw_crop(*clip.shape[-2:], SCALE, ASPECT, rng)
+    y, x, h, w = draw_crop(clip.shape[-2], clip.shape[-1], SCALE, ASPECT, rng)
     clip = functional.interpolate(clip[..., y : y + h, x : x + w], size=(SIZE, SIZE), mode="bilinear")
     if rng.random() < FLIP_PROB:
         clip = clip.flip(-1)
@@ -225,22 +216,24 @@ def per_frame_copy(frames: np.ndarray, seed: int) -> Tensor:
     return erase(clip.flatten(0, 1)).view_as(clip)
 
 
+def per_frame_sample(path: Path, draw: int) -> Tensor:
+    """A training sample of per-frame copies, its frames decoded as ours are; float32 `[NUM_COPIES, 3, T, h, w]`."""
+    rng = np.random.default_rng(draw)
+    drawn = functools.cache(functools.partial(random_segment_indices, rng=rng, num_frames=NUM_FRAMES))
+    frames = _read(path, lambda num_frames: drawn(num_frames).tolist())
+    return torch.stack([per_frame_copy(frames, 100 * draw + copy) for copy in range(NUM_COPIES)])
+
+
 def measure_augment(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """(c) Two augmented copies of 32 x 224 x 224 from a video."""
-    maker = train_clips()
-    dataset = ClipDataset(_items(paths), decode_path, maker, SEED, replace_bad=True)
-
-    def per_frame(path: Path) -> None:
-        for draw in range(NUM_DRAWS):
-            rng = np.random.default_rng(draw)
-            drawn = functools.cache(functools.partial(random_segment_indices, rng=rng, num_frames=NUM_FRAMES))
-            frames = _read(path, lambda num_frames, drawn=drawn: drawn(num_frames).tolist())
-            torch.stack([per_frame_copy(frames, 100 * draw + copy) for copy in range(NUM_COPIES)])
+    dataset = ClipDataset(_items(paths), decode_path, train_clips(), SEED, replace_bad=True)
 
     def calls(number: int) -> Calls:
         return {
             "ours": lambda: [dataset[Request(number, draw)] for draw in range(NUM_DRAWS)],
-            "per frame through PIL and timm, decoded as ours": lambda: per_frame(paths[number]),
+            "per frame through PIL and timm, decoded as ours": lambda: [
+                per_frame_sample(paths[number], draw) for draw in range(NUM_DRAWS)
+            ],
         }
 
     yield f"(c) {NUM_DRAWS} training samples of {NUM_COPIES} copies, {NUM_FRAMES}x{SIZE}x{SIZE}"
@@ -292,25 +285,30 @@ def _cache_lines(
 def measure_loader(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """(e) Throughput of the loader, and the memory of its workers."""
     yield f"(e) loader of training samples in batches of {BATCH} videos"
-    rates: dict[int, float] = {}
+    alone = 0.0
     for workers in (1, 2):
-        dataset = ClipDataset(_items(paths), decode_path, train_clips(), SEED, replace_bad=True)
-        collate = TrainCollate(torch.zeros(len(paths), dtype=torch.int64), None, NUM_COPIES)
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=ChunkSampler(len(paths), BATCH),
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=True,
-            worker_init_fn=_one_thread,
-        )
-        list(loader)  # starts the workers
-        seconds = race({"epoch": lambda loader=loader: sum(1 for _ in loader)}, repeats)["epoch"]
-        peaks = [_peak_mib(worker.pid) for worker in loader._iterator._workers]
-        rates[workers] = NUM_COPIES * len(paths) / seconds
-        ratio = f", {rates[workers] / rates[1]:.2f} x one worker" if workers > 1 else ""
+        rate, peaks = loader_rate(paths, workers, repeats)
+        alone = alone or rate
+        ratio = f", {rate / alone:.2f} x one worker" if workers > 1 else ""
         memory = ", ".join(f"{peak:.0f}" for peak in peaks)
-        yield f"  {workers} workers: {rates[workers]:6.1f} clips/s{ratio}; peak memory of each {memory} MiB"
+        yield f"  {workers} workers: {rate:6.1f} clips/s{ratio}; peak memory of each {memory} MiB"
+
+
+def loader_rate(paths: Sequence[Path], workers: int, repeats: int) -> tuple[float, list[float]]:
+    """Training clips a second of a loader that is warm, and the peak memory of each worker in MiB."""
+    loader: DataLoader[Any] = DataLoader(
+        ClipDataset(_items(paths), decode_path, train_clips(), SEED, replace_bad=True),
+        batch_sampler=ChunkSampler(len(paths), BATCH),
+        collate_fn=TrainCollate(torch.zeros(len(paths), dtype=torch.int64), None, NUM_COPIES),
+        num_workers=workers,
+        persistent_workers=True,
+        worker_init_fn=_one_thread,
+    )
+    others = set(multiprocessing.active_children())
+    list(loader)  # starts the workers
+    seconds = race({"epoch": lambda: sum(1 for _ in loader)}, repeats)["epoch"]
+    started = set(multiprocessing.active_children()) - others
+    return NUM_COPIES * len(paths) / seconds, [_peak_mib(worker.pid) for worker in started if worker.pid]
 
 
 def _one_thread(_: int) -> None:

@@ -46,8 +46,7 @@ def outcome(path: Path, clean: Decoded, decoder: object = decode) -> str:
     """`refused`, `equal` or `wrong`; anything but a `VideoError` fails the test."""
     try:
         decoded = decoder(str(path), range)
-    except VideoError as error:
-        assert str(path) in str(error)
+    except VideoError:
         return "refused"
     return "equal" if np.array_equal(decoded.frames, clean.frames) else "wrong"
 
@@ -140,7 +139,7 @@ def test_a_block_that_ends_behind_the_file(make_clip: MakeClip, tmp_path: Path) 
     with pytest.raises(VideoError, match="cut short: the element at byte"):
         check_matroska(str(path))
     path.write_bytes(content + b"\x42")
-    with pytest.raises(VideoError, match="damaged|cut short"):
+    with pytest.raises(VideoError, match=r"damaged|cut short"):
         check_matroska(str(path))
 
 

@@ -70,7 +70,7 @@ def test_what_pyav_refuses_before_decoding_is_refused(make_clip: MakeClip, tmp_p
         with pytest.raises(VideoError, match=name):
             decode_torchcodec(tmp_path / name, range)
     for limits in (Limits(side_px=63), Limits(frames=29), Limits(memory_bytes=1000)):
-        with pytest.raises(VideoError, match="limit|more than"):
+        with pytest.raises(VideoError, match=r"limit|more than"):
             decode_torchcodec(clip, range, limits=limits)
 
 

@@ -43,7 +43,7 @@ def port() -> Iterator[int]:
 def cause_of(path: str | Path, monkeypatch: pytest.MonkeyPatch, **more: Limits) -> str:
     """Why a file is refused, which must be before decoding."""
     with monkeypatch.context() as patch:
-        patch.setattr(decode_module, "_decoded_frames", None)
+        patch.setattr(decode_module, "decoded_frames", None)
         with pytest.raises(VideoError) as caught:
             decode(path, range, **more)
     assert "\n" not in str(caught.value)
