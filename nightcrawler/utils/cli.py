@@ -1,8 +1,10 @@
-"""What every command line shares: one-line errors, `--debug` for the traceback."""
+"""What every command line shares: one-line errors, `--debug` (or NIGHTCRAWLER_DEBUG=1) for the traceback."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,6 +13,8 @@ from nightcrawler.utils.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+DEBUG = "NIGHTCRAWLER_DEBUG"
 
 
 def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser:
@@ -20,7 +24,7 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
         epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help=f"show the traceback of an error (as {DEBUG}=1)")
     return parser
 
 
@@ -33,12 +37,29 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return main(arguments) or 0
+        code = main(arguments) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UserError, OSError) as error:
-        if "--debug" in arguments:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return EXIT_BROKEN_PIPE
+        if "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`; what is left of it goes nowhere then."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # not a file
+        return False
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
