@@ -1,0 +1,254 @@
+"""`tools/predict.py` as a user meets it: tables and files, bad videos, watching, shards that are killed."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nightcrawler.data.decode import decode
+from nightcrawler.predict import parts
+from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.utils import cli
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+from tests.paths import ROOT
+
+TOOL = str(ROOT / "tools/predict.py")
+PATIENCE_SEC = 90
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model trained for an epoch; read only."""
+    out = tmp_path_factory.mktemp("model") / "run"
+    assert tiny.run_net("train", data, out, "SOLVER.MAX_EPOCH", 1, "SOLVER.WARMUP_EPOCHS", 0.5) == 0
+    return out
+
+
+def predict(*argv: object) -> int:
+    """The tool's exit code, errors being lines as in a process."""
+    try:
+        return cli.run(tiny.load_tool("predict").main, [str(one) for one in argv])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def start(*argv: object) -> subprocess.Popen[str]:
+    command = [sys.executable, TOOL, *map(str, argv)]
+    return subprocess.Popen(command, env=tiny.environment(), stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SEC
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with open(path, newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_folder_with_a_bad_video(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(data / "Test", tmp_path / "clips"))
+    tiny.damage(folder / "bad.mp4")
+    out = [("--csv", tmp_path / "o.csv"), ("--json", tmp_path / "o.json"), ("--annotate", tmp_path / "shown")]
+    assert predict(folder, "--experiment", model, "--top", 2, *sum(out, ())) == 3
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    assert "bad.mp4  error: not a video that can be read" in shown.out
+    header, *rows = rows_of(tmp_path / "o.csv")
+    assert header == ["video", "status", "class_1", "probability_1", "class_2", "probability_2"]
+    assert [row[0] for row in rows] == ["0.mp4", "1.mp4", "2.mp4", "bad.mp4"]
+    assert rows[3][1].startswith("error: ")
+    assert rows[3][2:] == ["", "", "", ""]
+    content = json.loads((tmp_path / "o.json").read_text())
+    assert content["about"]["labels"] == "label-free"
+    for row, video in zip(rows[:3], content["videos"][:3], strict=True):
+        assert row[2] == video["top"][0]["class"]
+        assert float(row[3]) == pytest.approx(video["top"][0]["probability"])
+        assert float(row[3]) >= float(row[5])
+    written = sorted(path.name for path in (tmp_path / "shown").iterdir())
+    assert written == ["0.mp4.annotated.mp4", "1.mp4.annotated.mp4", "2.mp4.annotated.mp4"]
+    clip, source = (decode(path, range).frames for path in (tmp_path / "shown" / written[0], folder / "0.mp4"))
+    assert len(clip) == len(source)
+    assert clip[:, : clip.shape[1] // 2].mean() > 2 * source.mean()  # lit
+
+
+def test_a_long_video_has_a_timeline(data: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    argv = (data / "Test/0.mp4", "--experiment", model, "--window-sec", 0.5, "--stride-sec", 0.25)
+    assert predict(*argv, "--timeline", out, "--annotate", tmp_path / "shown") == 0
+    header, *rows = rows_of(out)
+    assert header == ["video", "start_sec", "end_sec", "class", "probability"]
+    assert (float(rows[0][1]), float(rows[-1][2])) == (0.0, 1.0)
+    assert all(before[2] == after[1] and before[3] != after[3] for before, after in itertools.pairwise(rows))
+    assert (tmp_path / "shown/0.mp4.annotated.mp4").is_file()
+
+
+def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "live.jsonl"
+    argv = (data / "Test/0.mp4", "--live", "--experiment", model, "--window-sec", 0.4, "--stride-sec", 0.2)
+    assert predict(*argv, "--jsonl", lines) == 0
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert found
+    assert all(one["end_sec"] - one["start_sec"] <= 0.4 + 1 / 12 and one["dropped_frames"] >= 0 for one in found)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("nothing.mp4",), "nothing.mp4: no such file or folder"),
+        (("http://host/clip.mp4",), "no such file or folder"),
+        (("rtsp://127.0.0.1:1/x",), "no live source there"),
+        (("--watch", "nowhere"), "nowhere: no such folder to watch"),
+        (("a.mp4", "--window-sec", "0"), "expected a window above 0 s"),
+        (("a.mp4", "--shard", "3/3", "--out", "o"), "expected i/N with i from 0 to N-1"),
+        (("a.mp4", "--watch", "b"), "give either what to predict, or --watch FOLDER"),
+        (("a.mp4", "--views", "2"), "--views and --crops go together"),
+        (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
+        (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
+        (("merge", "--out", "nowhere", "a.csv"), "no shard has run"),
+    ],
+)
+def test_errors_are_one_line(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    models = () if argv[0] == "merge" else ("--experiment", model)
+    assert predict(*argv, *models) == (3 if argv[0].startswith("rtsp") else 2)
+    shown = capsys.readouterr().err
+    assert said in shown.splitlines()[-1]
+    assert "Traceback" not in shown
+
+
+def test_a_watched_folder(data: Path, model: Path, tmp_path: Path) -> None:
+    """A file that grows is waited for; Ctrl-C ends it; what is done is not done again."""
+    folder, lines, content = tmp_path / "in", tmp_path / "found.jsonl", (data / "Test/0.mp4").read_bytes()
+    folder.mkdir()
+    (folder / "old.mp4").write_bytes(content)
+    lines.write_text(json.dumps({"video": "old.mp4"}) + '\n{"video": "ha')
+    process = start("--watch", folder, "--experiment", model, "--jsonl", lines)
+    try:
+        with open(folder / "slow.mp4", "wb") as file:
+            for first in range(0, len(content), len(content) // 5 + 1):
+                file.write(content[first : first + len(content) // 5 + 1])
+                file.flush()
+                time.sleep(0.7)
+        (folder / "bad.mp4").write_bytes(b"no video")
+        wait_for(lambda: lines.read_text().count("\n") >= 4)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SEC) == 3  # one was bad
+    finally:
+        process.kill()
+    found = {one["video"]: one["status"] for one in map(json.loads, lines.read_text().splitlines()[2:])}
+    assert set(found) == {"slow.mp4", "bad.mp4"}
+    assert found["slow.mp4"] == "ok"
+    assert found["bad.mp4"].startswith("error: ")
+
+
+@pytest.fixture
+def many(data: Path, tmp_path: Path) -> Path:
+    """A list of 24 videos, one of them bad."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    sources = sorted((data / "dark_train/Train").rglob("*.mp4"))
+    for number in range(24):
+        shutil.copy(sources[number % len(sources)], folder / f"{number}.mp4")
+    tiny.damage(folder / "5.mp4")
+    tiny.write_rows(folder / "list.csv", [(f"{number}.mp4", number % 11) for number in range(24)])
+    return folder / "list.csv"
+
+
+def merged(out: Path, many: Path) -> dict[str, bytes]:
+    assert predict("merge", "--out", out, many) == 3
+    return {path.name: path.read_bytes() for path in out.glob("predictions.*")}
+
+
+def test_shards_that_are_killed_and_run_on_in_another_number(
+    model: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of three shards is killed; five shards do the rest; the result is that of one process, byte for byte."""
+    out = tmp_path / "three"
+    shards = [start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3") for index in range(3)]
+    part = parts.part_path(out, "0.mp4")
+    wait_for(part.is_file)
+    shards[0].kill()
+    assert [shard.wait(PATIENCE_SEC) for shard in shards[1:]] == [0, 0]
+    shards[0].wait()
+    part_of_last = parts.part_path(out, "21.mp4")
+    part_of_last.unlink(missing_ok=True)  # where the kill came too late, as if it had not
+    (part.parent / f".{part.name}.x.tmp").write_text("{")  # as a process leaves that is killed while it writes
+    assert predict("merge", "--out", out, many) == 2
+    assert "of 24 videos have no prediction: '" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in (out / "parts").rglob("*.json")}
+    for index in range(5):
+        assert predict(many, "--experiment", model, "--out", out, "--shard", f"{index}/5") == 0
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
+    assert predict(many, "--experiment", model, "--out", tmp_path / "one") == 0
+    files = merged(out, many)
+    assert set(files) == {"predictions.csv", "predictions.pkl"}
+    assert files == merged(tmp_path / "one", many)
+    results = load_predictions(out / "predictions.pkl")
+    assert results.names == [f"{number}.mp4" for number in range(24)]
+    assert np.flatnonzero(~results.ok).tolist() == [5]
+    assert results.labels.tolist() == [number % 11 for number in range(24)]
+    assert results.meta["labels"] == "label-free"
+
+
+def test_a_merge_proves_that_all_is_there_once(
+    model: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert predict(many, "--experiment", model, "--out", out) == 0
+    shorter = many.with_name("shorter.csv")
+    shorter.write_text("".join(many.read_text().splitlines(keepends=True)[:-1]))
+    assert predict("merge", "--out", out, shorter) == 2
+    assert "1 parts are of videos that the list does not have" in capsys.readouterr().err
+    assert predict(many, "--experiment", model, "--out", out, "--bright") == 2
+    assert "is of other models or settings" in capsys.readouterr().err
+    part = parts.part_path(out, "3.mp4")
+    part.write_text(part.read_text().replace('"run": "', '"run": "0'))
+    assert predict("merge", "--out", out, many) == 2
+    assert "1 of 24 videos have no prediction: '3.mp4'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env", "shard"),
+    [
+        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "5"}, (2, 3)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (0, 2)),
+    ],
+)
+def test_launchers_say_which_shard_this_is(env: dict[str, str], shard: tuple[int, int]) -> None:
+    assert parts.parse_shard("env", env) == shard
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "0/0", "1/2/3", "env"])
+def test_shards_that_cannot_be(text: str) -> None:
+    with pytest.raises(UserError, match="--shard"):
+        parts.parse_shard(text, {})
