@@ -31,6 +31,8 @@ SLACK_FRAMES = 2
 SLACK_CODECS = ("mpeg4",)
 # Packets that a header may promise and not deliver.
 SLACK_PACKETS = 2
+# No encoder puts frames so far out of order: whoever is shown so long before it is decoded has a damaged time.
+MOST_REORDER_SEC = 10.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def survey(path: str, limits: Limits) -> Survey:
             num_packets += packet.dts is not None or packet.size > 0
             if packet.pts is not None:
                 end_sec = max(end_sec, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.size and packet.is_corrupt:
+            if packet.size and (packet.is_corrupt or _is_lost_in_time(packet)):
                 raise VideoError(path, f"damaged packet {packets.count}", "demux")
             if packet.size:
                 packets.add(packet, stream)
@@ -139,6 +141,13 @@ def survey(path: str, limits: Limits) -> Survey:
     if end_sec < 0.95 * promised_sec:
         raise VideoError(path, f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds", "demux")
     return found
+
+
+def _is_lost_in_time(packet: Packet) -> bool:
+    """Whether a packet is to be shown long before it is decoded: an MP4 file would leave its frame out."""
+    if packet.pts is None or packet.dts is None:
+        return False
+    return float((packet.dts - packet.pts) * packet.time_base) > MOST_REORDER_SEC
 
 
 class _Packets:
