@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# The method's first stage on synthetic night clips, on a CPU: make data, train with BatchNorm adaptation, test, score.
-# DATA=<folder> keeps the data elsewhere; NPROC=<n> trains on n processes. Data that is there already is used again.
+# The whole chain on synthetic night clips, on a CPU: render, 21 trainings in four rounds, expert, vote, control, report.
+# SEED=<n>: another set of clips and other random numbers. DATA=<folder>, OUT=<folder>: where clips and the run are kept;
+# what is there already is used again. JOBS=<n>: links at a time. More arguments go to tools/run_pipeline.py (--oracle).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 python=${PYTHON:-.venv/bin/python}
-data=${DATA:-data/synthetic}
-experiment=exp_adapt_bn/uniformer_b32_k600
-common=(--overlay configs/demo.yaml DATA.PATH_PREFIX "$data")
-export NPROC=${NPROC:-2}
+seed=${SEED:-0}
+data=${DATA:-demo/data$seed}
+out=${OUT:-demo/run$seed}
+jobs=${JOBS:-2}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-echo "== 1/4 synthetic clips: $data"
-"$python" tools/make_synthetic.py --out "$data" --jobs 2
-echo "== 2/4 train and adapt: $experiment"
-# The small models have no pre-trained weights: the first stage starts from random ones.
-bash "$experiment/run.sh" "${common[@]}" TRAIN.CHECKPOINT_FILE_PATH ""
-echo "== 3/4 test"
-for split in val_dry arid test; do
-    bash "$experiment/test.sh" "${common[@]}" TEST.DATA_SELECT "$split"
-done
-echo "== 4/4 accuracy (chance is 9.1 %)"
-"$python" tools/score.py --truth "$data/truth/test.csv" "$experiment"/{val_dry,arid,test}x*.pkl
+echo "== 1/3 synthetic clips: $data"
+"$python" tools/make_synthetic.py --out "$data" --seed "$seed" --preset darker --jobs "$jobs" \
+    --train 60 --val 20 --unlabel 40 --arid 30 --test 40
+echo "== 2/3 the chain: $out"
+"$python" tools/run_pipeline.py configs/pipeline/demo.yaml --data "$data" --out "$out" --jobs "$jobs" --control "$@" \
+    RNG_SEED "$((6666 + seed))"
+echo "== 3/3 the report"
+"$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table
