@@ -23,6 +23,9 @@ TORCHVISION = (
 # What lights dark frames (nightcrawler/data/enhance.py).
 ENHANCEMENTS = ("none", "gamma", "auto_gamma", "clahe", "retinex", "zero_dce")
 
+# Bright splits seen by night cameras (nightcrawler/data/splits.py).
+DARKENED = ("val_dark",)
+
 # Values a key may take; the comments in defaults.py name the same.
 CHOICES: dict[str, tuple[str, ...]] = {
     "DEVICE": ("auto", "cpu", "cuda"),
@@ -157,6 +160,7 @@ LENGTHS: dict[str, int] = {
 # Keys that do nothing unless the condition holds: setting one then is an error.
 NEEDS: dict[str, tuple[str, Any]] = {
     "ADAPT.TENT_LR": ("ADAPT.NAME is tent", lambda cfg: cfg.ADAPT.NAME == "tent"),
+    "DATA.CAMERA": ("val_dark is validated or tested, or AUG.DARKEN is above 0", lambda cfg: _uses_camera(cfg)),
     "DATA.SAMPLING_RATE": ("DATA.SAMPLING is dense", lambda cfg: cfg.DATA.SAMPLING == "dense"),
     "DATA.CACHE_DIR": ("DATA.CACHE is disk", lambda cfg: cfg.DATA.CACHE == "disk"),
     "DATA.CACHE_GIB": ("DATA.CACHE is ram or disk", lambda cfg: cfg.DATA.CACHE != "none"),
@@ -216,6 +220,10 @@ def _enhancements(cfg: CfgNode) -> set[str]:
 def _uses_gamma(cfg: CfgNode) -> bool:
     phases = [cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL]
     return "gamma" in (phases if cfg.TEST.GAMMAS else [*phases, cfg.ENHANCE.TEST])
+
+
+def _uses_camera(cfg: CfgNode) -> bool:
+    return cfg.AUG.DARKEN > 0 or bool({*DARKENED} & {cfg.TRAIN.BEST_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TEST.DATA_SELECT})
 
 
 def _choices(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -366,6 +374,8 @@ def _resnet(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
 def _numbers(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     if cfg.TRAIN.THRESHOLD < 0 and cfg.TRAIN.THRESHOLD != -1:
         yield "TRAIN.THRESHOLD", f"{cfg.TRAIN.THRESHOLD:g}: expected 0 or more standard deviations, or -1 for none"
+    for key in (key for key in ("DATA.TRAIN_SPLIT", "ADAPT.SPLIT") if _value(cfg, key) in DARKENED):
+        yield key, f"{_value(cfg, key)} is for validation and test only"
     if not cfg.TRAIN.VAL_SPLITS:
         yield "TRAIN.VAL_SPLITS", "is empty: name at least one split"
 

@@ -17,12 +17,8 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.data import sampling
 from nightcrawler.data.augment import TrainTransform
-from nightcrawler.data.cache import build_cache, decode_cached
-from nightcrawler.data.checksums import decode_checked, read_checksums
-from nightcrawler.data.darkness import darken, sample_camera
+from nightcrawler.data.darkness import Cameras, darken, sample_camera
 from nightcrawler.data.dataset import ClipDataset, ClipMaker, TestClips, TrainClips, TrainCollate, keep_samples
-from nightcrawler.data.decode import decode
-from nightcrawler.data.decode_torchcodec import decode_torchcodec, import_decoder
 from nightcrawler.data.enhance import (
     Enhance,
     build_denoise_window,
@@ -30,10 +26,10 @@ from nightcrawler.data.enhance import (
     build_phase_enhancements,
     warn_of_mismatch,
 )
-from nightcrawler.data.enhance_denoise import decode_denoised
-from nightcrawler.data.lists import VideoItem, read_list, read_pseudo
+from nightcrawler.data.lists import VideoItem, read_pseudo
 from nightcrawler.data.mixup import MixUp
 from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler
+from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
 from nightcrawler.data.splits import Split, get_split
 from nightcrawler.data.views import eval_crops
 from nightcrawler.utils import distributed
@@ -67,12 +63,6 @@ class EvalSet:
     items: list[VideoItem]
     loader: DataLoader[Any]
     pairs: list[tuple[int, int]]
-
-
-def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
-    """The videos of a split, in list order."""
-    found = get_split(split, cfg.DATA.PATH_PREFIX)
-    return read_list(found.list_file, found.folders, cfg.MODEL.NUM_CLASSES)
 
 
 def build_train_items(cfg: CfgNode) -> list[VideoItem]:
@@ -153,28 +143,6 @@ def build_micro_batch(cfg: CfgNode) -> int:
     return micro
 
 
-def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
-    """The decoder of `DATA`; each frame is averaged with its neighbours in a window, if asked.
-
-    What is made of a video may be cached; whether the video is the right one is checked every time.
-    """
-    decoder = decode
-    if cfg.DATA.DECODER == "torchcodec":
-        import_decoder()
-        decoder = decode_torchcodec
-    plain: Callable[..., Any] = functools.partial(decoder, short_side=cfg.DATA.DECODE_SHORT_SIDE)
-    if window > 1:
-        plain = functools.partial(decode_denoised, decode=plain, window=window)
-    if cfg.DATA.CACHE != "none":
-        settings = {"decoder": cfg.DATA.DECODER, "short_side": cfg.DATA.DECODE_SHORT_SIDE, "denoise": window}
-        plain = functools.partial(decode_cached, decode=plain, cache=build_cache(cfg), settings=settings)
-    if cfg.DATA.CHECKSUMS:
-        folder = Path(cfg.DATA.PATH_PREFIX)
-        checksums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
-        plain = functools.partial(decode_checked, decode=plain, checksums=checksums)
-    return plain
-
-
 def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np.ndarray]:
     """Training's choice of frames: (number of frames, rng) to int64 `[T]`."""
     data = cfg.DATA
@@ -214,8 +182,8 @@ def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[
     return TestClips(build_view_sampler(cfg), make_crops, pairs)
 
 
-def _night(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return darken(frames, sample_camera(rng), rng)
+def _night(frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras) -> np.ndarray:
+    return darken(frames, sample_camera(rng, cameras), rng)
 
 
 def _lit_then(
@@ -242,7 +210,7 @@ def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_pr
         erase_count=aug.RE_COUNT,
         mean=cfg.DATA.MEAN,
         std=cfg.DATA.STD,
-        darken=_night if darken_prob > 0 else None,
+        darken=functools.partial(_night, cameras=build_cameras(cfg)) if darken_prob > 0 else None,
         darken_prob=darken_prob,
     )
     lit = functools.partial(_lit_then, enhance=enhance, transform=transform)
@@ -270,12 +238,6 @@ def build_loader(cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
     )
-
-
-def _build_dataset(
-    cfg: CfgNode, items: Sequence[VideoItem], maker: ClipMaker, window: int, replace_bad: bool
-) -> ClipDataset:
-    return ClipDataset(items, build_decode(cfg, window), maker, cfg.RNG_SEED, replace_bad)
 
 
 def _build_num_steps(cfg: CfgNode, num_labelled: int, num_pseudo: int) -> int:
@@ -326,7 +288,8 @@ def _build_stream(
         raise UserError(f"{cfg.DATA.PSEUDO_CSV}: row {row} has no probabilities, other rows have: give all or none")
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
-    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, "TRAIN", dark), replace_bad=True)
+    decode = build_decode(cfg, build_denoise_window(cfg, "TRAIN", dark))
+    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
     return TrainStream(name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True))
 
 
@@ -354,7 +317,8 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, "ADAPT", split.dark), replace_bad=True)
+    decode = build_decode(cfg, build_denoise_window(cfg, "ADAPT", split.dark))
+    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
@@ -377,7 +341,9 @@ def build_eval_set(cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tu
     clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
-    dataset = _build_dataset(cfg, items, maker, build_denoise_window(cfg, phase, split.dark), replace_bad=False)
+    window = build_denoise_window(cfg, phase, split.dark)
+    decode = build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
+    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))
 

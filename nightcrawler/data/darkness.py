@@ -13,12 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 GAMMA = 2.2
-# Ranges that cameras are drawn from: mean of the dark clip (8-bit), photo-electrons at that mean, read noise
-# (electrons), spread of the colour cast (log-normal).
-PRESETS: dict[str, dict[str, tuple[float, float]]] = {
-    "night": {"mean": (9.0, 26.0), "electrons": (15.0, 60.0), "read_noise": (1.0, 3.0), "cast": (0.25, 0.25)},
-    "darker": {"mean": (5.0, 15.0), "electrons": (4.0, 20.0), "read_noise": (1.5, 4.0), "cast": (0.35, 0.35)},
-}
 SPOT_PROB = 0.6
 NUM_STEPS = 1 << 20
 
@@ -44,16 +38,38 @@ class DarkCamera:
     spot_floor: float = 1.0
 
 
-def sample_camera(rng: np.random.Generator, preset: str = "night") -> DarkCamera:
-    """Draw a camera from a preset (`night` or `darker`); brightness and electrons are log-uniform."""
-    ranges = PRESETS[preset]
-    cast = np.exp(rng.normal(0.0, ranges["cast"][0], 3))
+@dataclass(frozen=True)
+class Cameras:
+    """What cameras are drawn from.
+
+    Attributes:
+        mean: least and most mean of a dark clip (8-bit), drawn evenly in its logarithm.
+        electrons: least and most photo-electrons at that mean, likewise.
+        read_noise: least and most read noise, in electrons, drawn evenly.
+        cast: standard deviation of the logarithm of each channel's gain.
+    """
+
+    mean: tuple[float, float]
+    electrons: tuple[float, float]
+    read_noise: tuple[float, float]
+    cast: float
+
+
+PRESETS = {
+    "night": Cameras(mean=(9.0, 26.0), electrons=(15.0, 60.0), read_noise=(1.0, 3.0), cast=0.25),
+    "darker": Cameras(mean=(5.0, 15.0), electrons=(4.0, 20.0), read_noise=(1.5, 4.0), cast=0.35),
+}
+
+
+def sample_camera(rng: np.random.Generator, cameras: Cameras) -> DarkCamera:
+    """Draw a camera."""
+    cast = np.exp(rng.normal(0.0, cameras.cast, 3))
     has_spot = rng.random() < SPOT_PROB
     spot = (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.8))
     return DarkCamera(
-        mean=float(np.exp(rng.uniform(*np.log(ranges["mean"])))),
-        electrons=float(np.exp(rng.uniform(*np.log(ranges["electrons"])))),
-        read_noise=float(rng.uniform(*ranges["read_noise"])),
+        mean=float(np.exp(rng.uniform(*np.log(cameras.mean)))),
+        electrons=float(np.exp(rng.uniform(*np.log(cameras.electrons)))),
+        read_noise=float(rng.uniform(*cameras.read_noise)),
         cast=(float(cast[0]), float(cast[1]), float(cast[2])),
         spot=spot if has_spot else None,
         spot_floor=float(rng.uniform(0.15, 0.5)) if has_spot else 1.0,
@@ -61,7 +77,8 @@ def sample_camera(rng: np.random.Generator, preset: str = "night") -> DarkCamera
 
 
 @functools.lru_cache(maxsize=1)
-def _to_linear() -> np.ndarray:
+def to_linear() -> np.ndarray:
+    """float32 `[256]`: linear light, 1 at white, of each 8-bit code."""
     return ((np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
 
 
@@ -84,7 +101,7 @@ def light_map(height: int, width: int, camera: DarkCamera) -> np.ndarray:
 
 def expected_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
     """Linear light without noise, float32 `[T, H, W, 3]`, 1 at white; the mean of its codes is `camera.mean`."""
-    light = np.take(_to_linear(), frames)
+    light = np.take(to_linear(), frames)
     light *= light_map(*frames.shape[1:3], camera) * np.asarray(camera.cast, np.float32)
     # A gain g on light is g^(1 / GAMMA) on codes, so one step brings the mean code to the camera's.
     mean_code = 255.0 * float((light ** np.float32(1 / GAMMA)).mean())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nightcrawler.adapt.build import build_adapter
 from nightcrawler.config import node
 from nightcrawler.data.build import EvalSet, build_adapt_loader, build_eval_set, build_mixup, build_train_streams
+from nightcrawler.data.source import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -27,7 +28,7 @@ from nightcrawler.engine.trainer import EMA, AdaptClips, Trainer
 from nightcrawler.models.build import build_model
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.zoo import find_weights
-from nightcrawler.pseudo.inputs import ORACLE, read_about
+from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE, read_about
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -88,7 +89,7 @@ def build_label_use(cfg: CfgNode) -> str:
     pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
     if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_about(pseudo)["labels"] == ORACLE:
         return ORACLE
-    return ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).dark else "label-free"
+    return ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).has_dark_labels else LABEL_FREE
 
 
 def build_placed_model(cfg: CfgNode, device: torch.device) -> nn.Module:
@@ -286,6 +287,7 @@ def build_about(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
     stamp = build_stamp(cfg)
     return {
         **{key: stamp[key] for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions")},
+        **build_camera_meta(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
         "world_size": distributed.world_size(),
         "num_params": sum(parameter.numel() for parameter in model.parameters()),
         "machine": machine(),

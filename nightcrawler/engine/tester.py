@@ -11,6 +11,7 @@ from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
 from nightcrawler.data.enhance import build_denoise_window, build_gammas, build_phase_name
+from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import (
     build_device,
     build_evaluator,
@@ -122,6 +123,7 @@ def build_meta(cfg: CfgNode, eval_set: EvalSet, checkpoint_hash: str) -> dict[st
         "checkpoint_sha256": checkpoint_hash,
         "list_sha256": sha256_file(eval_set.split.list_file),
         **{key: stamp[key] for key in ("config_hash", "class_names", "labels", "adapter", "seed", "versions")},
+        **build_camera_meta(cfg, [eval_set.split.name]),
     }
 
 

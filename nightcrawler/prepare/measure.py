@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.enhance import gamma_for_mean
+from nightcrawler.data.noise import choose_pairs, noise_sigma
 from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
@@ -22,7 +22,6 @@ TARGET_MEAN = 110.0
 NUM_PAIRS = 8
 # Larger pictures are scaled down before they are measured, to bound memory; that lowers their noise.
 MEASURED_SIDE_PX = 720
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def measure(path: str) -> Measurement:
         if not stat.S_ISREG(found.st_mode):
             return replace(row, status="bad", cause="not a regular file")
         row = replace(row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path))
-        decoded = decode(path, choose_pairs, short_side=MEASURED_SIDE_PX)
+        decoded = decode(path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS), short_side=MEASURED_SIDE_PX)
         height, width = _picture_size(path, decoded)
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
@@ -77,12 +76,6 @@ def measure(path: str) -> Measurement:
     except Exception as error:
         # One strange file among thousands must not end the audit: it gets its row, with what happened.
         return replace(row, status="bad", cause=f"unexpected {type(error).__name__}: {error}"[:200])
-
-
-def choose_pairs(num_frames: int) -> list[int]:
-    """Eight pairs of neighbouring frames spread over the video, fewer where it is short."""
-    starts = np.linspace(0, max(num_frames - 2, 0), NUM_PAIRS).round().astype(int).tolist()
-    return sorted({index for start in starts for index in (start, start + 1) if index < num_frames})
 
 
 def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:
@@ -108,35 +101,3 @@ def _measure(decoded: Decoded) -> dict[str, Any]:
         "noise": round(noise_sigma(frames, decoded.indices), 3),
         "gamma": gamma_for_mean(frames, TARGET_MEAN),
     }
-
-
-def noise_sigma(frames: np.ndarray, indices: Sequence[int]) -> float:
-    """Standard deviation of the noise in the luminance.
-
-    Immerkaer's estimator (1996) on differences of neighbouring frames, which hold the noise of both and no still
-    texture; the median over the pairs. Frames that repeat their predecessor are left out; a single frame is
-    estimated by itself.
-
-    Args:
-        frames: uint8 `[n, H, W, 3]`.
-        indices: their numbers in the video, increasing.
-    """
-    luma = np.einsum("thwc,c->thw", frames.astype(np.float32), LUMA)
-    neighbours = [at for at in range(len(indices) - 1) if indices[at + 1] == indices[at] + 1]
-    if not neighbours:
-        return immerkaer(luma[0])
-    sigmas = [immerkaer(luma[at + 1] - luma[at]) / math.sqrt(2) for at in neighbours]
-    moving = [sigma for sigma in sigmas if sigma > 0]
-    return float(np.median(moving)) if moving else 0.0
-
-
-def immerkaer(picture: np.ndarray) -> float:
-    """Immerkaer's estimate of the noise's standard deviation in a picture `[H, W]`; 0 below 3x3 pixels.
-
-    The picture is filtered with the second difference along both axes, blind to planes, whose response to white noise
-    of deviation 1 has deviation 6.
-    """
-    if min(picture.shape) < 3:
-        return 0.0
-    response = np.diff(np.diff(picture, 2, axis=0), 2, axis=1)
-    return math.sqrt(math.pi / 2) * float(np.abs(response).mean()) / 6

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.data.darkness import darken, sample_camera
+from nightcrawler.data.darkness import PRESETS, darken, sample_camera
 from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.scene import render_clip
 from nightcrawler.synthetic.video import write_video
@@ -147,7 +147,7 @@ def clip_frames(plan: ClipPlan, settings: Settings) -> tuple[np.ndarray, int]:
     num_frames = round(fps * rng.uniform(*SECONDS))
     frames = render_clip(rng, plan.action, num_frames, fps, settings.height, settings.width)
     if plan.dark:
-        frames = darken(frames, sample_camera(rng, settings.preset), rng)
+        frames = darken(frames, sample_camera(rng, PRESETS[settings.preset]), rng)
     return frames, fps
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config import defaults
+from nightcrawler.config import defaults, defaults_models
 from nightcrawler.config.check import CHOICES, LENGTHS, NEEDS, RANGES, check
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.node import flatten, load_experiment
@@ -60,6 +60,8 @@ WRONG_VALUES = [
     ("DATA.CACHE", "memory", "'memory' is not one of none, ram, disk"),
     ("DATA.CACHE_GIB", "0\n  CACHE: disk", "expected at least 0.001"),
     ("DATA.TRAIN_CROP_SIZE", "100000", "expected between 1 and 4096"),
+    ("DATA.TRAIN_SPLIT", "val_dark", "val_dark is for validation and test only"),
+    ("ADAPT.SPLIT", "val_dark", "val_dark is for validation and test only"),
     ("ENHANCE.GAMMA", "0", "out of range"),
     ("ENHANCE.TEST", "gama", "'gama' is not one of none, gamma, auto_gamma, clahe, retinex, zero_dce"),
     ("ENHANCE.CLAHE_TILES", "[4]\n  VAL: clahe", "has 1 values, expected 2"),
@@ -109,6 +111,8 @@ WRONG_VALUES = [
 # KEY, VALUE, and what makes it count.
 NEEDING = [
     ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
+    ("DATA.CAMERA", "night", {"TRAIN.BEST_SPLIT": "val_dark"}),
+    ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5"}),
     ("DATA.SAMPLING_RATE", "4", {"DATA.SAMPLING": "dense"}),
     ("DATA.CACHE_DIR", "elsewhere", {"DATA.CACHE": "disk"}),
     ("DATA.CACHE_GIB", "100", {"DATA.CACHE": "ram"}),
@@ -180,7 +184,7 @@ def test_the_fault_of_a_line_says_the_line(tmp_path: Path, key: str, value: str,
 def test_a_choice_is_one_of_the_list_that_the_comments_name(tmp_path: Path, key: str) -> None:
     message = fault(tmp_path, nested(key, "nonsense"))
     assert f"{key}: 'nonsense' is not one of {', '.join(CHOICES[key])}" in message
-    source = Path(defaults.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (defaults, defaults_models))
     comment = re.search(rf"((?: +#.*\n)+)(?: +cfg\..*\n)*? +cfg\.{re.escape(key)} = ", source)
     assert comment is not None
     assert [choice for choice in CHOICES[key] if not re.search(rf"\b{choice}\b", comment[1])] == []

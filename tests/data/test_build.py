@@ -13,7 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data import build, sampling
+from nightcrawler.data import build, sampling, source
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.enhance import gamma_lut
 from nightcrawler.data.views import eval_crops
@@ -284,7 +284,7 @@ def test_only_the_pseudo_stream_is_lit_and_only_the_labelled_darkened(folder: Pa
 
     plain = first_clips()
     lit = first_clips("ENHANCE.TRAIN", "gamma")
-    dark = first_clips("AUG.DARKEN", 1.0)
+    dark = first_clips("AUG.DARKEN", 1.0, "DATA.CAMERA", "night")
     assert torch.equal(plain[0], lit[0])
     assert lit[1].mean() > plain[1].mean() + 0.5
     assert torch.equal(plain[1], dark[1])
@@ -319,7 +319,7 @@ class CountedDecode:
 
 def test_an_evaluation_decodes_each_video_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = CountedDecode()
-    monkeypatch.setattr(build, "decode", counted)
+    monkeypatch.setattr(source, "decode", counted)
     pairs = [(1, 1), (1, 3), (3, 3)]
     found = build.build_eval_set(make_cfg(folder), "total_unlabel", "TEST", pairs)
     samples = [sample for chunk in found.loader for sample in chunk]

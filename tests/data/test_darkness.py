@@ -35,7 +35,7 @@ def test_shape_and_dtype_are_kept(length: int, height: int, width: int, seed: in
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (length, height, width, 3), dtype=np.uint8)
     before = frames.copy()
-    dark = darken(frames, sample_camera(rng, preset), rng)
+    dark = darken(frames, sample_camera(rng, PRESETS[preset]), rng)
     assert dark.dtype == np.uint8
     assert dark.shape == frames.shape
     assert (frames == before).all()
@@ -51,9 +51,9 @@ def test_black_and_white_clips_have_no_division_by_zero(value: int) -> None:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_cameras_stay_in_their_ranges(preset: str) -> None:
-    cameras = [sample_camera(np.random.default_rng(seed), preset) for seed in range(300)]
+    cameras = [sample_camera(np.random.default_rng(seed), PRESETS[preset]) for seed in range(300)]
     for name in ("mean", "electrons", "read_noise"):
-        low, high = PRESETS[preset][name]
+        low, high = getattr(PRESETS[preset], name)
         values = np.array([getattr(camera, name) for camera in cameras])
         assert low <= values.min() <= low + 0.1 * (high - low)
         assert high - 0.1 * (high - low) <= values.max() <= high
@@ -66,7 +66,7 @@ def test_cameras_stay_in_their_ranges(preset: str) -> None:
 def test_dark_clips_have_the_mean_of_their_camera(preset: str) -> None:
     """`DarkCamera.mean` is the clip's mean in 8-bit codes, before noise and rounding."""
     for seed in range(40):
-        camera = sample_camera(np.random.default_rng(seed), preset)
+        camera = sample_camera(np.random.default_rng(seed), PRESETS[preset])
         light = expected_light(street(seed), camera)
         assert coded(light).mean() == pytest.approx(camera.mean, rel=0.02), seed
 
@@ -74,11 +74,11 @@ def test_dark_clips_have_the_mean_of_their_camera(preset: str) -> None:
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_means_of_dark_clips_are_in_the_promised_range(preset: str) -> None:
     """Noise is cut at black and rounded, which moves a mean a little."""
-    low, high = PRESETS[preset]["mean"]
+    low, high = PRESETS[preset].mean
     means = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        means.append(darken(street(seed), sample_camera(rng, preset), rng).mean())
+        means.append(darken(street(seed), sample_camera(rng, PRESETS[preset]), rng).mean())
     assert 0.85 * low <= min(means)
     assert max(means) <= 1.15 * high
 
@@ -86,7 +86,7 @@ def test_means_of_dark_clips_are_in_the_promised_range(preset: str) -> None:
 def test_the_same_seed_gives_the_same_bytes() -> None:
     def night(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
-        return darken(street(), sample_camera(rng), rng).tobytes()
+        return darken(street(), sample_camera(rng, PRESETS["night"]), rng).tobytes()
 
     assert night(3) == night(3)
     assert len({night(seed) for seed in range(8)}) == 8

@@ -13,7 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data import build
+from nightcrawler.data import build, source
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.enhance import gamma_lut
 from nightcrawler.data.enhance_denoise import denoise
@@ -79,7 +79,7 @@ def test_a_sweep_sees_every_view_and_crop_once_per_gamma(folder: Path, monkeypat
         decoded.append(Path(path).name)
         return decode(path, choose, **more)
 
-    monkeypatch.setattr(build, "decode", counted)
+    monkeypatch.setattr(source, "decode", counted)
     gammas, pairs = [0.2, 0.35, 0.6], [(1, 1), (1, 3), (2, 3)]
     found = samples(make_cfg(folder, "TEST.GAMMAS", gammas), "arid", "TEST", *pairs)
     assert decoded == ["a0.mp4", "a1.mp4"]

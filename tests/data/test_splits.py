@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.data.splits import SPLITS, get_split
+from nightcrawler.config.check import DARKENED as CONFIG_DARKENED
+from nightcrawler.data.splits import DARKENED, SPLITS, get_split
 from nightcrawler.utils.errors import UserError
 
 
@@ -27,6 +28,18 @@ def test_named_splits_follow_the_layout(name: str, list_file: str, folders: list
     assert split.list_file == Path("/some/data") / list_file
     assert split.folders == tuple(Path("/some/data") / folder for folder in folders)
     assert split.dark is dark
+
+
+def test_a_darkened_split_is_a_bright_one_that_looks_dark() -> None:
+    split, bright = get_split("val_dark", "data"), get_split("val_dry", "data")
+    assert (split.name, split.list_file, split.folders) == ("val_dark", bright.list_file, bright.folders)
+    assert (split.dark, split.darkened, bright.darkened) == (True, True, False)
+    assert set(DARKENED) == set(CONFIG_DARKENED)
+
+
+@pytest.mark.parametrize("name", [*SPLITS, *DARKENED, "mine"])
+def test_labels_of_darkened_clips_are_those_of_bright_ones(name: str) -> None:
+    assert get_split(name, "data").has_dark_labels == (name not in ("train", "val_dry", "val_dark"))
 
 
 def test_any_other_name_is_a_dark_list_of_that_name() -> None:

@@ -1,0 +1,127 @@
+"""From configuration to videos: which they are, how they are decoded, by which night cameras bright ones are seen."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fvcore.common.config import CfgNode
+
+from nightcrawler.data.cache import build_cache, decode_cached
+from nightcrawler.data.checksums import decode_checked, read_checksums
+from nightcrawler.data.darkness import PRESETS, Cameras
+from nightcrawler.data.decode import decode
+from nightcrawler.data.decode_torchcodec import decode_torchcodec, import_decoder
+from nightcrawler.data.enhance_denoise import decode_denoised
+from nightcrawler.data.lists import VideoItem, read_list
+from nightcrawler.data.night import SEED, Light, cast_of, decode_darkened, fit_cameras, measure_light, read_cameras
+from nightcrawler.data.noise import choose_pairs
+from nightcrawler.data.splits import get_split
+from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# Clips that cameras are fitted to, and pairs of frames of each.
+MOST_CLIPS, NUM_PAIRS = 64, 3
+
+
+def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
+    """The videos of a split, in list order."""
+    found = get_split(split, cfg.DATA.PATH_PREFIX)
+    return read_list(found.list_file, found.folders, cfg.MODEL.NUM_CLASSES)
+
+
+def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
+    """The decoder of `DATA`; each frame is averaged with its neighbours in a window, if asked.
+
+    What is made of a video may be cached; whether the video is the right one is checked every time.
+    """
+    decoder = decode
+    if cfg.DATA.DECODER == "torchcodec":
+        import_decoder()
+        decoder = decode_torchcodec
+    plain: Callable[..., Any] = functools.partial(decoder, short_side=cfg.DATA.DECODE_SHORT_SIDE)
+    if window > 1:
+        plain = functools.partial(decode_denoised, decode=plain, window=window)
+    if cfg.DATA.CACHE != "none":
+        settings = {"decoder": cfg.DATA.DECODER, "short_side": cfg.DATA.DECODE_SHORT_SIDE, "denoise": window}
+        plain = functools.partial(decode_cached, decode=plain, cache=build_cache(cfg), settings=settings)
+    if cfg.DATA.CHECKSUMS:
+        folder = Path(cfg.DATA.PATH_PREFIX)
+        checksums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
+        plain = functools.partial(decode_checked, decode=plain, checksums=checksums)
+    return plain
+
+
+def build_darkened_decode(cfg: CfgNode, items: Sequence[VideoItem], window: int) -> Callable[..., Any]:
+    """The decoder of a darkened split's videos, as the night cameras of `DATA.CAMERA` would have recorded them."""
+    names = {str(item.path): item.name for item in items}
+    plain = functools.partial(decode_darkened, decode=build_decode(cfg), cameras=build_cameras(cfg), names=names)
+    return functools.partial(decode_denoised, decode=plain, window=window) if window > 1 else plain
+
+
+def build_cameras(cfg: CfgNode) -> Cameras:
+    """The night cameras of `DATA.CAMERA`: a preset, a file's, or fitted to the clips of `ADAPT.SPLIT`.
+
+    A process fits once; all ranks measure a share of the clips and fit to all of them alike. No label is used.
+
+    Raises:
+        UserError: if no clip can be measured, or there is no such file.
+        ConfigError: if the file is not as `read_cameras` wants it.
+    """
+    name = cfg.DATA.CAMERA
+    if name in PRESETS:
+        return PRESETS[name]
+    if name != "fit":
+        return read_cameras(Path(cfg.DATA.PATH_PREFIX) / name)
+    dark, bright = (_choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT))
+    key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE)
+    if key not in _fitted:
+        lights = _measure(dark, build_decode(cfg))
+        if not lights:
+            raise UserError(
+                f"no clip of '{cfg.ADAPT.SPLIT}' that a night camera can be fitted to could be read: mend the list, or "
+                f"set DATA.CAMERA to {' or '.join(PRESETS)}"
+            )
+        scene_cast = cast_of([light.cast for light in _measure(bright, build_decode(cfg))] or [(0.0, 0.0, 0.0)])
+        _fitted[key] = fit_cameras(lights, scene_cast)
+        if distributed.is_main():
+            logger.info("night cameras fitted to %d clips of %s: %s", len(lights), cfg.ADAPT.SPLIT, _fitted[key])
+    return _fitted[key]
+
+
+_fitted: dict[tuple[Any, ...], Cameras] = {}
+
+
+def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
+    """Paths of some of the videos, the same in every run."""
+    order = np.random.default_rng(SEED).permutation(len(items))[:MOST_CLIPS]
+    return tuple(str(items[index].path) for index in order.tolist())
+
+
+def _measure(paths: Sequence[str], decode: Callable[..., Any]) -> list[Light]:
+    """The light of the clips that can be read, in their order, each measured by one rank."""
+    rank, world = distributed.rank(), distributed.world_size()
+    found = distributed.gather_objects({n: _light(paths[n], decode) for n in range(rank, len(paths), world)})
+    lights = {number: light for part in found for number, light in part.items()}
+    return [light for _, light in sorted(lights.items()) if light is not None]
+
+
+def _light(path: str, decode: Callable[..., Any]) -> Light | None:
+    try:
+        decoded = decode(path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
+    except VideoError:  # the loaders that need it say so
+        return None
+    return measure_light(decoded.frames, decoded.indices)
+
+
+def build_camera_meta(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:
+    """`camera`: where the night cameras are from, and their ranges; nothing where none of the splits is darkened."""
+    darkened = any(get_split(split, cfg.DATA.PATH_PREFIX).darkened for split in splits)
+    return {"camera": {"from": cfg.DATA.CAMERA, **asdict(build_cameras(cfg))}} if darkened else {}
