@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -16,7 +17,8 @@ from nightcrawler.pipeline import report_pictures as pictures
 from nightcrawler.pipeline.report_clips import measure_brightness, thumbnails
 from nightcrawler.pipeline.report_data import collect, unfinished
 from nightcrawler.pipeline.report_run import RunFolder
-from nightcrawler.pipeline.report_table import describe
+from nightcrawler.pipeline.report_table import HIDDEN, describe
+from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.progress import format_seconds
@@ -74,20 +76,28 @@ def build_page(run: RunFolder, figures: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"stamp": describe, "seconds": format_seconds}
+    environment.filters |= {"stamp": describe, "seconds": format_seconds, "breakable": breakable}
     template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     focus = figures["focus"]
+    numbers = itertools.count(1)
+
+    def inline(picture: str) -> Markup:
+        return Markup(pictures.with_ids(picture, f"p{next(numbers)}-"))
+
     shots = thumbnails(run, focus["split"], focus["mistakes"], focus["lighting"]) if focus else []
     return template.render(
         **figures,
         open_links=unfinished(figures),
-        pictures={name: Markup(draw(figures)) for name, draw in pictures.OF_FIGURES.items()},
-        curves={split["split"]: Markup(pictures.accuracy(figures, split)) for split in figures["splits"]},
-        matrices={
-            name: Markup(pictures.confusion(matrix, figures["classes"]))
-            for name, matrix in (focus["matrices"] if focus else {}).items()
-        },
-        learning=[(stage, Markup(pictures.learning(rows, figures["models"]))) for stage, rows in learning(run).items()],
+        pictures={name: inline(draw(figures)) for name, draw in pictures.OF_FIGURES.items()},
+        curves={split["split"]: inline(pictures.accuracy(figures, split)) for split in figures["splits"]},
+        matrices=[
+            (matrix, inline(pictures.confusion(matrix["counts"], figures["classes"])))
+            for matrix in (focus["matrices"] if focus else [])
+        ],
+        learning=[
+            (stage, inline(pictures.learning(rows, figures["models"])), learning_stamp(run, rows))
+            for stage, rows in learning(run).items()
+        ],
         shots=list(zip(focus["mistakes"], shots, strict=True)) if focus else [],
         headline=headline(figures),
         agreed=agreement_rows(figures),
@@ -96,6 +106,23 @@ def build_page(run: RunFolder, figures: dict[str, Any]) -> str:
         took=time_by_stage(figures),
         total_seconds=sum(link["seconds"] or 0.0 for link in figures["links"]),
     )
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def learning_stamp(run: RunFolder, rows_of: Mapping[str, list[dict[str, Any]]]) -> tuple[str, str]:
+    """Label use of validation in a stage's trainings, and splits, clips and seeds in words."""
+    rows = [row for rows in rows_of.values() for row in rows if row.get("kind") == "val" and "split" in row]
+    clips = {str(row["split"]): row.get("num_videos", "?") for row in rows}
+    seeds = sorted({str(row.get("seed", "unknown")) for row in rows})
+    words = [*(f"split {split}, {count} clips" for split, count in clips.items()), f"seed {', '.join(seeds)}"]
+    use = ORACLE if not rows or any(row.get("labels") != LABEL_FREE for row in rows) else LABEL_FREE
+    if use == LABEL_FREE and any(run.kind(split) == "dark" for split in clips):
+        words.append(HIDDEN)
+    return use, ", ".join(words)
 
 
 def headline(figures: dict[str, Any]) -> list[tuple[str, str, str]]:

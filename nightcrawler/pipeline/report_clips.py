@@ -27,8 +27,11 @@ QUALITY = 85
 
 
 def find_videos(run: RunFolder, split: str) -> dict[str, Path]:
-    """Name to file of a split's videos; none, with a note, where its list or all its videos have gone."""
+    """Name to file of a split's videos; none, with a note, where they are not on disk as they were tested."""
     found = get_split(split, run.data)
+    if run.kind(split) == "darkened":
+        run.notes.append(f"no pictures and no brightness of clips: {split} is darkened while it is read")
+        return {}
     try:
         items = read_list(found.list_file, found.folders, len(run.class_names))
     except UserError as error:
@@ -72,7 +75,7 @@ def thumbnails(run: RunFolder, split: str, rows: Sequence[Mapping[str, Any]], li
         lighting: `enhancement` and `gamma` of the test; without a gamma, one is chosen for each dark clip.
     """
     paths = find_videos(run, split) if rows else {}
-    return [_pair(paths.get(row["name"]), lighting, run.is_dark(split)) for row in rows]
+    return [_pair(paths.get(row["name"]), lighting, run.kind(split) == "dark") for row in rows]
 
 
 def _pair(path: Path | None, lighting: Mapping[str, Any], dark: bool) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def stamp(run: RunFolder, split: str, guesses: Sequence[Guess], clips: int) -> d
         "split": split,
         "seeds": sorted({seed for guess in guesses for seed in guess.seeds}),
         "clips": clips,
-        "dark_labels": run.is_dark(split),
+        "dark_labels": run.kind(split) == "dark",
         "picked": run.picks_checkpoints(split),
     }
 
@@ -155,6 +155,7 @@ def split_figures(run: RunFolder, guesses: Guesses, split: str) -> dict[str, Any
     clips = max(int(guess.known.sum()) for guess in shown)
     return {
         "split": split,
+        "kind": run.kind(split),
         "stamp": stamp(run, split, shown, clips),
         "videos": max(len(guess.names) for guess in shown),
         "stages": stages,
@@ -200,10 +201,10 @@ def _mean(shares: dict[str, dict[str, Any]]) -> float | None:
 
 def choose_focus(run: RunFolder, splits: Sequence[dict[str, Any]]) -> str:
     """The split that is looked at closely: the voted one if its true classes are known, else a dark one, else any."""
-    known = [one["split"] for one in splits if one["stamp"]["clips"]]
-    dark = [split for split in known if run.is_dark(split)]
-    voted = [split for split in known if split == run.state["vote_split"]]
-    return next(iter([*voted, *dark, *known]), "")
+    known = [one for one in splits if one["stamp"]["clips"]]
+    order = ("darkened", "bright", "dark")
+    ranked = sorted(known, key=lambda one: (one["split"] == run.state["vote_split"], order.index(one["kind"])))
+    return str(ranked[-1]["split"]) if ranked else ""
 
 
 def focus_figures(run: RunFolder, guesses: Guesses, split: str, look: Look | None) -> dict[str, Any]:
@@ -221,12 +222,17 @@ def focus_figures(run: RunFolder, guesses: Guesses, split: str, look: Look | Non
     members = guesses.of_stage(split, last)
     votes = guesses.submissions() if run.state["vote_split"] == split else {}
     shown = {"ensemble": guess} if len(members) > 1 else {}
-    shown |= {"vote": list(votes.values())[-1]} if votes else {}
+    if votes:
+        shown["vote"] = list(votes.values())[-1]
     return {
         "split": split,
         "stage": last,
         "stamp": stamp(run, split, [guess, *members.values()], int(guess.known.sum())),
-        "matrices": {name: measures.confusion(one, len(run.class_names)) for name, one in {**shown, **members}.items()},
+        "matrices": [
+            {"name": name, "folded": name in members, "counts": measures.confusion(one, len(run.class_names))}
+            | {"stamp": stamp(run, split, [one], int(one.known.sum()))}
+            for name, one in {**shown, **members}.items()
+        ],
         "calibration": {name: measures.calibration(one) for name, one in ensembles.items()},
         "model_calibration": {name: measures.calibration(one) for name, one in members.items()},
         "mistakes": measures.mistakes(guess, MOST_MISTAKES),
@@ -236,7 +242,7 @@ def focus_figures(run: RunFolder, guesses: Guesses, split: str, look: Look | Non
 
 
 def _by_brightness(guess: Guess, split: str, look: Look) -> list[dict[str, Any]]:
-    rows = np.flatnonzero(guess.known)
+    rows = np.flatnonzero(guess.known).tolist()
     found = look(split, [guess.names[row] for row in rows])
     rows = [row for row in rows if guess.names[row] in found]
     return measures.by_brightness(np.array([found[guess.names[row]] for row in rows]), guess.hits[rows])
@@ -296,7 +302,7 @@ def _round(run: RunFolder, link: dict[str, Any], labels: dict[str, int], about: 
         "precision": classes[-1]["precision"],
         "all": classes.pop(),
         "classes": classes,
-        "dark_labels": run.is_dark(split),
+        "dark_labels": run.kind(split) == "dark",
     }
 
 

@@ -88,8 +88,8 @@ def calibration(guess: Guess, num_bins: int = NUM_BINS) -> dict[str, Any]:
         ece += abs(right - mean * int(here.sum())) / len(confidences)
         bins.append({"low": edges[place], "high": edges[place + 1], "confidence": 100 * mean})
         bins[-1] |= {"accuracy": share(right, int(here.sum()))}
-    mean = 100 * float(confidences.mean()) if len(confidences) else None
-    return {"ece": 100 * ece if len(confidences) else None, "clips": len(confidences), "mean": mean, "bins": bins}
+    whole = 100 * float(confidences.mean()) if len(confidences) else None
+    return {"ece": 100 * ece if len(confidences) else None, "clips": len(confidences), "mean": whole, "bins": bins}
 
 
 def agreement(guesses: Sequence[Guess]) -> list[list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import re
@@ -19,7 +18,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MARKERS = "osD^vPX*"
 # Stands for the page's colour of text until the picture is whole.
 INK = "#010203"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,
@@ -43,14 +42,14 @@ STYLE = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
 }
-WIDTH_IN = 5.0
+WIDTH_IN = 4.7
 MOST_NUMBERS = 15
 
 Figures = Mapping[str, Any]
 
 
 def svg(paint: Callable[[Figure], None], height: float = 3.0, width: float = WIDTH_IN) -> str:
-    """What `paint` draws, as an SVG element for use inside HTML; ids differ from those of other pictures."""
+    """What `paint` draws, as an SVG element for use inside HTML."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
@@ -59,9 +58,12 @@ def svg(paint: Callable[[Figure], None], height: float = 3.0, width: float = WID
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    own = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return re.sub(r'( id="|url\(#|href="#)', rf"\1p{own}-", text)
+    return re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+
+
+def with_ids(text: str, prefix: str) -> str:
+    """The same SVG with a prefix before all ids, so that pictures can share a page."""
+    return re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}", text)
 
 
 def _style(name: str, names: Sequence[str]) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def _legend(figure: Figure, axes: Any, columns: int = 2) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
-def _points(axes: Any, at: Sequence[int], rows: Sequence[Figures], **style: Any) -> None:
+def _points(axes: Any, at: Sequence[float], rows: Sequence[Figures], **style: Any) -> None:
     """Percentages with their 95 % intervals."""
     middle = [row["percent"] for row in rows]
     spread = [[row["percent"] - row["low"] for row in rows], [row["high"] - row["percent"] for row in rows]]
@@ -106,6 +108,9 @@ def accuracy(figures: Figures, split: Figures) -> str:
         for name in figures["control"]:
             at = [place for place, stage in enumerate(stages) if name in stage["control"]]
             own = [stages[place]["control"][name] for place in at]
+            if at and at[0] and name in stages[at[0] - 1]["models"]:
+                # It starts from the same weights as its model.
+                at, own = [at[0] - 1, *at], [stages[at[0] - 1]["models"][name], *own]
             if at:
                 style = {**_style(name, names), "linestyle": "--", "markerfacecolor": "none"}
                 _points(axes, at, own, label=f"{name}, control", **style)
@@ -276,7 +281,7 @@ def learning(runs: Mapping[str, Sequence[Figures]], names: Sequence[str]) -> str
             model, _, control = name.partition(", ")
             style = {**_style(model, names), "marker": "", "linewidth": 1.2}
             if control:
-                style |= {"alpha": 0.5}
+                style |= {"alpha": 0.55, "linewidth": 0.9}
             epochs, losses = _mean_loss(rows)
             loss.plot(epochs, losses, label=name, **style)
             for split, line in zip(splits, itertools.cycle(("-", "--", ":", "-.")), strict=False):

@@ -147,11 +147,12 @@ class RunFolder:
             self._truth[split] = _merge(paths, len(self.class_names))
         return self._truth[split]
 
-    def is_dark(self, split: str) -> bool:
-        """Whether true classes of a split are those of dark clips (of darkened bright clips they are not)."""
+    def kind(self, split: str) -> str:
+        """`bright`, `dark`, or `darkened`: bright clips, with their true classes, through a night camera."""
         own = get_split(split, self.data)
         bright = [get_split(name, self.data) for name in SPLITS]
-        return own.dark and not any(own.folders == other.folders for other in bright if not other.dark)
+        bright = [other for other in bright if not other.dark and other.folders == own.folders]
+        return "bright" if not own.dark else "darkened" if bright else "dark"
 
     @cached_property
     def configs(self) -> dict[str, dict[str, Any]]:
