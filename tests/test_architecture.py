@@ -31,13 +31,14 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": ("config", "utils"),
     "adapt": ("utils",),
     "adapt.build": ("config", "utils"),
-    "pseudo": ("data.lists", "utils"),
+    "pseudo": ("data.lists", "data.splits", "utils"),
     "pseudo.values": ("config.yaml_file", "utils"),
     "synthetic": ("data.darkness", "utils"),
     "prepare": ("data", "utils"),
     "engine": ENGINE,
     "pipeline": (*ENGINE, "prepare", "engine"),
     "predict": (*ENGINE, "prepare", "engine"),
+    "export": (*ENGINE, "engine", "predict.member"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -197,7 +198,7 @@ def breaks_the_table(source: Source) -> Faults:
         ("data/x.py", "import nightcrawler.models.build"),
         ("models/x.py", "def f():\n    from nightcrawler.data.views import normalise"),
         ("adapt/batchnorm.py", "from nightcrawler.config.node import dump"),
-        ("pseudo/x.py", "from nightcrawler.data import splits"),
+        ("pseudo/x.py", "from nightcrawler.data import sampler"),
         ("engine/x.py", "from tools.run_net import main"),
         ("engine/x.py", "from . import trainer"),
         ("new/x.py", ""),

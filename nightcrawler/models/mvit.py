@@ -341,7 +341,7 @@ class MViT(nn.Module):
         """
         tokens, grid = self.patch_embed(motion_channels(clip) if self.motion_stem else clip)
         if self.num_cls:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.abs_pos:
             tokens = tokens + self._positions(grid)
         tokens = self.pos_drop(tokens)

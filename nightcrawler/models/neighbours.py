@@ -189,7 +189,7 @@ class FrameAverage:
         """Clips `[B, 3, T, H, W]` to logits `[B, K]`."""
         frames = (motion_channels(clip) if self.motion_stem else clip).transpose(1, 2).flatten(0, 1)
         features = self.forward_head(self.forward_features(frames), pre_logits=True)
-        averaged = features.unflatten(0, (len(clip), -1)).mean(1)
+        averaged = features.unflatten(0, (clip.shape[0], -1)).mean(1)
         return self.get_classifier()(self.frame_dropout(averaged))
 
 

@@ -1,0 +1,48 @@
+"""What goes into a graph: frames of a video, chosen as in testing with one view, of the graph's size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor
+
+from nightcrawler.data.build import build_view_sampler
+from nightcrawler.data.dataset import TestClips
+from nightcrawler.data.views import spatial_crop
+from nightcrawler.utils.errors import UserError
+
+ONE_CLIP = (1, 1)
+
+
+def fit_frames(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Frames uint8 `[T, H, W, 3]` of another size: short side resized (bilinear), centre cropped, rounded.
+
+    Args:
+        frames: the frames.
+        size: height and width that are wanted.
+
+    Raises:
+        UserError: if a size that is not square is wanted, and frames do not have it.
+    """
+    height, width = size
+    if frames.shape[1:3] == (height, width):
+        return np.ascontiguousarray(frames)
+    if height != width:
+        found = "x".join(map(str, frames.shape[1:3]))
+        raise UserError(f"a video of {found} pixels; the graph takes {height}x{width}: give --frame-size {found}")
+    levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float()
+    return spatial_crop(levels, height, 1).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+
+
+def _clips(frames: np.ndarray, num_crops: int, *, size: Sequence[int]) -> Tensor:
+    assert num_crops == ONE_CLIP[1]
+    return torch.from_numpy(fit_frames(frames, size))[None]
+
+
+def build_frames_maker(cfg: CfgNode, size: Sequence[int]) -> TestClips:
+    """Makes the graph's input of a video: one uint8 `[1, T, H, W, 3]` of `size` (height, width)."""
+    return TestClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])

@@ -1,0 +1,127 @@
+"""Each family through each format, for any number of clips; what files say of themselves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.export import formats
+from nightcrawler.export.runtimes import Run, open_onnx, open_pt2, run_module
+from nightcrawler.export.trained import Trained, build_trained
+from nightcrawler.models.formats import read_weights
+from nightcrawler.predict.member import Settings, build_member
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+from tests.export.made import FAMILIES, write_checkpoint
+
+NO_EXTRA = "needs the extra: pip install 'nightcrawler[export]'"
+
+
+def built(folder: Path, model_name: str = FAMILIES[0], *overrides: str) -> Trained:
+    return build_trained(write_checkpoint(folder, model_name, *overrides), True, None, folder)
+
+
+def clips(trained: Trained, count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 90, (count, *trained.frame_shape), np.uint8)
+
+
+def assert_agrees(run: Run, trained: Trained) -> None:
+    """For one clip, the number that was traced, and another; each clip by itself."""
+    reference = run_module(trained.graph)
+    for count in (1, 2, 3):
+        frames = clips(trained, count)
+        found, expected = run(frames), reference(frames)
+        assert found.shape == (count, len(trained.class_names))
+        assert np.ptp(expected, axis=1).min() > 0.01  # not merely equal because all classes are
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_name", FAMILIES)
+def test_every_family_is_the_same_program_and_onnx_graph(model_name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason=NO_EXTRA)
+    onnx = pytest.importorskip("onnx", reason=NO_EXTRA)
+    pytest.importorskip("onnxruntime", reason=NO_EXTRA)
+    trained = built(tmp_path, model_name)
+    program = formats.trace(trained.graph, trained.frame_shape)
+    formats.write_pt2(program, tmp_path / "a.pt2", trained.about())
+    formats.write_onnx(program, tmp_path / "a.onnx", trained.about())
+    assert_agrees(open_pt2(tmp_path / "a.pt2"), trained)
+    assert_agrees(open_onnx(tmp_path / "a.onnx"), trained)
+    model = onnx.load(tmp_path / "a.onnx")
+    assert [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")] == [formats.OPSET]
+    said = {one.key: one.value for one in model.metadata_props}
+    assert json.loads(said["class_names"]) == list(trained.class_names)
+    assert said["labels"] == "label-free"
+    first = [value.type.tensor_type.shape.dim[0].dim_param for value in (*model.graph.input, *model.graph.output)]
+    assert first == ["batch", "batch"]
+
+
+def test_without_the_motion_stem_and_with_frames_of_a_camera(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, FAMILIES[1], "MODEL.MOTION_STEM", "False")
+    trained = build_trained(path, True, (36, 48), tmp_path)
+    assert trained.frame_shape == (4, 36, 48, 3)
+    formats.write_pt2(formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.pt2", {})
+    assert_agrees(open_pt2(tmp_path / "a.pt2"), trained)
+
+
+def test_frames_of_the_videos_own_size_give_what_testing_gives(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, FAMILIES[2])
+    tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
+    member = build_member(path, "a", None, Settings((1, 1)))
+    decoded = member.decode(str(tmp_path / "a.mp4"), lambda count: list(range(count)))
+    (tested,) = member.videos([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
+    trained = build_trained(path, True, decoded.frames.shape[1:3], tmp_path)
+    views = trained.maker.frames(len(decoded.frames), np.random.default_rng(0))
+    frames, _ = trained.maker.clips([decoded.frames[views[0]]], np.random.default_rng(0))
+    np.testing.assert_allclose(run_module(trained.graph)(frames.numpy()), tested.probs, atol=1e-5)
+
+
+def test_int8_is_smaller_and_near(tmp_path: Path) -> None:
+    for name in ("onnxscript", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=NO_EXTRA)
+    import onnx
+
+    trained = built(tmp_path, FAMILIES[1])
+    formats.write_onnx(formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.onnx", trained.about())
+    formats.write_int8(tmp_path / "a.onnx", tmp_path / "a.int8.onnx")
+    sizes = [(tmp_path / name).stat().st_size for name in ("a.int8.onnx", "a.onnx")]
+    assert sizes[0] < 0.6 * sizes[1]
+    used = {node.op_type for node in onnx.load(tmp_path / "a.int8.onnx").graph.node}
+    assert "MatMulInteger" in used
+    assert "ConvInteger" not in used
+    frames = clips(trained, 3)
+    found, expected = open_onnx(tmp_path / "a.int8.onnx")(frames), run_module(trained.graph)(frames)
+    assert 0 < np.abs(found - expected).max() < 0.1
+
+
+def test_safetensors_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
+    trained = built(tmp_path)
+    texts = {**trained.about(), "cfg": trained.config_text}
+    formats.write_safetensors(trained.state, tmp_path / "a.safetensors", texts)
+    file, source = read_weights(tmp_path / "a.safetensors"), read_weights(tmp_path / "best.pyth")
+    assert tiny.differences(file.state, source.state) == []
+    for name in ("class_names", "config_text", "config_hash", "labels"):
+        assert getattr(file, name) == getattr(source, name) != ""
+    again = build_trained(tmp_path / "a.safetensors", True, None, tmp_path)
+    frames = clips(trained, 1)
+    assert np.array_equal(run_module(again.graph)(frames), run_module(trained.graph)(frames))
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxscript", "onnxruntime", "onnxruntime.quantization"):
+        monkeypatch.setitem(sys.modules, name, None)
+    program = torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
+    for call in (
+        lambda: formats.write_onnx(program, tmp_path / "a.onnx", {}),
+        lambda: formats.write_int8(tmp_path / "a.onnx", tmp_path / "b.onnx"),
+        lambda: open_onnx(tmp_path / "a.onnx"),
+    ):
+        with pytest.raises(UserError, match=r"needs onnx\w+.*pip install 'nightcrawler\[export\]'"):
+            call()
+    assert list(tmp_path.iterdir()) == []
