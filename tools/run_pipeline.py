@@ -53,6 +53,9 @@ def parse(argv: Sequence[str]) -> Any:
         "--from", dest="start", action="append", default=[], metavar="LINK", help="do these and what follows again"
     )
     parser.add_argument("--control", action="store_true", help="train the equal-step control beside the rounds")
+    parser.add_argument(
+        "--oracle", action="store_true", help="choose checkpoints and thresholds by labels of dark clips (split arid)"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="links at a time (default 1)")
     parser.add_argument("--nproc", type=int, metavar="N", help="processes of a link (default: NPROC, or one a GPU)")
     parser.add_argument(
@@ -110,7 +113,15 @@ def load(arguments: Any) -> tuple[list[Link], Settings]:
     alone = arguments.jobs == 1
     nproc = arguments.nproc or int(os.environ.get("NPROC") or (max(len(gpus), 1) if alone else 1))
     options = Options(
-        ROOT, out, state, tuple(arguments.overlay), tuple(arguments.overrides), arguments.control, nproc, sys.executable
+        ROOT,
+        out,
+        state,
+        tuple(arguments.overlay),
+        tuple(arguments.overrides),
+        arguments.control,
+        arguments.oracle,
+        nproc,
+        sys.executable,
     )
     links, about = make_plan(read_recipe(arguments.recipe, ROOT, places), options)
     threads = max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1)
@@ -140,7 +151,8 @@ def job_command(arguments: Any, link: Link) -> list[str]:
         command += [f"--{name}", str(value)] if value is not None else []
     for path in arguments.overlay:
         command += ["--overlay", str(path)]
-    return [*command, *(["--control"] if arguments.control else []), *arguments.overrides]
+    command += [f"--{name}" for name in ("control", "oracle") if getattr(arguments, name)]
+    return [*command, *arguments.overrides]
 
 
 def hand_in(arguments: Any, links: Sequence[Link], settings: Settings, selected: set[str]) -> int:

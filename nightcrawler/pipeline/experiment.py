@@ -11,7 +11,9 @@ from fvcore.common.config import CfgNode
 from nightcrawler.config.check import NEEDS
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.node import config_hash, flatten, load_experiment
+from nightcrawler.data.darkness import PRESETS
 from nightcrawler.data.splits import get_split
+from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE
 
 BEST = "best.pyth"
 # Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
@@ -40,6 +42,9 @@ class Experiment:
         pseudo_csv: pseudo-labels, as the configuration names them; empty: none.
         prefix: data folder.
         lists: split to list file, of all that a training reads.
+        camera: name to file, of what night cameras are fitted to or read from.
+        train_split: of its labelled clips.
+        labels: whether what picks its checkpoint is label-free or an oracle's.
         clip: `TxS`, frames and size of a test clip, as results files name it; `gammas` ends such a name.
         gammas: ending of names of results files of dark splits, empty without `TEST.GAMMAS`.
         class_names: in index order.
@@ -53,6 +58,9 @@ class Experiment:
     pseudo_csv: str
     prefix: Path
     lists: dict[str, Path]
+    camera: dict[str, Path]
+    train_split: str
+    labels: str
     clip: str
     gammas: str
     class_names: tuple[str, ...]
@@ -63,6 +71,11 @@ class Experiment:
     def list_file(self, split: str) -> Path:
         """The list of a split."""
         return get_split(split, self.prefix).list_file
+
+    def files_of(self, split: str) -> dict[str, Path]:
+        """Name to file of what settles a split's clips, beside videos."""
+        camera = self.camera if get_split(split, self.prefix).darkened else {}
+        return {f"list {split}": self.list_file(split), **camera}
 
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Name of the results file of a split and a number of views and crops."""
@@ -97,6 +110,9 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         cfg.DATA.PSEUDO_CSV,
         prefix,
         {name: get_split(name, prefix).list_file for name in sorted(splits)},
+        _build_camera_files(cfg, prefix),
+        cfg.DATA.TRAIN_SPLIT,
+        ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, prefix).has_dark_labels else LABEL_FREE,
         f"{cfg.DATA.NUM_FRAMES}x{cfg.DATA.TEST_CROP_SIZE}",
         _build_gamma_ending(cfg),
         tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),
@@ -104,6 +120,13 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         config_hash(cfg, (*machine, *LINKED_KEYS, *TEST_KEYS)),
         config_hash(cfg, MACHINE_KEYS),
     )
+
+
+def _build_camera_files(cfg: CfgNode, prefix: Path) -> dict[str, Path]:
+    name, splits = cfg.DATA.CAMERA, (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
+    if name == "fit":
+        return {f"list {split}": get_split(split, prefix).list_file for split in splits}
+    return {} if name in PRESETS else {"cameras": prefix / name}
 
 
 def _build_gamma_ending(cfg: CfgNode) -> str:

@@ -11,6 +11,7 @@ from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, find_weights
 from nightcrawler.pipeline.experiment import BEST, Experiment, build_experiment
 from nightcrawler.pipeline.recipe import CONTROL, Model, Recipe, Stage, as_settings
 from nightcrawler.prepare.lists import Tree
+from nightcrawler.pseudo.command import ORACLE_SPLIT
 from nightcrawler.utils.errors import UserError
 
 
@@ -24,6 +25,7 @@ class Options:
         state: folder of what only the runner writes, and of controls.
         overlays, overrides: configuration files and `KEY VALUE` pairs for every experiment.
         control: train controls.
+        oracle: choose checkpoints and thresholds by labels of dark clips.
         nproc: processes of a training or test.
         python: the interpreter of all commands.
     """
@@ -34,6 +36,7 @@ class Options:
     overlays: tuple[Path, ...] = ()
     overrides: tuple[str, ...] = ()
     control: bool = False
+    oracle: bool = False
     nproc: int = 1
     python: str = "python3"
 
@@ -195,6 +198,8 @@ class Members:
             own["DATA.PSEUDO_CSV"] = f"pseudo/{stage.name}.csv"
         merged = {**as_settings(own), **self.recipe.settings, **model.settings}
         merged |= {key: value.replace("{model}", model.name) for key, value in stage.settings.items()}
+        if self.options.oracle:
+            merged["TRAIN.BEST_SPLIT"] = ORACLE_SPLIT
         return [*(text for pair in merged.items() for text in pair), *self.options.overrides]
 
     def _with(self, experiment: Experiment, settings: Mapping[str, str]) -> Experiment:

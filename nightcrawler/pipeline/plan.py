@@ -15,6 +15,8 @@ from nightcrawler.pipeline.members import Member, Members, Options, net_command
 from nightcrawler.pipeline.recipe import Recipe, Stage
 from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
+from nightcrawler.pseudo.calibration import LABELLED
+from nightcrawler.pseudo.command import ORACLE_SPLIT
 from nightcrawler.pseudo.recipe import LabelRecipe, VoteRecipe, read_label_recipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 
@@ -66,7 +68,7 @@ class _Planner:
 
     def _train(self, member: Member) -> Link:
         experiment, options = member.experiment, self.options
-        lists = {f"list {split}": path for split, path in experiment.lists.items()}
+        lists = {name: path for split in experiment.lists for name, path in experiment.files_of(split).items()}
         command = net_command("train", experiment.arguments(), options.nproc, options.python)
         if member.control:
             entry = [options.python, "-m", "nightcrawler.pipeline.control", str(options.nproc)]
@@ -96,7 +98,7 @@ class _Planner:
                     "test",
                     tuple(net_command("test", arguments, options.nproc, options.python)),
                     digest([experiment.test_signature, split, sorted(pairs)]),
-                    {"weights": member.folder / BEST, f"list {split}": experiment.list_file(split)},
+                    {"weights": member.folder / BEST, **experiment.files_of(split)},
                     tuple(member.results(split, pair) for pair in sorted(pairs)),
                     member.folder,
                     {**member.about, "split": split, "pairs": sorted(pairs)},
@@ -134,17 +136,35 @@ class _Planner:
         unlabelled = self.recipe.unlabelled
         found = [member.results(unlabelled, pair) for member, pair in zip(members, pairs, strict=True)]
         csv = self.members.csv(stage)[1]
+        known, calibration = self._calibration(recipe, members, pairs)
         entry = [self.options.python, "-m", "nightcrawler.pipeline.label", str(stage.round), "--recipe", str(path)]
         return Link(
             f"label/{stage.name}",
             "label",
-            (*entry, "--predictions", *map(self.options.shown, found), "--out", self.options.shown(csv)),
-            digest([repr(recipe), stage.round, models]),
-            dict(zip((member.name for member in members), found, strict=True)),
+            (*entry, "--predictions", *map(self.options.shown, found), "--out", self.options.shown(csv), *calibration),
+            digest([repr(recipe), stage.round, models, self.options.oracle]),
+            {**dict(zip((member.name for member in members), found, strict=True)), **known},
             (csv, csv.with_suffix(".json")),
             csv.parent,
             {"round": stage.round, "stage": stage.name, "split": unlabelled},
         )
+
+    def _calibration(
+        self, recipe: LabelRecipe, members: Sequence[Member], pairs: Sequence[tuple[int, int]]
+    ) -> tuple[dict[str, Path], list[str]]:
+        """Files that thresholds are calibrated with, by name, and the options that say so."""
+        rules, shown = recipe.calibration, self.options.shown
+        if rules is None:
+            return {}, []
+        split = ORACLE_SPLIT if self.options.oracle else rules.split
+        found = [member.results(split, pair) for member, pair in zip(members, pairs, strict=True)]
+        files = {f"{member.name} {split}": path for member, path in zip(members, found, strict=True)}
+        chosen = ["--calibrate", *map(shown, found), *(["--oracle"] if self.options.oracle else [])]
+        if rules.prior == LABELLED:
+            experiment = members[0].experiment
+            files["labelled"] = experiment.list_file(experiment.train_split)
+            chosen += ["--labelled", shown(files["labelled"])]
+        return files, chosen
 
     def _vote(self) -> Link:
         folder, split = self.options.out / "submission", self.recipe.vote_split

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nightcrawler.data.splits import get_split
+from nightcrawler.pseudo.calibration import LABELLED, search_precision
 from nightcrawler.pseudo.ensemble import Joined, mix, without_prediction
-from nightcrawler.pseudo.inputs import label_use, load_joined, results_file, write_about
-from nightcrawler.pseudo.labels import PseudoLabels, Selection, choose, read_labels, write_pseudo_labels
+from nightcrawler.pseudo.inputs import ORACLE, label_use, load_joined, results_file, split_labels, write_about
+from nightcrawler.pseudo.labels import PseudoLabels, Selection, choose, count_classes, read_labels, write_pseudo_labels
 from nightcrawler.pseudo.recipe import LabelRecipe, read_label_recipe, read_thresholds
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError
 
+# Dark clips whose labels an oracle calibrates with.
+ORACLE_SPLIT = "arid"
 EXAMPLES = """\
   python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py
   python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
@@ -96,7 +100,7 @@ def selection_of(
     """
     if not given:
         fraction = recipe.fractions[min(stage, len(recipe.fractions)) - 1]
-        return Selection(recipe.method, recipe.thresholds, fraction, recipe.prior), recipe.labels
+        return Selection(recipe.method, recipe.thresholds, fraction, recipe.prior, recipe.calibration), recipe.labels
     if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
         found = read_thresholds(given[0])
         if found.classes != list(class_names):
@@ -113,6 +117,44 @@ def selection_of(
     return Selection("thresholds", numbers * (len(class_names) // len(numbers))), recipe.labels
 
 
+def calibrate(
+    arguments: Any, selection: Selection, recipe: LabelRecipe, folder: Path, inputs: Sequence[dict[str, Any]]
+) -> tuple[Selection, list[dict[str, Any]]]:
+    """The selection with thresholds found on clips whose classes are known, and what those results say of themselves.
+
+    Args:
+        arguments: the options, see `_parse`.
+        selection: by calibration.
+        recipe: its models are mixed.
+        folder: where its experiments are.
+        inputs: what the results that are selected from say of themselves.
+
+    Raises:
+        UserError: if results are missing, of other models or classes, or know dark clips and no oracle is asked for.
+    """
+    rules, ensemble = selection.calibration, recipe.ensemble
+    assert rules is not None
+    split = ORACLE_SPLIT if arguments.oracle else rules.split
+    wanted = zip(ensemble.folders.values(), ensemble.pairs, strict=True)
+    paths = arguments.calibrate or [results_file(folder / name, split, pair) for name, pair in wanted]
+    if len(paths) != len(inputs):
+        raise UserError(f"--calibrate: {len(paths)} results for {len(inputs)} models")
+    known, about = load_joined(paths, ensemble, recipe.classes)
+    for path, one, other in zip(paths, about, inputs, strict=True):
+        if one.get("checkpoint_sha256") != other.get("checkpoint_sha256"):
+            raise UserError(f"{path}: is of other weights than {other['file']}: give results of the same checkpoints")
+        if split_labels(one) == ORACLE and not arguments.oracle:
+            raise UserError(
+                f"{path}: its labels are those of dark clips, which make an oracle of all that follows: calibrate with "
+                "val_dark, or give --oracle if an oracle is wanted"
+            )
+    found = search_precision(known, mix(known.probs, ensemble.mixture(len(known.class_names))), rules)
+    prior = list(rules.prior) if isinstance(rules.prior, tuple) else None
+    if rules.prior == LABELLED:
+        prior = count_classes(arguments.labelled or get_split("train", arguments.data).list_file, known.class_names)
+    return replace(selection, prior=prior, found=found), about
+
+
 def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     """Write the pseudo-labels of a stage (`--help` says from what); returns the exit code."""
     arguments = _parse(stage, argv, root)
@@ -120,10 +162,15 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, root / stage_before(stage))
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
+    known: list[dict[str, Any]] = []
+    if selection.calibration is not None:
+        selection, known = calibrate(arguments, selection, recipe, root / stage_before(stage), inputs)
+    elif arguments.calibrate or arguments.oracle:
+        raise UserError(f"--calibrate and --oracle have no effect: thresholds are not calibrated ({selection.method})")
     pseudo = choose(joined, mixed, selection)
-    stamp = label_use(inputs, recipe.labels, chosen_by)
+    stamp = label_use([*inputs, *known], recipe.labels, chosen_by, *map(split_labels, known))
     write_pseudo_labels(out, joined, pseudo)
-    write_about(out, _about(joined, pseudo, recipe, selection, stamp, inputs))
+    write_about(out, {**_about(joined, pseudo, recipe, selection, stamp, inputs), "known": known})
     _report(out, joined, pseudo, stamp)
     return 0
 
@@ -141,6 +188,22 @@ def _parse(stage: int, argv: Sequence[str], root: Path) -> Any:
         nargs="+",
         metavar="T",
         help="a YAML file, one number, or one for each class (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        type=Path,
+        metavar="PKL",
+        help="results on clips whose classes are known, as the recipe's MODELS (default: those of its SELECT.SPLIT)",
+    )
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="CSV",
+        help="list that tells how frequent classes are (default: split train)",
+    )
+    parser.add_argument(
+        "--oracle", action="store_true", help=f"calibrate with labels of dark clips (those of split {ORACLE_SPLIT})"
     )
     parser.add_argument("--out", type=Path, metavar="CSV", help=f"default: pseudo/stage{stage}.csv in the data folder")
     return parser.parse_args(argv)
@@ -164,6 +227,7 @@ def _about(
         "classes": joined.class_names,
         "method": selection.method,
         "thresholds": pseudo.thresholds.tolist(),
+        **({"rules": pseudo.rules, **asdict(selection.calibration)} if selection.calibration else {}),
         **recipe.ensemble.describe(num_classes),
         "inputs": inputs,
     }
@@ -172,9 +236,10 @@ def _about(
 def _report(out: Path, joined: Joined, pseudo: PseudoLabels, stamp: str) -> None:
     counts = np.bincount(pseudo.labels, minlength=len(joined.class_names))
     width = max(map(len, joined.class_names)) + 2
-    print(f"{'class':<{width}}{'rows':>8}{'threshold':>12}")
-    for name, count, threshold in zip(joined.class_names, counts, pseudo.thresholds, strict=True):
-        print(f"{name:<{width}}{count:>8}{threshold:>12.4f}")
+    rules = pseudo.rules or [""] * len(counts)
+    print(f"{'class':<{width}}{'rows':>8}{'threshold':>12}" + ("  by" if pseudo.rules else ""))
+    for name, count, threshold, rule in zip(joined.class_names, counts, pseudo.thresholds, rules, strict=True):
+        print(f"{name:<{width}}{count:>8}{threshold:>12.4f}  {rule}".rstrip())
     empty = [name for name, count in zip(joined.class_names, counts, strict=True) if not count]
     if empty:
         print(f"warning: no pseudo-label of class {', '.join(empty)}", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler import __version__
+from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.ensemble import Joined, join
 from nightcrawler.pseudo.predictions import Predictions, load_predictions
 from nightcrawler.pseudo.recipe import Ensemble
@@ -74,6 +75,12 @@ def label_use(inputs: Sequence[dict[str, Any]], *others: str) -> str:
     """`label-free` where every input and every other part says so; what does not say is not taken for it."""
     said = [*(one.get("labels") for one in inputs), *others]
     return LABEL_FREE if all(one == LABEL_FREE for one in said) else ORACLE
+
+
+def split_labels(about: dict[str, Any]) -> str:
+    """Whether choosing by the labels in a results file is label-free; a file that does not name its split is not."""
+    dark = get_split(about.get("split") or "unknown", "").has_dark_labels
+    return ORACLE if dark else LABEL_FREE
 
 
 def write_about(path: Path, content: dict[str, Any]) -> None:

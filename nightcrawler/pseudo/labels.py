@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nightcrawler.pseudo import select
+from nightcrawler.pseudo.calibration import Calibration, agreeing, calibrated
 from nightcrawler.pseudo.ensemble import Joined
+from nightcrawler.pseudo.search import Found
 from nightcrawler.pseudo.submission import text_rows
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_csv_rows
@@ -25,22 +27,26 @@ class PseudoLabels:
         labels: int64 `[n]`.
         probs: float64 `[n, K]`, as mixed.
         thresholds: float64 `[K]` that chose them.
+        rules: what settled each class's threshold, where `calibration.RULES` did.
     """
 
     rows: np.ndarray
     labels: np.ndarray
     probs: np.ndarray
     thresholds: np.ndarray
+    rules: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How videos are selected: `all`, `thresholds`, `top_fraction` or `balanced`, with what it needs."""
+    """How videos are selected: `all`, `thresholds`, `top_fraction`, `balanced` or `calibrated`, with what it needs."""
 
     method: str
     thresholds: Sequence[float] | None = None
     fraction: float = 1.0
     prior: Sequence[float] | None = None
+    calibration: Calibration | None = None
+    found: Found | None = None
 
 
 def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLabels:
@@ -49,22 +55,31 @@ def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLab
     Raises:
         UserError: if no video is left.
     """
-    rows, num_classes = np.flatnonzero(joined.ok), probs.shape[1]
+    rows, num_classes, rules = np.flatnonzero(joined.ok), probs.shape[1], list[str]()
+    if selection.calibration is not None:
+        agree = agreeing(joined, probs.argmax(axis=1), selection.calibration.agree)
+        rows = np.flatnonzero(joined.ok & agree)
     classes, confidences = select.most_probable(probs[rows])
+    prior = selection.prior or [1.0] * num_classes
     if selection.method == "thresholds":
         assert selection.thresholds is not None
         thresholds = np.asarray(selection.thresholds, np.float64)
     elif selection.method == "top_fraction":
         thresholds = select.top_fraction(classes, confidences, num_classes, selection.fraction)
     elif selection.method == "balanced":
-        prior = selection.prior or [1.0] * num_classes
         thresholds = select.class_balanced(classes, confidences, selection.fraction, prior)
+    elif selection.method == "calibrated":
+        assert selection.calibration is not None
+        assert selection.found is not None
+        thresholds, rules = calibrated(
+            classes, confidences, selection.found, selection.fraction, prior, selection.calibration
+        )
     else:
         thresholds = select.keep_all(num_classes)
     kept = select.selected(classes, confidences, thresholds)
     if not kept.any():
         raise UserError(f"none of {len(joined.names)} videos reaches the threshold of its class; lower the thresholds")
-    return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds)
+    return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds, rules)
 
 
 def write_pseudo_labels(path: Path, joined: Joined, pseudo: PseudoLabels) -> None:
@@ -95,6 +110,18 @@ def read_labels(path: Path) -> dict[str, int]:
     if not labels:
         raise UserError(f"{path}: the list is empty")
     return labels
+
+
+def count_classes(path: Path, class_names: Sequence[str]) -> list[float]:
+    """How many videos of each class `[K]` a list has; those of unknown label are left out.
+
+    Raises:
+        UserError: if it cannot be read, or has no label, or one of another class.
+    """
+    labels = np.array(list(read_labels(path).values()), np.int64)
+    if labels.max() >= len(class_names) or labels.max() < 0:
+        raise UserError(f"{path}: largest label {labels.max()}, expected 0..{len(class_names) - 1}")
+    return np.bincount(labels[labels >= 0], minlength=len(class_names)).astype(float).tolist()
 
 
 @dataclass(frozen=True)

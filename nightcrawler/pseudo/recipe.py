@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from nightcrawler.pseudo.calibration import KEYS as CALIBRATION_KEYS
+from nightcrawler.pseudo.calibration import Calibration, read_calibration
 from nightcrawler.pseudo.ensemble import SCORES, Mixture
 from nightcrawler.pseudo.rules import Switch, class_id, parse_switches, probability
 from nightcrawler.pseudo.values import Values, open_values
@@ -28,6 +30,7 @@ SELECT_KEYS = {
     "thresholds": ("THRESHOLDS",),
     "top_fraction": ("FRACTION",),
     "balanced": ("FRACTION", "PRIOR"),
+    "calibrated": CALIBRATION_KEYS,
 }
 
 
@@ -104,7 +107,8 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """How pseudo-labels are made; `fractions` and `prior` are for the methods that take a share of the videos."""
+    """How pseudo-labels are made; `fractions` and `prior` are for the methods that take a share of the videos, the
+    calibration for `calibrated`."""
 
     classes: list[str]
     labels: str
@@ -113,6 +117,7 @@ class LabelRecipe:
     thresholds: list[float] | None
     fractions: list[float]
     prior: list[float] | None
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,8 @@ def read_label_recipe(path: str | Path) -> LabelRecipe:
     thresholds = _per_class(values, "SELECT.THRESHOLDS", classes)
     if method == "thresholds" and thresholds is None:
         raise values.fault("SELECT.METHOD", "thresholds, but there are no SELECT.THRESHOLDS")
-    prior = _per_class(values, "SELECT.PRIOR", classes)
+    by_name = method == "calibrated" and isinstance(values.get("SELECT.PRIOR"), str)
+    prior = None if by_name else _per_class(values, "SELECT.PRIOR", classes)
     if prior is not None and min(prior) <= 0:
         raise values.fault("SELECT.PRIOR", "expected numbers above 0")
     return LabelRecipe(
@@ -224,6 +230,7 @@ def read_label_recipe(path: str | Path) -> LabelRecipe:
         thresholds,
         _fractions(values),
         prior,
+        read_calibration(values, prior) if method == "calibrated" else None,
     )
 
 

@@ -31,7 +31,7 @@ def keep_all(num_classes: int) -> np.ndarray:
 def top_fraction(classes: np.ndarray, confidences: np.ndarray, num_classes: int, fraction: float) -> np.ndarray:
     """Thresholds `[K]` that keep this fraction of each class, its most confident videos (rounded up)."""
     counts = np.bincount(classes, minlength=num_classes)
-    return _quota(classes, confidences, np.array([_ceil(fraction * count) for count in counts]))
+    return quota(classes, confidences, np.array([_ceil(fraction * count) for count in counts]))
 
 
 def class_balanced(classes: np.ndarray, confidences: np.ndarray, fraction: float, prior: Sequence[float]) -> np.ndarray:
@@ -40,7 +40,7 @@ def class_balanced(classes: np.ndarray, confidences: np.ndarray, fraction: float
     A class that has fewer videos than its share keeps them all; `prior` is positive and need not sum to 1.
     """
     shares = np.asarray(prior, np.float64) / np.sum(prior)
-    return _quota(classes, confidences, np.array([_ceil(fraction * len(classes) * share) for share in shares]))
+    return quota(classes, confidences, np.array([_ceil(fraction * len(classes) * share) for share in shares]))
 
 
 def _ceil(amount: float) -> int:
@@ -48,7 +48,7 @@ def _ceil(amount: float) -> int:
     return max(math.ceil(amount - 1e-9), 1)
 
 
-def _quota(classes: np.ndarray, confidences: np.ndarray, quota: np.ndarray) -> np.ndarray:
+def quota(classes: np.ndarray, confidences: np.ndarray, quota: np.ndarray) -> np.ndarray:
     """The confidence of each class's `quota`-th most confident video; 0 for a class that keeps all it has."""
     thresholds = np.zeros(len(quota))
     for label, count in enumerate(quota):

@@ -18,7 +18,7 @@ from tests.paths import ROOT
 CLASSES = ["climb", "dance", "kneel", "row", "spin"]
 NUM_DARK = 6
 RECIPE = """\
-SET: {TRAIN.VAL_SPLITS: [val_dry], SOLVER.MAX_EPOCH: 1, SOLVER.WARMUP_EPOCHS: 0.5}
+SET: {TRAIN.VAL_SPLITS: [val_dry, val_dark], SOLVER.MAX_EPOCH: 1, SOLVER.WARMUP_EPOCHS: 0.5}
 MODELS:
   one: {CONFIG: configs/models/uniformer_b32_k600.yaml, SET: {RNG_SEED: 1}}
   two: {CONFIG: configs/models/uniformer_b32_k600.yaml, SET: {RNG_SEED: 2}}
@@ -74,7 +74,7 @@ def test_the_real_chain_on_five_other_classes_and_two_models(tmp_path: Path, vid
     assert state(tmp_path)["class_names"] == CLASSES
     assert json.loads((out / "submission/arid_pred.json").read_text())["labels"] == "label-free"
     again = run_pipeline(recipe, *argv, "--dry-run")
-    assert again.stdout.splitlines()[-1] == "11 links, 11 done, 0 to do"
+    assert again.stdout.splitlines()[-1] == "13 links, 13 done, 0 to do"
 
 
 def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split(maxsplit=3) == ["data", "to", "do", "new"]
-    assert "11 links, 0 done, 11 to do" in lines
+    assert "13 links, 0 done, 13 to do" in lines
     command = next(line for line in lines if "tools/prepare_data.py tree" in line)
     assert str(videos / "bright") in command
     assert not (tmp_path / "out").exists()
