@@ -1,7 +1,7 @@
 """Search a confidence threshold per class against labels, or hold files of pseudo-labels against labels.
 
 Labels of dark clips make an oracle of what is chosen here, and of all that follows; labels of bright clips (--split
-val_dry) do not.
+val_dark, bright clips as night cameras see them, or val_dry) do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.command import add_inputs, load_mixed, stage_before
-from nightcrawler.pseudo.inputs import label_use
+from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE, label_use
 from nightcrawler.pseudo.labels import compare, read_labels, table
 from nightcrawler.pseudo.recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.search import search
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PRECISION = 0.9
 EXAMPLES = """\
   python gen_pseudo_tools/generate_pseudo_label_arid_emu.py --stage 1 --precision 0.9
+  python gen_pseudo_tools/generate_pseudo_label_arid_emu.py --stage 1 --split val_dark --precision 0.8
   python gen_pseudo_tools/generate_pseudo_label_arid_emu.py --predictions a.pkl b.pkl --weights 0.5 0.5 --f1
   python gen_pseudo_tools/generate_pseudo_label_arid_emu.py --pseudo data/pseudo/stage*.csv --labels data/arid.csv"""
 
@@ -56,9 +57,8 @@ def parse(argv: Sequence[str]) -> Any:
             raise UserError(f"--{name} {target}: expected a number above 0 and up to 1")
     if arguments.stage < 1:
         raise UserError(f"--stage {arguments.stage}: expected 1 or more")
-    arguments.labels = arguments.labels or arguments.data / (
-        "val_dry.csv" if arguments.split == "val_dry" else "arid.csv"
-    )
+    split = get_split(arguments.split, arguments.data)
+    arguments.labels = arguments.labels or (arguments.data / "arid.csv" if split.has_dark_labels else split.list_file)
     return arguments
 
 
@@ -102,8 +102,8 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     missed = [name for name, reached in zip(joined.class_names, found.reached, strict=True) if not reached]
     if missed:
         print(f"warning: {goal} {target:g} is not reached for {', '.join(missed)}", file=sys.stderr)
-    bright = not get_split(arguments.split, arguments.data).dark
-    stamp = label_use(inputs, recipe.labels, "label-free" if bright else "oracle")
+    dark = get_split(arguments.split, arguments.data).has_dark_labels
+    stamp = label_use(inputs, recipe.labels, ORACLE if dark else LABEL_FREE)
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     note = f"Thresholds for {goal}{'' if goal == 'f1' else f' {target:g}'} against {arguments.labels.name}."
     write_thresholds(out, Thresholds(joined.class_names, stamp, found.thresholds.tolist()), note)

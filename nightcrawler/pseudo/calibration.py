@@ -136,7 +136,7 @@ def calibrated(
     counts = np.bincount(classes[selected(classes, confidences, thresholds)], minlength=num_classes)
     fair = len(classes) * np.asarray(shares, np.float64) / np.sum(shares)
     least, most = np.ceil(rules.floor * fair - 1e-9), np.maximum(np.ceil(rules.ceiling * fair - 1e-9), 1)
-    bounded = quota(classes, confidences, np.clip(counts, least, most).astype(np.int64))
+    bounded = quota(classes, confidences, np.maximum(np.clip(counts, least, most), 1).astype(np.int64))
     low, high = counts < least, counts > most
     settled = np.select([high, low, found.reached], [RULES[3], RULES[2], RULES[0]], RULES[1])
     return np.where(low | high, bounded, thresholds), settled.tolist()

@@ -136,6 +136,10 @@ def calibrate(
     assert rules is not None
     split = ORACLE_SPLIT if arguments.oracle else rules.split
     wanted = zip(ensemble.folders.values(), ensemble.pairs, strict=True)
+    if arguments.predictions and not arguments.calibrate:
+        raise UserError(
+            f"--predictions: the recipe calibrates: give --calibrate, results of {split} of the same models"
+        )
     paths = arguments.calibrate or [results_file(folder / name, split, pair) for name, pair in wanted]
     if len(paths) != len(inputs):
         raise UserError(f"--calibrate: {len(paths)} results for {len(inputs)} models")

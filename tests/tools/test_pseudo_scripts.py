@@ -6,13 +6,14 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.pseudo.predictions import Predictions, load_predictions
 from nightcrawler.pseudo.recipe import read_thresholds
 from nightcrawler.utils import cli
 from nightcrawler.utils.io import sha256_file
@@ -32,14 +33,35 @@ def project(tmp_path: Path) -> Path:
 
 
 def stage_results(project: Path, stage: str = "exp_adapt_bn", **options: Any) -> list[Predictions]:
+    """Results of the four models on unlabelled clips; what they are calibrated with is there too."""
+    for seed, model in enumerate(MODELS, start=10):
+        results(project / stage / model / "val_darkx8x64x1x1.pkl", seed, labels=TRUTH, split="val_dark")
+    write_list(project / "data/train_label+val_dry.csv", NAMES, TRUTH)
     return [
         results(project / stage / model / "total_unlabelx8x64x1x1.pkl", seed, **options)
         for seed, model in enumerate(MODELS)
     ]
 
 
+def write_list(path: Path, names: Sequence[str], labels: Sequence[int]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True)))
+
+
+def precise_threshold(confidences: np.ndarray, right: np.ndarray, precision: float) -> float | None:
+    """The lowest confidence from which on at least this share is right, written out."""
+    for threshold in sorted(confidences.tolist()):
+        if right[confidences >= threshold].mean() >= precision:
+            return threshold
+    return None
+
+
 def mean_of(models: list[Predictions]) -> np.ndarray:
     return np.mean([one.probs.astype(np.float64) for one in models], axis=0)
+
+
+def agreeing_models(models: list[Predictions], mean: np.ndarray) -> np.ndarray:
+    return np.sum([one.probs.argmax(axis=1) == mean.argmax(axis=1) for one in models], axis=0)
 
 
 # --- command lines ----------------------------------------------------------------------------------------------
@@ -69,16 +91,26 @@ def test_nothing_there_is_a_one_line_error(name: str, project: Path, capsys: pyt
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project: Path) -> None:
     before = "exp_adapt_bn" if stage == 1 else f"exp_pseudo_stage{stage - 1}"
-    mixed = mean_of(stage_results(project, before))
+    unlabelled = stage_results(project, before)
+    mixed = mean_of(unlabelled)
     mixed /= mixed.sum(axis=1, keepdims=True)
     assert run(project, STAGES[stage - 1]) == 0
     rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
-    fraction = [0.5, 0.75, 0.95, 1.0][stage - 1]
+    known = [load_predictions(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS]
+    found = mean_of(known)
     expected = []
     for label in range(5):
-        own = np.flatnonzero(mixed.argmax(axis=1) == label)
-        count = int(np.ceil(fraction * len(own) - 1e-9))
-        expected += own[np.argsort(-mixed[own, label])[:count]].tolist()
+        own, of_known = (
+            np.flatnonzero((mean.argmax(axis=1) == label) & (agreeing_models(models, mean) >= 2))
+            for mean, models in ((mixed, unlabelled), (found, known))
+        )
+        right = np.array(TRUTH)[of_known] == label
+        threshold = precise_threshold(found[of_known, label], right, 0.8)
+        assert threshold is not None
+        kept = own[mixed[own, label] >= threshold - 1e-12]
+        assert 3 <= len(kept) <= 24, "neither floor nor ceiling of 12 clips"
+        expected += kept.tolist()
+    assert len(expected) < 60
     assert [row[0] for row in rows] == [NAMES[row] for row in sorted(expected)]
     for row in rows:
         assert int(row[1]) == mixed[NAMES.index(row[0])].argmax()
@@ -143,7 +175,8 @@ def test_any_models_weights_and_thresholds_can_be_given(project: Path) -> None:
 def test_videos_that_could_not_be_read_are_said_and_left_out(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage_results(project)
     results(project / "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl", 3, bad=[4, 50])
-    assert run(project, STAGES[3], "--predictions", *sorted(project.glob("exp_adapt_bn/*/*.pkl"))) == 0
+    paths = sorted(project.glob("exp_adapt_bn/*/total*.pkl"))
+    assert run(project, STAGES[3], "--predictions", *paths, "--thresholds", 0) == 0
     assert "warning: 2 of 60 videos have no prediction: row 5 '4.mp4'" in capsys.readouterr().err
     names = [row[0] for row in rows_of(project / "data/pseudo/stage4.csv")]
     assert set(NAMES) - set(names) == {NAMES[4], NAMES[50]}
@@ -159,7 +192,7 @@ def test_results_in_the_old_form_need_the_list_that_names_them(
     (project / "list.csv").write_text("".join(f"{name},-1\n" for name in NAMES))
     assert run(project, STAGES[3], "--predictions", *paths) == cli.EXIT_USER_ERROR
     assert "give the list file" in capsys.readouterr().err
-    assert run(project, STAGES[3], "--predictions", *paths, "--list", project / "list.csv") == 0
+    assert run(project, STAGES[3], "--predictions", *paths, "--list", project / "list.csv", "--thresholds", 0) == 0
     assert [row[0] for row in rows_of(project / "data/pseudo/stage4.csv")] == NAMES
 
 
@@ -185,7 +218,7 @@ def test_bad_options_are_one_line_errors(
     assert error.startswith("error: ")
     assert said in error
     assert error.count("\n") == 1
-    assert not (project / "data").exists()
+    assert not (project / "data/pseudo").exists()
 
 
 def test_the_published_recipe_is_for_the_published_classes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +229,88 @@ def test_the_published_recipe_is_for_the_published_classes(project: Path, capsys
     recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
     assert run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths) == cli.EXIT_USER_ERROR
     assert "--predictions: the recipe mixes 4 models" in capsys.readouterr().err
+
+
+# --- thresholds by labels of clips that look dark ---------------------------------------------------------------
+
+
+def calibrated_with(project: Path, split: str, *argv: Any) -> int:
+    """The exit code of stage 1 with results of another split to calibrate with."""
+    paths = [project / f"{model}_{split}.pkl" for model in MODELS]
+    for seed, path in enumerate(paths, start=20):
+        results(path, seed, labels=TRUTH, split=split)
+    return run(project, STAGES[0], "--calibrate", *paths, *argv)
+
+
+@pytest.mark.parametrize(("split", "stamp"), [("val_dark", "label-free"), ("arid", "oracle"), ("mine", "oracle")])
+def test_labels_of_dark_clips_need_an_oracle_to_be_asked_for(
+    split: str, stamp: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_results(project)
+    assert calibrated_with(project, split) == (0 if stamp == "label-free" else cli.EXIT_USER_ERROR)
+    if stamp == "oracle":
+        assert "are those of dark clips, which make an oracle of all that follows" in capsys.readouterr().err
+        assert not (project / "data/pseudo").exists()
+    assert calibrated_with(project, split, "--oracle") == 0
+    about = json.loads((project / "data/pseudo/stage1.json").read_text())
+    assert (about["labels"], [one["split"] for one in about["known"]]) == (stamp, [split] * 4)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(stamp)
+
+
+def test_an_oracle_takes_results_of_arid_by_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project)
+    assert run(project, STAGES[0], "--oracle") == cli.EXIT_USER_ERROR
+    assert "no results of split 'arid'" in capsys.readouterr().err
+    for seed, model in enumerate(MODELS, start=20):
+        results(project / "exp_adapt_bn" / model / "aridx8x64x1x1.pkl", seed, labels=TRUTH, split="arid")
+    assert run(project, STAGES[0], "--oracle") == 0
+    assert json.loads((project / "data/pseudo/stage1.json").read_text())["labels"] == "oracle"
+
+
+def test_what_calibrated_is_beside_the_file(project: Path) -> None:
+    stage_results(project)
+    assert run(project, STAGES[0]) == 0
+    about = json.loads((project / "data/pseudo/stage1.json").read_text())
+    assert about["rules"] == ["precision"] * 5
+    assert (about["method"], about["precision"], about["split"], about["agree"]) == ("calibrated", 0.8, "val_dark", 0.5)
+    files = [project / "exp_adapt_bn" / model / "val_darkx8x64x1x1.pkl" for model in MODELS]
+    assert [one["sha256"] for one in about["known"]] == [sha256_file(path) for path in files]
+
+
+def test_a_class_that_the_labelled_list_does_not_have_keeps_one_video(project: Path) -> None:
+    stage_results(project)
+    write_list(project / "list.csv", NAMES[:40], [label % 4 for label in range(40)])
+    assert run(project, STAGES[0], "--labelled", project / "list.csv") == 0
+    about = json.loads((project / "data/pseudo/stage1.json").read_text())
+    assert (about["rows_per_class"][4], about["rules"][4]) == (1, "ceiling")
+
+
+def test_results_of_other_weights_do_not_calibrate(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_results(project, checkpoint_sha256="ab")
+    assert run(project, STAGES[0]) == cli.EXIT_USER_ERROR
+    assert "is of other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--oracle", "--thresholds", "0.5"], "have no effect: thresholds are not calibrated (thresholds)"),
+        (["--calibrate", "a.pkl"], "--calibrate: 1 results for 4 models"),
+        (["--labelled", "absent.csv"], "absent.csv: cannot be read as a list"),
+        (["--labelled", "high.csv"], "high.csv: largest label 7, expected 0..4"),
+        (["--predictions", "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"], "the recipe calibrates: give --calib"),
+    ],
+)
+def test_bad_calibrations_are_one_line_errors(
+    argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_results(project)
+    write_list(project / "high.csv", ["a.mp4"], [7])
+    monkeypatch.chdir(project)
+    assert run(project, STAGES[0], *argv) == cli.EXIT_USER_ERROR
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
 
 
 # --- thresholds against labels ----------------------------------------------------------------------------------
@@ -235,12 +350,13 @@ def test_thresholds_that_were_found_are_what_a_stage_takes(
             assert right >= min(0.6 * len(true), reachable)
 
 
-def test_labels_of_bright_clips_are_label_free(project: Path) -> None:
+@pytest.mark.parametrize("split", ["val_dry", "val_dark"])
+def test_labels_of_bright_clips_are_label_free(split: str, project: Path) -> None:
     for seed, model in enumerate(MODELS):
-        results(project / "exp_adapt_bn" / model / "val_dryx8x64x1x1.pkl", seed)
+        results(project / "exp_adapt_bn" / model / f"{split}x8x64x1x1.pkl", seed)
     write_arid(project)
     (project / "data/arid.csv").rename(project / "data/val_dry.csv")
-    assert run(project, EMU, "--split", "val_dry") == 0
+    assert run(project, EMU, "--split", split) == 0
     assert read_thresholds(project / "data/pseudo/thresholds_stage1.yaml").labels == "label-free"
 
 
