@@ -1,10 +1,12 @@
 """Speed as ratios measured in one run: models against this machine's matrix multiplication and against baselines; the
-data path against plain decoding and per-frame augmentation; the chain's arithmetic in seconds and memory."""
+data path against plain decoding and per-frame augmentation; the chain's arithmetic in seconds and memory; how much
+damage to files goes unnoticed."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ EXAMPLES = """\
   python tools/benchmark.py models --only uniformer --repeats 5 --threads 1
   python tools/benchmark.py data --clips data/dark_train/Train
   python tools/benchmark.py data --only a --only d
+  python tools/benchmark.py damage --clips data/dark_train/Train --videos 200
   python tools/benchmark.py chain --videos 1000000"""
 CONFIGS = {"uniformer": "uniformer_b32_k600", "mvit": "mvit_b32_k600", "slowfast": "sf32_k700"}
 GEMM_SIDES = (1024, 2048, 4096)
@@ -28,16 +31,18 @@ FORWARD_SHAPE, TRAIN_SHAPE = (1, 3, 32, 224, 224), (1, 3, 16, 112, 112)
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data | chain")
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data | damage | chain")
     models = tasks.add_parser("models", help="forward and training steps")
     models.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
     models.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
     models.add_argument("--skip-training", action="store_true", help="forward passes only")
     data = tasks.add_parser("data", help="decoding, augmentation, cache, loader; one thread each")
-    data.add_argument("--clips", type=Path, metavar="FOLDER", help="of videos (default: synthetic ones, rendered now)")
+    damage = tasks.add_parser("damage", help="1, 20 and 200 wrong bytes in each video: what is noticed")
+    for task, count in ((data, 8), (damage, 200)):
+        task.add_argument("--clips", type=Path, metavar="DIR", help="of videos (default: synthetic ones, rendered now)")
+        task.add_argument("--videos", type=int, default=count, metavar="N", help=f"how many, evenly (default {count})")
     parts = "a decode, b views and crops, c augmentation, d cache, e loader (may be given again)"
     data.add_argument("--only", choices=tuple("abcde"), action="append", help=parts)
-    data.add_argument("--videos", type=int, default=8, metavar="N", help="how many of them, evenly (default 8)")
     chain = tasks.add_parser("chain", help="ensemble, thresholds, CSV and vote of many videos")
     for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
         chain.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
@@ -230,32 +235,50 @@ def find_videos(folder: Path, count: int) -> list[Path]:
     return found[:: max(len(found) // count, 1)][:count]
 
 
-def measure_data(arguments: Any) -> None:
-    """Print the figures of the data path."""
+@contextlib.contextmanager
+def chosen_videos(arguments: Any) -> Iterator[list[Path]]:
+    """The videos of `--clips` and `--videos`; a line says which."""
     import tempfile
 
-    import torch
-
-    from nightcrawler.prepare.speed import PARTS
     from nightcrawler.synthetic.dataset import Settings, write_dataset
 
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         clips = arguments.clips
         if clips is None:
             clips = Path(folder)
             write_dataset(clips, Settings(0, 1, 1, 1, 1, 1, height=240, width=320), 2, False)
         videos = find_videos(clips, arguments.videos)
-        print(f"{len(videos)} videos of {arguments.clips or 'synthetic night, 240x320'}, one thread", flush=True)
+        print(f"{len(videos)} videos of {arguments.clips or 'synthetic night, 240x320'}", flush=True)
+        yield videos
+
+
+def measure_data(arguments: Any) -> None:
+    """Print the figures of the data path, of one thread."""
+    import torch
+
+    from nightcrawler.prepare.speed import PARTS
+
+    torch.set_num_threads(1)
+    with chosen_videos(arguments) as videos:
         for part in sorted(set(arguments.only or PARTS)):
             for line in PARTS[part](videos, arguments.repeats):
                 print(line, flush=True)
 
 
+def measure_damage(arguments: Any) -> None:
+    """Print what comes of damaged videos."""
+    from nightcrawler.prepare.damage import study
+
+    with chosen_videos(arguments) as videos:
+        for line in study(videos):
+            print(line, flush=True)
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     arguments = parse(argv)
-    {"data": measure_data, "models": measure_models, "chain": measure_chain}[arguments.what](arguments)
+    tasks = {"models": measure_models, "data": measure_data, "damage": measure_damage, "chain": measure_chain}
+    tasks[arguments.what](arguments)
     return 0
 
 

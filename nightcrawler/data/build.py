@@ -31,7 +31,7 @@ from nightcrawler.data.mixup import MixUp
 from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler
 from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
 from nightcrawler.data.splits import Split, get_split
-from nightcrawler.data.views import eval_crops
+from nightcrawler.data.views import eval_crops, join_clips
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.logging import get_logger
@@ -170,8 +170,7 @@ def _dense_view(num_total: int, view: int, num_views: int, *, num_frames: int, s
 
 
 def _lit_crops(frames: np.ndarray, num_crops: int, *, enhances: Sequence[Enhance], **settings: Any) -> Tensor:
-    made = [eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances]
-    return made[0] if len(made) == 1 else torch.cat(made)
+    return join_clips([eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances])
 
 
 def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[tuple[int, int]]) -> TestClips:

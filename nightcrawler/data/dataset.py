@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from nightcrawler.data.decode import Decoded
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.sampler import Request
+from nightcrawler.data.views import join_clips
 from nightcrawler.utils.errors import VideoError
 
 MAX_REPLACEMENTS = 10
@@ -139,7 +140,7 @@ class TrainClips:
         self, views: list[np.ndarray], rng: np.random.Generator
     ) -> tuple[Tensor, dict[tuple[int, int], list[int]]]:
         """`[num_copies, 3, T, h, w]`; copies are told apart by generators spawned from the video's."""
-        return torch.stack([self.transform(views[0], copy) for copy in rng.spawn(self.num_copies)]), {}
+        return join_clips([self.transform(views[0], copy)[None] for copy in rng.spawn(self.num_copies)]), {}
 
 
 class TestClips:
@@ -201,7 +202,7 @@ class TestClips:
             ]
             for num_views, num_crops in self.pairs
         }
-        return made[0] if len(made) == 1 else torch.cat(made), members
+        return join_clips(made), members
 
 
 def keep_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -228,7 +229,7 @@ class TrainCollate:
         index = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
         index = index.repeat_interleave(self.num_copies)
         return {
-            "clip": torch.cat([sample["clip"] for sample in samples]) if samples else None,
+            "clip": join_clips([sample["clip"] for sample in samples]) if samples else None,
             "index": index,
             "label": self.labels[index],
             "probs": None if self.probs is None else self.probs[index],

@@ -10,29 +10,22 @@ true number.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
 from nightcrawler.data.container import OpenVideo, decoded_frames, scaled, to_rgb
-from nightcrawler.data.keyframes import begins_afresh, plan_runs
-from nightcrawler.data.limits import Limits, check_file, check_memory, check_size
-from nightcrawler.data.matroska import check_matroska
+from nightcrawler.data.keyframes import plan_runs
+from nightcrawler.data.limits import Limits, check_memory, check_size
+from nightcrawler.data.survey import Survey, survey
 from nightcrawler.utils.errors import VideoError
 
 # Frames that the container of a sound file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
 SLACK_FRAMES = 2
 SLACK_CODECS = ("mpeg4",)
-# Packets that a header may promise and not deliver.
-SLACK_PACKETS = 2
-# No encoder puts frames so far out of order: whoever is shown so long before it is decoded has a damaged time.
-MOST_REORDER_SEC = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,27 +43,6 @@ class Decoded:
     indices: list[int]
     num_frames: int
     fps: float
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What the packets of a video tell without decoding them.
-
-    Attributes:
-        num_frames: frames in the stream.
-        codec: FFmpeg's name of it.
-        bits: of a colour channel.
-        fps: average frame rate, 0 where the file does not say.
-        times: presentation times of the frames, increasing; empty where they cannot be told apart by it.
-        starts: numbers of the frames at which decoding can begin afresh.
-    """
-
-    num_frames: int
-    codec: str = ""
-    bits: int = 0
-    fps: float = 0.0
-    times: tuple[int, ...] = ()
-    starts: tuple[int, ...] = ()
 
 
 Choose = Callable[[int], Sequence[int]]
@@ -110,82 +82,6 @@ def check_complete(path: str, found: Survey, num_frames: int) -> None:
     if num_frames < found.num_frames - slack or num_frames == 0:
         cause = f"cut short: {num_frames} of {found.num_frames} frames can be decoded"
         raise VideoError(path, cause, "decode")
-
-
-def survey(path: str, limits: Limits) -> Survey:
-    """Frames in the stream by its packets, without decoding them.
-
-    Raises:
-        VideoError: if the file cannot be read, is over a limit, damaged, or cut short.
-    """
-    check_file(path, limits)
-    check_matroska(path)
-    packets, num_packets, end_sec = _Packets(), 0, 0.0
-    with OpenVideo(path, limits) as (container, stream):
-        for packet in container.demux(stream):
-            num_packets += packet.dts is not None or packet.size > 0
-            if packet.pts is not None:
-                end_sec = max(end_sec, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.size and (packet.is_corrupt or _is_lost_in_time(packet)):
-                raise VideoError(path, f"damaged packet {packets.count}", "demux")
-            if packet.size:
-                packets.add(packet, stream)
-            if packets.count > limits.frames:
-                raise VideoError(path, f"more than {limits.frames} frames", "limits")
-        promised, promised_sec = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
-        found = packets.survey(stream)
-    if found.num_frames == 0:
-        raise VideoError(path, "no frame in it", "demux")
-    if num_packets < promised - SLACK_PACKETS:
-        raise VideoError(path, f"cut short: holds {num_packets} of {promised} frames", "demux")
-    if end_sec < 0.95 * promised_sec:
-        raise VideoError(path, f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds", "demux")
-    return found
-
-
-def _is_lost_in_time(packet: Packet) -> bool:
-    """Whether a packet is to be shown long before it is decoded: an MP4 file would leave its frame out."""
-    if packet.pts is None or packet.dts is None:
-        return False
-    return float((packet.dts - packet.pts) * packet.time_base) > MOST_REORDER_SEC
-
-
-class _Packets:
-    """Counts packets and notes when their frames are shown and which forget all before them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.times: list[int] | None = []
-        self.starts: set[int] = set()
-
-    def add(self, packet: Packet, stream: VideoStream) -> None:
-        """Note one packet that is not empty."""
-        if packet.is_discard or packet.pts is None:
-            self.times = None
-        self.count += not packet.is_discard
-        if self.times is None:
-            return
-        self.times.append(packet.pts)
-        context = stream.codec_context
-        if packet.is_keyframe and begins_afresh(context.name, context.extradata or b"", memoryview(packet)):
-            self.starts.add(packet.pts)
-
-    def survey(self, stream: VideoStream) -> Survey:
-        """What the packets of the stream told."""
-        context = stream.codec_context
-        bits = max((component.bits for component in context.format.components), default=0) if context.format else 0
-        about = (self.count, context.name, bits, float(stream.average_rate or 0))
-        times = sorted(set(self.times or ()))
-        if len(times) < self.count:
-            return Survey(*about)
-        starts = tuple(number for number, time in enumerate(times) if time in self.starts)
-        return Survey(*about, tuple(times), starts)
-
-
-def _seconds(text: str) -> float:
-    """Seconds of a Matroska duration tag such as `00:00:02.400000000`, 0 where there is none."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
-    return float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 class _Gather:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.decode import Choose, Decoded, decode, survey
+from nightcrawler.data.decode import Choose, Decoded, decode
 from nightcrawler.data.limits import Limits, check_memory, check_size
+from nightcrawler.data.survey import survey
 from nightcrawler.utils.errors import ConfigError, VideoError
 
 # What torchcodec gives bit for bit as PyAV does; the rest (packed B-frames, more bits) is left to PyAV.

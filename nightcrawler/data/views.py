@@ -43,6 +43,18 @@ def crop_positions(num_crops: int) -> tuple[int, ...]:
     return positions[num_crops]
 
 
+def empty_clips(*shape: int) -> Tensor:
+    """Uninitialised float32 memory of clips, from NumPy: it asks for large pages, which take a fifth of the time."""
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
+def join_clips(clips: Sequence[Tensor]) -> Tensor:
+    """One float32 tensor `[S, 3, T, h, w]` of several, along their first dimension."""
+    if len(clips) == 1:
+        return clips[0]
+    return torch.cat(list(clips), out=empty_clips(sum(map(len, clips)), *clips[0].shape[1:]))
+
+
 def to_clip(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 frames `[T, H, W, 3]` to a normalised float32 clip `[3, T, H, W]`: (x / 255 - mean) / std."""
     clip = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 255.0
@@ -102,7 +114,7 @@ def eval_crops(
     levels = torch.from_numpy(np.ascontiguousarray(enhance(frames))).permute(3, 0, 1, 2).contiguous()
     resized_size = short_side_size(*levels.shape[-2:], size)
     offsets = [uniform_crop_offsets(*resized_size, size, position) for position in crop_positions(num_crops)]
-    crops = torch.empty(num_crops, 3, len(frames), size, size)
+    crops = empty_clips(num_crops, 3, len(frames), size, size)
     # A few frames at a time: what is in between stays in the processor's cache.
     for part, made in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
         resized = normalise_levels(resize_short_side(part.float(), size), mean, std)

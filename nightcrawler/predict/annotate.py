@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nightcrawler.data.decode import survey
 from nightcrawler.data.enhance import Enhance
 from nightcrawler.data.limits import Limits
+from nightcrawler.data.survey import survey
 from nightcrawler.predict.rows import Row
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
 from nightcrawler.predict.windows import SHOWN_CLASSES, Piece, piece_at

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nightcrawler.data.decode import survey
 from nightcrawler.data.limits import Limits
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.survey import survey
 from nightcrawler.predict.group import Group
 from nightcrawler.predict.rows import Row
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames

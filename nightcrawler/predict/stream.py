@@ -13,8 +13,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from nightcrawler.data.container import OpenVideo, decoded_frames, to_rgb
-from nightcrawler.data.decode import Survey, check_complete
+from nightcrawler.data.decode import check_complete
 from nightcrawler.data.limits import Limits, check_size
+from nightcrawler.data.survey import Survey
 from nightcrawler.utils.errors import VideoError
 
 # Of frames whose time is not told, where the source does not say its rate either.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import random
+import struct
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -16,6 +17,7 @@ import nightcrawler.data.matroska as matroska
 from nightcrawler.data.checksums import decode_checked, read_checksums
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.matroska import check_matroska
+from nightcrawler.prepare.damage import COUNTS, EQUAL, REFUSED, WRONG, checked_reader, damaged, outcome, outcomes, study
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
@@ -34,46 +36,18 @@ FAMILIES = {
 }
 
 
-def damaged(content: bytes, num_bytes: int, seed: int) -> bytes:
-    """`content` with that many other bytes."""
-    rng, changed = random.Random(seed), bytearray(content)
-    for place in rng.sample(range(len(changed)), num_bytes):
-        changed[place] ^= rng.randrange(1, 256)
-    return bytes(changed)
-
-
-def outcome(path: Path, clean: Decoded, decoder: object = decode) -> str:
-    """`refused`, `equal` or `wrong`; anything but a `VideoError` fails the test."""
-    try:
-        decoded = decoder(str(path), range)
-    except VideoError:
-        return "refused"
-    return "equal" if np.array_equal(decoded.frames, clean.frames) else "wrong"
-
-
-def outcomes(content: bytes, path: Path, counts: tuple[int, ...], seeds: range) -> Counter[tuple[int, str]]:
-    """How often which outcome, by (damaged bytes, outcome)."""
-    path.write_bytes(content)
-    clean, found = decode(path, range), Counter[tuple[int, str]]()
-    for num_bytes in counts:
-        for seed in seeds:
-            path.write_bytes(damaged(content, num_bytes, seed))
-            found[num_bytes, outcome(path, clean)] += 1
-    return found
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_damaged_bytes_are_noticed_as_well_as_the_format_allows(
     make_clip: MakeClip, tmp_path: Path, family: str
 ) -> None:
     suffix, codec, options, most_wrong = FAMILIES[family]
     path = make_clip(tmp_path / f"clip.{suffix}", 30, (96, 64), codec, options=options)
-    found = outcomes(path.read_bytes(), path, (1, 20, 200), range(8))
-    assert sum(found[count, "wrong"] for count in (1, 20, 200)) <= most_wrong
+    found = outcomes(path, tmp_path / f"damaged.{suffix}", COUNTS, range(8))
+    assert sum(found[count, WRONG] for count in COUNTS) <= most_wrong
     assert sum(found.values()) == 24
     if family != "vp9":
-        assert found[200, "refused"] == 8
-        assert found[20, "wrong"] == 0
+        assert found[200, REFUSED] == 8
+        assert found[20, WRONG] == 0
 
 
 def test_real_clips_with_damage(tmp_path: Path) -> None:
@@ -81,9 +55,23 @@ def test_real_clips_with_damage(tmp_path: Path) -> None:
     clips = sorted((shared() / "clips/arid").rglob("*.mp4"))[::15]
     found = Counter[tuple[int, str]]()
     for path in clips:
-        found += outcomes(path.read_bytes(), tmp_path / path.name, (1, 20, 200), range(2))
-    assert found[20, "refused"] == found[200, "refused"] == 2 * len(clips)
-    assert found[1, "wrong"] <= 0.2 * 2 * len(clips)
+        found += outcomes(path, tmp_path / path.name, COUNTS, range(2))
+    assert found[20, REFUSED] == found[200, REFUSED] == 2 * len(clips)
+    assert found[1, WRONG] <= 0.2 * 2 * len(clips)
+
+
+def test_the_study_counts_each_video_once_and_checksums_notice_all(make_clip: MakeClip, tmp_path: Path) -> None:
+    paths = [make_clip(tmp_path / f"{number}.webm", 6, (32, 24), "libvpx") for number in range(2)]
+    paths.append(make_clip(tmp_path / "a.mkv", 6, (32, 24)))
+    lines = list(study(paths))
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "h264 in mkv: 1 videos",
+        "vp8 in webm: 2 videos",
+        "with checksums: 3 videos",
+    ]
+    assert lines[-3:] == [f"  {count:3d} damaged bytes: 3 refused, 0 equal, 0 wrong" for count in COUNTS]
+    copy = tmp_path / "copy.mkv"
+    assert outcomes(paths[2], copy, [0], [0], checked_reader(copy, paths[2])) == {(0, EQUAL): 1}
 
 
 def test_clean_real_clips_are_read() -> None:
@@ -95,7 +83,7 @@ def test_clean_real_clips_are_read() -> None:
 
 
 def checked_by(sums: Path) -> functools.partial[Decoded]:
-    return functools.partial(decode_checked, decode=decode, checksums=read_checksums(sums, sums.parent))
+    return functools.partial(decode_checked, choose=range, decode=decode, checksums=read_checksums(sums, sums.parent))
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
@@ -104,19 +92,19 @@ def test_checksums_notice_all_damage(make_clip: MakeClip, tmp_path: Path, codec:
     content = path.read_bytes()
     (tmp_path / "sums").write_text(f"{hashlib.sha256(content).hexdigest()}  ./a/clip.webm\n")
     checked, clean = checked_by(tmp_path / "sums"), decode(path, range)
-    assert outcome(path, clean, checked) == "equal"
+    assert outcome(path, clean, checked) == EQUAL
     unnoticed = 0
     for seed in range(12):
         path.write_bytes(damaged(content, 1, seed))
-        assert outcome(path, clean, checked) == "refused"
-        unnoticed += outcome(path, clean) == "wrong"
+        assert outcome(path, clean, checked) == REFUSED
+        unnoticed += outcome(path, clean) == WRONG
     assert unnoticed > 0
 
 
 def test_a_file_without_a_checksum(make_clip: MakeClip, tmp_path: Path) -> None:
     (tmp_path / "sums").write_text("")
     with pytest.raises(VideoError, match=r"clip.mp4: no line for it in DATA.CHECKSUMS \(while checksum\)"):
-        checked_by(tmp_path / "sums")(str(make_clip(tmp_path / "clip.mp4", 2)), range)
+        checked_by(tmp_path / "sums")(str(make_clip(tmp_path / "clip.mp4", 2)))
 
 
 @pytest.mark.parametrize("line", ["abc  a.mp4", "0" * 64 + "a.mp4", "0" * 63 + "g  a.mp4", ""])
@@ -177,3 +165,47 @@ def test_a_live_recording_of_matroska(tmp_path: Path) -> None:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode())
     assert decode(path, range).num_frames == 8
+
+
+def with_edit(content: bytes, share: float, first: int = 0) -> bytes:
+    """An MP4 file that shows a share of its duration, from `first` ticks later on than before."""
+    changed = bytearray(content)
+    place = changed.index(b"elst") + 12
+    duration, start = struct.unpack_from(">Ii", changed, place)
+    struct.pack_into(">Ii", changed, place, int(duration * share), start + first)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.6, 17, 20), (0.55, 15, 18), (0.999, 30, 30)])
+def test_a_file_that_shows_a_part_of_its_frames(
+    make_clip: MakeClip, tmp_path: Path, share: float, least: int, most: int
+) -> None:
+    path = make_clip(tmp_path / "clip.mp4", 30, options={"bf": "2"})
+    path.write_bytes(with_edit(path.read_bytes(), share))
+    assert least <= decode(path, range).num_frames <= most
+
+
+def spoilt(content: bytes, table: bytes, place: int, value: int) -> bytes:
+    changed = bytearray(content)
+    changed[changed.index(table) + place] = value
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: with_edit(content, 1.0, 5 * 512),
+        lambda content: spoilt(content, b"ctts", 24, 100),
+        lambda content: spoilt(content, b"ctts", 23, 200),
+        lambda content: spoilt(content, b"stts", 16, 154),
+    ],
+    ids=["starts later", "a frame shown late", "many frames shown late", "long frames"],
+)
+def test_times_that_leave_frames_out_are_damage(
+    make_clip: MakeClip, tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    """FFmpeg leaves out what lies behind the end that the file tells."""
+    path = make_clip(tmp_path / "clip.mp4", 30, options={"bf": "2"})
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(VideoError, match="the times of frames do not add up to the duration"):
+        decode(path, range)

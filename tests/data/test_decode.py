@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import nightcrawler.data.decode as decode_module
-from nightcrawler.data.decode import Decoded, Survey, decode
+from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.limits import Limits
+from nightcrawler.data.survey import Survey
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nightcrawler.data.decode as decode_module
-from nightcrawler.data.decode import Survey, decode, survey
+from nightcrawler.data.decode import decode
 from nightcrawler.data.keyframes import LEAST_FRAMES, LEAST_SAVING, SEEK_FRAMES, begins_afresh, plan_runs
 from nightcrawler.data.limits import Limits
+from nightcrawler.data.survey import Survey, survey
 from tests.conftest import MakeClip
 
 NUM_FRAMES = LEAST_FRAMES + 20

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.decode import decode, survey
+from nightcrawler.data.decode import decode
 from nightcrawler.data.limits import Limits
 from nightcrawler.data.names import is_live
+from nightcrawler.data.survey import survey
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError
