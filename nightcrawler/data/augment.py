@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from nightcrawler.data.views import normalise_levels
+from nightcrawler.data.views import empty_clips, normalise_levels
 from nightcrawler.utils.errors import ConfigError
 
 MAX_MAGNITUDE = 10.0
@@ -27,6 +27,7 @@ APPLY_PROB = 0.5
 FILL = 128
 # Frames that are worked on at a time: what is in between then stays in the processor's cache.
 CHUNK = 2
+RESIZED = 8
 CROP_ATTEMPTS = ERASE_ATTEMPTS = 10
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_LOG_ASPECT = (math.log(0.3), math.log(1 / 0.3))
@@ -311,7 +312,14 @@ class TrainTransform:
         cut = clip[..., y : y + h, x : x + w].permute(1, 0, 2, 3)
         if rng.random() < self.flip_prob:
             cut = cut.flip(-1)
-        cut = cut.to(torch.float32, memory_format=torch.contiguous_format)
-        if (h, w) != (self.size, self.size):
-            cut = functional.interpolate(cut, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return self.erase(normalise_levels(cut, self.mean, self.std), rng=rng)
+        return self.erase(self._resized(cut), rng=rng)
+
+    def _resized(self, cut: Tensor) -> Tensor:
+        """Levels uint8 `[3, T, h, w]` to a normalised float32 clip of the wanted size."""
+        size, clip = (self.size, self.size), empty_clips(3, cut.shape[1], self.size, self.size)
+        for part, made in zip(cut.split(RESIZED, dim=1), clip.split(RESIZED, dim=1), strict=True):
+            levels = part.to(torch.float32, memory_format=torch.contiguous_format)
+            if cut.shape[-2:] != size:
+                levels = functional.interpolate(levels, size=size, mode="bilinear", align_corners=False)
+            made.copy_(normalise_levels(levels, self.mean, self.std))
+        return clip
