@@ -95,7 +95,7 @@ class _Gather:
     def __init__(self, path: str, short_side: int, limits: Limits, num_wanted: int) -> None:
         self.path, self.short_side, self.limits, self.num_wanted = path, short_side, limits, num_wanted
         self.size: tuple[int, int] | None = None
-        self.frames: list[np.ndarray] = []
+        self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
         # One for all frames: to set up a conversion takes as long as to decode a small frame.
         self.reformatter = VideoReformatter()
@@ -112,13 +112,15 @@ class _Gather:
 
     def keep(self, number: int, frame: VideoFrame) -> None:
         """Convert a frame."""
-        self.frames.append(to_rgb(frame, self.short_side, self.reformatter))
+        rgb = to_rgb(frame, self.short_side, self.reformatter)
+        if not self.indices:
+            self.frames = np.empty((self.num_wanted, *rgb.shape), np.uint8)
+        self.frames[len(self.indices)] = rgb
         self.indices.append(number)
 
     def decoded(self, num_frames: int, fps: float) -> Decoded:
         """What has come, of a video of `num_frames`."""
-        stacked = np.stack(self.frames) if self.frames else np.empty((0, 0, 0, 3), np.uint8)
-        return Decoded(stacked, self.indices, num_frames, fps)
+        return Decoded(self.frames[: len(self.indices)], self.indices, num_frames, fps)
 
 
 def _read(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:

@@ -23,6 +23,7 @@ from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 
 MOST_MEMORY_MB = 50
+MOST_SEC = 0.1
 
 
 @pytest.fixture
@@ -178,8 +179,7 @@ def test_more_memory_than_allowed(clip: Path) -> None:
 
 
 CHILD = """
-import json, sys
-import numpy as np
+import json, sys, time
 from nightcrawler.data.decode import decode
 from nightcrawler.utils.errors import VideoError
 
@@ -187,35 +187,49 @@ def peak_mb(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(lines[name].split()[0]) / 1024
 
-decode(sys.argv[1], range)
-found = {}
-for path in sys.argv[2:]:
+good, *hostile = json.load(sys.stdin)
+decode(good, range)
+sockets = []
+sys.addaudithook(lambda event, _: sockets.append(event) if event.startswith("socket.") else None)
+found = []
+for path in hostile:
     open("/proc/self/clear_refs", "w").write("5")
-    before = peak_mb("VmRSS")
+    before, start = peak_mb("VmRSS"), time.process_time()
     try:
         cause = str(decode(path, range).num_frames)
     except VideoError as error:
         cause = error.cause
-    found[path] = (cause, peak_mb("VmHWM") - before)
-print(json.dumps(found))
+    found.append([cause, peak_mb("VmHWM") - before, time.process_time() - start, len(sockets)])
+json.dump(found, sys.stdout)
 """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="measures memory as Linux tells it")
-def test_refusing_takes_little_memory(clip: Path, tmp_path: Path) -> None:
-    """A process of its own tells the peak of each file."""
-    bad = [bomb(tmp_path / "bomb.mp4", 8192)]
+def test_refusing_takes_little_time_and_memory(clip: Path, tmp_path: Path) -> None:
+    """A process of its own tells the peak, the processor time and the sockets of each."""
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip}\n")
+    expected = {
+        str(bomb(tmp_path / "bomb.mp4", 8192)): "8192x8192 pixels, over the limit",
+        str(tmp_path / "list.mp4"): "not a video that can be read",
+        "http://127.0.0.1:9/a.mp4": "cannot be opened",
+        f"concat:{clip}|{clip}": "cannot be opened",
+        f"{clip}\0.txt": "the path holds a NUL character",
+    }
     for count in (10**9, 50_000_000, 5_000_000):
-        bad.append(tmp_path / f"{count}.mp4")
-        bad[-1].write_bytes(with_frames_promised(clip.read_bytes(), count))
-    command = [sys.executable, "-c", CHILD, str(clip), *map(str, bad)]
+        path = tmp_path / f"{count}.mp4"
+        path.write_bytes(with_frames_promised(clip.read_bytes(), count))
+        expected[str(path)] = f"its header promises {count} frames"
     root = Path(__file__).resolve().parents[2]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, timeout=60).stdout
-    found = json.loads(output)
-    assert len(found) == len(bad)
-    for path, (cause, peak) in found.items():
-        assert "8192x8192 pixels, over the limit" in cause or "its header promises" in cause, path
-        assert peak < MOST_MEMORY_MB, path
+    told = json.dumps([str(clip), *expected])
+    command = [sys.executable, "-c", CHILD]
+    done = subprocess.run(command, input=told, capture_output=True, text=True, check=True, cwd=root, timeout=60)
+    for (path, cause), (found, peak_mb, seconds, sockets) in zip(
+        expected.items(), json.loads(done.stdout), strict=True
+    ):
+        assert cause in found, path
+        assert peak_mb < MOST_MEMORY_MB, path
+        assert seconds < MOST_SEC, path
+        assert sockets == 0, path
 
 
 def test_a_side_at_the_limit(tmp_path: Path) -> None:
