@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -63,7 +64,8 @@ def run_chain(paths: Sequence[Path], out: Path) -> dict[str, float]:
     alike = Ensemble(folders, ("probs",) * len(paths), ((1, 1),) * len(paths))
     first = alike.reweighed([2.0, *[1.0] * (len(paths) - 1)])
     joined, _ = timed("load and join", lambda: load_joined(paths, alike, []))
-    modes = [timed("ensemble", lambda mode=mode: final_submission(joined, Mode(mode, []))) for mode in (alike, first)]
+    made = [functools.partial(final_submission, joined, Mode(ensemble, [])) for ensemble in (alike, first)]
+    modes = [timed("ensemble", call) for call in made]
     mixed = modes[0].probs
     assert mixed is not None
     labels = timed("thresholds", lambda: choose(joined, mixed, Selection("top_fraction", fraction=FRACTION)))
