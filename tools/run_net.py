@@ -72,7 +72,9 @@ def train(cfg: Any) -> int:
         except Preempted as stop:
             logger.info("%s", stop)
             return EXIT_PREEMPTED
-    logger.info("done: best top-1 %.2f %% on %s (epoch %d)", best["top1"], best["split"], best["epoch"])
+    stamp = trainer.settings.stamp
+    place = f"on {best['split']} (epoch {best['epoch']}, {stamp['labels']}, seed {stamp['seed']})"
+    logger.info("done: best top-1 %.2f %% %s", best["top1"], place)
     return 0
 
 

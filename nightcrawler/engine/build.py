@@ -26,7 +26,8 @@ from nightcrawler.engine.optim import build_optimizer, build_schedule
 from nightcrawler.engine.settings import Objective, Settings
 from nightcrawler.engine.trainer import EMA, AdaptClips, Trainer
 from nightcrawler.models.build import build_model
-from nightcrawler.models.pretrained import load_pretrained
+from nightcrawler.models.formats import read_weights
+from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
 from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE, read_about
 from nightcrawler.utils import distributed
@@ -85,9 +86,12 @@ def build_device(cfg: CfgNode) -> torch.device:
 
 
 def build_label_use(cfg: CfgNode) -> str:
-    """`oracle` where labels of dark clips pick the checkpoint or made the pseudo-labels, else `label-free`."""
+    """`oracle` where labels of dark clips pick the checkpoint, made the pseudo-labels or the weights to start from."""
     pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
     if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_about(pseudo)["labels"] == ORACLE:
+        return ORACLE
+    start = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH)
+    if start.is_file() and read_weights(start).labels == ORACLE:
         return ORACLE
     return ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX).has_dark_labels else LABEL_FREE
 
@@ -294,8 +298,8 @@ def build_about(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def build_tested_weights(cfg: CfgNode, model: nn.Module) -> str:
-    """Fill `model` for testing, every entry of it; returns the checkpoint's SHA-256.
+def build_tested_weights(cfg: CfgNode, model: nn.Module) -> LoadReport:
+    """Fill `model` for testing, every entry of it; returns what was loaded.
 
     Raises:
         UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
@@ -305,5 +309,6 @@ def build_tested_weights(cfg: CfgNode, model: nn.Module) -> str:
         raise UserError(f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH")
     checkpoint.verify(path)
     report = load_pretrained(model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True)
-    logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes]))
-    return report.sha256
+    use = f"checkpoint choice {report.labels or ORACLE}"
+    logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
+    return report

@@ -21,6 +21,8 @@ from nightcrawler.engine.build import (
 )
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
+from nightcrawler.models.pretrained import LoadReport
+from nightcrawler.pseudo.inputs import ORACLE
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
@@ -70,7 +72,7 @@ class Tester:
         for pair, predictions in found.items() if distributed.is_main() else ():
             predictions.meta = {**self.meta, "views": pair[0], "crops": pair[1]}
             predictions.save(self.results_path(pair))
-            logger.info("%s: %s", self.results_path(pair), describe(predictions))
+            logger.info("%s: %s (%s)", self.results_path(pair), describe(predictions), self.meta["labels"])
         return self._report_bad(next(iter(found.values())))
 
     def _report_bad(self, predictions: Predictions) -> int:
@@ -105,8 +107,11 @@ def describe(predictions: Predictions) -> str:
     )
 
 
-def build_meta(cfg: CfgNode, eval_set: EvalSet, checkpoint_hash: str) -> dict[str, Any]:
-    """What a results file says of itself, but for its views and crops."""
+def build_meta(cfg: CfgNode, eval_set: EvalSet, weights: LoadReport) -> dict[str, Any]:
+    """What a results file says of itself, but for its views and crops.
+
+    Its `labels` are the checkpoint's: one that does not say how it was chosen is not taken for label-free.
+    """
     stamp = build_stamp(cfg)
     dark = eval_set.split.dark
     gammas = build_gammas(cfg, "TEST", dark)
@@ -120,9 +125,10 @@ def build_meta(cfg: CfgNode, eval_set: EvalSet, checkpoint_hash: str) -> dict[st
         "denoise_frames": build_denoise_window(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "model": cfg.MODEL.NAME,
-        "checkpoint_sha256": checkpoint_hash,
+        "checkpoint_sha256": weights.sha256,
+        "labels": weights.labels or ORACLE,
         "list_sha256": sha256_file(eval_set.split.list_file),
-        **{key: stamp[key] for key in ("config_hash", "class_names", "labels", "adapter", "seed", "versions")},
+        **{key: stamp[key] for key in ("config_hash", "class_names", "adapter", "seed", "versions")},
         **build_camera_meta(cfg, [eval_set.split.name]),
     }
 
@@ -132,7 +138,7 @@ def build_tester(cfg: CfgNode) -> Tester:
     device = build_device(cfg)
     eval_set = build_eval_set(cfg, cfg.TEST.DATA_SELECT, "TEST", build_pairs(cfg))
     model = build_placed_model(cfg, device)
-    checkpoint_hash = build_tested_weights(cfg, model)
+    weights = build_tested_weights(cfg, model)
     return Tester(
         model=model,
         eval_set=eval_set,
@@ -140,5 +146,5 @@ def build_tester(cfg: CfgNode) -> Tester:
         output_dir=Path(cfg.OUTPUT_DIR),
         num_classes=cfg.MODEL.NUM_CLASSES,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
-        meta=build_meta(cfg, eval_set, checkpoint_hash),
+        meta=build_meta(cfg, eval_set, weights),
     )

@@ -30,6 +30,7 @@ class LoadReport:
     Attributes:
         path, sha256: of the file.
         format: whose names it uses.
+        labels: `label-free` or `oracle`, how labels of dark clips were used; empty if the file does not say.
         loaded: entries taken as they are.
         converted: entries taken after a change, with the change (`inflated`, `rows by class name`).
         skipped: entries of the checkpoint that were not used, with the reason.
@@ -41,6 +42,7 @@ class LoadReport:
     path: Path
     sha256: str
     format: str
+    labels: str = ""
     loaded: list[str] = field(default_factory=list)
     converted: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -188,7 +190,7 @@ class _Loading:
         self.file, self.class_names = file, tuple(class_names)
         self.state, self.how = arrange_attention(file.state, list(self.targets))
         known = file.format.name if file.format else "names of no known format"
-        self.report = LoadReport(file.path, file.sha256, known)
+        self.report = LoadReport(file.path, file.sha256, known, file.labels)
         self.filled: dict[str, Tensor] = {}
 
     def take_all(self) -> None:

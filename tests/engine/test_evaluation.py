@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nightcrawler.data import build as data_build
+from nightcrawler.data import source
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint import load_checkpoint
@@ -68,13 +68,13 @@ def test_all_pairs_come_from_one_decode_of_each_video(
     data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: Counter[str] = Counter()
-    decode = data_build.decode
+    decode = source.decode
 
     def counting(path: str, *args: Any, **kwargs: Any) -> Any:
         decoded[Path(path).name] += 1
         return decode(path, *args, **kwargs)
 
-    monkeypatch.setattr(data_build, "decode", counting)
+    monkeypatch.setattr(source, "decode", counting)
     run_test(data, trained, tmp_path, "test", *PAIRS)
     assert decoded == {"0.mp4": 1, "1.mp4": 1, "2.mp4": 1}
     assert sorted(p.name for p in tmp_path.glob("*.pkl")) == [f"testx4x32x{p}.pkl" for p in ("1x1", "1x3", "3x3")]

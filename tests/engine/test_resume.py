@@ -93,7 +93,7 @@ def test_a_damaged_latest_checkpoint_falls_back_and_ends_the_same(data: Path, tr
 
 def test_the_best_so_far_survives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top1 = iter([50.0, 20.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dry": {"top1": next(top1)}})
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": next(top1)}})
     trainer = build_trainer(tiny.config(data, tmp_path))
     stop_after(trainer, 3)
     with pytest.raises(Preempted):
@@ -102,7 +102,7 @@ def test_the_best_so_far_survives_a_stop(data: Path, tmp_path: Path, monkeypatch
     assert build_trainer(tiny.config(data, tmp_path)).fit() == {
         "top1": 50.0,
         "epoch": 1,
-        "split": "val_dry",
+        "split": "val_dark",
         "weights": "raw",
     }
     assert (tmp_path / "best.pyth").read_bytes() == best

@@ -64,7 +64,7 @@ def test_weights_alone_are_no_run_to_go_on_with(tmp_path: Path, weights: Path) -
 def test_what_was_tested_is_named_by_its_hash(tmp_path: Path, weights: Path) -> None:
     cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
     model = build_model(cfg)
-    assert build_tested_weights(cfg, model) == sha256_file(weights)
+    assert build_tested_weights(cfg, model).sha256 == sha256_file(weights)
 
 
 def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: Path) -> None:

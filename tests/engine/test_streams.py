@@ -58,7 +58,7 @@ def test_steps_of_an_epoch(
 def test_every_video_of_both_streams_is_seen(own_data: Path, tmp_path: Path) -> None:
     """Over two epochs of three steps of four, 8 labelled clips come three times each and 12 dark clips twice."""
     tiny.write_pseudo(own_data, 12)
-    trainer = build(own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2)
+    trainer = build(own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2, "TRAIN.BALANCE_PSEUDO", False)
     seen: dict[str, list[int]] = {"labelled": [], "pseudo": []}
     load = trainer.stepper._next
 

@@ -57,12 +57,12 @@ def test_metrics_tell_every_step_adaptation_and_validation(trained: Path) -> Non
     adapt = tiny.metrics(trained, "adapt")
     assert [(row["epoch"], row["num_clips"]) for row in adapt] == [(1, 12), (2, 12)]
     val = tiny.metrics(trained, "val")
-    counts = {"val_dry": tiny.NUM_VAL, "arid": tiny.NUM_ARID}
+    counts = {"val_dry": tiny.NUM_VAL, "val_dark": tiny.NUM_VAL, "arid": tiny.NUM_ARID}
     assert [(row["epoch"], row["split"]) for row in val] == [(e, s) for e in (1, 2) for s in counts]
     assert all(row["num_videos"] == counts[row["split"]] and row["num_bad"] == 0 for row in val)
-    top1 = [row["top1"] for row in val if row["split"] == "val_dry"]
+    top1 = [row["top1"] for row in val if row["split"] == "val_dark"]
     best = load_checkpoint(trained / "best.pyth")["best"]
-    assert (best["top1"], best["epoch"], best["split"]) == (max(top1), 1 + top1.index(max(top1)), "val_dry")
+    assert (best["top1"], best["epoch"], best["split"]) == (max(top1), 1 + top1.index(max(top1)), "val_dark")
 
 
 def test_a_run_that_is_done_can_be_started_again_and_changes_nothing(data: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_adaptation_waits_for_validation_and_replaces_what_came_before(
 ) -> None:
     seldom = final_state(data, tmp_path / "seldom", "TRAIN.EVAL_PERIOD", 2)
     assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "adapt")] == [2]
-    assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "val")] == [2, 2]
+    assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "val")] == [2, 2, 2]
     assert not tiny.differences(seldom["model_state"], load_checkpoint(trained / LATEST)["model_state"])
 
 
@@ -121,9 +121,9 @@ def test_the_best_epoch_is_the_first_with_the_highest_top1(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top1 = iter([10.0, 30.0, 30.0, 20.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dry": {"top1": next(top1)}})
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": next(top1)}})
     trainer = build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 4, "ADAPT.NAME", "none"))
-    assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dry", "weights": "raw"}
+    assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dark", "weights": "raw"}
     best, latest = load_checkpoint(tmp_path / "best.pyth"), load_checkpoint(tmp_path / LATEST)
     assert (best["epoch"], latest["epoch"], latest["best"]["epoch"]) == (2, 4, 2)
     assert tiny.differences(best["model_state"], latest["model_state"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightcrawler.data import build as data_build
+from nightcrawler.data import source
 from nightcrawler.data.decode import Decoded
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.models.build import build_model
@@ -36,7 +36,7 @@ def drawn(path: str, choose: Callable[[int], Sequence[int]], **_: Any) -> Decode
 
 def evaluate(data: Path, folder: Path) -> None:
     """Test with every size of a batch, and check that rank 0 alone has written."""
-    data_build.decode = drawn
+    source.decode = drawn
     for batch in BATCHES:
         out = folder / f"{distributed.world_size()}_{batch}"
         weights = ("TEST.CHECKPOINT_FILE_PATH", folder / "weights.pyth", "TEST.BATCH_SIZE", batch)
@@ -65,7 +65,7 @@ def test_the_same_rows_however_the_work_is_spread(many: Path, tmp_path: Path) ->
     model = build_model(tiny.config(many, tmp_path / "out", *OVERRIDES))
     torch.save({"model_state": model.state_dict()}, tmp_path / "weights.pyth")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_build, "decode", drawn)
+        patch.setattr(source, "decode", drawn)
         evaluate(many, tmp_path)
     for world in (2, 3):
         on_ranks(world, tmp_path, evaluate, many, tmp_path)
