@@ -73,7 +73,7 @@ class _Packets:
 
     def __init__(self) -> None:
         self.num_packets = self.num_frames = self.num_left_out = 0
-        self.duration, self.end_sec = 0, 0.0
+        self.duration = self.end = 0
         self.times: list[int] | None = []
         self.starts: set[int] = set()
 
@@ -82,7 +82,7 @@ class _Packets:
         self.num_packets += packet.dts is not None or packet.size > 0
         duration = packet.duration or 0
         if packet.pts is not None:
-            self.end_sec = max(self.end_sec, float((packet.pts + duration) * packet.time_base))
+            self.end = max(self.end, packet.pts + duration)
         if not packet.size:
             return
         self.num_left_out += packet.is_discard
@@ -103,9 +103,9 @@ class _Packets:
             return "no frame in it"
         if self.num_packets < stream.frames - SLACK_PACKETS:
             return f"cut short: holds {self.num_packets} of {stream.frames} frames"
-        promised_sec = _seconds(stream.metadata.get("DURATION", ""))
-        if self.end_sec < LEAST_DURATION * promised_sec:
-            return f"cut short: ends at {self.end_sec:.1f} of {promised_sec:.1f} seconds"
+        promised_sec, end_sec = _seconds(stream.metadata.get("DURATION", "")), float(self.end * (stream.time_base or 0))
+        if end_sec < LEAST_DURATION * promised_sec:
+            return f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds"
         if self.num_left_out and stream.duration:
             missing, frame = stream.duration - self.duration, self.duration / self.num_frames
             if missing > SLACK_DURATION * frame or self.duration > 2 * stream.duration:
