@@ -155,8 +155,13 @@ def _restored() -> Iterator[None]:
 
 def run_net(task: str, data: Path, out: Path, *overrides: Any, experiment: str = EXPERIMENT) -> int:
     """`tools/run_net.py` within this process; returns its exit code and lets errors through."""
+    return run_net_argv([task, *arguments(data, out, *overrides, experiment=experiment)])
+
+
+def run_net_argv(argv: Sequence[str]) -> int:
+    """The same with a whole command line."""
     with _restored():
-        return load_tool("run_net").main([task, *arguments(data, out, *overrides, experiment=experiment)])
+        return load_tool("run_net").main(argv)
 
 
 def run_net_as_process(task: str, data: Path, out: Path, *overrides: Any) -> int:

@@ -134,7 +134,7 @@ def show(arguments: Any, links: Sequence[Link], settings: Settings, again: set[s
     from nightcrawler.pipeline.show import plan_rows, table
     from nightcrawler.pipeline.stamp import FileHashes
 
-    for line in table(plan_rows(links, FileHashes(settings.state / HASHES), again, selected)):
+    for line in table(plan_rows(links, FileHashes(settings.state / HASHES), again, selected), settings.about["labels"]):
         print(line)
     if arguments.commands:
         import shlex

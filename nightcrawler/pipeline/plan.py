@@ -17,6 +17,7 @@ from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
 from nightcrawler.pseudo.calibration import LABELLED
 from nightcrawler.pseudo.command import ORACLE_SPLIT
+from nightcrawler.pseudo.inputs import label_use
 from nightcrawler.pseudo.recipe import LabelRecipe, VoteRecipe, read_label_recipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 
@@ -46,6 +47,8 @@ class _Planner:
         self.recipe, self.options = recipe, options
         self.tree = read_tree(recipe)
         self.members = Members(recipe, options, self.tree)
+        # Whether labels of dark clips choose: said by every experiment and every recipe of labels and votes.
+        self.uses = [member.experiment.labels for member in self.members.by_name.values()]
 
     def plan(self) -> tuple[list[Link], dict[str, Any]]:
         """Links and what is said of the whole."""
@@ -130,6 +133,7 @@ class _Planner:
     def _label(self, stage: Stage) -> Link:
         path, before = self.options.root / stage.labels, self.members.before(stage)
         recipe = read_label_recipe(path)
+        self.uses.append(recipe.labels)
         self._check_classes(path, recipe)
         models, pairs = _inputs_of(path, recipe, before.models)
         members = [self.members.by_name[f"{before.name}/{model}"] for model in models]
@@ -171,6 +175,7 @@ class _Planner:
         path, writes = self.options.root / self.recipe.vote_recipe, {}
         if self.recipe.vote_recipe:
             recipe = read_vote_recipe(path)
+            self.uses.append(recipe.labels)
             self._check_classes(path, recipe)
             wanted = [
                 pair
@@ -224,6 +229,7 @@ class _Planner:
         ]
         return {
             "recipe": self.options.shown(recipe.path),
+            "labels": label_use([], *self.uses),
             "out": self.options.shown(self.options.out),
             "data": self.options.shown(first.prefix),
             "class_names": list(first.class_names),

@@ -88,6 +88,8 @@ class Runner:
     def run(self) -> int:
         """Run what does not stand; returns 0, or 1 if a link failed, 75 or 130 if asked to stop (SIGTERM, SIGINT)."""
         self.screen.open(len(self.selected))
+        if "labels" in self.settings.about:
+            self.screen.note(f"{self.settings.about['recipe']}: choices are {self.settings.about['labels']}")
         with self._listening():
             try:
                 while self._open() and self._stop is None:

@@ -98,15 +98,16 @@ def plan_rows(links: Sequence[Link], hashes: FileHashes, again: set[str], select
     return rows
 
 
-def table(rows: Iterable[Row]) -> Iterable[str]:
-    """Lines of a table, a link a line, and a last line that counts."""
+def table(rows: Iterable[Row], labels: str) -> Iterable[str]:
+    """Lines of a table, a link a line, and a last line that counts and says whether choices are label-free."""
     rows = list(rows)
     width = max(len(link.name) for link, *_ in rows) + 2
     for link, status, reason, stamp in rows:
         took = format_seconds(stamp.seconds) if status == "done" and stamp is not None else ""
         yield f"{link.name:<{width}}{status:<9}{took:>8}  {reason}".rstrip()
     open_links = sum(status == "to do" for _, status, _, _ in rows)
-    yield f"{len(rows)} links, {sum(status == 'done' for _, status, _, _ in rows)} done, {open_links} to do"
+    done = sum(status == "done" for _, status, _, _ in rows)
+    yield f"{len(rows)} links, {done} done, {open_links} to do, choices are {labels}"
 
 
 def write_state(path: Path, root: Path, about: Mapping[str, Any], rows: Iterable[Row]) -> None:

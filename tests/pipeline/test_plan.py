@@ -27,6 +27,7 @@ DEMO = ROOT / "configs/pipeline/demo.yaml"
 OWN = ROOT / "configs/pipeline/own.yaml"
 STAGES = ["exp_adapt_bn", *(f"exp_pseudo_stage{number}" for number in (1, 2, 3, 4))]
 CLASSES = ["climb", "dance", "kneel", "row", "wave"]
+MODELS_OF_OWN = ("uniformer", "slowfast")
 
 
 def plan(path: Path, out: Path, places: Places | None = None, **options: Any) -> dict[str, Link]:
@@ -282,3 +283,60 @@ def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> N
     labels.write_text(labels.read_text().replace("0.7", "0.6"))
     assert plan(path, tmp_path)["label/round1"].signature != label.signature
     assert replace(label, signature=links["label/round1"].signature) == label
+
+
+def test_pseudo_labels_wait_for_what_calibrates_them(tmp_path: Path, own: Places) -> None:
+    links = plan(OWN, tmp_path / "out", own)
+    after = dependencies(list(links.values()))
+    label = links["label/round2"]
+    tests = [f"test/round1/{model}/{split}" for split in ("total_unlabel", "val_dark") for model in MODELS_OF_OWN]
+    assert set(after["label/round2"]) == {*tests, "data"}
+    at, to = (label.command.index(option) for option in ("--calibrate", "--labelled"))
+    found = [tmp_path / f"out/round1/{model}/val_darkx32x224x1x1.pkl" for model in MODELS_OF_OWN]
+    assert list(label.command[at + 1 : to]) == list(map(str, found))
+    assert label.command[to + 1] == str(tmp_path / "data/train_label+val_dry.csv")
+    assert "--oracle" not in label.command
+    assert value(links["train/adapt/uniformer"], "TRAIN.VAL_SPLITS") == '["val_dry", "val_dark"]'
+
+
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_clips_that_cameras_are_fitted_to_count_where_bright_ones_are_darkened(tmp_path: Path, kind: str) -> None:
+    name = "exp_adapt_bn/mvit_b32_k600"
+    link = plan(DEMO, tmp_path)[f"{kind}/{name}" if kind == "train" else f"{kind}/{name}/val_dark"]
+    lists = {"list val_dark": "val_dry", "list total_unlabel": "total_unlabel", "list train": "train_label+val_dry"}
+    assert {key: link.inputs[key].stem for key in lists} == lists
+    preset = plan(DEMO, tmp_path, overrides=("DATA.CAMERA", "night"))
+    assert "list total_unlabel" not in preset[f"test/{name}/val_dark"].inputs
+    given = plan(DEMO, tmp_path, overrides=("DATA.CAMERA", "own.yaml"))[f"test/{name}/val_dark"]
+    assert given.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
+
+
+def test_an_oracle_chooses_everything_by_labels_of_dark_clips(tmp_path: Path) -> None:
+    links = plan(DEMO, tmp_path, oracle=True)
+    trainings = [link for link in links.values() if link.kind == "train"]
+    assert {value(link, "TRAIN.BEST_SPLIT") for link in trainings} == {"arid"}
+    for link in links.values():
+        if link.kind == "label":
+            assert "--oracle" in link.command
+            assert sum("/aridx" in text for text in link.command) == 4
+            assert not any("val_dark" in text for text in link.command)
+    free = plan(DEMO, tmp_path)
+    assert all(
+        free[link.name].signature != link.signature for link in links.values() if link.kind in ("train", "label")
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "expected"),
+    [
+        (DEMO, {}, "label-free"),
+        (DEMO, {"oracle": True}, "oracle"),
+        (DEMO, {"overrides": ("TRAIN.BEST_SPLIT", "arid")}, "oracle"),
+        (UG2, {}, "oracle"),
+    ],
+)
+def test_the_chain_says_whether_its_choices_are_label_free(
+    tmp_path: Path, path: Path, options: dict[str, Any], expected: str
+) -> None:
+    _, about = make_plan(read_recipe(path, ROOT), Options(ROOT, tmp_path, tmp_path, **options))
+    assert about["labels"] == expected

@@ -74,7 +74,7 @@ def test_the_real_chain_on_five_other_classes_and_two_models(tmp_path: Path, vid
     assert state(tmp_path)["class_names"] == CLASSES
     assert json.loads((out / "submission/arid_pred.json").read_text())["labels"] == "label-free"
     again = run_pipeline(recipe, *argv, "--dry-run")
-    assert again.stdout.splitlines()[-1] == "13 links, 13 done, 0 to do"
+    assert again.stdout.splitlines()[-1] == "13 links, 13 done, 0 to do, choices are label-free"
 
 
 def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split(maxsplit=3) == ["data", "to", "do", "new"]
-    assert "13 links, 0 done, 13 to do" in lines
+    assert "13 links, 0 done, 13 to do, choices are label-free" in lines
     command = next(line for line in lines if "tools/prepare_data.py tree" in line)
     assert str(videos / "bright") in command
     assert not (tmp_path / "out").exists()

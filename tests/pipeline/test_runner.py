@@ -279,7 +279,7 @@ def test_the_plan_says_what_would_be_done(folder: Path) -> None:
     assert found["test/first/a"] == ("done", "")
     assert found["label/second"] == ("to do", "recipe changed")
     assert found["train/second/a"] == ("to do", "if label/second changes")
-    assert list(table(rows))[-1] == "10 links, 4 done, 6 to do"
+    assert list(table(rows, "oracle"))[-1] == "10 links, 4 done, 6 to do, choices are oracle"
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     rows = plan_rows(links, FileHashes(folder / "none.json"), {"train/first/b"}, {"train/first/b", "vote"})
     found = {link.name: (status, reason) for link, status, reason, _ in rows}
