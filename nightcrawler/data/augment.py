@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
@@ -92,6 +93,15 @@ def _by_table(frames: Tensor, op: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.frombuffer(looked_up, dtype=torch.uint8).view_as(frames)
 
 
+def _equalize(frames: Tensor) -> Tensor:
+    """Pillow's, plane by plane: the same bytes as torchvision's in half the time."""
+    equalized = np.empty(frames.shape, np.uint8)
+    planes = equalized.reshape(-1, *frames.shape[-2:])
+    for plane, result in zip(frames.flatten(0, 1).numpy(), planes, strict=True):
+        result[:] = ImageOps.equalize(Image.fromarray(plane))
+    return torch.from_numpy(equalized)
+
+
 def _posterize(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
     return transforms.posterize(frames, 4 - int(4 * level))
 
@@ -145,7 +155,7 @@ def _sharpness(frames: Tensor, level: float, rng: np.random.Generator) -> Tensor
 # name: op(frames uint8 [T, 3, H, W], level in [0, 1], rng); timm's "increasing" set, in its order.
 OPS: dict[str, Op] = {
     "AutoContrast": lambda frames, level, rng: _by_chunk(frames, transforms.autocontrast),
-    "Equalize": lambda frames, level, rng: _by_chunk(frames, transforms.equalize),
+    "Equalize": lambda frames, level, rng: _equalize(frames),
     "Invert": lambda frames, level, rng: transforms.invert(frames),
     "Rotate": _rotate,
     "PosterizeIncreasing": _posterize,

@@ -14,7 +14,7 @@ from nightcrawler.utils.io import sha256_file
 
 
 def read_checksums(path: Path, folder: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path below `folder`.
+    """SHA-256 of each file, by its path without links.
 
     Args:
         path: what `sha256sum` writes, a line each: 64 hexadecimal digits, two characters, the file's path.
@@ -32,7 +32,7 @@ def read_checksums(path: Path, folder: Path) -> dict[str, str]:
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
         if match is None:
             raise UserError(f"{path}, line {row}: expected the form of sha256sum: 64 hex digits, two spaces, a path")
-        checksums[os.path.normpath(folder / match[2])] = match[1].lower()
+        checksums[os.path.realpath(folder / match[2])] = match[1].lower()
     return checksums
 
 
@@ -53,10 +53,10 @@ def decode_checked(
     Raises:
         VideoError: also if the file has no checksum or another one.
     """
-    expected = checksums.get(os.path.normpath(path))
+    check_file(path, Limits())
+    expected = checksums.get(os.path.realpath(path))
     if expected is None:
         raise VideoError(path, "no line for it in DATA.CHECKSUMS", "checksum")
-    check_file(path, Limits())
     if sha256_file(path) != expected:
         raise VideoError(path, "damaged: its bytes are not those of DATA.CHECKSUMS", "checksum")
     return decode(path, choose)

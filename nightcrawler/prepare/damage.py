@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections import Counter
@@ -47,7 +48,7 @@ def outcome(path: Path, clean: Decoded, read: Reader = read_all) -> str:
 
 def checked_reader(path: Path, like: Path) -> Reader:
     """Reads every frame of a file of which the checksum is known: that of another."""
-    checksums = {str(path): sha256_file(like)}
+    checksums = {os.path.realpath(path): sha256_file(like)}
     return lambda name: decode_checked(name, range, decode=decode, checksums=checksums)
 
 

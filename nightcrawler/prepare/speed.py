@@ -39,7 +39,7 @@ MEAN, STD = (0.45,) * 3, (0.225,) * 3
 # The published augmentation.
 POLICY, SCALE, ASPECT, FLIP_PROB, ERASE_PROB = "rand-m7-n4-mstd0.5-inc1", (0.08, 1.0), (0.75, 1.3333), 0.5, 0.25
 # Epochs of the same augmentation that a policy's mean cost is taken over.
-NUM_DRAWS = 2
+NUM_DRAWS = 4
 SHORT_SIDE = 128
 
 Calls = Mapping[str, Callable[[], object]]

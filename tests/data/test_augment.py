@@ -15,6 +15,7 @@ from scipy import stats
 from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS, LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
 from torchvision.transforms import RandomErasing, RandomResizedCrop
+from torchvision.transforms.v2.functional import equalize
 
 from nightcrawler.data.augment import (
     OPS,
@@ -366,6 +367,12 @@ def test_the_night_comes_first_and_as_often_as_told() -> None:
 def test_the_whole_level_of_posterising_is_black() -> None:
     frames = torch.from_numpy(picture()).permute(2, 0, 1)[None]
     assert (OPS["PosterizeIncreasing"](frames, 1.0, np.random.default_rng(0)) == 0).all()
+
+
+def test_equalising_is_torchvisions() -> None:
+    frames = torch.from_numpy(np.stack([grainy_picture(), picture(), np.full((60, 80, 3), 9, np.uint8)]))
+    frames = frames.permute(0, 3, 1, 2).contiguous()
+    assert torch.equal(OPS["Equalize"](frames, 0.5, np.random.default_rng(0)), equalize(frames))
 
 
 def test_geometry_is_filled_with_grey() -> None:

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 import nightcrawler.data.matroska as matroska
+from nightcrawler.config.defaults import get_cfg
 from nightcrawler.data.checksums import decode_checked, read_checksums
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.matroska import check_matroska
+from nightcrawler.data.source import build_decode, build_items
 from nightcrawler.prepare.damage import COUNTS, EQUAL, REFUSED, WRONG, checked_reader, damaged, outcome, outcomes, study
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
@@ -105,6 +107,29 @@ def test_a_file_without_a_checksum(make_clip: MakeClip, tmp_path: Path) -> None:
     (tmp_path / "sums").write_text("")
     with pytest.raises(VideoError, match=r"clip.mp4: no line for it in DATA.CHECKSUMS \(while checksum\)"):
         checked_by(tmp_path / "sums")(str(make_clip(tmp_path / "clip.mp4", 2)))
+
+
+def test_the_lists_of_the_configuration_are_checked_where_the_data_is_a_link(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists follow links of folders, and `data` is relative; `sha256sum` knows of neither."""
+    disk = tmp_path / "disk"
+    good, spoilt = (make_clip(disk / "Train" / name, 3, seed=seed) for seed, name in enumerate(("a.mp4", "b.mp4")))
+    sums = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./dark_train/Train/{path.name}" for path in (good, spoilt)
+    ]
+    (tmp_path / "data/dark_train").mkdir(parents=True)
+    (tmp_path / "data/dark_train/Train").symlink_to(disk / "Train")
+    (tmp_path / "data/arid.csv").write_text("path,label\na.mp4,0\nb.mp4,1\n")
+    (tmp_path / "data/SHA256SUMS").write_text("\n".join(sums) + "\n")
+    spoilt.write_bytes(spoilt.read_bytes() + b"\0")
+    monkeypatch.chdir(tmp_path)
+    cfg = get_cfg()
+    cfg.DATA.PATH_PREFIX, cfg.DATA.CHECKSUMS = "data", "SHA256SUMS"
+    read, (first, second) = build_decode(cfg), build_items(cfg, "arid")
+    assert read(str(first.path), range).num_frames == 3
+    with pytest.raises(VideoError, match=r"b\.mp4: damaged: its bytes are not those of DATA\.CHECKSUMS"):
+        read(str(second.path), range)
 
 
 @pytest.mark.parametrize("line", ["abc  a.mp4", "0" * 64 + "a.mp4", "0" * 63 + "g  a.mp4", ""])
