@@ -23,7 +23,7 @@ from nightcrawler.data.limits import Limits, check_memory, check_size
 from nightcrawler.data.survey import Survey, survey
 from nightcrawler.utils.errors import VideoError
 
-# Frames that the container of a sound file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
+# Frames that an undamaged file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
 SLACK_FRAMES = 2
 SLACK_CODECS = ("mpeg4",)
 
