@@ -39,6 +39,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "pipeline": (*ENGINE, "prepare", "engine"),
     "predict": (*ENGINE, "prepare", "engine"),
     "export": (*ENGINE, "engine", "predict.member"),
+    "web": (*ENGINE, "engine", "predict"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,0 +1,42 @@
+"""What test workers are built of: functions of a module, so that they reach the worker's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nightcrawler.utils.errors import UserError, VideoError
+
+ABOUT = {"models": ["tested"]}
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """By the clip's name: hang, die, refuse, or say who answers."""
+    name = question["name"]
+    if "hang" in name:
+        time.sleep(600)
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "bug" in name:
+        raise ZeroDivisionError
+    if "huge" in name:
+        return {"text": "x" * (5 << 20)}
+    if "bad" in name:
+        raise VideoError(name, "cut short", "decode")
+    return {"pid": os.getpid(), "name": name}
+
+
+def build() -> tuple[Callable[..., Any], dict[str, Any]]:
+    return answer, ABOUT
+
+
+def build_nothing() -> tuple[Callable[..., Any], dict[str, Any]]:
+    raise UserError("best.pyth: no such checkpoint")
+
+
+def build_hanging() -> tuple[Callable[..., Any], dict[str, Any]]:
+    time.sleep(600)
+    raise AssertionError

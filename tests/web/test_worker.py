@@ -1,0 +1,123 @@
+"""The worker answers, is replaced when it hangs or dies, and never takes its owner with it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nightcrawler.utils.errors import UserError
+from nightcrawler.web.worker import Failed, Refused, Worker
+from tests.web import answers
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker(answers.build, answer_sec=2.0, start_sec=60)
+    worker.start()
+    yield worker
+    worker.stop()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ask(worker: Worker, name: str) -> dict[str, object]:
+    return worker.ask({"name": name})
+
+
+def test_it_answers_in_another_process(worker: Worker) -> None:
+    assert worker.about == answers.ABOUT
+    found = ask(worker, "a")
+    assert found["pid"] == worker.pid != os.getpid()
+    assert found["name"] == "a"
+    assert found["took_sec"] >= 0
+
+
+def test_a_bad_clip_is_refused_and_the_process_stays(worker: Worker) -> None:
+    pid = worker.pid
+    with pytest.raises(Refused, match=r"^cut short \(while decode\)$"):
+        ask(worker, "bad")
+    assert ask(worker, "a")["pid"] == pid
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hang", "took more than 2 s and was given up"),
+        ("crash", r"ended the worker \(signal SIGSEGV\)"),
+        ("bug", r"ended the worker \(exit code 1\)"),
+        ("huge", r"ended the worker \("),
+    ],
+)
+def test_a_clip_that_hangs_or_kills_it_fails_alone(worker: Worker, name: str, text: str) -> None:
+    before = worker.pid
+    start = time.monotonic()
+    with pytest.raises(Failed, match=text):
+        ask(worker, name)
+    assert time.monotonic() - start < 20
+    assert not alive(before)
+    found = ask(worker, "a")
+    assert found["pid"] == worker.pid != before
+
+
+def test_killed_from_outside_between_clips_it_comes_back(worker: Worker) -> None:
+    os.kill(worker.pid, 9)
+    with pytest.raises(Failed, match="SIGKILL"):
+        ask(worker, "a")
+    assert ask(worker, "a")["pid"] == worker.pid
+
+
+def test_questions_of_several_threads_do_not_mix(worker: Worker) -> None:
+    found: dict[str, object] = {}
+    threads = [
+        threading.Thread(target=lambda name=name: found.update({name: ask(worker, name)["name"]})) for name in "pqrst"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == {name: name for name in "pqrst"}
+
+
+def test_what_cannot_be_built_says_why() -> None:
+    worker = Worker(answers.build_nothing, 1.0)
+    with pytest.raises(UserError, match=r"^best.pyth: no such checkpoint$"):
+        worker.start()
+    worker.stop()
+
+
+def test_a_build_that_hangs_is_given_up() -> None:
+    worker = Worker(answers.build_hanging, 1.0, start_sec=1.0)
+    with pytest.raises(Failed, match="did not start"):
+        worker.start()
+    pid = worker.pid
+    worker.stop()
+    assert not alive(pid)
+
+
+def test_stopped_in_the_middle_of_a_question_it_is_not_started_again() -> None:
+    worker = Worker(answers.build, answer_sec=60, start_sec=60)
+    worker.start()
+    found: list[BaseException] = []
+
+    def hang() -> None:
+        with pytest.raises(Failed) as caught:
+            ask(worker, "hang")
+        found.append(caught.value)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    time.sleep(0.3)
+    worker.stop()
+    thread.join(20)
+    assert len(found) == 1
+    assert not alive(worker.pid)
