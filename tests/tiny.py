@@ -43,7 +43,7 @@ TEST: {BATCH_SIZE: 2}
 SOLVER: {MAX_EPOCH: 2, WARMUP_EPOCHS: 1.0, BASE_LR: 1.0e-3}
 """
 # Figures of a training row that depend on the clock.
-PACE = ("clips_per_sec", "sec_per_step", "data_wait_percent")
+PACE = ("clips_per_sec", "gflop_per_sec", "sec_per_step", "data_wait_percent")
 
 
 def write_video(path: Path, label: int, seed: int, dark: bool) -> None:

@@ -203,7 +203,8 @@ def main(argv: Sequence[str]) -> int:
     trained = build_trained(given, not arguments.bright, arguments.frame_size, ROOT)
     figures = read_figures(trained, arguments)
     out = arguments.out or (given if given.is_dir() else given.parent) / "export"
-    files, fine = write_files(trained, out, arguments), True
+    files, fine, card = write_files(trained, out, arguments), True, out / "MODEL_CARD.md"
+    write_card(card, trained, list(files.values()), figures)
     wants_runs = arguments.check or arguments.benchmark or arguments.split
     runs = open_runs(trained, files) if wants_runs else {}
     if arguments.check:
@@ -211,9 +212,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.benchmark:
         benchmark(trained, runs, arguments)
     if arguments.split:
-        figures += measure(trained, runs, arguments)
-    write_card(out / "MODEL_CARD.md", trained, list(files.values()), figures)
-    print(f"{out / 'MODEL_CARD.md'}: what goes in, what comes out, what it was trained on")
+        write_card(card, trained, list(files.values()), [*figures, *measure(trained, runs, arguments)])
+    print(f"{card}: what goes in, what comes out, what it was trained on")
     return 0 if fine else EXIT_DIFFERS
 
 

@@ -74,28 +74,6 @@ class Info(NamedTuple):
     clips_per_sec: float | None
 
 
-def imitation(mode: Any, model: Any) -> dict[str, Any]:
-    """Parameters and buffers without memory or values, by name; the model itself stays as it is."""
-    return {name: mode.from_tensor(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-
-
-def count_gmacs(model: Any, clip: Sequence[int]) -> float:
-    """10^9 multiply-adds of a forward pass of shape `clip`; nothing is computed."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model.eval()
-    counter = FlopCounterMode(display=False)
-    # Attention as two matrix products: not every release of torch counts the fused kernels.
-    plain = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, plain, counter:
-        torch.func.functional_call(model, imitation(mode, model), (torch.empty(*clip),))
-    # The counter gives two operations for each multiply-add.
-    return counter.get_total_flops() / 2e9
-
-
 def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -> int:
     """Bytes that a forward pass in training mode keeps for the backward pass; nothing is computed.
 
@@ -104,6 +82,8 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.multiprocessing.reductions import StorageWeakRef
+
+    from nightcrawler.models.flops import imitation
 
     kept: dict[int, Any] = {}
 
@@ -162,6 +142,7 @@ def describe(path: Path, arguments: Any) -> Info:
     from nightcrawler.config.node import load_experiment
     from nightcrawler.engine.build import PRECISIONS
     from nightcrawler.models.build import build_model
+    from nightcrawler.models.flops import count_gmacs
 
     file = path / "config.yaml" if path.is_dir() else path
     cfg = load_experiment(file, arguments.overlay, arguments.overrides)

@@ -26,6 +26,7 @@ from nightcrawler.engine.optim import build_optimizer, build_schedule
 from nightcrawler.engine.settings import Objective, Settings
 from nightcrawler.engine.trainer import EMA, AdaptClips, Trainer
 from nightcrawler.models.build import build_model
+from nightcrawler.models.flops import count_gmacs
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
@@ -184,6 +185,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     if resumed is None:
         start = build_start(cfg, model)
     stamp = {**build_stamp(cfg), "lists": build_list_hashes(cfg)}
+    gmacs = count_gmacs(model, (1, 3, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE))
     has_adapter = cfg.ADAPT.NAME != "none"
     if cfg.MODEL.COMPILE:
         model.compile()  # in place: names in checkpoints stay as they are
@@ -196,7 +198,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         eval_sets=_build_eval_sets(cfg),
         evaluator=build_evaluator(cfg, device),
         journal=Journal(output_dir, cfg.TENSORBOARD.ENABLE, {"labels": stamp["labels"], "seed": cfg.RNG_SEED}),
-        settings=build_settings(cfg, device, stamp),
+        settings=build_settings(cfg, device, stamp, gmacs),
     )
     if resumed is not None:
         _resume(trainer, *resumed)
@@ -215,7 +217,7 @@ def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
     return sets
 
 
-def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any]) -> Settings:
+def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any], gmacs: float) -> Settings:
     """The trainer's plain values."""
     return Settings(
         output_dir=Path(cfg.OUTPUT_DIR),
@@ -236,6 +238,7 @@ def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any]) ->
         keep_last=cfg.TRAIN.KEEP_LAST,
         max_failed_saves=cfg.TRAIN.MAX_FAILED_SAVES,
         ema_decay=cfg.TRAIN.EMA_DECAY,
+        gmacs=gmacs,
         stamp=stamp,
     )
 

@@ -148,10 +148,13 @@ def older_names(folder: str | Path, count: int) -> list[Path]:
     return [first, *(first.with_stem(f"{first.stem}_{number}") for number in range(2, count + 1))][:count]
 
 
-def save_latest(folder: str | Path, state: dict[str, Any], keep_last: int = 2) -> str:
-    """Save as the latest checkpoint of a run, keeping `keep_last` of them, this one included, as fallbacks."""
+def save_latest(folder: str | Path, state: dict[str, Any], keep_last: int = 2, replace: bool = False) -> str:
+    """Save as the latest checkpoint of a run, keeping `keep_last` of them, this one included, as fallbacks.
+
+    With `replace`, the one that was the latest is not kept, and those before it are.
+    """
     older = older_names(folder, keep_last - 1)
-    digest = save_checkpoint(Path(folder) / LATEST, state, older)
+    digest = save_checkpoint(Path(folder) / LATEST, state, () if replace else older)
     for path in set(_all_older(folder)) - set(older):
         path.unlink()
         sidecar(path).unlink(missing_ok=True)

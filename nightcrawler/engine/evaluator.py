@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.engine.loading import watched
+from nightcrawler.engine.signals import StopSignals
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
@@ -68,6 +69,7 @@ class Evaluator:
         eval_set: EvalSet,
         num_classes: int,
         desc: str = "test",
+        stop: StopSignals | None = None,
     ) -> dict[Pair, Predictions]:
         """Predictions of every video for each (views, crops) pair, complete on every rank.
 
@@ -76,21 +78,24 @@ class Evaluator:
             eval_set: the split: all its videos, this rank's loader, and the (views, crops) pairs.
             num_classes: K.
             desc: name for the progress line.
+            stop: looked at after each batch.
 
         Raises:
             UserError: if a video is missing or came twice.
+            Preempted: if a rank was asked to stop.
         """
-        items, pairs = eval_set.items, eval_set.pairs
+        items, pairs, stop = eval_set.items, eval_set.pairs, stop or StopSignals()
         was_training = model.training
         model.eval()
         rows: dict[int, dict[str, Any]] = {}
-        batches = watched(eval_set.loader, items, desc)
-        shown = progress(batches, desc=desc, every=20, enabled=distributed.is_main())
+        batches, total = stop.until(watched(eval_set.loader, items, desc)), len(eval_set.loader)
+        shown = progress(batches, total, desc, every=20, enabled=distributed.is_main())
         for index, row in self.rows(model, shown, pairs, num_classes):
             if index in rows:
                 raise UserError(f"{desc}: video '{items[index].name}' came twice")
             rows[index] = row
         model.train(was_training)
+        stop.check(self.device)
         return self._gather(rows, items, pairs, num_classes, desc)
 
     def rows(

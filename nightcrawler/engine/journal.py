@@ -37,15 +37,20 @@ class Lines(JsonLines):
             logger.warning("a line of %s is lost (%s)", self._path, error.strerror or error)
 
 
+# Operations of a training step over multiply-adds of a forward pass: two each, and a backward pass costs two forward.
+FLOPS_OVER_MACS = 2 * 3
+
+
 class Pace:
-    """Clips, waiting time and memory since an epoch (or its resumed rest) began.
+    """Clips, waiting time, work and memory since an epoch (or its resumed rest) began.
 
     Args:
         device: whose memory is measured.
+        gmacs: 10^9 multiply-adds of a clip in a forward pass.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, gmacs: float) -> None:
+        self.device, self.gmacs = device, gmacs
         self.restart()
 
     def restart(self) -> None:
@@ -55,12 +60,18 @@ class Pace:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def figures(self) -> dict[str, float]:
-        """`clips_per_sec` over all ranks; of this rank `sec_per_step`, `data_wait_percent`, most `gpu_memory_gib`."""
+        """What went on, by name.
+
+        `clips_per_sec` and `gflop_per_sec` are over all ranks, what is recomputed to save memory not counted; of this
+        rank are `sec_per_step`, `data_wait_percent` and, on a GPU, the largest `gpu_memory_gib`.
+        """
         seconds = max(time.monotonic() - self.started, 1e-9)
         cuda = self.device.type == "cuda"
         memory = {"gpu_memory_gib": torch.cuda.max_memory_allocated(self.device) / 2**30} if cuda else {}
+        clips_per_sec = self.clips * distributed.world_size() / seconds
         return {
-            "clips_per_sec": self.clips * distributed.world_size() / seconds,
+            "clips_per_sec": clips_per_sec,
+            "gflop_per_sec": clips_per_sec * self.gmacs * FLOPS_OVER_MACS,
             "sec_per_step": seconds / max(self.steps, 1),
             "data_wait_percent": 100 * self.waited / seconds,
             **memory,
@@ -102,7 +113,8 @@ class Journal:
         logger.info(
             f"epoch {epoch + 1}/{max_epoch} step {step}/{num_steps}: loss {figures['loss']:.4f}, top-1 {top1}, "
             f"lr {figures['lr']:.2e}, grad {figures['grad_norm']:.2f}, {figures['clips_per_sec']:.1f} clips/s, "
-            f"data wait {figures['data_wait_percent']:.0f} %, {memory}left {format_seconds(left)}"
+            f"{figures['gflop_per_sec']:.4g} GFLOP/s, data wait {figures['data_wait_percent']:.0f} %, "
+            f"{memory}left {format_seconds(left)}"
         )
         self.metrics.write(kind="train", epoch=epoch + 1, step=step, **figures)
         curves = {f"train/{name}": figures[name] for name in ("loss", "lr", "grad_norm", "clips_per_sec")}

@@ -30,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
     """Launch; returns the exit code of the first process that failed, or the one that all processes agreed on."""
     logging.disable(logging.ERROR)  # of this process: torch's account of what the processes say themselves
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SEC))
+    # Else ranks that are started again meet in the store of those before, and call at addresses of the dead.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     with tempfile.TemporaryDirectory() as folder:
         agreed = Path(folder) / "code"
         os.environ[EXIT_CODE_FILE] = str(agreed)

@@ -12,25 +12,28 @@ from torch import Tensor
 from nightcrawler.pseudo.predictions import Predictions
 
 
-def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> list[int]:
-    """How many rows of `logits` `[B, K]` have their label `[B]` among the k largest, for each k (at most K)."""
+def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> Tensor:
+    """How many rows of `logits` `[B, K]` have their label `[B]` among the k largest, for each k (at most K).
+
+    Returns:
+        int64 `[len(ks)]` on the device of the logits: nothing waits for it there.
+    """
     largest = logits.topk(min(max(ks), logits.shape[1]), dim=1).indices
     hits = largest == labels[:, None]
-    return [int(hits[:, :k].any(dim=1).sum()) for k in ks]
+    return torch.stack([hits[:, :k].any(dim=1).sum() for k in ks])
 
 
-def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> list[int]:
+def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> Tensor:
     """`topk_correct` for mixed targets `[B, K]`: the scores of a target's two classes are added into the first.
 
     This is how PySlowFast counts training accuracy under mixup. A target of one class, smoothed or not, has no second.
     """
     values, classes = target.topk(2, dim=1)
-    rows = torch.nonzero(values[:, 1] > target.min(dim=1).values)[:, 0]
-    first, second = classes[rows].unbind(dim=1)
-    merged = logits.detach().clone()
-    merged[rows, first] += merged[rows, second]
-    merged[rows, second] = 0.0
-    return topk_correct(merged, classes[:, 0], ks)
+    logits = logits.detach()
+    first, second = logits.gather(1, classes).split(1, dim=1)
+    merged = logits.scatter(1, classes, torch.cat([first + second, torch.zeros_like(second)], dim=1))
+    mixed = values[:, 1] > target.min(dim=1).values
+    return topk_correct(torch.where(mixed[:, None], merged, logits), classes[:, 0], ks)
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:

@@ -32,9 +32,15 @@ class Saver:
         if distributed.is_main():
             checkpoint.remove_leftovers(self.folder)
 
-    def latest(self, state: Callable[[], dict[str, Any]], required: bool = False) -> bool:
-        """Save the latest state; whether it worked. Where it is `required`, a failure ends the run."""
-        return self._save(lambda: checkpoint.save_latest(self.folder, state(), self.keep_last), required)
+    def latest(self, state: Callable[[], dict[str, Any]], required: bool = False, replace: bool = False) -> bool:
+        """Save the latest state; whether it worked.
+
+        Args:
+            state: gives it.
+            required: a failure ends the run.
+            replace: the one before is of the same epoch, and need not be kept.
+        """
+        return self._save(lambda: checkpoint.save_latest(self.folder, state(), self.keep_last, replace), required)
 
     def best(self, state: Callable[[], dict[str, Any]]) -> bool:
         """Save the best state; whether it worked."""

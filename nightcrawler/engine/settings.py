@@ -60,6 +60,7 @@ class Settings:
         keep_last: checkpoints kept of the latest states.
         max_failed_saves: saves in a row that may fail.
         ema_decay: of the moving average of weights, 0 for none.
+        gmacs: 10^9 multiply-adds of a clip in a forward pass.
         stamp: plain values saved in every checkpoint (config, class names, versions, ...).
     """
 
@@ -81,4 +82,5 @@ class Settings:
     keep_last: int
     max_failed_saves: int
     ema_decay: float
+    gmacs: float
     stamp: dict[str, Any]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import TypeVar
 
 import torch
 
 from nightcrawler.utils import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+Item = TypeVar("Item")
+
+
+class Preempted(Exception):
+    """The run was asked to stop; its state is saved, and it can go on from there."""
 
 
 class StopSignals:
-    """Remembers that a stop was asked for; the training loop looks after each step."""
+    """Remembers that a stop was asked for; long loops look, and all ranks agree where they meet."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -36,6 +42,22 @@ class StopSignals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def until(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items until this rank is asked to stop, at least one."""
+        for item in items:
+            yield item
+            if self.requested:
+                return
+
+    def check(self, device: torch.device) -> None:
+        """Stop on every rank if any was asked to; every rank calls this.
+
+        Raises:
+            Preempted: if so.
+        """
+        if self.requested_anywhere(device):
+            raise Preempted
 
     def requested_anywhere(self, device: torch.device) -> bool:
         """Whether any rank was asked to stop; every rank gets the same answer."""

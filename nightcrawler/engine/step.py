@@ -7,6 +7,7 @@ import inspect
 import math
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
+# Of clips and of right ones, by stream.
+Counts = dict[str, int | Tensor]
 MAX_SKIPS_IN_A_ROW = 20
 NON_FINITE = "non_finite.jsonl"
 # Ranks agree on buffers by `RunningStatistics`; torch 2.15 renamed the option.
@@ -58,7 +61,7 @@ class Stepper:
         self.objectives, self.bad = list(objectives), bad
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == torch.float16)
         self.wrapped = self._wrap(model)
-        self.meter, self.pace = EpochMeter(), Pace(settings.device)
+        self.meter, self.pace = EpochMeter(), Pace(settings.device, settings.gmacs)
         self.epoch, self.step, self.num_skipped = 0, 0, 0
         self._iterators: list[Iterator[Any]] = []
         self._seen: list[dict[str, Any]] = []
@@ -100,7 +103,8 @@ class Stepper:
 
     def _optimize(self, numbers: list[int]) -> float:
         """Back-propagate a step's micro-batches of the given streams, update once; returns the gradient norm."""
-        statistics, counted, losses = RunningStatistics(self.model), EpochMeter(), []
+        statistics, losses = RunningStatistics(self.model), []
+        counted: Counts = defaultdict(int)
         self._seen = []
         self.optimizer.zero_grad(set_to_none=True)
         for number in numbers:
@@ -127,7 +131,7 @@ class Stepper:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
 
-    def _backward(self, number: int, k: int, batch: dict[str, Any], counted: EpochMeter) -> Tensor:
+    def _backward(self, number: int, k: int, batch: dict[str, Any], counted: Counts) -> Tensor:
         """Forward and backward of micro-batch `k` of a stream; returns its weighted loss, detached."""
         objective = self.objectives[number]
         sampler = objective.stream.sampler
@@ -140,8 +144,8 @@ class Stepper:
         weight = objective.weight_at(self.epoch + self.step / sampler.num_steps)
         loss = objective.loss(logits.float() if enabled else logits, target) * weight
         self.scaler.scale(loss / sampler.micro_batches_per_step).backward()
-        name, correct = objective.stream.name, mixed_topk_correct(logits, target, [1])[0]
-        counted.add(**{f"correct_{name}": correct, f"clips_{name}": len(logits)})
+        counted[f"correct_{objective.stream.name}"] += mixed_topk_correct(logits, target, [1])[0]
+        counted[f"clips_{objective.stream.name}"] += len(logits)
         self.pace.clips += len(logits)
         self._seen.append({"number": number, "loss": loss.detach(), "index": batch["index"]})
         return loss.detach()
@@ -153,18 +157,21 @@ class Stepper:
         layout = torch.channels_last_3d if self.settings.channels_last else torch.contiguous_format
         return clip.contiguous(memory_format=layout), target
 
-    def _update(self, loss: Tensor, counted: EpochMeter, statistics: RunningStatistics) -> float:
-        """One optimiser step, agreed between ranks; a step that is not finite leaves the model as it was."""
+    def _update(self, loss: Tensor, counted: Counts, statistics: RunningStatistics) -> float:
+        """One optimiser step, agreed between ranks; a step that is not finite leaves the model as it was.
+
+        The device is waited for once: what is not finite on any rank is not finite in the sum over them.
+        """
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad or math.inf).item()
-        mean_loss = float(loss) / distributed.world_size()
-        not_finite = not (math.isfinite(norm) and math.isfinite(mean_loss))
-        figures = {"not_finite": not_finite, "new_bad": self.bad.num_new, "loss": mean_loss, **counted.sums}
-        figures = distributed.sum_figures(figures, self.settings.device)
+        largest, world = self.settings.clip_grad or math.inf, distributed.world_size()
+        grad_norm = nn.utils.clip_grad_norm_(parameters, largest)
+        means = {"loss": loss.double() / world, "norm": grad_norm.double() / world}
+        figures = distributed.sum_figures({**means, "new_bad": self.bad.num_new, **counted}, self.settings.device)
+        norm = figures.pop("norm")
         if figures.pop("new_bad"):
             self.bad.settle()
-        if figures.pop("not_finite"):
+        if not (math.isfinite(norm) and math.isfinite(figures["loss"])):
             statistics.restore()
             self._skip(figures["loss"], norm)
             return norm

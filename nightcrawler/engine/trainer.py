@@ -24,7 +24,7 @@ from nightcrawler.engine.journal import Journal
 from nightcrawler.engine.meters import accuracy
 from nightcrawler.engine.saver import Saver
 from nightcrawler.engine.settings import Objective, Settings
-from nightcrawler.engine.signals import StopSignals
+from nightcrawler.engine.signals import Preempted, StopSignals
 from nightcrawler.engine.step import Stepper
 from nightcrawler.utils import distributed
 from nightcrawler.utils.io import atomic_write
@@ -32,10 +32,6 @@ from nightcrawler.utils.io import atomic_write
 DONE, PREEMPTED = "DONE", "PREEMPTED"
 RAW, EMA = "raw", "ema"
 AdaptClips = Callable[[int, BadVideoLedger], Iterator[Tensor]]
-
-
-class Preempted(Exception):
-    """The run was asked to stop, saved its state and can go on from there."""
 
 
 class Trainer:
@@ -89,6 +85,12 @@ class Trainer:
         """Steps of an epoch."""
         return self.objectives[0].stream.sampler.num_steps
 
+    @property
+    def place(self) -> str:
+        """How far training is, in words."""
+        epoch, step = (self.epoch + 1, self.step) if self.step else (self.epoch, self.num_steps)
+        return f"epoch {epoch} step {step}"
+
     def fit(self) -> dict[str, Any]:
         """Train to the end; returns the best validation (`top1` in %, `epoch`, `split`, `weights`: raw or ema).
 
@@ -99,9 +101,13 @@ class Trainer:
         self.saver.tidy()
         self._mark(remove=(DONE, PREEMPTED))
         with self.stop.listening():
-            while self.epoch < self.settings.max_epoch:
-                self._train_epoch()
-                self._finish_epoch()
+            try:
+                while self.epoch < self.settings.max_epoch:
+                    self._train_epoch()
+                    self._finish_epoch()
+            except Preempted:
+                self._mark(PREEMPTED, self.place)
+                raise Preempted(f"stopped at {self.place} as asked; start the same command again to go on") from None
         self._mark(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
 
@@ -117,18 +123,24 @@ class Trainer:
             if self.step % self.settings.log_period == 0 or self.step == self.num_steps:
                 self._log(lr, norm)
             if self.stop.requested_anywhere(self.settings.device):
-                self._preempt()
+                self.saver.latest(self.state, required=True)
+                raise Preempted
 
     def _finish_epoch(self) -> None:
-        """Adapt and validate where it is due, then save."""
+        """Adapt and validate where it is due, then save.
+
+        Both may take long: a run that is stopped or dies meanwhile goes on from the last step.
+        """
+        last = self.epoch + 1 == self.settings.max_epoch
+        due = last or (self.epoch + 1) % self.settings.eval_period == 0
+        saved = due and self.saver.latest(self.state)
         self.epoch, self.step = self.epoch + 1, 0
-        last = self.epoch == self.settings.max_epoch
-        if last or self.epoch % self.settings.eval_period == 0:
+        if due:
             self._judge(self.model, RAW)
             if self.ema is not None:
                 self._judge(self.ema.module, EMA)
         self.stepper.meter.reset()
-        self.saver.latest(self.state, required=last)
+        self.saver.latest(self.state, required=last, replace=saved)
 
     def _judge(self, model: nn.Module, weights: str) -> None:
         """Adapt and validate a model, and save it where it is the best so far."""
@@ -168,9 +180,10 @@ class Trainer:
 
     def adapt(self, model: nn.Module, weights: str = RAW) -> None:
         """Run the adapter on the dark clips of this epoch."""
-        clips = Clips(lambda: self.adapt_clips(self.epoch, self.bad))
+        clips = Clips(lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad)))
         report = self.adapter.run(model, clips)
         self.bad.settle()
+        self.stop.check(self.settings.device)
         self.journal.adapt(self.epoch, report, weights)
 
     def validate(self, model: nn.Module, weights: str = RAW) -> dict[str, dict[str, Any]]:
@@ -178,7 +191,7 @@ class Trainer:
         figures = {}
         for eval_set in self.eval_sets:
             name = eval_set.split.name
-            found = self.evaluator.run(model, eval_set, self.settings.num_classes, f"val {name}")
+            found = self.evaluator.run(model, eval_set, self.settings.num_classes, f"val {name}", self.stop)
             figures[name] = accuracy(found[eval_set.pairs[0]])
             self.journal.validation(self.epoch, name, figures[name], weights)
         return figures
@@ -224,9 +237,3 @@ class Trainer:
                 with atomic_write(self.settings.output_dir / name, "w") as file:
                     file.write(text + "\n")
         distributed.barrier()
-
-    def _preempt(self) -> None:
-        self.saver.latest(self.state, required=True)
-        place = f"epoch {self.epoch + 1} step {self.step}"
-        self._mark(PREEMPTED, place)
-        raise Preempted(f"stopped at {place} as asked; start the same command again to go on")

@@ -44,6 +44,8 @@ def trace(graph: nn.Module, frame_shape: Sequence[int]) -> ExportedProgram:
     """The graph for any number of clips of uint8 frames `[T, H, W, 3]`."""
     example = torch.zeros(TRACED_CLIPS, *frame_shape, dtype=torch.uint8)
     with quiet():
+        with torch.no_grad():
+            graph(example)  # what models keep of a clip's shape
         return torch.export.export(graph, (example,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
 
 

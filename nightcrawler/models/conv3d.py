@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -87,7 +89,13 @@ def spread_frames(num_frames: int, alpha: int) -> list[int]:
 
     In float32, as there: whole positions may round down (frame 52 instead of 53 at T = 160, alpha = 4).
     """
-    return torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32).long().tolist()
+    return list(_spread_frames(num_frames, alpha))
+
+
+@functools.cache
+def _spread_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
+    """Kept, so that a model that has run once can be traced: a trace cannot make numbers of tensors."""
+    return tuple(torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32).long().tolist())
 
 
 def check_frames(num_frames: int, alpha: int) -> None:

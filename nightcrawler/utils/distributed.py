@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,8 @@ def contact() -> Iterator[None]:
             raise
         time.sleep(AFTER_YOU_SEC)
         raise UserError(
-            f"rank {rank()} lost contact to the others ({str(error).splitlines()[0]}): the cause is what the one that "
-            "ended first said; if none ended, one was slower than DIST_TIMEOUT_SEC"
+            f"rank {rank() or launched_rank()} lost contact to the others ({str(error).splitlines()[0]}): the cause "
+            "is what the one that ended first said; if none ended, one was slower than DIST_TIMEOUT_SEC"
         ) from error
 
 
@@ -149,10 +149,15 @@ def gather_objects(value: Any) -> list[Any]:
 
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true on at least one rank."""
+    if world_size() == 1:
+        return flag
     return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item() > 0)
 
 
-def sum_figures(figures: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Sums over ranks of named numbers, by one collective; every rank has the same names in the same order."""
-    total = all_reduce_sum(torch.tensor(list(figures.values()), dtype=torch.float64, device=device))
-    return dict(zip(figures, total.tolist(), strict=True))
+def sum_figures(figures: Mapping[str, float | torch.Tensor], device: torch.device) -> dict[str, float]:
+    """Sums over ranks of named numbers or tensors of one, by one collective, fetched from the device once.
+
+    Every rank has the same names in the same order.
+    """
+    values = [torch.as_tensor(value, dtype=torch.float64, device=device) for value in figures.values()]
+    return dict(zip(figures, all_reduce_sum(torch.stack(values)).tolist(), strict=True))

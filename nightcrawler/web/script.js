@@ -107,7 +107,8 @@ function showTimeline(answer) {
   const kind = (one) => `k${kinds.indexOf(one.class) % 12}`;
   const times = (one) => `${one.start_sec.toFixed(1)} to ${seconds(one.end_sec)}`;
   find("track").replaceChildren(...parts.map((one) => {
-    const row = make("li"), button = make("button", one.class, kind(one));
+    const row = make("li"), button = make("button", "", kind(one));
+    button.append(make("span", one.class));
     row.style.setProperty("--long", one.end_sec - one.start_sec);
     button.type = "button";
     button.title = `${one.class}, ${times(one)}`;

@@ -62,6 +62,14 @@ def test_every_family_is_the_same_program_and_onnx_graph(model_name: str, tmp_pa
     assert first == ["batch", "batch"]
 
 
+@pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/r3d_18", "resnet3d"])
+def test_neighbours_are_the_same_program(name: str, tmp_path: Path) -> None:
+    small = ("RESNET.WIDTH_PER_GROUP", "8", "ADAPT.ALLOW_NO_BATCHNORM", "True")
+    trained = built(tmp_path, FAMILIES[2], "MODEL.NAME", name, *small)
+    formats.write_pt2(formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.pt2", {})
+    assert_agrees(open_pt2(tmp_path / "a.pt2"), trained)
+
+
 def test_without_the_motion_stem_and_with_frames_of_a_camera(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, FAMILIES[1], "MODEL.MOTION_STEM", "False")
     trained = build_trained(path, True, (36, 48), tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,21 @@ def stop_after(trainer: Trainer, step: int) -> None:
         return norm
 
     trainer.stepper.advance = counted
+
+
+def stop_within(trainer: Trainer, place: str, epoch: int) -> None:
+    """Ask this rank for a stop once a first batch of an epoch's `adaptation` or `validation` has come."""
+
+    def asking(batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            trainer.stop.requested |= trainer.epoch == epoch
+            yield batch
+
+    adapt_clips, rows = trainer.adapt_clips, trainer.evaluator.rows
+    if place == "adaptation":
+        trainer.adapt_clips = lambda *arguments: asking(adapt_clips(*arguments))
+    else:
+        trainer.evaluator.rows = lambda *arguments: asking(rows(*arguments))
 
 
 def state_of(out: Path) -> dict[str, Any]:

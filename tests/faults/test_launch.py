@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +31,7 @@ def launched(data: Path, out: Path, *overrides: Any, **env: str) -> Iterator[sub
     shown = tiny.arguments(data, out, *overrides)[2:]
     process = subprocess.Popen(
         ["bash", str(ROOT / "tools/launch.sh"), "train", str(ROOT / tiny.EXPERIMENT), *shown],
-        env=tiny.environment(NPROC="2", PYTHON=sys.executable, **env),
+        env=tiny.environment(**{"NPROC": "2", "PYTHON": sys.executable, **env}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,6 +111,29 @@ def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(data: P
     assert shown.count("start: resumed") == 2
     build_trainer(tiny.config(data, tmp_path / "whole", *few)).fit()
     assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_two_machines_of_one_process_each_are_one_run(data: Path, tmp_path: Path) -> None:
+    """And not two runs that write the same files; the numbers are those of one process."""
+    out, few = tmp_path / "run", ("SOLVER.MAX_EPOCH", 1, "NUM_GPUS", 1, "NUM_SHARDS", 2)
+    meeting = {"NPROC": "1", "NNODES": "2", "RDZV": f"127.0.0.1:{free_port()}"}
+    with (
+        launched(data, out, *few, NODE_RANK="0", **meeting) as first,
+        launched(data, out, *few, NODE_RANK="1", **meeting) as second,
+    ):
+        shown = [ended(process, 45) for process in (first, second)]
+        assert [process.returncode for process in (first, second)] == [0, 0], shown
+    assert [errors for _, errors in shown] == ["", ""]
+    assert json.loads((out / "run.json").read_text())["world_size"] == 2
+    build_trainer(tiny.config(data, tmp_path / "whole", *few[:2])).fit()
+    assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
+    assert tiny.metrics(out) == tiny.metrics(tmp_path / "whole")
 
 
 def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.engine.trainer import Preempted
 from nightcrawler.utils import distributed
 from tests import tiny
-from tests.faults.ranks import on_ranks, state_of, stop_after
+from tests.faults.ranks import on_ranks, state_of, stop_after, stop_within
 
 EMA = ("TRAIN.EMA_DECAY", 0.9)
 # With fewer frames, oneDNN's bf16 weight gradients of 3-D convolutions read memory that nobody wrote.
@@ -84,6 +84,33 @@ def test_two_ranks(data: Path, tmp_path: Path) -> None:
         assert tiny.differences(state_of(whole), state_of(parts)) == []
         assert digest(whole) == digest(parts)
         assert tiny.metrics(whole) == tiny.metrics(parts)
+
+
+def within(data: Path, folder: Path) -> None:
+    """Stop in each place of the second epoch, of the last rank only, then go on."""
+    build_trainer(tiny.config(data, folder / "whole", *EMA)).fit()
+    for place in ("adaptation", "validation"):
+        trainer = build_trainer(tiny.config(data, folder / place, *EMA))
+        if distributed.rank() == distributed.world_size() - 1:
+            stop_within(trainer, place, 2)
+        with pytest.raises(Preempted, match="stopped at epoch 2 step 2 as asked"):
+            trainer.fit()
+        assert (folder / place / "PREEMPTED").read_text() == "epoch 2 step 2\n"
+        assert [row["epoch"] for row in tiny.metrics(folder / place, "val")] == [1] * 6
+        trainer = build_trainer(tiny.config(data, folder / place, *EMA))
+        assert (trainer.epoch, trainer.step) == (1, 2)
+        trainer.fit()
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_stopped_while_the_model_is_adapted_or_validated(data: Path, tmp_path: Path, world: int) -> None:
+    """Neither is waited for, and what was trained before it is kept."""
+    on_ranks(world, tmp_path, within, data, tmp_path)
+    for place in ("adaptation", "validation"):
+        assert tiny.differences(state_of(tmp_path / "whole"), state_of(tmp_path / place)) == []
+        assert digest(tmp_path / "whole") == digest(tmp_path / place)
+        assert tiny.metrics(tmp_path / "whole", "val") == tiny.metrics(tmp_path / place, "val")
+        assert (tmp_path / place / "DONE").is_file()
 
 
 def test_a_run_without_an_average_differs(data: Path, tmp_path: Path) -> None:

@@ -175,13 +175,15 @@ def quick(data: Path, out: Path, *overrides: Any) -> Trainer:
 
 
 def test_training_goes_on_where_saves_fail(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best of epoch 2 is lost, so epoch 3, worse than it but better than epoch 1, becomes the best on disk."""
+    """Nor the latest before epoch 3 is validated. The best of epoch 2 is lost, so epoch 3, better than epoch 1 though
+    worse than it, becomes the best on disk."""
     quick(data, tmp_path / "whole").fit()
     warnings = failing(monkeypatch, {2})
     top1 = iter([10.0, 40.0, 30.0, 20.0])
-    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dry": {"top1": next(top1)}})
-    best = quick(data, tmp_path / "parts").fit()
-    assert [text.split(": ")[0].rsplit("/", 1)[1] for text in warnings] == ["best.pyth", "checkpoint_latest.pyth"]
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": next(top1)}})
+    best = quick(data, tmp_path / "parts", "TRAIN.MAX_FAILED_SAVES", 4).fit()
+    lost = [text.split(": ")[0].rsplit("/", 1)[1] for text in warnings]
+    assert sorted(lost) == ["best.pyth", *["checkpoint_latest.pyth"] * 2]
     assert (best["top1"], best["epoch"]) == (30.0, 3)
     assert load_checkpoint(tmp_path / "parts" / BEST)["best"] == best
     left, right = (load_checkpoint(tmp_path / name / LATEST)["model_state"] for name in ("whole", "parts"))
@@ -193,10 +195,11 @@ def test_too_many_failed_saves_in_a_row_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, {2, 3})
-    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dry": {"top1": float(self.epoch)}})
-    with pytest.raises(UserError, match=r"latest\.pyth: not saved.*4 in a row, TRAIN\.MAX_FAILED_SAVES is 4"):
-        quick(data, tmp_path, "TRAIN.MAX_FAILED_SAVES", 4).fit()
-    assert load_checkpoint(tmp_path / LATEST)["epoch"] == 1
+    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": float(self.epoch)}})
+    with pytest.raises(UserError, match=r"latest\.pyth: not saved.*5 in a row, TRAIN\.MAX_FAILED_SAVES is 5"):
+        quick(data, tmp_path, "TRAIN.MAX_FAILED_SAVES", 5).fit()
+    found = load_checkpoint(tmp_path / LATEST)
+    assert (found["epoch"], found["step"]) == (1, 2)
     assert load_checkpoint(tmp_path / BEST)["best"]["epoch"] == 1
     assert not (tmp_path / "DONE").exists()
 
@@ -224,7 +227,7 @@ def test_the_best_is_not_touched_by_worse_epochs_nor_by_nan(
     def validate(self: Trainer, *_: Any) -> dict[str, Any]:
         path = tmp_path / BEST
         contents.append(path.read_bytes() if path.exists() else b"")
-        return {"val_dry": {"top1": next(figures)}}
+        return {"val_dark": {"top1": next(figures)}}
 
     monkeypatch.setattr(Trainer, "validate", validate)
     trainer = quick(data, tmp_path)

@@ -94,7 +94,7 @@ def _check_losses(one: dict[str, Any]) -> Iterator[Check]:
 def _check_mixed_accuracy(one: dict[str, Any]) -> Iterator[Check]:
     logits = torch.from_numpy(phased(one["N"], one["C"], one["phase"])).float()
     target = mixup_target(torch.tensor(one["labels"]), one["C"], lam=one["lam"], smoothing=one.get("smoothing", 0.1))
-    counts = mixed_topk_correct(logits, target, [1, 5])
+    counts = mixed_topk_correct(logits, target, [1, 5]).tolist()
     yield exact("mixed top-1 and top-5", counts, [int(one["num_top1"]), int(one["num_top5"])])
 
 

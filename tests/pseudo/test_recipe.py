@@ -27,7 +27,7 @@ VOTE_RECIPES = sorted((ROOT / "configs/vote").glob("*.yaml"))
 
 
 def test_there_are_these_recipes() -> None:
-    assert [path.stem for path in LABEL_RECIPES] == ["default", "stage1", "stage2", "stage3", "stage4"]
+    assert [path.stem for path in LABEL_RECIPES] == ["default", "distil", "stage1", "stage2", "stage3", "stage4"]
     assert [path.stem for path in VOTE_RECIPES] == ["default", "ug2_2022"]
 
 
@@ -38,7 +38,7 @@ def test_label_recipes_name_the_experiments_of_a_stage(path: Path) -> None:
         experiments = {path.parent.name for path in (ROOT / stage).glob("*/config.yaml")}
         assert experiments == set(recipe.ensemble.folders.values())
     assert recipe.ensemble.pairs == ((1, 1),) * 4
-    assert recipe.labels == ("label-free" if path.stem == "default" else "oracle")
+    assert recipe.labels == ("label-free" if path.stem in ("default", "distil") else "oracle")
 
 
 @pytest.mark.parametrize("path", VOTE_RECIPES, ids=lambda path: path.stem)
