@@ -200,6 +200,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     given = arguments.experiment
+    for path in arguments.check:
+        if not path.is_file():
+            raise UserError(f"--check {path}: no such file")
     trained = build_trained(given, not arguments.bright, arguments.frame_size, ROOT)
     figures = read_figures(trained, arguments)
     out = arguments.out or (given if given.is_dir() else given.parent) / "export"

@@ -73,6 +73,7 @@ def test_faults_are_one_line(experiment: Path, data: Path, capsys: pytest.Captur
         (data,): "no such checkpoint; train it first",
         (*plain, "--split", "val_dry", "--data", data): "--split val_dry is bright",
         (*plain, "--split", "test", "--data", data): "no video has a label: give --truth CSV",
+        (*plain, "--check", data / "no.mp4"): "no.mp4: no such file",
         (*plain, "--check", data / "truth.csv"): "truth.csv: error",
         (*plain, "--results", data / "truth.csv"): "not a readable results file",
     }.items():
