@@ -112,7 +112,7 @@ class Stepper:
             for k in range(count):
                 batch = self._next(number)
                 with self._synchronised(last=number == numbers[-1] and k == count - 1):
-                    losses.append(self._backward(number, k, batch, counted) / count)
+                    losses.append(self._backward(number, k, batch, counted).double() / count)
                 statistics.collect()
         return self._update(torch.stack(losses).sum(), counted, statistics)
 
@@ -166,7 +166,7 @@ class Stepper:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         largest, world = self.settings.clip_grad or math.inf, distributed.world_size()
         grad_norm = nn.utils.clip_grad_norm_(parameters, largest)
-        means = {"loss": loss.double() / world, "norm": grad_norm.double() / world}
+        means = {"loss": loss / world, "norm": grad_norm.double() / world}
         figures = distributed.sum_figures({**means, "new_bad": self.bad.num_new, **counted}, self.settings.device)
         norm = figures.pop("norm")
         if figures.pop("new_bad"):

@@ -67,7 +67,7 @@ def complaint(text: str) -> str:
 @pytest.mark.parametrize(("text", "key"), FIXED, ids=lambda value: value)
 def test_a_fault_names_its_key(text: str, key: str) -> None:
     found = complaint(text)
-    assert key in found
+    assert key in found.splitlines()[0]
     assert "exp.yaml" in found or found.startswith("default: ")
     assert "Traceback" not in found
 
@@ -90,7 +90,7 @@ def test_any_value_of_any_key_loads_or_is_named(key: str, value: Any) -> None:
     for name in reversed(key.split(".")):
         nested = {name: nested}
     found = complaint(yaml.safe_dump(nested, allow_unicode=True))
-    assert not found or key.split(".")[0] in found
+    assert not found or key in found
 
 
 @given(st.text(max_size=60))

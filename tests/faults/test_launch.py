@@ -63,12 +63,12 @@ def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(900):
+    for _ in range(2400):
         if condition():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    raise AssertionError("nothing happened within 45 s")
+    raise AssertionError("nothing happened within two minutes")
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[str, str]:
@@ -129,21 +129,22 @@ def test_two_machines_of_one_process_each_are_one_run(data: Path, tmp_path: Path
     ):
         shown = [ended(process, 45) for process in (first, second)]
         assert [process.returncode for process in (first, second)] == [0, 0], shown
-    assert [errors for _, errors in shown] == ["", ""]
+    assert all(line.startswith("val ") for _, errors in shown for line in errors.splitlines()), "progress alone"
     assert json.loads((out / "run.json").read_text())["world_size"] == 2
     build_trainer(tiny.config(data, tmp_path / "whole", *few[:2])).fit()
     assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
     assert tiny.metrics(out) == tiny.metrics(tmp_path / "whole")
 
 
-def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, tmp_path: Path, number: int) -> None:
     with launched(data, tmp_path / "run", *LONG) as process:
         wait_for((tmp_path / "run" / LATEST).is_file, process)
         ranks = ranks_of(process)
-        os.kill(ranks[1], signal.SIGKILL)
+        os.kill(ranks[number], signal.SIGKILL)
         _, errors = ended(process)
         assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
     assert process.returncode == 128 + signal.SIGKILL
-    assert "error: the process of rank 1 was killed by SIGKILL (out of memory?)" in errors
+    assert f"error: the process of rank {number} was killed by SIGKILL (out of memory?)" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run/DONE").exists()
