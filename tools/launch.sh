@@ -29,5 +29,7 @@ if [ "$nproc" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ] && [ "$restarts" -eq 0 ]; then
     exec "$python" "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# A machine that ends a moment before another makes torch warn of lost connections, with a trace of its own code.
+export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR}
 exec "$python" -m nightcrawler.engine.launch "${where[@]}" --nproc-per-node "$nproc" --max-restarts "$restarts" \
     "$root/tools/run_net.py" "$task" --cfg "$experiment/config.yaml" "$@"

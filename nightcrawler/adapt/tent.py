@@ -2,12 +2,17 @@
 
 For models without BatchNorm too: LayerNorm's scale and shift are learned in the same way. Where there is BatchNorm, its
 statistics are re-estimated first and kept during the steps. Weights change, so a trainer goes on from those it had.
+
+It is off by default, for it has not helped: the demo's four models after adaptation, one seed, 330 labelled synthetic
+dark clips (labels for this measurement alone), top-1 without and with steps of 1e-3: MViT 40.9 and 39.7 %, UniFormer
+63.3 and 63.6 %, 58.2 and 60.0 %, SlowFast 66.1 and 67.0 %. All differences are within the 95 % interval of 5 points.
+Steps of 1e-2 make MViT and SlowFast collapse, which the reset rule undoes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +41,47 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(dim=-1)
 
 
+def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float, int]:
+    """Effective number of classes that a model predicts of all ranks' clips, and the number of clips.
+
+    It is exp(entropy) of the mean prediction: K where every class comes equally often, 1 where only one does.
+    """
+    total, num_clips = 0.0, 0
+    with torch.no_grad():
+        for clip in clips:
+            total = total + model(clip).float().softmax(dim=-1).sum(dim=0).double().cpu()
+            num_clips += len(clip)
+    parts = [(part, count) for part, count in distributed.gather_objects((total, num_clips)) if count]
+    if not parts:
+        return 0.0, 0
+    num_clips = sum(count for _, count in parts)
+    mean = sum(part for part, _ in parts) / num_clips
+    return torch.special.entr(mean).sum().exp().item(), num_clips
+
+
+@contextlib.contextmanager
+def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Eval mode, and gradients for these parameters alone."""
+    wanted, training = {id(parameter) for parameter in parameters}, model.training
+    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in wanted]
+    model.eval()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        model.train(training)
+        model.zero_grad(set_to_none=True)
+
+
 class TentAdapter:
     """Makes a model surer of unlabelled clips by gradient steps on its norm layers' scales and shifts.
 
-    A step per batch, by plain gradient descent with momentum. The reset rule: everything is put back where a step is
-    not finite, or predictions collapse to few classes: their effective number, the exponential of the mean
-    prediction's entropy, falls below `min_classes` of what it was.
+    A step per batch, by plain gradient descent with momentum. The reset rule: everything is put back where
+    predictions are not finite afterwards, or have collapsed to few classes: their effective number has fallen below
+    `min_classes` of what it was.
 
     Args:
         lr: step size.
@@ -56,7 +96,7 @@ class TentAdapter:
         self.lr, self.statistics, self.min_classes = lr, statistics, min_classes
 
     def run(self, model: nn.Module, clips: Iterable[Tensor]) -> AdaptReport:
-        """Adapt `model` in place, in eval mode; `clips` are gone through twice.
+        """Adapt `model` in place, in eval mode; `clips` are gone through three times, four with BatchNorm.
 
         Raises:
             UserError: if the model has no norm layer with a scale, or no clip came.
@@ -67,21 +107,12 @@ class TentAdapter:
         if batchnorm_layers(model):
             self.statistics.run(model, clips)
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        wanted = {id(parameter) for parameter in parameters.values()}
-        frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in wanted]
-        training = model.training
-        model.eval()
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        try:
-            first, last, num_clips = self._descend(model, list(parameters.values()), iter(clips))
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(True)
-            model.train(training)
-            model.zero_grad(set_to_none=True)
-        if num_clips == 0:
-            raise UserError("tent: no dark clip to adapt to: is ADAPT.SPLIT's list empty?")
+        with _only(model, list(parameters.values())):
+            first, num_clips = effective_classes(model, clips)
+            if num_clips == 0:
+                raise UserError("tent: no dark clip to adapt to: is ADAPT.SPLIT's list empty?")
+            self._descend(model, list(parameters.values()), iter(clips))
+            last, _ = effective_classes(model, clips)
         if not last >= self.min_classes * first:
             self._restore(parameters, before)
             note = f"tent: put back: {first:.1f} effective classes became {last:.1f} of {num_clips} dark clips"
@@ -89,52 +120,27 @@ class TentAdapter:
         moved = [self._moved(name, parameter, before[name]) for name, parameter in parameters.items()]
         return AdaptReport(self.name, num_clips=num_clips, layers=moved, unit="of its size")
 
-    def _descend(
-        self, model: nn.Module, parameters: list[nn.Parameter], clips: Iterator[Tensor]
-    ) -> tuple[float, float, int]:
-        """Effective numbers of classes over the first and the second half of the batches, and clips seen."""
+    def _descend(self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]) -> None:
+        """A step on each batch of all ranks together, until none has any left."""
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
         device = parameters[0].device
-        sums: list[Tensor] = []
-        num_clips = 0
         while True:
             clip = next(clips, None)
-            if not distributed.any_rank(clip is not None, device):
-                break
-            count = 0 if clip is None else len(clip)
-            mean_probs, total = self._step(model, optimizer, parameters, clip, count)
-            num_clips += total
-            sums.append(mean_probs * total)
-        if not sums:
-            return math.nan, math.nan, 0
-        half = max(len(sums) // 2, 1)
-        return _effective(torch.stack(sums[:half])), _effective(torch.stack(sums[-half:])), num_clips
-
-    def _step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[nn.Parameter],
-        clip: Tensor | None,
-        count: int,
-    ) -> tuple[Tensor, int]:
-        """One step on all ranks' batches together; the mean prediction `[K]` and the number of clips."""
-        optimizer.zero_grad(set_to_none=True)
-        probs: Tensor | None = None
-        if clip is not None:
-            with torch.enable_grad():
-                logits = model(clip).float()
-                entropy(logits).sum().backward()
-            probs = logits.detach().softmax(dim=-1).sum(dim=0).double()
-        total = int(distributed.all_reduce_sum(torch.tensor(count, device=parameters[0].device)).item())
-        for parameter in parameters:
-            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = distributed.all_reduce_sum(grad) / total
-        optimizer.step()
-        return _over_ranks(probs, parameters[0].device) / total, total
+            count = torch.tensor(0 if clip is None else len(clip), device=device)
+            total = int(distributed.all_reduce_sum(count).item())
+            if total == 0:
+                return
+            optimizer.zero_grad(set_to_none=True)
+            if clip is not None:
+                with torch.enable_grad():
+                    entropy(model(clip).float()).sum().backward()
+            for parameter in parameters:
+                grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = distributed.all_reduce_sum(grad) / total
+            optimizer.step()
 
     @staticmethod
-    def _restore(parameters: dict[str, nn.Parameter], before: dict[str, Tensor]) -> None:
+    def _restore(parameters: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(before[name])
@@ -144,15 +150,3 @@ class TentAdapter:
         shift = (parameter.detach() - before).double().square().mean().sqrt()
         scale = before.double().square().mean().sqrt().clamp_min(1e-6)
         return {"name": name, "shift": (shift / scale).item()}
-
-
-def _over_ranks(probs: Tensor | None, device: torch.device) -> Tensor:
-    """The sum of what ranks have; a rank without a batch gives nothing."""
-    parts = [part for part in distributed.gather_objects(None if probs is None else probs.tolist()) if part is not None]
-    return torch.tensor(parts, dtype=torch.float64, device=device).sum(dim=0)
-
-
-def _effective(sums: Tensor) -> float:
-    """exp(entropy) of the mean prediction over batches `[n, K]`: how many classes are predicted, NaN if not finite."""
-    mean = sums.sum(dim=0) / sums.sum()
-    return torch.exp(-(mean * mean.clamp_min(1e-12).log()).sum()).item()

@@ -175,7 +175,15 @@ def build_list_hashes(cfg: CfgNode) -> dict[str, str]:
 
 
 def build_trainer(cfg: CfgNode) -> Trainer:
-    """A trainer ready to go on: resumed, or started from weights, or from scratch."""
+    """A trainer ready to go on.
+
+    From the first of these that there is, said in a log line that begins with `start:`. The newest checkpoint in
+    `OUTPUT_DIR` that can be read (`TRAIN.AUTO_RESUME`), which must be of the same configuration and lists; the weights
+    of `TRAIN.CHECKPOINT_FILE_PATH`; random weights.
+
+    Raises:
+        UserError: if checkpoints are of another configuration, or none of them can be read.
+    """
     device = build_device(cfg)
     if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES:
         logger.warning("bf16 on a CPU: gradients of 3-D convolutions are wrong on so short clips (oneDNN); take fp32")

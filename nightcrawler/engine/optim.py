@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fvcore.common.config import CfgNode
@@ -41,6 +42,23 @@ def param_groups(
                 tensors.append(parameter)
     groups = [(batchnorm, bn_weight_decay), (tensors, weight_decay), (vectors, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+
+
+def separate_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Copy gradients that share memory with another's, before anything is added to them or scales them in place.
+
+    torch makes such ones of a batch of one: where a class token and its position are added, both have the same part of
+    one tensor as their gradient, and what the next backward pass adds to one is added to the other too.
+    """
+    held = [parameter for parameter in parameters if parameter.grad is not None]
+    end = 0
+    for parameter in sorted(held, key=lambda parameter: parameter.grad.data_ptr()):
+        grad = parameter.grad
+        first = grad.data_ptr()
+        if first < end:
+            parameter.grad = grad.clone()
+        steps = sum((size - 1) * stride for size, stride in zip(grad.shape, grad.stride(), strict=True))
+        end = max(end, first + (steps + 1) * grad.element_size())
 
 
 def cosine_with_warmup(

@@ -20,6 +20,7 @@ from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.journal import Lines, Pace
 from nightcrawler.engine.loading import watched
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
+from nightcrawler.engine.optim import separate_gradients
 from nightcrawler.engine.running_stats import RunningStatistics
 from nightcrawler.engine.settings import Objective, Settings
 from nightcrawler.utils import distributed
@@ -113,6 +114,8 @@ class Stepper:
                 batch = self._next(number)
                 with self._synchronised(last=number == numbers[-1] and k == count - 1):
                     losses.append(self._backward(number, k, batch, counted).double() / count)
+                if len(losses) == 1:
+                    separate_gradients(self.model.parameters())
                 statistics.collect()
         return self._update(torch.stack(losses).sum(), counted, statistics)
 

@@ -86,10 +86,25 @@ def test_statistics_come_first_where_there_is_batchnorm() -> None:
 
 
 def test_a_collapse_is_put_back() -> None:
-    model, original = net(), net()
-    report = tent(min_classes=1.5).run(model, clips(8, 8))
-    assert report.note.startswith("tent: put back")
-    assert torch.equal(model.norm.weight, original.norm.weight)
+    """Where the model in the end, not on the way, predicts fewer classes than it did: about half of them."""
+    data = clips(8, 8, 8, 8)
+    everything = torch.cat(list(data))
+
+    def num_classes(model: Net) -> float:
+        with torch.no_grad():
+            mean = model.eval()(everything).double().softmax(1).mean(0)
+        return float(torch.exp(-(mean * mean.log()).sum()))
+
+    original, collapsed = net(), net()
+    adapter = TentAdapter(5.0, BatchNormAdapter(), min_classes=0.0)
+    adapter.run(collapsed, data)
+    left = num_classes(collapsed) / num_classes(original)
+    assert left < 0.9
+    for share, kept in ((left + 0.01, False), (left - 0.01, True)):
+        model = net()
+        report = TentAdapter(5.0, BatchNormAdapter(), min_classes=share).run(model, data)
+        assert report.note.startswith("tent: put back") != kept
+        assert torch.equal(model.norm.weight, (collapsed if kept else original).norm.weight)
 
 
 def test_a_step_that_is_not_finite_is_put_back() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn
 
-from nightcrawler.engine.optim import cosine_with_warmup, param_groups
+from nightcrawler.engine.optim import cosine_with_warmup, param_groups, separate_gradients
 
 
 def test_groups_of_a_small_model() -> None:
@@ -39,3 +40,26 @@ def test_schedule_against_the_formula_written_out(after: bool, warmup: float) ->
     for tenth in range(0, 100, 7):
         epoch = tenth / 10
         assert schedule(epoch / epochs) == pytest.approx(expected(epoch), rel=1e-9)
+
+
+def test_gradients_that_share_memory_are_separated() -> None:
+    """Two batches of one clip: a class token before two patches, and the place of each added."""
+    token, first, rest = (nn.Parameter(torch.zeros(1, count, 4)) for count in (1, 1, 2))
+    weight = torch.arange(12.0).view(1, 3, 4)
+    for _ in range(2):
+        tokens = torch.cat([token.expand(1, -1, -1), torch.ones(1, 2, 4)], dim=1) + torch.cat([first, rest], dim=1)
+        (tokens * weight).sum().backward()
+        separate_gradients([token, first, rest])
+    for parameter, expected in ((token, weight[:, :1]), (first, weight[:, :1]), (rest, weight[:, 1:])):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, 2 * expected)
+
+
+def test_gradients_that_lie_side_by_side_stay_where_they_are() -> None:
+    """As in the buckets that ranks exchange."""
+    bucket, parameters = torch.arange(6.0), [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    for number, parameter in enumerate(parameters):
+        parameter.grad = bucket[2 * number : 2 * number + 2]
+    separate_gradients([*reversed(parameters), nn.Parameter(torch.zeros(1))])
+    bucket.mul_(10)
+    assert [parameter.grad.tolist() for parameter in parameters] == [[0, 10], [20, 30], [40, 50]]

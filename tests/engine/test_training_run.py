@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
 from nightcrawler.models.build import build_model
+from nightcrawler.models.flops import count_gmacs
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 
@@ -63,6 +66,46 @@ def test_metrics_tell_every_step_adaptation_and_validation(trained: Path) -> Non
     top1 = [row["top1"] for row in val if row["split"] == "val_dark"]
     best = load_checkpoint(trained / "best.pyth")["best"]
     assert (best["top1"], best["epoch"], best["split"]) == (max(top1), 1 + top1.index(max(top1)), "val_dark")
+
+
+def test_the_log_tells_pace_waiting_and_work(data: Path, trained: Path) -> None:
+    """A step is three forward passes' worth of work, two operations for each multiply-add."""
+    cfg = tiny.config(data, trained)
+    size = cfg.DATA.TRAIN_CROP_SIZE
+    gmacs = count_gmacs(build_model(cfg), (1, 3, cfg.DATA.NUM_FRAMES, size, size))
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["kind"] == "train"]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["gflop_per_sec"] == pytest.approx(6 * gmacs * row["clips_per_sec"])
+        assert row["clips_per_sec"] == pytest.approx(row["step"] * 4 / (row["step"] * row["sec_per_step"]))
+        assert 0 < row["data_wait_percent"] < 100
+        assert "gpu_memory_gib" not in row
+    text = (trained / "train.log").read_text()
+    assert len(re.findall(r"clips/s, \S+ GFLOP/s, data wait \d+ %, left", text)) == 4
+
+
+def weights_after_a_step(data: Path, out: Path, micro: int) -> dict[str, torch.Tensor]:
+    """Of a model without BatchNorm, clips not mixed: micro-batches are then memory's business alone."""
+    overrides = ("SOLVER.MAX_EPOCH", 1, "TRAIN.BATCH_SIZE", 8, "TRAIN.MICRO_BATCH", micro, "MIXUP.ENABLE", False)
+    small = ("MVIT.DEPTH", 4, "MVIT.EMBED_DIM", 8, "MVIT.DIM_MUL", "[[1, 2.0]]", "MVIT.HEAD_MUL", "[[1, 2.0]]")
+    pooled = ("MVIT.POOL_Q_STRIDE", "[[1, 1, 2, 2]]", "MVIT.POOL_KV_STRIDE_ADAPTIVE", "[1, 2, 2]")
+    plain = ("ADAPT.NAME", "none", "MODEL.DROP_PATH_RATE", 0.0, "MODEL.DROPOUT_RATE", 0.0)
+    sgd = ("SOLVER.OPTIMIZING_METHOD", "sgd", "SOLVER.BASE_LR", 0.5, "SOLVER.WARMUP_EPOCHS", 0.0)
+    cfg = tiny.config(data, out, *overrides, *small, *pooled, *plain, *sgd, experiment="exp_adapt_bn/mvit_b32_k600")
+    trainer = build_trainer(cfg)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    return {name: value - before[name] for name, value in trainer.model.state_dict().items()}
+
+
+def test_a_step_is_the_same_however_little_memory_it_takes(data: Path, tmp_path: Path) -> None:
+    whole = weights_after_a_step(data, tmp_path / "8", 8)
+    assert max(value.abs().max() for value in whole.values()) > 1e-3
+    for micro in (1, 2, 4):
+        parts = weights_after_a_step(data, tmp_path / str(micro), micro)
+        for name, value in whole.items():
+            np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{micro} {name}")
 
 
 def test_a_run_that_is_done_can_be_started_again_and_changes_nothing(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def _work(rank: int, world: int, seconds: int, folder: Path, work: Callable[...,
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def on_ranks(world: int, folder: Path, work: Callable[..., None], *arguments: Any, timeout_sec: int = 30) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch.multiprocessing as mp
 
-from nightcrawler.engine.build import build_trainer
+from nightcrawler.engine.build import build_device, build_trainer
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.faults.ranks import on_ranks, state_of
+from tests.faults.ranks import free_port, on_ranks, state_of
 
 
 def run(data: Path, folder: Path, hangs: bool) -> None:
@@ -49,6 +51,34 @@ def test_the_other_rank_ends(data: Path, tmp_path: Path, hangs: bool) -> None:
     assert said[1] == "ValueError: the disk of this machine is gone"
     assert float((tmp_path / "took0.txt").read_text()) < 30
     assert not (tmp_path / "run/DONE").exists()
+
+
+def wait_in_vain(data: Path, folder: Path) -> None:
+    """Join as a launcher would have it; rank 1 then says nothing for longer than the configuration allows."""
+    rank = int(os.environ["RANK"])
+    build_device(tiny.config(data, folder / f"run{rank}", "DIST_TIMEOUT_SEC", 2))
+    began = time.monotonic()
+    if rank == 1:
+        while not (folder / "said.txt").exists():
+            time.sleep(0.05)
+        return
+    with pytest.raises(UserError, match="rank 0 lost contact") as caught, distributed.contact():
+        distributed.barrier()
+    (folder / "said.txt").write_text(f"{time.monotonic() - began} {caught.value}")
+
+
+def launched_as(rank: int, port: int, data: Path, folder: Path) -> None:
+    """A rank whose environment is a launcher's."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    wait_in_vain(data, folder)
+
+
+def test_how_long_ranks_wait_is_configured(data: Path, tmp_path: Path) -> None:
+    mp.spawn(launched_as, (free_port(), data, tmp_path), nprocs=2)
+    seconds, said = (tmp_path / "said.txt").read_text().split(maxsplit=1)
+    assert 1 < float(seconds) < 20
+    assert "DIST_TIMEOUT_SEC" in said
 
 
 def train(data: Path, folder: Path, adapters: tuple[str, ...]) -> None:
