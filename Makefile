@@ -1,4 +1,5 @@
-# `make demo` runs the method on bundled synthetic data, `make test` the tests, `make lint` the style checks.
+# `make demo` runs the method on synthetic data, `make test` all tests, `make docs-test` those of the documents, `make lint`
+# the style checks.
 # Each makes .venv and installs what it needs; PYTHON=... picks another interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: demo test lint format clean help
+.PHONY: demo test docs-test lint format clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -25,6 +26,9 @@ lint: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=15
+
+docs-test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
