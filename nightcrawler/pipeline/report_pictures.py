@@ -42,6 +42,10 @@ STYLE: Any = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
 }
+ENSEMBLES = {
+    "ensemble": {"label": "ensemble", "linewidth": 2.2},
+    "control_ensemble": {"label": "ensemble of controls", "linestyle": "--", "markerfacecolor": "none"},
+}
 WIDTH_IN = 4.7
 MOST_NUMBERS = 15
 
@@ -114,10 +118,10 @@ def accuracy(figures: Figures, split: Figures) -> str:
             if at:
                 style = {**_style(name, names), "linestyle": "--", "markerfacecolor": "none"}
                 _points(axes, at, own, label=f"{name}, control", **style)
-        at = [place for place, stage in enumerate(stages) if stage["ensemble"]]
-        if at:
-            ensembles = [stages[place]["ensemble"] for place in at]
-            _points(axes, at, ensembles, label="ensemble", color=INK, marker="o", linewidth=2.2)
+        for key, style in ENSEMBLES.items():
+            at = [place for place, stage in enumerate(stages) if stage[key]]
+            if at:
+                _points(axes, at, [stages[place][key] for place in at], color=INK, marker="o", **style)
         if split["votes"]:
             _points(axes, [len(stages) - 0.6], [split["votes"][-1]], label="vote", color=INK, marker="*", markersize=9)
         axes.axhline(figures["chance"], color=INK, linewidth=0.8, linestyle=":")

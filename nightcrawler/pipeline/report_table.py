@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-HEADINGS = ("mean", "best single", "ensemble", "control", "same models")
+HEADINGS = ("mean", "best single", "ensemble", "control", "same models", "control ensemble")
 HIDDEN = "measured with hidden labels; nothing was chosen by them"
 CHOSEN = "labels of dark clips chose checkpoints or thresholds"
 PICKED = "it picked the checkpoints"
@@ -66,11 +66,11 @@ def _accuracy(runs: Sequence[Figures], split: str) -> Iterator[str]:
         yield f"{name:<{width}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
     yield "best single: the model that is best on this split, which only these labels tell"
     if any(stage["control"] for table in tables for stage in table["stages"]):
-        yield "control: as many optimiser steps without pseudo-labels; same models: those of the control, with them"
+        yield "control: as many optimiser steps without pseudo-labels, mean of its models; same models: these, with them"
 
 
 def _cells(rows: Sequence[Figures], num_runs: int) -> list[str]:
-    """Mean, best single, ensemble, control and the models of the control, of one stage."""
+    """Mean, best single, ensemble, control, the models of the control, and its ensemble, of one stage."""
 
     def best(row: Figures) -> float | None:
         return row["models"][row["best"]]["percent"] if row["best"] else None
@@ -81,8 +81,11 @@ def _cells(rows: Sequence[Figures], num_runs: int) -> list[str]:
         lambda row: row["ensemble"]["percent"] if row["ensemble"] else None,
         lambda row: row["control_mean"],
         lambda row: row["same_mean"],
+        lambda row: row["control_ensemble"]["percent"] if row["control_ensemble"] else None,
     ]
-    intervals = ["", "", _interval([row["ensemble"] for row in rows if row["ensemble"]]), "", ""]
+    intervals = [""] * len(readers)
+    for place, name in ((2, "ensemble"), (5, "control_ensemble")):
+        intervals[place] = _interval([row[name] for row in rows if row[name]])
     return [
         _shown([read(row) for row in rows], num_runs, interval)
         for read, interval in zip(readers, intervals, strict=True)

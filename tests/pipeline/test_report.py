@@ -75,6 +75,18 @@ def test_accuracy_is_that_of_the_files(
     assert last["same_mean"] == last["models"]["one"]["percent"]
 
 
+def test_controls_of_several_models_have_an_ensemble(data: Path, tmp_path: Path) -> None:
+    run = make(Made(tmp_path / "run", data, CLASSES, MODELS, control=MODELS))
+    found = of(write_report(run, ROOT, {}, run / "report.html"), "test")["stages"]
+    truth = true_labels(data, "truth/test.csv")
+    both = [results(run, f"control/round2/{model}", "test") for model in MODELS]
+    labels = np.array([truth[name] for name in both[0].names])
+    right = int(((both[0].probs + both[1].probs).argmax(axis=1) == labels).sum())
+    assert [stage["control_ensemble"] is not None for stage in found] == [False, True, True]
+    assert (found[2]["control_ensemble"]["correct"], found[2]["control_ensemble"]["total"]) == (right, NUM_TEST)
+    assert "ensemble of<br>controls" in (run / "report.html").read_text()
+
+
 def test_the_vote_is_counted_beside_them(run: Path, data: Path, figures: dict[str, Any]) -> None:
     truth = true_labels(data, "truth/test.csv")
     with open(run / "submission/arid_pred.csv", newline="") as file:

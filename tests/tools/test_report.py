@@ -61,6 +61,7 @@ def test_one_run(runs: list[Path], tmp_path: Path) -> None:
         f"{ensemble['percent']:.1f} [{ensemble['low']:.1f}, {ensemble['high']:.1f}]",
         f"{last['control']['two']['percent']:.1f}",
         f"{last['models']['two']['percent']:.1f}",
+        "-",
     ]
     assert cells(done.stdout, "test", "arid_pred")[1].startswith(f"{vote['percent']:.1f} [")
     assert "split test, seed 0, 30 clips, measured with hidden labels; nothing was chosen by them" in done.stdout
