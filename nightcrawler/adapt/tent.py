@@ -59,6 +59,18 @@ def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float,
     return torch.special.entr(mean).sum().exp().item(), num_clips
 
 
+def in_turn(clips: Iterator[Tensor]) -> Iterator[Tensor | None]:
+    """The batches of all ranks, one after the other in the order of a single process; another rank's are `None`."""
+    while True:
+        clip = next(clips, None)
+        there = distributed.gather_objects(clip is not None)
+        if not any(there):
+            return
+        for rank, has_one in enumerate(there):
+            if has_one:
+                yield clip if rank == distributed.rank() else None
+
+
 @contextlib.contextmanager
 def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Eval mode, and gradients for these parameters alone."""
@@ -79,7 +91,8 @@ def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None
 class TentAdapter:
     """Makes a model surer of unlabelled clips by gradient steps on its norm layers' scales and shifts.
 
-    A step per batch, by plain gradient descent with momentum. The reset rule: everything is put back where
+    A step per batch, by plain gradient descent with momentum; ranks take turns, so that their number does not change the
+    steps (they share the loading, and the passes before and after). The reset rule: everything is put back where
     predictions are not finite afterwards, or have collapsed to few classes: their effective number has fallen below
     `min_classes` of what it was.
 
@@ -121,22 +134,16 @@ class TentAdapter:
         return AdaptReport(self.name, num_clips=num_clips, layers=moved, unit="of its size")
 
     def _descend(self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]) -> None:
-        """A step on each batch of all ranks together, until none has any left."""
+        """A step on each batch, alike on all ranks."""
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
-        device = parameters[0].device
-        while True:
-            clip = next(clips, None)
-            count = torch.tensor(0 if clip is None else len(clip), device=device)
-            total = int(distributed.all_reduce_sum(count).item())
-            if total == 0:
-                return
+        for clip in in_turn(clips):
             optimizer.zero_grad(set_to_none=True)
             if clip is not None:
                 with torch.enable_grad():
-                    entropy(model(clip).float()).sum().backward()
+                    entropy(model(clip).float()).mean().backward()
             for parameter in parameters:
                 grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = distributed.all_reduce_sum(grad) / total
+                parameter.grad = distributed.all_reduce_sum(grad)
             optimizer.step()
 
     @staticmethod

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
+from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
+from tests.faults.ranks import on_ranks
+
+UNEVEN = [4, 2, 1, 3, 2]
 
 
 def net() -> nn.Module:
@@ -72,3 +78,25 @@ def test_a_model_without_batchnorm_says_so() -> None:
 def test_no_clip_is_an_error() -> None:
     with pytest.raises(UserError, match="no dark clip"):
         BatchNormAdapter().run(net(), [])
+
+
+def adapt_a_share(folder: Path) -> None:
+    """Each rank has every so many of the batches; the last of three has fewer than the others."""
+    rank, world = distributed.rank(), distributed.world_size()
+    model = net()
+    report = BatchNormAdapter(blend=0.7).run(model, clips(UNEVEN)[rank::world])
+    torch.save((model.state_dict(), report.num_clips, report.layers), folder / f"{world}_{rank}.pt")
+
+
+def test_ranks_are_combined_by_counts(tmp_path: Path) -> None:
+    """Equal to a single process in float64, on every rank."""
+    adapt_a_share(tmp_path)
+    expected, num_clips, layers = torch.load(tmp_path / "1_0.pt", weights_only=True)
+    assert num_clips == sum(UNEVEN)
+    on_ranks(3, tmp_path, adapt_a_share, tmp_path)
+    for rank in range(3):
+        found, count, moved = torch.load(tmp_path / f"3_{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        assert count == num_clips
+        for key in ("shift", "var_ratio"):
+            assert [layer[key] for layer in moved] == pytest.approx([layer[key] for layer in layers], rel=1e-12)

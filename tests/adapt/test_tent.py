@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,9 @@ from torch import nn
 from nightcrawler.adapt.base import Clips
 from nightcrawler.adapt.batchnorm import BatchNormAdapter
 from nightcrawler.adapt.tent import TentAdapter, affine_parameters, entropy
+from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
+from tests.faults.ranks import on_ranks
 
 LR = 0.1
 
@@ -120,3 +124,23 @@ def test_nothing_to_adapt_is_an_error() -> None:
     with pytest.raises(UserError, match="no dark clip"):
         tent().run(net(), [])
     assert list(affine_parameters(net())) == ["norm.weight", "norm.bias"]
+
+
+def adapt_a_share(folder: Path) -> None:
+    """Each rank has every so many of the batches; the last of three has fewer than the others."""
+    rank, world = distributed.rank(), distributed.world_size()
+    model = net().double()
+    report = tent().run(model, [batch.double() for batch in clips(4, 2, 1, 3, 2)][rank::world])
+    torch.save((model.state_dict(), report.num_clips, report.layers), folder / f"{world}_{rank}.pt")
+
+
+def test_ranks_take_the_steps_of_a_single_process(tmp_path: Path) -> None:
+    """The same steps in the same order, on every rank."""
+    adapt_a_share(tmp_path)
+    expected, num_clips, layers = torch.load(tmp_path / "1_0.pt", weights_only=True)
+    assert (num_clips, len(layers)) == (12, 2)
+    on_ranks(3, tmp_path, adapt_a_share, tmp_path)
+    for rank in range(3):
+        found, count, moved = torch.load(tmp_path / f"3_{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        assert (count, moved) == (num_clips, layers)
