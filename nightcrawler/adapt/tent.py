@@ -91,8 +91,8 @@ def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None
 class TentAdapter:
     """Makes a model surer of unlabelled clips by gradient steps on its norm layers' scales and shifts.
 
-    A step per batch, by plain gradient descent with momentum; ranks take turns, so that their number does not change the
-    steps (they share the loading, and the passes before and after). The reset rule: everything is put back where
+    A step per batch, by plain gradient descent with momentum. Ranks take turns, so that their number does not change
+    the steps; loading, and the passes before and after, are shared. The reset rule: everything is put back where
     predictions are not finite afterwards, or have collapsed to few classes: their effective number has fallen below
     `min_classes` of what it was.
 

@@ -166,23 +166,24 @@ def build_stamp(cfg: CfgNode) -> dict[str, Any]:
 
 
 def build_list_hashes(cfg: CfgNode) -> dict[str, str]:
-    """SHA-256 of the list files that decide what is trained on."""
+    """SHA-256 of the list files that decide what is trained on, and which checkpoint is the best."""
     prefix = Path(cfg.DATA.PATH_PREFIX)
-    files = {f"split {name}": get_split(name, prefix).list_file for name in (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT)}
+    splits = (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT, cfg.TRAIN.BEST_SPLIT)
+    files = {f"split {name}": get_split(name, prefix).list_file for name in splits}
     if cfg.DATA.PSEUDO_CSV:
         files[cfg.DATA.PSEUDO_CSV] = prefix / cfg.DATA.PSEUDO_CSV
     return {name: sha256_file(path) for name, path in files.items() if Path(path).is_file()}
 
 
 def build_trainer(cfg: CfgNode) -> Trainer:
-    """A trainer ready to go on.
+    """A trainer ready to go on, on every rank from the same place.
 
     From the first of these that there is, said in a log line that begins with `start:`. The newest checkpoint in
     `OUTPUT_DIR` that can be read (`TRAIN.AUTO_RESUME`), which must be of the same configuration and lists; the weights
     of `TRAIN.CHECKPOINT_FILE_PATH`; random weights.
 
     Raises:
-        UserError: if checkpoints are of another configuration, or none of them can be read.
+        UserError: if checkpoints are of another configuration, none of them can be read, or ranks find different ones.
     """
     device = build_device(cfg)
     if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES:
@@ -212,7 +213,19 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         _resume(trainer, *resumed)
     elif start is not None:
         trainer.load_state(start)
+    _agree(trainer)
     return trainer
+
+
+def _agree(trainer: Trainer) -> None:
+    """Machines that do not share a folder would go on from different places, and nobody would see it."""
+    places = distributed.gather_objects(f"epoch {trainer.epoch + 1} step {trainer.step}")
+    for rank, place in enumerate(places):
+        if place != places[0]:
+            raise UserError(
+                f"OUTPUT_DIR {trainer.settings.output_dir}: rank {rank} would go on from {place}, rank 0 from "
+                f"{places[0]}: all machines must see the same folder"
+            )
 
 
 def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
@@ -264,6 +277,12 @@ def _resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
         raise UserError(
             f"{path}: the list of {changed[0]} is not what this run began with: put it back, or remove the folder's "
             "checkpoints to start anew"
+        )
+    was, now = (about.get("labels", LABEL_FREE) for about in (state, trainer.settings.stamp))
+    if was != now:
+        raise UserError(
+            f"{path}: this run began {was} and would go on {now}: put the weights or pseudo-labels that it began with "
+            "back, or remove the folder's checkpoints to start anew"
         )
     trainer.load_state(state)
     logger.info("start: resumed from %s, epoch %d step %d", path, trainer.epoch + 1, trainer.step)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint import load_checkpoint, save_checkpoint
 from nightcrawler.engine.trainer import Preempted, Trainer
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -125,6 +127,57 @@ def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> Non
         build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5))
     fresh = build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5, "TRAIN.AUTO_RESUME", False))
     assert (fresh.epoch, fresh.step) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["train_label+val_dry", "val_dry", "total_unlabel"])
+def test_other_lists_do_not_go_on(own_data: Path, tmp_path: Path, name: str) -> None:
+    """What the validated list holds is left out of training, and picks the best."""
+    build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
+    path = own_data / f"{name}.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r"checkpoint_latest.*the list of split \w+ is not what this run began with"):
+        build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1))
+
+
+def test_a_run_that_was_begun_comes_before_the_weights_it_began_with(
+    data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resume, then TRAIN.CHECKPOINT_FILE_PATH, then random weights, each said in a line."""
+    monkeypatch.setattr(logging.getLogger("nightcrawler"), "propagate", True)
+    caplog.set_level(logging.INFO, "nightcrawler")
+    source = shutil.copyfile(trained / "best.pyth", tmp_path / "source.pyth")
+    cfg = tiny.config(data, tmp_path / "run", "TRAIN.CHECKPOINT_FILE_PATH", source)
+    trainer = build_trainer(cfg)
+    stop_after(trainer, 1)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    source.unlink()
+    again = build_trainer(cfg)
+    assert tiny.differences(dict(again.model.state_dict()), dict(trainer.model.state_dict())) == []
+    build_trainer(tiny.config(data, tmp_path / "other"))
+    said = [text.split("\n")[0] for text in caplog.messages if text.startswith("start: ")]
+    assert [line.split()[1] for line in said] == ["weights", "resumed", "random"]
+    assert said[1].endswith("checkpoint_latest.pyth, epoch 1 step 1")
+
+
+def test_a_run_that_began_with_an_oracles_weights_does_not_go_on_label_free(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    """As it would where they are not there any more."""
+    state = load_checkpoint(trained / "best.pyth")
+    source = tmp_path / "source.pyth"
+    save_checkpoint(source, {**state, "labels": "oracle"})
+    cfg = tiny.config(data, tmp_path / "run", "TRAIN.CHECKPOINT_FILE_PATH", source)
+    trainer = build_trainer(cfg)
+    stop_after(trainer, 1)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    moved = source.rename(tmp_path / "moved.pyth")
+    with pytest.raises(UserError, match=r"this run began oracle and would go on label-free"):
+        build_trainer(cfg)
+    moved.rename(source)
+    build_trainer(cfg).fit()
+    assert load_checkpoint(tmp_path / "run/best.pyth")["labels"] == "oracle"
 
 
 def test_a_lone_best_checkpoint_is_not_resumed(data: Path, trained: Path, tmp_path: Path) -> None:

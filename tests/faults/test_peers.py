@@ -12,10 +12,11 @@ import pytest
 import torch.multiprocessing as mp
 
 from nightcrawler.engine.build import build_device, build_trainer
+from nightcrawler.engine.trainer import Preempted
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.faults.ranks import free_port, on_ranks, state_of
+from tests.faults.ranks import free_port, on_ranks, state_of, stop_after
 
 
 def run(data: Path, folder: Path, hangs: bool) -> None:
@@ -79,6 +80,25 @@ def test_how_long_ranks_wait_is_configured(data: Path, tmp_path: Path) -> None:
     seconds, said = (tmp_path / "said.txt").read_text().split(maxsplit=1)
     assert 1 < float(seconds) < 20
     assert "DIST_TIMEOUT_SEC" in said
+
+
+def resume_apart(data: Path, folder: Path) -> None:
+    """Two machines that do not share a folder: only that of rank 0 has what both of them trained."""
+    trainer = build_trainer(tiny.config(data, folder / "run"))
+    stop_after(trainer, 1)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    out = folder / ("run" if distributed.is_main() else "other")
+    with pytest.raises(UserError) as caught:
+        build_trainer(tiny.config(data, out))
+    (folder / f"said{distributed.rank()}.txt").write_text(str(caught.value))
+
+
+def test_ranks_that_find_different_checkpoints_do_not_start(data: Path, tmp_path: Path) -> None:
+    on_ranks(2, tmp_path, resume_apart, data, tmp_path)
+    for rank in (0, 1):
+        said = (tmp_path / f"said{rank}.txt").read_text()
+        assert "rank 1 would go on from epoch 1 step 0, rank 0 from epoch 1 step 1: all machines" in said
 
 
 def train(data: Path, folder: Path, adapters: tuple[str, ...]) -> None:

@@ -102,6 +102,21 @@ def test_a_hundred_flipped_bits(tmp_path: Path) -> None:
     assert loaded == 0
 
 
+def test_a_damaged_sidecar_does_not_end_the_checking(tmp_path: Path) -> None:
+    """Cut short or with a bit flipped, it never lets bytes through that were not written."""
+    path = tmp_path / "c.pyth"
+    save_checkpoint(path, state(1))
+    whole, hashes, rng = path.read_bytes(), sidecar(path).read_bytes(), random.Random(0)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    path.write_bytes(damaged)
+    flipped = [bytes(b ^ (1 << rng.randrange(8)) * (i == n) for i, b in enumerate(hashes)) for n in range(len(hashes))]
+    for content in [*(hashes[:length] for length in range(len(hashes))), *flipped]:
+        sidecar(path).write_bytes(content)
+        with pytest.raises(UserError, match=r"c\.pyth: damaged"):
+            load_checkpoint(path)
+
+
 def test_the_last_ones_are_kept_in_order(tmp_path: Path) -> None:
     names = ["checkpoint_latest", "checkpoint_previous", "checkpoint_previous_2", "checkpoint_previous_3"]
     for number in range(1, 7):
