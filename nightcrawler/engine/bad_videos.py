@@ -54,8 +54,7 @@ class BadVideoLedger:
         if distributed.is_main():
             for (stream, name), video in sorted(new.items()):
                 logger.warning("stream '%s': '%s' cannot be used: %s (%s)", stream, name, video.cause, video.where)
-            rows = [(stream, name, video.cause, video.where) for (stream, name), video in self.found.items()]
-            write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
+            self._write()
         for stream, num_items in self._sizes.items():
             count = sum(name == stream for name, _ in self.found)
             if count > max(self.max_fraction * num_items, 1):
@@ -63,3 +62,11 @@ class BadVideoLedger:
                     f"stream '{stream}': {count} of {num_items} videos cannot be used, more than "
                     f"DATA.MAX_BAD_FRACTION {self.max_fraction:g}; the list is in {self.path}"
                 )
+
+    def _write(self) -> None:
+        """The list, whole each time: one that finds no room is made up for by the next."""
+        rows = [(stream, name, video.cause, video.where) for (stream, name), video in self.found.items()]
+        try:
+            write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
+        except OSError as error:
+            logger.warning("%s: not written (%s)", self.path, error.strerror or error)

@@ -102,8 +102,15 @@ class Journal:
             self.writer = SummaryWriter(str(output_dir / "tensorboard"))
 
     def _curves(self, values: Mapping[str, float], at: float) -> None:
-        for name, value in values.items() if self.writer is not None else ():
-            self.writer.add_scalar(name, value, global_step=round(at))
+        """Points of curves; what writes them is not to be had again once it has failed."""
+        if self.writer is None:
+            return
+        try:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, global_step=round(at))
+        except OSError as error:
+            logger.warning("TensorBoard's curves end here (%s)", error.strerror or error)
+            self.writer = None
 
     def train(self, epoch: int, max_epoch: int, step: int, num_steps: int, figures: dict[str, Any]) -> None:
         """A line of the training loop; `figures` hold loss, lr, grad_norm, top1 by stream and the pace."""

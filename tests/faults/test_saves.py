@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from nightcrawler.engine import checkpoint, saver
+from nightcrawler.engine import bad_videos, checkpoint, journal, saver
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import (
     BEST,
@@ -146,7 +147,7 @@ def test_without_hard_links_the_older_ones_are_kept_too(tmp_path: Path, monkeypa
     assert found == {"checkpoint_latest": 4, "checkpoint_previous": 3, "checkpoint_previous_2": 2}
 
 
-@contextmanager
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """The system writes no file beyond 100 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -204,6 +205,34 @@ def test_training_goes_on_where_saves_fail(data: Path, tmp_path: Path, monkeypat
     left, right = (load_checkpoint(tmp_path / name / LATEST)["model_state"] for name in ("whole", "parts"))
     assert not tiny.differences(left, right)
     assert (tmp_path / "parts/DONE").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+def test_curves_and_lists_that_find_no_room_are_lost_and_the_run_is_not(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full from the start until epoch 3 is validated, with a video that cannot be used."""
+    own, disk = tmp_path / "data", contextlib.ExitStack()
+    shutil.copytree(data, own)
+    tiny.damage(own / "labeled_train/Train/b0.mp4")
+    more = ("TENSORBOARD.ENABLE", True, "TRAIN.MAX_FAILED_SAVES", 9)
+    trainer, warnings = quick(own, tmp_path / "run", *more), []
+    for module in (journal, bad_videos):
+        monkeypatch.setattr(module.logger, "warning", lambda text, *args: warnings.append(text % args))
+
+    def validate(self: Trainer, *_: Any) -> dict[str, Any]:
+        if self.epoch == 3:
+            disk.close()
+        return {"val_dark": {"top1": float(self.epoch)}}
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    with disk:
+        disk.enter_context(full_disk())
+        assert trainer.fit()["epoch"] == 4
+    for lost in ("bad.csv: not written", "metrics.jsonl is lost", "TensorBoard's curves end here"):
+        assert [text for text in warnings if f"{lost} (File too large)" in text], lost
+    assert len([text for text in warnings if "TensorBoard" in text]) == 1
+    assert [row["epoch"] for row in tiny.metrics(tmp_path / "run", "train")] == [4, 4]
 
 
 def test_too_many_failed_saves_in_a_row_end_the_run(
