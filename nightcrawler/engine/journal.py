@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +31,16 @@ class Lines(JsonLines):
     """JSON lines that a full disk does not stop a run for: what cannot be written is lost, with a warning."""
 
     def write(self, **fields: Any) -> None:
-        """Append one object."""
+        """Append one object, wholly or not at all."""
+        if self._path is None:
+            return
+        size = self._path.stat().st_size if self._path.exists() else 0
         try:
             super().write(**fields)
         except OSError as error:
             logger.warning("a line of %s is lost (%s)", self._path, error.strerror or error)
+            if self._path.exists():
+                os.truncate(self._path, size)
 
 
 # Operations of a training step over multiply-adds of a forward pass: two each, and a backward pass costs two forward.
