@@ -8,8 +8,8 @@ from torch import nn
 def averaged_copy(model: nn.Module, decay: float) -> nn.Module:
     """A copy of a model that follows it: `copy.update(model, step)` after a step, the averaged model is `copy.module`.
 
-    Parameters and running statistics are averaged, counters are copied. The decay rises from 0 at the first step to
-    `decay`, by 1 - (step + 1)^(-2/3): what training starts from does not weigh on the average.
+    Parameters and running statistics are averaged, counters are copied. The decay rises from 0 at the first two steps
+    to `decay`, by 1 - step^(-2/3), steps counted from 0: what training starts from does not weigh on the average.
 
     Args:
         model: the model, before it is wrapped for several ranks.
