@@ -19,6 +19,7 @@ from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.models.build import build_model
 from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
@@ -167,6 +168,15 @@ def test_a_video_that_comes_twice_or_never_is_an_error(data: Path, trained: Path
     eval_set.loader = batches[:-1]
     with pytest.raises(UserError, match=r"2 of 6 videos have no result, first 'Run/Run_1_4.mp4'"):
         evaluator.run(model, eval_set, tiny.NUM_CLASSES)
+
+
+def test_a_video_that_two_ranks_have_is_an_error(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny.config(data, tmp_path)
+    monkeypatch.setattr(distributed, "gather_objects", lambda rows: [rows, {3: rows[3]}])
+    with pytest.raises(UserError, match=r"video 'Run/Run_1_3.mp4' came from two ranks"):
+        evaluate(cfg, loaded_model(cfg, trained))
 
 
 @pytest.mark.parametrize("fault", ["missing", "damaged", "other model"])

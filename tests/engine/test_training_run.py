@@ -16,6 +16,7 @@ from torch import nn
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.data.build import build_eval_set
+from nightcrawler.engine import journal
 from nightcrawler.engine import step as step_module
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
@@ -83,6 +84,20 @@ def test_the_log_tells_pace_waiting_and_work(data: Path, trained: Path) -> None:
         assert "gpu_memory_gib" not in row
     text = (trained / "train.log").read_text()
     assert len(re.findall(r"clips/s, \S+ GFLOP/s, data wait \d+ %, left", text)) == 4
+
+
+def test_the_log_tells_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its peak since the epoch began."""
+    peaks, said = [7 * 2**30, 3 * 2**29], []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: peaks.pop(0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: peaks[0])
+    monkeypatch.setattr(journal.logger, "info", said.append)
+    figures = journal.Pace(torch.device("cuda"), gmacs=1.0).figures()
+    assert figures["gpu_memory_gib"] == 1.5
+    more = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "top1": {"labelled": 9.0}}
+    journal.Journal(tmp_path, False, {}).train(0, 1, 1, 2, {**more, **figures})
+    assert "data wait 0 %, GPU memory 1.5 GiB, left " in said[0]
+    assert tiny.metrics(tmp_path, "train")[0]["gpu_memory_gib"] == 1.5
 
 
 def weights_after_a_step(data: Path, out: Path, micro: int) -> dict[str, torch.Tensor]:

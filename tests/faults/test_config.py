@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.utils.errors import ConfigError, UserError
+from tests import tiny
 
 pytestmark = pytest.mark.fault
 MOST_SEC = 0.5
@@ -67,9 +69,22 @@ def complaint(text: str) -> str:
 @pytest.mark.parametrize(("text", "key"), FIXED, ids=lambda value: value)
 def test_a_fault_names_its_key(text: str, key: str) -> None:
     found = complaint(text)
-    assert key in found.splitlines()[0]
+    assert found
+    assert [line for line in found.splitlines() if key not in line] == [], "its consequences name it too"
     assert "exp.yaml" in found or found.startswith("default: ")
     assert "Traceback" not in found
+
+
+def test_a_process_says_so_at_once(tmp_path: Path) -> None:
+    """Before it has loaded anything large; counted is the time of the processor, which other programs do not change."""
+    path = tmp_path / "exp.yaml"
+    path.write_text("TRAIN: {BATCH_SIZE: many}\n")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = tiny.run_tool("run_net.py", "train", "--cfg", str(path))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    fault = "TRAIN.BATCH_SIZE: expected a whole number, found text 'many'"
+    assert (process.returncode, process.stderr) == (2, f"error: {path}:1: {fault}\n")
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < MOST_SEC
 
 
 VALUES = st.one_of(

@@ -37,10 +37,19 @@ def drawn(path: str, choose: Callable[[int], Sequence[int]], **_: Any) -> Decode
 def evaluate(data: Path, folder: Path) -> None:
     """Test with every size of a batch, and check that rank 0 alone has written."""
     source.decode = drawn
+    written: list[Path] = []
+    write = Predictions.save
+
+    def noted(predictions: Predictions, path: Path) -> None:
+        written.append(path)
+        write(predictions, path)
+
+    Predictions.save = noted
     for batch in BATCHES:
         out = folder / f"{distributed.world_size()}_{batch}"
         weights = ("TEST.CHECKPOINT_FILE_PATH", folder / "weights.pyth", "TEST.BATCH_SIZE", batch)
         assert build_tester(tiny.config(data, out, *OVERRIDES, *weights)).run() == 0
+    assert len(written) == (len(BATCHES) if distributed.is_main() else 0)
 
 
 @pytest.fixture
@@ -66,6 +75,7 @@ def test_the_same_rows_however_the_work_is_spread(many: Path, tmp_path: Path) ->
     torch.save({"model_state": model.state_dict()}, tmp_path / "weights.pyth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "decode", drawn)
+        patch.setattr(Predictions, "save", Predictions.save)  # `evaluate` replaces it
         evaluate(many, tmp_path)
     for world in (2, 3):
         on_ranks(world, tmp_path, evaluate, many, tmp_path)

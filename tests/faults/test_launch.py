@@ -75,7 +75,7 @@ def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[str, str
     return process.communicate(timeout=seconds)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Loaders' workers live through it: the step that runs still needs them."""
     with launched(data, tmp_path / "run", *LONG, "DATA_LOADER.NUM_WORKERS", 1) as process:
