@@ -142,3 +142,34 @@ def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, t
     assert f"error: the process of rank {number} was killed by SIGKILL (out of memory?)" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run/DONE").exists()
+
+
+def test_an_exception_in_one_ranks_dataset_is_what_is_shown(data: Path, tmp_path: Path) -> None:
+    """With its rank and traceback, before anything that the other rank may say of not being the cause."""
+    spoilt = """
+import os
+if os.environ.get("RANK") == "1":
+    from nightcrawler.data.dataset import ClipDataset
+    def load(self, index, epoch):
+        raise ValueError("the disk of this machine is gone")
+    ClipDataset._load = load
+"""
+    (tmp_path / "sitecustomize.py").write_text(spoilt)
+    with launched(data, tmp_path / "run", *LONG, PYTHONPATH=str(tmp_path)) as process:
+        _, errors = ended(process, 45)
+    assert process.returncode == 1
+    shown = errors.splitlines()
+    last = shown.index("[rank1]: ValueError: the disk of this machine is gone")
+    assert shown[0] == "[rank1]: Traceback (most recent call last):"
+    assert all(line.startswith("[rank1]: ") for line in shown[:last])
+    assert all("rank 0 lost contact" in line for line in shown[last + 1 :])
+    assert not (tmp_path / "run/DONE").exists()
+
+
+@pytest.mark.parametrize(("env", "lacks"), [({}, "NODE_RANK"), ({"NODE_RANK": "0"}, "RDZV")])
+def test_several_machines_must_say_which_they_are(tmp_path: Path, env: dict[str, str], lacks: str) -> None:
+    """Else each would train by itself."""
+    with launched(tmp_path, tmp_path / "run", NNODES="2", **env) as process:
+        _, errors = ended(process)
+    assert process.returncode != 0
+    assert f"{lacks}: NNODES is set: give" in errors
