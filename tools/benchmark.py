@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.cli import at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str]) -> Any:
     tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data | damage | chain")
     models = tasks.add_parser("models", help="forward and training steps")
     models.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
-    models.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: torch's choice)")
+    models.add_argument("--threads", type=at_least(0), default=0, metavar="N", help="threads (default: torch's choice)")
     models.add_argument("--skip-training", action="store_true", help="forward passes only")
     data = tasks.add_parser("data", help="decoding, augmentation, cache, loader; one thread each")
     damage = tasks.add_parser("damage", help="1, 20 and 200 wrong bytes in each video: what is noticed")
@@ -47,7 +47,11 @@ def parse(argv: Sequence[str]) -> Any:
     for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
         chain.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
     for task in (models, data):
-        task.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each, the fastest counts")
+        task.add_argument(
+            "--repeats", type=at_least(1), default=3, metavar="N", help="runs of each, the fastest counts"
+        )
+    for task in (models, data, damage, chain):
+        task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.cli import at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument("--benchmark", action="store_true", help="measure speed beside PyTorch's, in one run")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips in a benchmark's call (default 1)")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="calls, the fastest counts (default 5)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of each runtime (default: torch's choice)")
+    parser.add_argument(
+        "--threads", type=at_least(0), default=0, metavar="N", help="of each runtime (default: torch's choice)"
+    )
     parser.add_argument("--split", metavar="NAME", help="measure accuracy on this split")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of lists (default data)")
     parser.add_argument("--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label")
@@ -196,6 +198,7 @@ def main(argv: Sequence[str]) -> int:
 
     from nightcrawler.export.card import write_card
     from nightcrawler.export.trained import build_trained
+    from nightcrawler.utils.io import check_targets
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -203,6 +206,7 @@ def main(argv: Sequence[str]) -> int:
     for path in arguments.check:
         if not path.is_file():
             raise UserError(f"--check {path}: no such file")
+    check_targets([], [arguments.out])
     trained = build_trained(given, not arguments.bright, arguments.frame_size, ROOT)
     figures = read_figures(trained, arguments)
     out = arguments.out or (given if given.is_dir() else given.parent) / "export"

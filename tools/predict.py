@@ -84,11 +84,12 @@ def check(arguments: Any, parser: Any) -> None:
     """Refuse options that do not go together."""
     from nightcrawler.data.names import is_live
 
-    arguments.is_live = arguments.live or (arguments.source is not None and is_live(arguments.source))
+    source = arguments.source
+    arguments.is_live = arguments.live or (source is not None and is_live(source))
     at_once = [name for name in ("csv", "json", "timeline") if getattr(arguments, name)]
     endless = "--watch" if arguments.watch else "a live source" if arguments.is_live else ""
     faults = {
-        "give either what to predict, or --watch FOLDER": (arguments.source is None) == (arguments.watch is None),
+        "give either what to predict, or --watch FOLDER": (source is None) == (arguments.watch is None),
         "give --experiment, --ensemble or both": not (arguments.experiment or arguments.ensemble),
         "--mode needs --ensemble": arguments.mode is not None and not arguments.ensemble,
         "--views and --crops go together": (arguments.views is None) != (arguments.crops is None),
@@ -100,6 +101,7 @@ def check(arguments: Any, parser: Any) -> None:
         f"{endless} never ends: take --jsonl, not --csv, --json, --timeline": endless and at_once,
         f"{endless} is not for --out": endless and arguments.out,
         "--out writes parts: merge them for other files": arguments.out and (at_once or arguments.jsonl),
+        f"--live: no file {source}": arguments.live and not (source and (is_live(source) or Path(source).is_file())),
         "--annotate is not for live sources or --out": arguments.annotate and (arguments.is_live or arguments.out),
     }
     for fault, is_so in faults.items():
@@ -324,8 +326,12 @@ def main(argv: Sequence[str]) -> int:
     """Predict, or merge."""
     if argv[:1] == ["merge"]:
         return merge(argv[1:])
+    from nightcrawler.utils.io import check_targets
+
     arguments = parse(argv)
     steps(arguments)
+    files = (arguments.csv, arguments.json, arguments.jsonl, arguments.timeline)
+    check_targets(files, (arguments.annotate, arguments.out))
     group = build_models(arguments)
     if arguments.watch:
         num_bad = predict_watched(group, arguments)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.cli import at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def parse(argv: Sequence[str]) -> Any:
     )
     what.add_argument("--ensemble", type=Path, metavar="RECIPE", help="mix the models as a recipe says")
     what.add_argument("--mode", type=int, metavar="N", help="mode of a vote recipe (default: its first)")
-    what.add_argument("--prefix", type=Path, default=Path(), metavar="DIR", help="where a recipe's folders are")
+    what.add_argument("--prefix", type=Path, default=ROOT, metavar="DIR", help="holds the recipe's experiments")
     what.add_argument("--bright", action="store_true", help="clips are bright: leave them unlit")
-    what.add_argument("--threads", type=int, default=0, metavar="N", help="default: torch's choice")
+    what.add_argument("--threads", type=at_least(0), default=0, metavar="N", help="default: torch's choice")
     page = parser.add_argument_group("page")
     page.add_argument("--port", type=int, default=8765, help="0 takes a free one (default 8765)")
     page.add_argument("--max-mib", type=int, default=200, metavar="N", help="of a clip (default 200)")

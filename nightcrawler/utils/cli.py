@@ -28,6 +28,21 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
     return parser
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The `type` of an option that is a whole number, `least` or more."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least {least}")
+        return number
+
+    return read
+
+
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Call `main(argv)`; a `UserError` becomes `error: ...` on standard error and exit code 2.
 
@@ -48,8 +63,15 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             return EXIT_BROKEN_PIPE
         if "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_said(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _said(error: Exception) -> str:
+    """An error in a line; one of the system without its number, by the name of the file that was wanted."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _reader_is_gone() -> bool:

@@ -55,6 +55,22 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     fsync_folder(path.parent)
 
 
+def check_targets(files: Iterable[Path | None], folders: Iterable[Path | None] = ()) -> None:
+    """Refuse outputs that could not be written in the end; those that are `None` are not asked for.
+
+    Raises:
+        UserError: if a folder is where a file is to be, or a file where a folder is to be.
+    """
+    wanted = [path for path in files if path]
+    for path in wanted:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, expected a file to write")
+    for folder in [*(path.parent for path in wanted), *filter(None, folders)]:
+        for path in (folder, *folder.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path}: is a file, expected a folder to write into")
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -71,6 +71,7 @@ def test_faults_are_one_line(experiment: Path, data: Path, capsys: pytest.Captur
     plain = [experiment, "--formats", "safetensors"]
     for argv, text in {
         (data,): "no such checkpoint; train it first",
+        (*plain, "--out", data / "test.csv"): "test.csv: is a file, expected a folder",
         (*plain, "--split", "val_dry", "--data", data): "--split val_dry is bright",
         (*plain, "--split", "test", "--data", data): "no video has a label: give --truth CSV",
         (*plain, "--check", data / "no.mp4"): "no.mp4: no such file",

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from nightcrawler.pipeline import label
+from nightcrawler.utils import cli
 from tests import tiny
 from tests.paths import ROOT
 
@@ -38,3 +40,52 @@ def test_an_unknown_option_exits_with_2_without_a_traceback(tool: str) -> None:
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
     assert process.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("tool", "argv", "least"),
+    [
+        ("serve", ("--experiment", "a", "--threads", "-1"), 0),
+        ("export", ("a", "--threads", "-1"), 0),
+        ("benchmark", ("models", "--threads", "-1"), 0),
+        ("benchmark", ("models", "--repeats", "0"), 1),
+        ("benchmark", ("data", "--repeats", "0"), 1),
+    ],
+)
+def test_numbers_that_cannot_be(
+    tool: str, argv: tuple[str, ...], least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        tiny.load_tool(tool).main(argv)
+    assert stop.value.code == 2
+    assert f"argument {argv[-2]}: '{argv[-1]}': expected a whole number of at least {least}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tool", "argv"),
+    [
+        ("benchmark", ("chain", "--videos", "0")),
+        ("predict", ("merge", "--out", "nowhere", "a.csv")),
+        ("prepare_data", ("ug2", "--root", "nowhere")),
+        ("run_net", ("show-config", "--cfg", "nowhere.yaml")),
+    ],
+)
+def test_debug_is_known_after_a_subcommand(
+    tool: str, argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ((), ("--debug",)):
+        assert cli.run(tiny.load_tool(tool).main, [*argv, *more]) == 2
+        assert ("Traceback" in capsys.readouterr().err) is bool(more)
+
+
+def test_labels_of_any_round_have_help_and_refuse_what_is_no_round(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, code, said in (
+        (["--help"], 0, "examples:\n  python -m nightcrawler.pipeline.label 5"),
+        (["x"], 2, "argument ROUND: 'x': expected a whole number of at least 1"),
+        (["0"], 2, "argument ROUND: '0': expected a whole number of at least 1"),
+        ([], 2, "the following arguments are required: ROUND"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            label.main(argv)
+        assert stop.value.code == code
+        assert said in "".join(capsys.readouterr())

@@ -125,6 +125,10 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
         (("a.mp4", "--views", "2"), "--views and --crops go together"),
         (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
         (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
+        (("b.mp4", "--live"), "--live: no file b.mp4"),
+        (("a.mp4", "--csv", "."), ".: is a folder, expected a file"),
+        (("a.mp4", "--json", "a.mp4/x.json"), "a.mp4: is a file, expected a folder"),
+        (("a.mp4", "--annotate", "a.mp4"), "a.mp4: is a file, expected a folder"),
         (("merge", "--out", "nowhere", "a.csv"), "no shard has run"),
     ],
 )

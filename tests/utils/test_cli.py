@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from nightcrawler.utils import cli
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import atomic_write
 
 
 def failing(argv: Sequence[str]) -> int:
@@ -70,3 +72,24 @@ def test_another_pipe_that_breaks_is_an_error(capsys: pytest.CaptureFixture[str]
 
     assert cli.run(broken, []) == 2
     assert "Broken pipe" in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_names_the_file_that_was_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(argv: Sequence[str]) -> int:
+        with atomic_write(tmp_path):
+            return 0
+
+    assert cli.run(write, []) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n"
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "1.5", ""])
+def test_numbers_below_the_least_say_what_is_expected(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.make_parser("x")
+    parser.add_argument("--threads", type=cli.at_least(0))
+    assert parser.parse_args(["--threads", "0"]).threads == 0
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--threads", text])
+    assert f"argument --threads: '{text}': expected a whole number of at least 0" in capsys.readouterr().err
