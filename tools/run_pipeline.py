@@ -15,6 +15,7 @@ from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
     from nightcrawler.pipeline.link import Link
+    from nightcrawler.pipeline.recipe import Recipe
     from nightcrawler.pipeline.runner import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,10 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument(
         "--from", dest="start", action="append", default=[], metavar="LINK", help="do these and what follows again"
     )
-    parser.add_argument("--control", action="store_true", help="train the equal-step control beside the rounds")
+    parser.add_argument("--control", action="store_true", help="train the recipe's equal-step controls too")
+    parser.add_argument(
+        "--control-of", action="append", default=[], metavar="MODEL", help="such a control of this model (repeatable)"
+    )
     parser.add_argument(
         "--oracle", action="store_true", help="choose checkpoints and thresholds by labels of dark clips (split arid)"
     )
@@ -92,6 +96,14 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(len(listed.splitlines()))]
 
 
+def choose_controls(recipe: Recipe, arguments: Any) -> tuple[str, ...]:
+    """Models that get a control: the recipe's, or those named."""
+    unknown = [name for name in arguments.control_of if name not in recipe.models]
+    if unknown:
+        raise UserError(f"--control-of {unknown[0]}: expected one of {', '.join(recipe.models)}")
+    return tuple(dict.fromkeys([*(recipe.control if arguments.control else ()), *arguments.control_of]))
+
+
 def load(arguments: Any) -> tuple[list[Link], Settings]:
     """The links of the recipe, and how they are run; from here on, the current folder is the project's root."""
     from nightcrawler.pipeline.members import Options
@@ -112,18 +124,19 @@ def load(arguments: Any) -> tuple[list[Link], Settings]:
     gpus = visible_gpus()
     alone = arguments.jobs == 1
     nproc = arguments.nproc or int(os.environ.get("NPROC") or (max(len(gpus), 1) if alone else 1))
+    recipe = read_recipe(arguments.recipe, ROOT, places)
     options = Options(
         ROOT,
         out,
         state,
         tuple(arguments.overlay),
         tuple(arguments.overrides),
-        arguments.control,
+        choose_controls(recipe, arguments),
         arguments.oracle,
         nproc,
         sys.executable,
     )
-    links, about = make_plan(read_recipe(arguments.recipe, ROOT, places), options)
+    links, about = make_plan(recipe, options)
     threads = max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1)
     return links, Settings(ROOT, state, arguments.jobs, () if alone else tuple(gpus), threads, arguments.found, about)
 
@@ -149,8 +162,8 @@ def job_command(arguments: Any, link: Link) -> list[str]:
     for name in ("out", "data", "bright", "dark", "nproc", "found"):
         value = getattr(arguments, name)
         command += [f"--{name}", str(value)] if value is not None else []
-    for path in arguments.overlay:
-        command += ["--overlay", str(path)]
+    for name, given in (("overlay", arguments.overlay), ("control-of", arguments.control_of)):
+        command += [word for one in given for word in (f"--{name}", str(one))]
     command += [f"--{name}" for name in ("control", "oracle") if getattr(arguments, name)]
     return [*command, *arguments.overrides]
 

@@ -24,7 +24,7 @@ class Options:
         out: folder of experiments, pseudo-labels and submissions; the project's root where it is not given.
         state: folder of what only the runner writes, and of controls.
         overlays, overrides: configuration files and `KEY VALUE` pairs for every experiment.
-        control: train controls.
+        control: models that are also trained without pseudo-labels, for as many steps.
         oracle: choose checkpoints and thresholds by labels of dark clips.
         nproc: processes of a training or test.
         python: the interpreter of all commands.
@@ -35,7 +35,7 @@ class Options:
     state: Path
     overlays: tuple[Path, ...] = ()
     overrides: tuple[str, ...] = ()
-    control: bool = False
+    control: tuple[str, ...] = ()
     oracle: bool = False
     nproc: int = 1
     python: str = "python3"
@@ -131,7 +131,7 @@ class Members:
         """For each round and chosen model, the same training without its pseudo-labels, after the control before."""
         controls: dict[str, Member] = {}
         for member in self.by_name.values():
-            if not (member.stage.labels and member.model in self.recipe.control):
+            if not (member.stage.labels and member.model in self.options.control):
                 continue
             before = f"{self.before(member.stage).name}/{member.model}"
             source = controls.get(f"{CONTROL}/{before}") or self.by_name.get(before)

@@ -54,8 +54,7 @@ class _Planner:
         """Links and what is said of the whole."""
         labels = {stage.name: self._label(stage) for stage in self.recipe.stages if stage.labels}
         vote = [self._vote()] if self.recipe.vote_split else []
-        controls = self.members.controls() if self.options.control else []
-        members = [*self.members.by_name.values(), *controls]
+        members = [*self.members.by_name.values(), *self.members.controls()]
         for member in members:
             for split in self.recipe.splits:
                 member.results(split, ONE_VIEW)
@@ -238,7 +237,7 @@ class _Planner:
             "unlabelled": recipe.unlabelled,
             "test_splits": list(recipe.splits),
             "vote_split": recipe.vote_split,
-            "control": list(recipe.control) if self.options.control else [],
+            "control": list(self.options.control),
         }
 
 

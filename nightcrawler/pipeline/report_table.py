@@ -66,7 +66,7 @@ def _accuracy(runs: Sequence[Figures], split: str) -> Iterator[str]:
         yield f"{name:<{width}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
     yield "best single: the model that is best on this split, which only these labels tell"
     if any(stage["control"] for table in tables for stage in table["stages"]):
-        yield "control: as many optimiser steps without pseudo-labels, mean of its models; same models: these, with them"
+        yield "control: as many optimiser steps without pseudo-labels, mean of models; same models: these, with them"
 
 
 def _cells(rows: Sequence[Figures], num_runs: int) -> list[str]:

@@ -130,7 +130,7 @@ def test_what_a_setting_changes_is_done_again_and_nothing_else(tmp_path: Path) -
 
 
 def test_the_demo_lays_its_overlay_on_all_21(tmp_path: Path) -> None:
-    links = plan(DEMO, tmp_path, control=True)
+    links = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
     trainings = [link for link in links.values() if link.kind == "train" and not link.about["control"]]
     assert len(trainings) == 21
     assert all(
@@ -143,7 +143,7 @@ def test_the_demo_lays_its_overlay_on_all_21(tmp_path: Path) -> None:
 
 
 def test_controls_follow_one_another_beside_the_rounds(tmp_path: Path) -> None:
-    links = plan(DEMO, tmp_path, control=True)
+    links = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
     after = dependencies(list(links.values()))
     controls = [link for link in links.values() if link.kind == "train" and link.about["control"]]
     assert [link.about["stage"] for link in controls] == STAGES[1:]

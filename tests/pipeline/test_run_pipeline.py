@@ -90,6 +90,16 @@ def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -
     assert not (tmp_path / "data").exists()
 
 
+def test_controls_are_the_recipes_and_those_named(tmp_path: Path, videos: Path) -> None:
+    recipe, argv = arguments(tmp_path, videos)
+    recipe.write_text(RECIPE + "CONTROL: [two]\n")
+    cases = (([], []), (["--control"], ["two"]), (["--control", "--control-of", "one"], ["one", "two"]))
+    for options, expected in cases:
+        done = run_pipeline(recipe, *argv, "--dry-run", *options)
+        found = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("train/control/")]
+        assert found == [f"train/control/round1/{name}" for name in expected]
+
+
 def test_a_failed_link_is_shown_with_its_last_line(tmp_path: Path, videos: Path) -> None:
     recipe, argv = arguments(tmp_path, videos)
     (tmp_path / "data").mkdir()
@@ -122,6 +132,7 @@ def test_a_link_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
         (["--only", "nothing"], "'nothing' matches no link"),
         (["--from", "train/x"], "'train/x' matches no link"),
         (["--jobs", "0"], "--jobs and --nproc: expected 1 or more"),
+        (["--control-of", "resnet"], "--control-of resnet: expected one of uniformer_b32_ssv2"),
         (["SOLVER.EPOCH", "3"], "SOLVER.EPOCH: unknown key"),
         (["SOLVER.MAX_EPOCH"], "overrides are KEY VALUE pairs"),
         (["--overlay", "gone.yaml"], "gone.yaml: no such file"),
