@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from torch.utils.data._utils import signal_handling
+
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.utils.errors import UserError
 
@@ -45,6 +47,9 @@ def _started(loader: Iterable[Any]) -> Iterator[Any]:
     if threading.current_thread() is not threading.main_thread():
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
+    if getattr(handler, "__module__", "") == signal_handling.__name__:
+        # Of a loader that was started elsewhere.
+        handler = signal.SIG_DFL
     batches = iter(loader)
     signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
     return batches

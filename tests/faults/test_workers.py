@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.engine.build import build_evaluator, build_trainer
+from nightcrawler.engine.loading import watched
 from nightcrawler.models.build import build_model
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
@@ -73,6 +76,15 @@ def test_in_training(data: Path, tmp_path: Path, fault: str) -> None:
         trainer.fit()
     assert_one_message(caught.value, "stream 'labelled'", FAULTS[fault][1], names)
     assert [(row["epoch"], row["step"]) for row in tiny.metrics(tmp_path, "train")] == [(1, 1)]
+
+
+def test_a_death_waits_after_a_loader_that_was_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a loader leaves torch's handler behind, which would raise wherever the main thread is."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    assert list(DataLoader([1], num_workers=1, batch_size=None)) == [1]
+    assert getattr(signal.getsignal(signal.SIGCHLD), "__module__", "") == signal_handling.__name__
+    assert list(watched(DataLoader([2], num_workers=1, batch_size=None), [], "numbers")) == [2]
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("fault", ["killed", "failed"])

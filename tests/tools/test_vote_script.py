@@ -44,8 +44,12 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
     assert names == {f"arid_pred{part}.{end}" for part in ("", "_0", "_1", "_2", "_3", "_4") for end in ("csv", "json")}
     labels = []
     for mode in range(5):
-        weights = [[0.2] * 5, [0.6, 0.1, 0.1, 0.1, 0.1], [0.4, 0.3, 0.1, 0.1, 0.1]][(0, 1, 2, 0, 2)[mode]]
-        own = [one.probs.astype(np.float64) for one in models["1x3" if mode < 3 else "3x3"]]
+        weights = [0.25] * 4 + [0.0] if mode == 4 else [0.2] * 5
+        files = models["1x3" if mode in (0, 2) else "3x3"]
+        own = [one.probs.astype(np.float64) for one in files]
+        if mode in (2, 3):
+            powers = [np.exp(one.logits.astype(np.float64)) for one in files]
+            own = [power / power.sum(axis=1, keepdims=True) for power in powers]
         mixed = sum(weight * probs for weight, probs in zip(weights, own, strict=True))
         found = read_submission(out / f"arid_pred_{mode}.csv")
         assert found.names == NAMES
