@@ -9,6 +9,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.needs import DARKENED, NEEDS, enhancements
 from nightcrawler.utils.errors import ConfigError
 from nightcrawler.utils.registry import unknown_name
 
@@ -23,9 +24,6 @@ TORCHVISION = (
 # What lights dark frames (nightcrawler/data/enhance.py).
 ENHANCEMENTS = ("none", "gamma", "auto_gamma", "clahe", "retinex", "zero_dce")
 
-# Bright splits seen by night cameras (nightcrawler/data/splits.py).
-DARKENED = ("val_dark",)
-
 # Values a key may take; the comments in defaults.py name the same.
 CHOICES: dict[str, tuple[str, ...]] = {
     "DEVICE": ("auto", "cpu", "cuda"),
@@ -35,6 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATA.CACHE": ("none", "ram", "disk"),
     **{f"ENHANCE.{phase}": ENHANCEMENTS for phase in ("TRAIN", "ADAPT", "VAL", "TEST")},
     "AUG.RE_MODE": ("pixel", "rand", "const"),
+    "AUG.DEVICE": ("cpu", "gpu"),
     "TRAIN.EPOCH_LENGTH": ("labelled", "pseudo", "both"),
     "TRAIN.NON_FINITE": ("skip", "raise"),
     "SOLVER.OPTIMIZING_METHOD": ("adamw", "sgd"),
@@ -157,34 +156,6 @@ LENGTHS: dict[str, int] = {
     "MVIT.PATCH_PADDING": 3,
 }
 
-# Keys that do nothing unless the condition holds: setting one then is an error.
-NEEDS: dict[str, tuple[str, Any]] = {
-    "ADAPT.TENT_LR": ("ADAPT.NAME is tent", lambda cfg: cfg.ADAPT.NAME == "tent"),
-    "DATA.CAMERA": ("val_dark is validated or tested, or AUG.DARKEN is above 0", lambda cfg: _uses_camera(cfg)),
-    "DATA.SAMPLING_RATE": ("DATA.SAMPLING is dense", lambda cfg: cfg.DATA.SAMPLING == "dense"),
-    "DATA.CACHE_DIR": ("DATA.CACHE is disk", lambda cfg: cfg.DATA.CACHE == "disk"),
-    "DATA.CACHE_GIB": ("DATA.CACHE is ram or disk", lambda cfg: cfg.DATA.CACHE != "none"),
-    "ENHANCE.TARGET_MEAN": ("a phase uses auto_gamma", lambda cfg: "auto_gamma" in _enhancements(cfg)),
-    "ENHANCE.GAMMA": ("a phase uses gamma (the test phase: without TEST.GAMMAS)", lambda cfg: _uses_gamma(cfg)),
-    "ENHANCE.CLAHE_CLIP": ("a phase uses clahe", lambda cfg: "clahe" in _enhancements(cfg)),
-    "ENHANCE.CLAHE_TILES": ("a phase uses clahe", lambda cfg: "clahe" in _enhancements(cfg)),
-    "ENHANCE.RETINEX_SIGMAS": ("a phase uses retinex", lambda cfg: "retinex" in _enhancements(cfg)),
-    "ENHANCE.ZERO_DCE_WEIGHTS": ("a phase uses zero_dce", lambda cfg: "zero_dce" in _enhancements(cfg)),
-    "ENHANCE.DENOISE_FRAMES": ("a phase lights dark clips", lambda cfg: _enhancements(cfg) != {"none"}),
-    "TEST.GAMMAS": ("ENHANCE.TEST is gamma", lambda cfg: cfg.ENHANCE.TEST == "gamma"),
-    "TRAIN.PSEUDO_WEIGHT": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
-    "TRAIN.PSEUDO_RAMP_EPOCHS": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
-    "TRAIN.BALANCE_PSEUDO": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
-    "TRAIN.THRESHOLD": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
-    "MODEL.PSEUDO_LOSS": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
-    "MODEL.PSEUDO_TEMPERATURE": ("MODEL.PSEUDO_LOSS is kl", lambda cfg: cfg.MODEL.PSEUDO_LOSS.startswith("kl")),
-    "SOLVER.MOMENTUM": ("SOLVER.OPTIMIZING_METHOD is sgd", lambda cfg: cfg.SOLVER.OPTIMIZING_METHOD == "sgd"),
-    "SOLVER.BETAS": ("SOLVER.OPTIMIZING_METHOD is adamw", lambda cfg: cfg.SOLVER.OPTIMIZING_METHOD == "adamw"),
-    "BN.BLEND": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
-    "BN.NUM_BATCHES_PRECISE": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
-    "MODEL.CHECKPOINT_NUM": ("MODEL.USE_CHECKPOINT is True", lambda cfg: cfg.MODEL.USE_CHECKPOINT),
-}
-
 RAND_AUGMENT = re.compile(r"rand(-(m\d+(\.\d+)?|n\d+|mstd\d+(\.\d+)?|inc[01]))*")
 
 
@@ -211,19 +182,6 @@ def _value(cfg: CfgNode, key: str) -> Any:
     for name in key.split("."):
         node = node[name]
     return node
-
-
-def _enhancements(cfg: CfgNode) -> set[str]:
-    return {cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL, cfg.ENHANCE.TEST}
-
-
-def _uses_gamma(cfg: CfgNode) -> bool:
-    phases = [cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL]
-    return "gamma" in (phases if cfg.TEST.GAMMAS else [*phases, cfg.ENHANCE.TEST])
-
-
-def _uses_camera(cfg: CfgNode) -> bool:
-    return cfg.AUG.DARKEN > 0 or bool({*DARKENED} & {cfg.TRAIN.BEST_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TEST.DATA_SELECT})
 
 
 def _choices(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -278,7 +236,7 @@ def _lighting(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
         yield "ENHANCE.DENOISE_FRAMES", f"{enhance.DENOISE_FRAMES} is even, expected an odd number of frames"
     if not enhance.RETINEX_SIGMAS:
         yield "ENHANCE.RETINEX_SIGMAS", "is empty: name at least one"
-    if "zero_dce" in _enhancements(cfg) and not enhance.ZERO_DCE_WEIGHTS:
+    if "zero_dce" in enhancements(cfg) and not enhance.ZERO_DCE_WEIGHTS:
         yield "ENHANCE.ZERO_DCE_WEIGHTS", "is empty, and a phase uses zero_dce: name the file of its weights"
     low, high = RANGES["ENHANCE.GAMMA"]
     outside = [gamma for gamma in gammas if not low <= gamma <= high]

@@ -144,6 +144,9 @@ def _augment(cfg: CfgNode) -> None:
     cfg.AUG.RE_MODE = "pixel"
     # Most boxes that are erased.
     cfg.AUG.RE_COUNT = 1
+    # Where clips are augmented: cpu (by the loader's workers) | gpu (by the training process on its GPU; night cameras
+    # still see them on the CPU).
+    cfg.AUG.DEVICE = "cpu"
     # Probability that a bright training clip passes through a night camera of DATA.CAMERA.
     cfg.AUG.DARKEN = 0.0
 

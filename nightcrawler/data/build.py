@@ -185,16 +185,6 @@ def _night(frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras) ->
     return darken(frames, sample_camera(rng, cameras), rng)
 
 
-def _lit_then(
-    frames: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    enhance: Enhance,
-    transform: Callable[[np.ndarray, np.random.Generator], Tensor],
-) -> Tensor:
-    return transform(enhance(frames), rng)
-
-
 def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0) -> TrainClips:
     """Augmented clips of `AUG`."""
     aug = cfg.AUG
@@ -212,8 +202,12 @@ def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_pr
         darken=functools.partial(_night, cameras=build_cameras(cfg)) if darken_prob > 0 else None,
         darken_prob=darken_prob,
     )
-    lit = functools.partial(_lit_then, enhance=enhance, transform=transform)
-    return TrainClips(build_frame_sampler(cfg), lit, num_copies)
+    later = aug.DEVICE == "gpu"
+    if later and not torch.cuda.is_available() and distributed.is_main():
+        logger.warning(
+            "AUG.DEVICE is gpu and there is none: the training process augments clips on the CPU, one by one"
+        )
+    return TrainClips(build_frame_sampler(cfg), enhance, transform, num_copies, later=later)
 
 
 def _start_worker(_: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,40 @@ STATUS_OK = "ok"
 Decode = Callable[[str, Callable[[int], Sequence[int]]], Decoded]
 
 
+# Lit frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`.
+Transform = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
+
+
+@dataclass(frozen=True)
+class RawClips:
+    """Clips that are still to be made, and all it takes.
+
+    Attributes:
+        frames: uint8 `[T, H, W, 3]`.
+        transform: makes clips of them.
+        rngs: a generator for each clip.
+    """
+
+    frames: Tensor
+    transform: Transform
+    rngs: list[np.random.Generator]
+
+    def pin_memory(self) -> RawClips:
+        """The same in memory that a GPU copies from at once; loaders call this."""
+        return replace(self, frames=self.frames.pin_memory())
+
+    def made(self, device: torch.device) -> Tensor:
+        """The clips, float32 `[S, 3, T, h, w]`, made on a device."""
+        return self.transform(self.frames.to(device, non_blocking=True), self.rngs)
+
+
+def clips_on(clips: Tensor | Sequence[RawClips], device: torch.device) -> Tensor:
+    """A training batch's clips `[B, 3, T, h, w]` on a device: moved there, or made there."""
+    if isinstance(clips, Tensor):
+        return clips.to(device, non_blocking=True)
+    return join_clips([raw.made(device) for raw in clips])
+
+
 class ClipMaker(Protocol):
     """Turns one decoded video into clips."""
 
@@ -33,7 +67,7 @@ class ClipMaker(Protocol):
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor, dict[tuple[int, int], list[int]]]:
+    ) -> tuple[Tensor | RawClips, dict[tuple[int, int], list[int]]]:
         """Clips float32 `[S, 3, T, h, w]` from each view's frames uint8 `[T, H, W, 3]`, and their members.
 
         Members say, for each (views, crops) pair, which of the S clips belong to it.
@@ -120,17 +154,22 @@ class TrainClips:
 
     Args:
         sample_frames: (number of frames, rng) to int64 `[T]`.
-        transform: (frames uint8 `[T, H, W, 3]`, rng) to float32 `[3, T, h, w]`.
+        enhance: lights frames uint8 `[T, H, W, 3]`.
+        transform: lit frames to clips.
         num_copies: copies of each video.
+        later: leave the transform to whoever takes the batch (see `clips_on`).
     """
 
     def __init__(
         self,
         sample_frames: Callable[[int, np.random.Generator], np.ndarray],
-        transform: Callable[[np.ndarray, np.random.Generator], Tensor],
+        enhance: Callable[[np.ndarray], np.ndarray],
+        transform: Transform,
         num_copies: int,
+        later: bool = False,
     ) -> None:
-        self.sample_frames, self.transform, self.num_copies = sample_frames, transform, num_copies
+        self.sample_frames, self.enhance, self.transform = sample_frames, enhance, transform
+        self.num_copies, self.later = num_copies, later
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
         """One view, drawn."""
@@ -138,9 +177,11 @@ class TrainClips:
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor, dict[tuple[int, int], list[int]]]:
+    ) -> tuple[Tensor | RawClips, dict[tuple[int, int], list[int]]]:
         """`[num_copies, 3, T, h, w]`; copies are told apart by generators spawned from the video's."""
-        return join_clips([self.transform(views[0], copy)[None] for copy in rng.spawn(self.num_copies)]), {}
+        frames = torch.from_numpy(np.ascontiguousarray(self.enhance(views[0])))
+        clips = RawClips(frames, self.transform, rng.spawn(self.num_copies))
+        return clips if self.later else clips.made(frames.device), {}
 
 
 class TestClips:
@@ -210,6 +251,10 @@ def keep_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return samples
 
 
+def _batch_of(clips: list[Any]) -> Tensor | list[RawClips]:
+    return clips if isinstance(clips[0], RawClips) else join_clips(clips)
+
+
 class TrainCollate:
     """Collate for training: one batch dict of clips.
 
@@ -223,13 +268,13 @@ class TrainCollate:
         self.labels, self.probs, self.num_copies = labels, probs, num_copies
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """`clip` `[B, 3, T, h, w]`, `index` and `label` int64 `[B]`, `probs` `[B, K]` or None, `bad` videos."""
+        """`clip` (see `clips_on`), `index` and `label` int64 `[B]`, `probs` `[B, K]` or None, `bad` videos."""
         bad = [video for sample in samples for video in sample["bad"]]
         samples = [sample for sample in samples if sample["status"] == STATUS_OK]
         index = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
         index = index.repeat_interleave(self.num_copies)
         return {
-            "clip": join_clips([sample["clip"] for sample in samples]) if samples else None,
+            "clip": _batch_of([sample["clip"] for sample in samples]) if samples else None,
             "index": index,
             "label": self.labels[index],
             "probs": None if self.probs is None else self.probs[index],

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nightcrawler.adapt.build import build_adapter
 from nightcrawler.config import node
 from nightcrawler.data.build import EvalSet, build_adapt_loader, build_eval_set, build_mixup, build_train_streams
+from nightcrawler.data.dataset import clips_on
 from nightcrawler.data.source import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
@@ -51,6 +52,7 @@ MACHINE_KEYS = (
     "DIST_BACKEND",
     "DIST_TIMEOUT_SEC",
     "NUM_THREADS",
+    "AUG.DEVICE",
     "LOG_PERIOD",
     "TENSORBOARD",
     "DATA_LOADER",
@@ -143,7 +145,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
         for batch in watched(loader, items, "adaptation"):
             bad.add("adapt", len(items), batch["bad"])
             if batch["clip"] is not None:
-                yield batch["clip"].to(device, non_blocking=True, memory_format=layout)
+                yield clips_on(batch["clip"], device).contiguous(memory_format=layout)
 
     return clips
 

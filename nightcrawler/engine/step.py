@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nightcrawler.data.dataset import clips_on
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.journal import Lines, Pace
 from nightcrawler.engine.loading import watched
@@ -155,7 +156,7 @@ class Stepper:
 
     def _mix(self, objective: Objective, batch: dict[str, Any], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         device, target = self.settings.device, batch["probs"] if objective.soft else batch["label"]
-        clip = batch["clip"].to(device, non_blocking=True)
+        clip = clips_on(batch["clip"], device)
         clip, target = objective.mixup(clip, target.to(device, non_blocking=True), rng)
         layout = torch.channels_last_3d if self.settings.channels_last else torch.contiguous_format
         return clip.contiguous(memory_format=layout), target

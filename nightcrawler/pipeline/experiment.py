@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.check import NEEDS
 from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.needs import NEEDS
 from nightcrawler.config.node import config_hash, flatten, load_experiment
 from nightcrawler.data.darkness import PRESETS
 from nightcrawler.data.splits import get_split
@@ -20,7 +20,7 @@ BEST = "best.pyth"
 # against each other: this module does without torch).
 MACHINE_KEYS = (
     *("OUTPUT_DIR", "DEVICE", "NUM_GPUS", "NUM_SHARDS", "DIST_BACKEND", "DIST_TIMEOUT_SEC", "NUM_THREADS"),
-    *("LOG_PERIOD", "TENSORBOARD", "DATA_LOADER", "DATA.PATH_PREFIX", "TEST"),
+    *("AUG.DEVICE", "LOG_PERIOD", "TENSORBOARD", "DATA_LOADER", "DATA.PATH_PREFIX", "TEST"),
     *("TRAIN.KEEP_LAST", "TRAIN.MAX_FAILED_SAVES"),
 )
 # Files that other links write: what they hold counts, not where they are.

@@ -193,7 +193,7 @@ def train_clips() -> TrainClips:
         mean=MEAN,
         std=STD,
     )
-    return TrainClips(functools.partial(random_segment_indices, num_frames=NUM_FRAMES), transform, NUM_COPIES)
+    return TrainClips(functools.partial(random_segment_indices, num_frames=NUM_FRAMES), _same, transform, NUM_COPIES)
 
 
 def per_frame_copy(frames: np.ndarray, seed: int) -> Tensor:

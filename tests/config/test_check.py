@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nightcrawler.config import defaults, defaults_models
-from nightcrawler.config.check import CHOICES, LENGTHS, NEEDS, RANGES, check
+from nightcrawler.config.check import CHOICES, LENGTHS, RANGES, check
 from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.needs import NEEDS
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.utils.errors import ConfigError
 
@@ -139,6 +140,7 @@ DISABLING = [
     ("SOLVER.BETAS", "[0.8, 0.9]", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
     ("BN.BLEND", "0.5", {"ADAPT.NAME": "none"}),
     ("BN.NUM_BATCHES_PRECISE", "7", {"ADAPT.NAME": "none"}),
+    ("AUG.DEVICE", "gpu", {"DEVICE": "cpu"}),
 ]
 
 

@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nightcrawler.data.augment import TrainTransform
-from nightcrawler.data.dataset import ClipDataset, TestClips, TrainClips, TrainCollate, keep_samples, sample_rng
+from nightcrawler.data.dataset import (
+    ClipDataset,
+    TestClips,
+    TrainClips,
+    TrainCollate,
+    clips_on,
+    keep_samples,
+    sample_rng,
+)
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.sampler import MicroBatchSampler, Request
@@ -41,7 +49,7 @@ def good(items: list[VideoItem]) -> list[VideoItem]:
     return [item for number, item in enumerate(items) if number != BROKEN]
 
 
-def train_clips(num_copies: int = 2) -> TrainClips:
+def train_clips(num_copies: int = 2, later: bool = False) -> TrainClips:
     transform = TrainTransform(
         size=SIZE,
         scale=(0.3, 1.0),
@@ -54,7 +62,8 @@ def train_clips(num_copies: int = 2) -> TrainClips:
         mean=MEAN,
         std=STD,
     )
-    return TrainClips(functools.partial(random_segment_indices, num_frames=NUM_FRAMES), transform, num_copies)
+    sample_frames = functools.partial(random_segment_indices, num_frames=NUM_FRAMES)
+    return TrainClips(sample_frames, lambda frames: frames, transform, num_copies, later)
 
 
 def sample_view(num_frames: int, view: int, num_views: int) -> np.ndarray:
@@ -84,11 +93,22 @@ def train_set(items: Sequence[VideoItem], seed: int = 7, num_copies: int = 2) ->
     return ClipDataset(items, decode, train_clips(num_copies), seed, replace_bad=True)
 
 
-def batches(items: list[VideoItem], num_workers: int, epoch: int = 3) -> list[dict[str, Any]]:
+def batches(items: list[VideoItem], num_workers: int, epoch: int = 3, later: bool = False) -> list[dict[str, Any]]:
     sampler = MicroBatchSampler(len(items), 3, 4, 2, seed=1)
     sampler.set_position(epoch)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
-    return list(DataLoader(train_set(items), batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
+    dataset = ClipDataset(items, decode, train_clips(2, later), 7, replace_bad=True)
+    return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(items: list[VideoItem], num_workers: int) -> None:
+    device = torch.device("cpu")
+    for one, other in zip(batches(items, 0), batches(items, num_workers, later=True), strict=True):
+        assert [raw.frames.dtype for raw in other["clip"]] == [torch.uint8] * 2
+        assert torch.equal(clips_on(one["clip"], device), clips_on(other["clip"], device))
+        assert torch.equal(one["index"], other["index"])
+        assert one["bad"] == other["bad"]
 
 
 def test_workers_do_not_change_the_data(items: list[VideoItem]) -> None:
@@ -257,11 +277,12 @@ def test_a_choice_that_is_made_again_uses_the_last_one(items: list[VideoItem]) -
 def test_frames_of_a_view_keep_their_order_and_repeats(items: list[VideoItem]) -> None:
     seen: list[np.ndarray] = []
 
-    def look(frames: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def look(frames: np.ndarray) -> np.ndarray:
         seen.append(frames)
-        return torch.zeros(1)
+        return frames
 
-    maker = TrainClips(lambda num_frames, rng: np.array([5, 2, 2, 7]), look, 1)
+    transform = train_clips().transform
+    maker = TrainClips(lambda num_frames, rng: np.array([5, 2, 2, 7]), look, transform, 1)
     ClipDataset(items, decode, maker, 7, replace_bad=True)[Request(0, 0)]
     whole = decode(items[0].path, lambda num_frames: range(num_frames)).frames
     np.testing.assert_array_equal(seen[0], whole[[5, 2, 2, 7]])

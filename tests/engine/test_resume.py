@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -119,6 +120,16 @@ def test_workers_and_places_may_change_between_a_run_and_its_continuation(
         trainer.fit()
     build_trainer(tiny.config(data, tmp_path, "DATA_LOADER.NUM_WORKERS", 1, "TEST.DATA_SELECT", "arid")).fit()
     assert_same_run(tmp_path, trained)
+
+
+def test_clips_made_by_the_training_process_are_those_of_the_workers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    later = ("DEVICE", "auto", "AUG.DEVICE", "gpu", "ADAPT.TRANSFORM", "train", "DATA_LOADER.NUM_WORKERS", 1)
+    build_trainer(tiny.config(data, tmp_path / "later", *later)).fit()
+    build_trainer(tiny.config(data, tmp_path / "workers", "ADAPT.TRANSFORM", "train")).fit()
+    assert_same_run(tmp_path / "later", tmp_path / "workers")
 
 
 def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> None:
