@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import at_least, make_parser, run
+from nightcrawler.utils.cli import add_task, at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     tasks = parser.add_subparsers(dest="what", required=True, metavar="models | data | damage | chain")
-    models = tasks.add_parser("models", help="forward and training steps")
+    models = add_task(tasks, "models", "forward and training steps", EXAMPLES)
     models.add_argument("--only", choices=tuple(CONFIGS), action="append", help="this model (may be given again)")
     models.add_argument("--threads", type=at_least(0), default=0, metavar="N", help="threads (default: torch's choice)")
     models.add_argument("--skip-training", action="store_true", help="forward passes only")
-    data = tasks.add_parser("data", help="decoding, augmentation, cache, loader; one thread each")
-    damage = tasks.add_parser("damage", help="1, 20 and 200 wrong bytes in each video: what is noticed")
+    data = add_task(tasks, "data", "decoding, augmentation, cache, loader; one thread each", EXAMPLES)
+    damage = add_task(tasks, "damage", "1, 20 and 200 wrong bytes in each video: what is noticed", EXAMPLES)
     for task, count in ((data, 8), (damage, 200)):
         task.add_argument("--clips", type=Path, metavar="DIR", help="of videos (default: synthetic ones, rendered now)")
         task.add_argument("--videos", type=int, default=count, metavar="N", help=f"how many, evenly (default {count})")
     parts = "a decode, b views and crops, c augmentation, d cache, e loader (may be given again)"
     data.add_argument("--only", choices=tuple("abcde"), action="append", help=parts)
-    chain = tasks.add_parser("chain", help="ensemble, thresholds, CSV and vote of many videos")
+    chain = add_task(tasks, "chain", "ensemble, thresholds, CSV and vote of many videos", EXAMPLES)
     for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
         chain.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
     for task in (models, data):

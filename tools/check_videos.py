@@ -64,12 +64,13 @@ def main(argv: Sequence[str]) -> int:
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
     from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit, read_source
-    from nightcrawler.utils.io import atomic_write
+    from nightcrawler.utils.io import atomic_write, check_targets
     from nightcrawler.utils.progress import progress
 
     def show(rows: Iterable[Measurement], total: int) -> Iterable[Measurement]:
         return progress(rows, total, "audit")
 
+    check_targets([arguments.out / name for name in (CSV_NAME, PAGE_NAME)])
     sources = [read_source(given) for given in dict.fromkeys(arguments.given)]
     rows = audit(sources, arguments.out, arguments.jobs, show)
     # The plotting library is loaded only now: processes are forked before.

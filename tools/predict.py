@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_BAD_VIDEOS = 3
 SHOWN_VIDEOS = 200
+MOST_WORKERS = 1024
 LIVE_WINDOW_SEC = 3.0
 EXAMPLES = """\
   python tools/predict.py clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
@@ -94,7 +95,7 @@ def check(arguments: Any, parser: Any) -> None:
         "--mode needs --ensemble": arguments.mode is not None and not arguments.ensemble,
         "--views and --crops go together": (arguments.views is None) != (arguments.crops is None),
         "--views, --top: expected at least 1": min(arguments.views or 1, arguments.top) < 1,
-        "--workers: expected at least 0": arguments.workers < 0,
+        f"--workers {arguments.workers}: expected 0 to {MOST_WORKERS}": not 0 <= arguments.workers <= MOST_WORKERS,
         "--stride-sec needs --window-sec": arguments.stride_sec is not None and arguments.window_sec is None,
         "--timeline needs --window-sec": arguments.timeline and arguments.window_sec is None,
         "--shard needs --out": arguments.shard is not None and arguments.out is None,

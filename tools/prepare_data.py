@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.cli import add_task, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> Any:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     helps = {"ug2": "UG2+ 2022 track 2 (and ARID, if it is there)", "arid": "ARID v1.0 or v1.5, with its v1.0 splits"}
     for task, text in helps.items():
-        sub = tasks.add_parser(task, parents=[common], help=text, description=text)
+        sub = add_task(tasks, task, text, EXAMPLES, [common])
         sub.add_argument(
             "--root", type=Path, required=True, metavar="DIR", help="data folder, laid out as in DATASET.md"
         )
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> Any:
             "--official-lists", type=Path, metavar="DIR", help="folder of the makers' own lists (default: below --root)"
         )
     text = "one's own videos: class folders of bright clips, and dark ones without labels"
-    sub = tasks.add_parser("tree", parents=[common], help=text, description=text)
+    sub = add_task(tasks, "tree", text, EXAMPLES, [common])
     sub.add_argument("source", type=Path, metavar="SRC", help="folder of class folders of bright clips")
     sub.add_argument("--dark", type=Path, metavar="DIR", help="folder of dark clips")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="data folder to make")

@@ -109,14 +109,17 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--columns {arguments.columns}: expected 1 to {MOST_COLUMNS}")
     if not 16 <= arguments.width <= 4096:
         raise UserError(f"--width {arguments.width}: expected 16 to 4096 pixels")
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
     import io
 
     import numpy as np
     from PIL import Image
 
     from nightcrawler.config.check import ENHANCEMENTS
-    from nightcrawler.utils.io import atomic_write
+    from nightcrawler.utils.io import atomic_write, check_targets
 
+    check_targets([arguments.out])
     lighting, window = build_settings(arguments)
     shown = arguments.only or [name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights]
     sheets = []

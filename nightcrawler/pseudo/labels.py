@@ -105,7 +105,9 @@ def read_labels(path: Path) -> dict[str, int]:
                 if fields[0] in labels:
                     raise UserError(f"{path}: row {row}: '{fields[0]}' is there twice")
                 labels[fields[0]] = int(fields[1])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from None
     if not labels:
         raise UserError(f"{path}: the list is empty")

@@ -8,6 +8,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from nightcrawler.utils.errors import UserError
 
@@ -26,6 +27,15 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
     )
     parser.add_argument("--debug", action="store_true", help=f"show the traceback of an error (as {DEBUG}=1)")
     return parser
+
+
+def add_task(tasks: Any, name: str, text: str, examples: str, parents: Sequence[Any] = ()) -> argparse.ArgumentParser:
+    """The parser of a sub-command, which shows those lines of its tool's `examples` that call it under `--help`."""
+    shown = "\n".join(line for line in examples.splitlines() if f".py {name} " in f"{line} ")
+    raw = argparse.RawDescriptionHelpFormatter
+    return tasks.add_parser(
+        name, help=text, description=text, epilog=f"examples:\n{shown}", formatter_class=raw, parents=parents
+    )
 
 
 def at_least(least: int) -> Callable[[str], int]:

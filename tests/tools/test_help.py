@@ -43,6 +43,21 @@ def test_an_unknown_option_exits_with_2_without_a_traceback(tool: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tool", "task"),
+    [
+        *(("benchmark", task) for task in ("models", "data", "damage", "chain")),
+        *(("prepare_data", task) for task in ("ug2", "arid", "tree")),
+    ],
+)
+def test_help_of_a_subcommand_has_its_own_examples(tool: str, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tiny.load_tool(tool).main([task, "--help"])
+    shown = capsys.readouterr().out.split("examples:\n")[1].strip().splitlines()
+    assert shown
+    assert all(line.strip().startswith(f"python tools/{tool}.py {task}") for line in shown)
+
+
+@pytest.mark.parametrize(
     ("tool", "argv", "least"),
     [
         ("serve", ("--experiment", "a", "--threads", "-1"), 0),

@@ -125,6 +125,7 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
         (("a.mp4", "--views", "2"), "--views and --crops go together"),
         (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
         (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
+        (("a.mp4", "--workers", "1000000"), "--workers 1000000: expected 0 to 1024"),
         (("b.mp4", "--live"), "--live: no file b.mp4"),
         (("a.mp4", "--csv", "."), ".: is a folder, expected a file"),
         (("a.mp4", "--json", "a.mp4/x.json"), "a.mp4: is a file, expected a folder"),

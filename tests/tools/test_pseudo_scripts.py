@@ -296,7 +296,7 @@ def test_results_of_other_weights_do_not_calibrate(project: Path, capsys: pytest
     [
         (["--oracle", "--thresholds", "0.5"], "have no effect: thresholds are not calibrated (thresholds)"),
         (["--calibrate", "a.pkl"], "--calibrate: 1 results for 4 models"),
-        (["--labelled", "absent.csv"], "absent.csv: cannot be read as a list"),
+        (["--labelled", "absent.csv"], "absent.csv: cannot be read (No such file or directory)"),
         (["--labelled", "high.csv"], "high.csv: largest label 7, expected 0..4"),
         (["--predictions", "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"], "the recipe calibrates: give --calib"),
     ],

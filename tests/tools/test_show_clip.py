@@ -72,6 +72,8 @@ def test_only_what_is_asked_for_is_shown(video: Path, tmp_path: Path, capsys: py
         (("--columns", "0"), "--columns 0: expected 1 to 64"),
         (("--width", "9"), "--width 9: expected 16 to 4096 pixels"),
         (("--zero-dce-weights", ""), ""),
+        (("--out", "a.txt"), "--out a.txt: expected a name that ends in .png"),
+        (("--out", __file__ + "/a.png"), "test_show_clip.py: is a file, expected a folder to write into"),
     ],
 )
 def test_faults_are_one_line(
