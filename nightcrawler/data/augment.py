@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nightcrawler.data.rand_augment import Box, apply_steps, cut, parse_rand_augment
-from nightcrawler.data.views import empty_clips, normalise_levels
+from nightcrawler.data.views import empty_clips
 
+# What `interpolate` calls, told where to write.
+upsample_bilinear2d = torch.ops.aten.upsample_bilinear2d
 # Frames that are resized at a time: what is in between then stays in the processor's cache.
 RESIZED = 8
 CROP_ATTEMPTS = ERASE_ATTEMPTS = 10
@@ -74,6 +75,11 @@ def erase(clip: Tensor, prob: float, mode: str, max_count: int, rng: np.random.G
     return clip
 
 
+def _planes(frames: Tensor) -> Tensor:
+    """uint8 `[T, H, W, 3]` as planes `[T, 3, H, W]`."""
+    return frames.permute(0, 3, 1, 2).contiguous()
+
+
 class TrainTransform:
     """Augments a clip of uint8 frames into normalised float32 clips.
 
@@ -114,27 +120,34 @@ class TrainTransform:
     def __call__(self, frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """uint8 `[T, H, W, 3]` to float32 `[S, 3, T, size, size]` on their device, a clip by each of S generators."""
         clips = empty_clips(len(rngs), 3, len(frames), self.size, self.size, device=frames.device)
+        planes = _planes(frames)
         for clip, rng in zip(clips, rngs, strict=True):
-            self._augment(frames, rng, clip)
+            if self.darken is not None and rng.random() < self.darken_prob:
+                night = torch.from_numpy(self.darken(frames.cpu().numpy(), rng)).to(frames.device)
+                self._augment(_planes(night), rng, clip)
+            else:
+                self._augment(planes, rng, clip)
         return clips
 
-    def _augment(self, frames: Tensor, rng: np.random.Generator, clip: Tensor) -> None:
-        """Write one clip `[3, T, size, size]`."""
-        if self.darken is not None and rng.random() < self.darken_prob:
-            frames = torch.from_numpy(self.darken(frames.cpu().numpy(), rng)).to(frames.device)
+    def _augment(self, planes: Tensor, rng: np.random.Generator, clip: Tensor) -> None:
+        """Write one clip `[3, T, size, size]` of uint8 `[T, 3, H, W]`."""
         steps = self.rand_augment.steps(rng) if self.rand_augment is not None else []
-        box = draw_crop(*frames.shape[1:3], self.scale, self.aspect, rng)
-        crop = apply_steps(frames.permute(0, 3, 1, 2), steps, box).permute(1, 0, 2, 3)
+        box = draw_crop(*planes.shape[-2:], self.scale, self.aspect, rng)
+        crop = apply_steps(planes, steps, box).permute(1, 0, 2, 3)
         if rng.random() < self.flip_prob:
             crop = crop.flip(-1)
         self._resize(crop, clip)
         self.erase(clip, rng=rng)
 
     def _resize(self, crop: Tensor, clip: Tensor) -> None:
-        """Levels uint8 `[3, T, h, w]` to a normalised float32 clip of the wanted size."""
+        """Levels uint8 `[3, T, h, w]` to a normalised float32 clip of the wanted size: (x / 255 - mean) / std."""
         size = (self.size, self.size)
-        for part, made in zip(crop.split(RESIZED, dim=1), clip.split(RESIZED, dim=1), strict=True):
-            levels = part.to(torch.float32, memory_format=torch.contiguous_format)
-            if crop.shape[-2:] != size:
-                levels = functional.interpolate(levels, size=size, mode="bilinear", align_corners=False)
-            made.copy_(normalise_levels(levels, self.mean, self.std))
+        for plane, made, *moments in zip(crop, clip, self.mean, self.std, strict=True):
+            shift, scale = (255 * torch.tensor(moments)).tolist()
+            for part, result in zip(plane.split(RESIZED), made.split(RESIZED), strict=True):
+                if crop.shape[-2:] == size:
+                    result.copy_(part)
+                else:
+                    levels = part.to(torch.float32, memory_format=torch.contiguous_format)
+                    upsample_bilinear2d.out(levels[None], size, False, out=result[None])
+                result.sub_(shift).div_(scale)
