@@ -80,9 +80,10 @@ def probabilities(predictions: Predictions, scores: str = "probs") -> np.ndarray
     }[scores]()
     ok = predictions.ok
     found[~ok] = 1 / found.shape[1]
-    unsound = ~np.isfinite(found).all(axis=1)
-    if not unsound.any():
-        unsound = (found.min(axis=1) < 0) | (np.abs(found.sum(axis=1) - 1) > SUM_TOLERANCE)
+    with np.errstate(invalid="ignore"):  # a sum of what is not finite is not 1 either
+        unsound = ~(np.abs(found.sum(axis=1) - 1) <= SUM_TOLERANCE)
+    if found.size and not found.min() >= 0:
+        unsound |= (found < 0).any(axis=1)
     if unsound.any():
         raise UserError(f"{_rows(predictions.names, np.flatnonzero(unsound))}: not probabilities that sum to 1")
     return found
