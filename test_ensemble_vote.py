@@ -104,10 +104,13 @@ def vote_for_sub(
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
     submission = vote([read_submission(path) for path in sources], [str(path) for path in sources], tie)
-    inputs = [{key: read_about(path)[key] for key in ("file", "sha256", "labels")} for path in sources]
+    voters = [read_about(path) for path in sources]
+    inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
+    lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
     path = Path(out) / "arid_pred.csv"
     write_submission(path, submission, form)
-    write_about(path, {"labels": label_use(inputs), "tie": tie, "inputs": inputs})
+    without = {"without_prediction": [name for name in submission.names if name in lacking]}
+    write_about(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
     print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
     return path
 

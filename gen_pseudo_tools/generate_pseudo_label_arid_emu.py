@@ -15,7 +15,7 @@ import numpy as np
 
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.command import add_inputs, load_mixed, stage_before
-from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE, label_use
+from nightcrawler.pseudo.inputs import label_use, split_labels, split_use
 from nightcrawler.pseudo.labels import compare, read_labels, table
 from nightcrawler.pseudo.recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.search import search
@@ -102,8 +102,7 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     missed = [name for name, reached in zip(joined.class_names, found.reached, strict=True) if not reached]
     if missed:
         print(f"warning: {goal} {target:g} is not reached for {', '.join(missed)}", file=sys.stderr)
-    dark = get_split(arguments.split, arguments.data).has_dark_labels
-    stamp = label_use(inputs, recipe.labels, ORACLE if dark else LABEL_FREE)
+    stamp = label_use(inputs, recipe.labels, split_use([arguments.split], arguments.data), *map(split_labels, inputs))
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     note = f"Thresholds for {goal}{'' if goal == 'f1' else f' {target:g}'} against {arguments.labels.name}."
     write_thresholds(out, Thresholds(joined.class_names, stamp, found.thresholds.tolist()), note)

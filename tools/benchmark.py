@@ -236,7 +236,7 @@ def find_videos(folder: Path, count: int) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm"))
     if not found or count < 1:
         raise UserError(f"--clips {folder}, --videos {count}: no video to measure; expected .mp4, .avi, .mkv or .webm")
-    return found[:: max(len(found) // count, 1)][:count]
+    return [found[number * len(found) // count] for number in range(count)] if count < len(found) else found
 
 
 @contextlib.contextmanager

@@ -159,10 +159,12 @@ def check_tree_arguments(arguments: Any) -> None:
         raise UserError(f"--val-fraction {arguments.val_fraction}: expected a number from 0 to below 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
-    source = arguments.source.resolve()
-    for option, folder in (("--dark", arguments.dark), ("--out", arguments.out)):
-        if folder and folder.resolve().is_relative_to(source):
-            raise UserError(f"{option} {folder}: is inside {arguments.source}, where folders are classes")
+    source, dark, out = arguments.source, arguments.dark, arguments.out
+    inside = [("--dark", dark, source), ("--out", out, source), ("SRC", source, dark), ("--out", out, dark)]
+    for option, folder, other in inside:
+        if folder and other and folder.resolve().is_relative_to(other.resolve()):
+            holds = "clips of classes" if other is source else "clips without labels"
+            raise UserError(f"{option} {folder}: is inside {other}, all of which are {holds}")
 
 
 def main(argv: Sequence[str]) -> int:

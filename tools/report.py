@@ -56,6 +56,11 @@ def main(argv: Sequence[str]) -> int:
     single = len(arguments.runs) == 1 and arguments.runs[0].is_dir()
     if arguments.out and not single:
         raise UserError("--out: a page is made of the folder of one run; of several runs there is a table")
+    places = [path.resolve() for path in arguments.runs]
+    if len(set(places)) < len(places):
+        raise UserError("a run is given twice: a mean over it would count it twice")
+    if truth and any(path.is_file() for path in arguments.runs):
+        raise UserError("--truth: a report.json is counted already; give the run's folder")
     from nightcrawler.pipeline.report import read_figures, write_report
     from nightcrawler.pipeline.report_table import summary
 

@@ -65,6 +65,14 @@ class EvalSet:
     pairs: list[tuple[int, int]]
 
 
+def _name_of(item: VideoItem) -> str:
+    return item.name
+
+
+def _file_of(item: VideoItem) -> str:
+    return os.path.realpath(item.path)
+
+
 def build_train_items(cfg: CfgNode) -> list[VideoItem]:
     """The labelled stream's videos, without those of the split that picks the checkpoint (DATA.EXCLUDE_VAL).
 
@@ -79,8 +87,11 @@ def build_train_items(cfg: CfgNode) -> list[VideoItem]:
             f"('{unlabelled[0].name}') has label {unlabelled[0].label}: expected 0..{cfg.MODEL.NUM_CLASSES - 1}"
         )
     if cfg.DATA.EXCLUDE_VAL and cfg.TRAIN.BEST_SPLIT != cfg.DATA.TRAIN_SPLIT:
-        validated = {item.name for item in build_items(cfg, cfg.TRAIN.BEST_SPLIT)}
-        kept = [item for item in items if item.name not in validated]
+        train, best = (get_split(name, cfg.DATA.PATH_PREFIX) for name in (cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT))
+        # Names are of the same videos where folders are shared (a copy in another of them is left out, too).
+        by = _name_of if {*train.folders} & {*best.folders} else _file_of
+        validated = set(map(by, build_items(cfg, cfg.TRAIN.BEST_SPLIT)))
+        kept = [item for item in items if by(item) not in validated]
         if len(kept) < len(items):
             logger.info("left %d validation videos out of training", len(items) - len(kept))
         items = kept
@@ -181,8 +192,13 @@ def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[
     return TestClips(build_view_sampler(cfg), make_crops, pairs)
 
 
-def _night(frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras) -> np.ndarray:
-    return darken(frames, sample_camera(rng, cameras), rng)
+def _night(frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras, enhance: Enhance) -> np.ndarray:
+    """As a night camera would have recorded them, and lit as dark training clips are."""
+    return enhance(darken(frames, sample_camera(rng, cameras), rng))
+
+
+def _build_night(cfg: CfgNode) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    return functools.partial(_night, cameras=build_cameras(cfg), enhance=build_phase_enhancement(cfg, "TRAIN", True))
 
 
 def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0) -> TrainClips:
@@ -199,7 +215,7 @@ def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_pr
         erase_count=aug.RE_COUNT,
         mean=cfg.DATA.MEAN,
         std=cfg.DATA.STD,
-        darken=functools.partial(_night, cameras=build_cameras(cfg)) if darken_prob > 0 else None,
+        darken=_build_night(cfg) if darken_prob > 0 else None,
         darken_prob=darken_prob,
     )
     later = aug.DEVICE == "gpu"

@@ -78,7 +78,7 @@ def check_complete(path: str, found: Survey, num_frames: int) -> None:
     Raises:
         VideoError: with both numbers.
     """
-    slack = SLACK_FRAMES if found.codec in SLACK_CODECS else 0
+    slack = found.num_leading + (SLACK_FRAMES if found.codec in SLACK_CODECS else 0)
     if num_frames < found.num_frames - slack or num_frames == 0:
         cause = f"cut short: {num_frames} of {found.num_frames} frames can be decoded"
         raise VideoError(path, cause, "decode")

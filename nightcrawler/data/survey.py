@@ -33,6 +33,8 @@ class Survey:
         fps: average frame rate, 0 where the file does not say.
         times: presentation times of the frames, increasing; empty where they cannot be told apart by it.
         starts: numbers of the frames at which decoding can begin afresh.
+        num_leading: frames shown before the first key frame, as where a recording was cut out of a longer one: what
+            they need is not there, and a decoder may leave them out.
     """
 
     num_frames: int
@@ -41,6 +43,7 @@ class Survey:
     fps: float = 0.0
     times: tuple[int, ...] = ()
     starts: tuple[int, ...] = ()
+    num_leading: int = 0
 
 
 def survey(path: str, limits: Limits) -> Survey:
@@ -72,7 +75,8 @@ class _Packets:
     """
 
     def __init__(self) -> None:
-        self.num_packets = self.num_frames = self.num_left_out = 0
+        self.num_packets = self.num_frames = self.num_left_out = self.num_leading = 0
+        self.first_key: int | None = None
         self.duration = self.end = 0
         self.times: list[int] | None = []
         self.starts: set[int] = set()
@@ -88,6 +92,10 @@ class _Packets:
         self.num_left_out += packet.is_discard
         self.num_frames += not packet.is_discard
         self.duration += 0 if packet.is_discard else duration
+        if packet.pts is not None and packet.is_keyframe and self.first_key is None:
+            self.first_key = packet.pts
+        elif packet.pts is not None and self.first_key is not None and not packet.is_discard:
+            self.num_leading += packet.pts < self.first_key
         if packet.is_discard or packet.pts is None:
             self.times = None
         if self.times is None:
@@ -118,8 +126,8 @@ class _Packets:
         bits = max((component.bits for component in context.format.components), default=0) if context.format else 0
         about = (self.num_frames, context.name, bits, float(stream.average_rate or 0))
         times = sorted(set(self.times or ()))
-        if len(times) < self.num_frames:
-            return Survey(*about)
+        if len(times) < self.num_frames or self.num_leading:
+            return Survey(*about, num_leading=self.num_leading)
         starts = tuple(number for number, time in enumerate(times) if time in self.starts)
         return Survey(*about, tuple(times), starts)
 

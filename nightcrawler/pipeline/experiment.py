@@ -13,7 +13,7 @@ from nightcrawler.config.needs import NEEDS
 from nightcrawler.config.node import config_hash, flatten, load_experiment
 from nightcrawler.data.darkness import PRESETS
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE
+from nightcrawler.pseudo.inputs import split_use
 
 BEST = "best.pyth"
 # Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
@@ -44,7 +44,7 @@ class Experiment:
         lists: split to list file, of all that a training reads.
         camera: name to file, of what night cameras are fitted to or read from.
         train_split: of its labelled clips.
-        labels: whether what picks its checkpoint is label-free or an oracle's.
+        labels: whether what it learns from and what picks its checkpoint is label-free or an oracle's.
         clip: `TxS`, frames and size of a test clip, as results files name it; `gammas` ends such a name.
         gammas: ending of names of results files of dark splits, empty without `TEST.GAMMAS`.
         class_names: in index order.
@@ -112,7 +112,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         {name: get_split(name, prefix).list_file for name in sorted(splits)},
         _build_camera_files(cfg, prefix),
         cfg.DATA.TRAIN_SPLIT,
-        ORACLE if get_split(cfg.TRAIN.BEST_SPLIT, prefix).has_dark_labels else LABEL_FREE,
+        split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),
         f"{cfg.DATA.NUM_FRAMES}x{cfg.DATA.TEST_CROP_SIZE}",
         _build_gamma_ending(cfg),
         tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.pseudo.values import Values, open_values
+from nightcrawler.pseudo.values import Values, is_views, open_values
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CONTROL = "control"
@@ -223,8 +223,8 @@ def _vote(values: Values) -> tuple[str, tuple[tuple[int, int], ...], str]:
     if recipe and views:
         raise values.fault("VOTE.VIEWS", "has no effect beside VOTE.RECIPE: leave one of them out")
     pairs = views if isinstance(views, list) else [views]
-    if not all(isinstance(pair, list) and len(pair) == 2 and all(type(one) is int for one in pair) for pair in pairs):
-        raise values.fault("VOTE.VIEWS", f"{views!r}, expected a list of [views, crops]")
+    if not all(map(is_views, pairs)):
+        raise values.fault("VOTE.VIEWS", f"{views!r}, expected a list of [views, crops] with 1 crop or 3")
     return str(recipe), tuple((pair[0], pair[1]) for pair in pairs), str(values.get("VOTE.SPLIT", "test"))
 
 

@@ -135,7 +135,7 @@ def headline(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         for stage in dict.fromkeys((0, len(whole) - 1)) if whole else ():
             one = whole[stage]["ensemble"]
             found.append((f"ensemble, {whole[stage]['stage']}", _percent(one), where))
-        for vote in split["votes"][-1:]:
+        for vote in (one for one in split["votes"][-1:] if one["percent"] is not None):
             found.append(("vote", _percent(vote), where))
     for one in figures["pseudo"][-1:]:
         under = f"of {one['videos']} clips, {one['stage']}"

@@ -126,6 +126,16 @@ class Guesses:
         seeds = tuple(sorted({seed for one in results for seed in one.seeds}))
         return Guess(joined.names, classes, confidences, labels, _use(one.use for one in results), seeds)
 
+    def _labels(self, split: str) -> dict[str, int]:
+        """Name to true class, as results of a split know them."""
+        found: dict[str, int] = {}
+        for (of, *_), guess in self.models.items():
+            if of == split:
+                found |= {
+                    name: label for name, label in zip(guess.names, guess.labels.tolist(), strict=True) if label >= 0
+                }
+        return found
+
     def submissions(self) -> dict[str, Guess]:
         """Name to what a submission says, the vote last; empty as long as there is no vote."""
         found = {}
@@ -133,10 +143,15 @@ class Guesses:
             paths = [path for text in link["outputs"] if (path := self.run.locate(text)).suffix == ".csv"]
             for path in paths if self.run.is_there(link) else ():
                 read, about = read_submission(path), read_about(path)
-                labels = self.run.fill(link["split"], read.names)
+                known = self._labels(link["split"])
+                labels = np.array([known.get(name, -1) for name in read.names], np.int64)
+                labels = self.run.fill(link["split"], read.names, labels)
                 given = about.get("inputs", [])
                 seeds = tuple(sorted({one["seed"] for one in given if isinstance(one.get("seed"), int)}))
-                found[path.stem] = Guess(read.names, read.labels, read.confidences, labels, about["labels"], seeds)
+                # The submission gives these a class all the same; it is no answer.
+                lacking = np.isin(read.names, about.get("without_prediction", []))
+                classes = np.where(lacking, -1, read.labels)
+                found[path.stem] = Guess(read.names, classes, read.confidences, labels, about["labels"], seeds)
         return found
 
 

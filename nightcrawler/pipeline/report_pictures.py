@@ -122,8 +122,9 @@ def accuracy(figures: Figures, split: Figures) -> str:
             at = [place for place, stage in enumerate(stages) if stage[key]]
             if at:
                 _points(axes, at, [stages[place][key] for place in at], color=INK, marker="o", **style)
-        if split["votes"]:
-            _points(axes, [len(stages) - 0.6], [split["votes"][-1]], label="vote", color=INK, marker="*", markersize=9)
+        vote = [one for one in split["votes"][-1:] if one["percent"] is not None]
+        if vote:
+            _points(axes, [len(stages) - 0.6], vote, label="vote", color=INK, marker="*", markersize=9)
         axes.axhline(figures["chance"], color=INK, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (-0.28, figures["chance"]), fontsize=7.5, va="bottom")
         _stage_axis(axes, [stage["stage"] for stage in stages])

@@ -69,6 +69,12 @@ class RunFolder:
         found = {path.stem: path for path in sorted((self.data / "truth").glob("*.csv"))}
         self.truth_files: dict[str, Path] = {**found, **(truth or {})}
         self._truth: dict[str, dict[str, int]] = {}
+        splits = [*self.state["test_splits"], self.state["vote_split"], self.state["unlabelled"]]
+        folders = {get_split(split, self.data).folders for split in splits if split}
+        for split, path in (truth or {}).items():
+            if get_split(split, self.data).folders not in folders:
+                known = ", ".join(dict.fromkeys(filter(None, splits)))
+                raise UserError(f"{path}: {folder} has no clips of split '{split}', only of {known}")
 
     @property
     def class_names(self) -> list[str]:
@@ -140,7 +146,8 @@ class RunFolder:
         """
         if split not in self._truth:
             folders = get_split(split, self.data).folders
-            names = [name for name in {**SPLITS, **self.truth_files} if get_split(name, self.data).folders == folders]
+            names = dict.fromkeys([split, *SPLITS, *self.truth_files])
+            names = [name for name in names if get_split(name, self.data).folders == folders]
             paths = [get_split(name, self.data).list_file for name in names]
             paths = [path for path in paths if path.is_file()]
             paths += [self.truth_files[name] for name in names if name in self.truth_files]

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nightcrawler.utils.errors import UserError
+
 HEADINGS = ("mean", "best single", "ensemble", "control", "same models", "control ensemble")
 HIDDEN = "measured with hidden labels; nothing was chosen by them"
 CHOSEN = "labels of dark clips chose checkpoints or thresholds"
@@ -31,8 +33,18 @@ def summary(runs: Sequence[Figures]) -> Iterator[str]:
 
     Args:
         runs: figures of runs of one recipe.
+
+    Raises:
+        UserError: if they are of several recipes, or of other classes.
     """
     first = runs[0]
+    for run in runs:
+        if run["recipe"] != first["recipe"]:
+            raise UserError(
+                f"{run['run']}: is of {run['recipe']}, {first['run']} of {first['recipe']}: no mean of both"
+            )
+        if run["classes"] != first["classes"]:
+            raise UserError(f"{run['run']}: its classes are not those of {first['run']}: no mean of both")
     names = ", ".join(dict.fromkeys(run["run"] for run in runs))
     yield f"{first['recipe']}: {names}; {len(first['classes'])} classes, chance {first['chance']:.1f} %"
     if len(runs) > 1:

@@ -16,8 +16,8 @@ from typing import Any
 
 from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.splits import SPLITS, get_split
-from nightcrawler.prepare.folders import printable
-from nightcrawler.prepare.measure import Measurement, measure
+from nightcrawler.prepare.folders import printable, stop_at
+from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_csv_rows
 
@@ -103,7 +103,7 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
 def _files_below(folder: Path) -> Iterator[str]:
     """Files of a folder and all folders in it, resolved, each folder once; hidden ones are passed over."""
     visited = set()
-    for parent, names, files in os.walk(folder, followlinks=True):
+    for parent, names, files in os.walk(folder, onerror=stop_at, followlinks=True):
         real = os.path.realpath(parent)
         names[:] = sorted(name for name in names if not name.startswith(".")) if real not in visited else []
         visited.add(real)
@@ -134,7 +134,8 @@ def _is_unchanged(path: str, known: Measurement) -> bool:
         status = os.stat(path)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns) and known.cause != KILLED
+    passing = known.cause.startswith((KILLED, UNEXPECTED))  # with more memory it may go well
+    return (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns) and not passing
 
 
 def audit(

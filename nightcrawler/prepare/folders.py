@@ -25,12 +25,14 @@ class Folder:
         videos: names relative to it, with forward slashes, in natural order (2.mp4 before 10.mp4).
         refused: names that no list can hold, each with the reason, as text that can be printed.
         num_others: files that are no videos by their suffix.
+        empty: folders in it, at its first level, without a video.
     """
 
     path: Path
     videos: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     num_others: int = 0
+    empty: tuple[str, ...] = ()
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -54,10 +56,12 @@ def scan_folder(path: Path) -> Folder:
     videos: list[str] = []
     refused: list[str] = []
     num_others = 0
-    for parent, folders, files in os.walk(root):
+    first_level: list[str] = []
+    for parent, folders, files in os.walk(root, onerror=stop_at):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = os.path.relpath(parent, root).replace(os.sep, "/")
         start = "" if below == "." else f"{below}/"
+        first_level += folders if below == "." else []
         for name in [folder for folder in folders if os.path.islink(os.path.join(parent, folder))]:
             refused.append(f"{printable(start + name)}: a link to a folder (link the whole of {path} instead)")
         for name in (file for file in files if not file.startswith(".")):
@@ -67,7 +71,19 @@ def scan_folder(path: Path) -> Folder:
                 refused.append(f"{printable(start + name)}: {reason}")
             else:
                 videos.append(start + name)
-    return Folder(path, tuple(sorted(videos, key=natural_key)), tuple(sorted(refused)), num_others)
+    filled = {video.split("/")[0] for video in videos}
+    empty = tuple(printable(name) for name in first_level if name not in filled)
+    return Folder(path, tuple(sorted(videos, key=natural_key)), tuple(sorted(refused)), num_others, empty)
+
+
+def stop_at(error: OSError) -> None:
+    """Refuse to go on without a folder that is there: its videos would be missing without a word.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not isinstance(error, FileNotFoundError):
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
 def _reason_to_refuse(root: str, name: str) -> str:

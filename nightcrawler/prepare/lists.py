@@ -65,7 +65,11 @@ def some(names: Sequence[str]) -> str:
 
 
 def note_folder(plan: Plan, folder: Folder) -> None:
-    """Note the names of a folder that no list can hold."""
+    """Note what of a folder no list can hold."""
+    if folder.num_others:
+        plan.notes.append(f"{folder.path}: {folder.num_others} files are no videos by their suffix")
+    if folder.empty:
+        plan.notes.append(f"{folder.path}: folders without a video: {some(folder.empty)}")
     if folder.refused:
         plan.notes.append(f"{folder.path}: left out {len(folder.refused)}: {some(folder.refused)}")
 

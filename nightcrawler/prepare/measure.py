@@ -19,6 +19,8 @@ from nightcrawler.utils.io import sha256_file
 
 # Mean brightness that the suggested gamma aims at: the default of ENHANCE.TARGET_MEAN.
 TARGET_MEAN = 110.0
+# Begins the cause of a row whose file is not to blame, as far as is known.
+UNEXPECTED = "unexpected"
 NUM_PAIRS = 8
 # Larger pictures are scaled down before they are measured, to bound memory; that lowers their noise.
 MEASURED_SIDE_PX = 720
@@ -75,7 +77,7 @@ def measure(path: str) -> Measurement:
         return replace(row, status="bad", cause=f"cannot be read: {error.strerror}")
     except Exception as error:
         # One strange file among thousands must not end the audit: it gets its row, with what happened.
-        return replace(row, status="bad", cause=f"unexpected {type(error).__name__}: {error}"[:200])
+        return replace(row, status="bad", cause=f"{UNEXPECTED} {type(error).__name__}: {error}"[:200])
 
 
 def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:

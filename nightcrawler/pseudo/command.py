@@ -13,7 +13,7 @@ import numpy as np
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.calibration import LABELLED, search_precision
 from nightcrawler.pseudo.ensemble import Joined, mix, without_prediction
-from nightcrawler.pseudo.inputs import ORACLE, label_use, load_joined, results_file, split_labels, write_about
+from nightcrawler.pseudo.inputs import ORACLE, label_use, list_use, load_joined, results_file, split_labels, write_about
 from nightcrawler.pseudo.labels import PseudoLabels, Selection, choose, count_classes, read_labels, write_pseudo_labels
 from nightcrawler.pseudo.recipe import LabelRecipe, read_label_recipe, read_thresholds
 from nightcrawler.utils.cli import make_parser
@@ -155,7 +155,7 @@ def calibrate(
     found = search_precision(known, mix(known.probs, ensemble.mixture(len(known.class_names))), rules)
     prior = list(rules.prior) if isinstance(rules.prior, tuple) else None
     if rules.prior == LABELLED:
-        prior = count_classes(arguments.labelled or get_split("train", arguments.data).list_file, known.class_names)
+        prior = count_classes(arguments.labelled, known.class_names)
     return replace(selection, prior=prior, found=found), about
 
 
@@ -163,16 +163,19 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     """Write the pseudo-labels of a stage (`--help` says from what); returns the exit code."""
     arguments = _parse(stage, argv, root)
     out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
+    arguments.labelled = arguments.labelled or get_split("train", arguments.data).list_file
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, root / stage_before(stage))
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
     known: list[dict[str, Any]] = []
+    uses = [recipe.labels, chosen_by]
     if selection.calibration is not None:
+        uses += [list_use(arguments.labelled)] if selection.calibration.prior == LABELLED else []
         selection, known = calibrate(arguments, selection, recipe, root / stage_before(stage), inputs)
     elif arguments.calibrate or arguments.oracle:
         raise UserError(f"--calibrate and --oracle have no effect: thresholds are not calibrated ({selection.method})")
     pseudo = choose(joined, mixed, selection)
-    stamp = label_use([*inputs, *known], recipe.labels, chosen_by, *map(split_labels, known))
+    stamp = label_use([*inputs, *known], *uses, *map(split_labels, known))
     write_pseudo_labels(out, joined, pseudo)
     write_about(out, {**_about(joined, pseudo, recipe, selection, stamp, inputs), "known": known})
     _report(out, joined, pseudo, stamp)

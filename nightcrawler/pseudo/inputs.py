@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nightcrawler import __version__
-from nightcrawler.data.splits import get_split
+from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.ensemble import Joined, join
 from nightcrawler.pseudo.predictions import Predictions, load_predictions
 from nightcrawler.pseudo.recipe import Ensemble
@@ -22,13 +22,13 @@ META_KEYS = ("split", "views", "crops", "model", "seed", "labels", "config_hash"
 
 
 def results_file(folder: Path, split: str, pair: tuple[int, int]) -> Path:
-    """The one results file of a split and a number of views and crops in an experiment's folder, of any clip size.
+    """The one results file of a split and of views and crops in an experiment's folder, of any clip size and gammas.
 
     Raises:
         UserError: if there is none, or several.
     """
     views, crops = pair
-    pattern = re.compile(rf"{re.escape(split)}x\d+x\d+x{views}x{crops}\.pkl")
+    pattern = re.compile(rf"{re.escape(split)}x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.pkl")
     found = sorted(path for path in folder.glob("*.pkl") if pattern.fullmatch(path.name))
     if not found:
         raise UserError(
@@ -77,10 +77,20 @@ def label_use(inputs: Sequence[dict[str, Any]], *others: str) -> str:
     return LABEL_FREE if all(one == LABEL_FREE for one in said) else ORACLE
 
 
+def split_use(names: Iterable[str], prefix: str | Path = "") -> str:
+    """Whether learning from or choosing by the labels of these splits is label-free."""
+    return ORACLE if any(get_split(name, prefix).has_dark_labels for name in names) else LABEL_FREE
+
+
 def split_labels(about: dict[str, Any]) -> str:
     """Whether choosing by the labels in a results file is label-free; a file that does not name its split is not."""
-    dark = get_split(about.get("split") or "unknown", "").has_dark_labels
-    return ORACLE if dark else LABEL_FREE
+    return split_use([about.get("split") or "unknown"])
+
+
+def list_use(path: Path) -> str:
+    """Whether choosing by the labels in a list is label-free: one with the name of a bright split's list is."""
+    bright = {list_name for list_name, _, dark in SPLITS.values() if not dark}
+    return LABEL_FREE if path.name in bright else ORACLE
 
 
 def write_about(path: Path, content: dict[str, Any]) -> None:

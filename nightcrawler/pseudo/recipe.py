@@ -15,7 +15,7 @@ from nightcrawler.pseudo.calibration import KEYS as CALIBRATION_KEYS
 from nightcrawler.pseudo.calibration import Calibration, read_calibration
 from nightcrawler.pseudo.ensemble import SCORES, Mixture
 from nightcrawler.pseudo.rules import Switch, class_id, parse_switches, probability
-from nightcrawler.pseudo.values import Values, open_values
+from nightcrawler.pseudo.values import Values, is_views, open_values
 from nightcrawler.pseudo.vote import TIES
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
@@ -64,7 +64,8 @@ class Ensemble:
         Raises:
             UserError: unless all models are treated alike.
         """
-        alike = self.weights is None and not self.led and not self.overrule and len(set(self.scores)) == 1
+        alike = self.weights is None and not self.led and not self.overrule
+        alike = alike and len({*self.scores}) == len({*self.pairs}) == 1
         if num_models != len(self.folders) and not alike:
             raise UserError(
                 f"the recipe mixes {len(self.folders)} models ({', '.join(self.folders)}), not {num_models}"
@@ -291,6 +292,8 @@ def _ensemble(values: Values, classes: list[str]) -> Ensemble:
     leader = values.get("ENSEMBLE.LEADER")
     if (leader is not None or led) and leader not in models:
         raise values.fault("ENSEMBLE.LEADER", f"{leader!r}, expected one of {', '.join(models)}")
+    if leader is not None and not led:
+        raise values.fault("ENSEMBLE.LEADER", f"{leader} leads nothing: there is no ENSEMBLE.LED")
     return Ensemble(
         folders,
         _scores(values, models),
@@ -363,8 +366,8 @@ def _scores(values: Values, models: list[str]) -> tuple[str, ...]:
 def _pairs(values: Values, models: list[str]) -> tuple[tuple[int, int], ...]:
     pairs = _per_model(values, "ENSEMBLE.VIEWS", models, [1, 1])
     for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int and n > 0 for n in pair):
-            raise values.fault("ENSEMBLE.VIEWS", f"{pair!r}, expected [views, crops]")
+        if not is_views(pair):
+            raise values.fault("ENSEMBLE.VIEWS", f"{pair!r}, expected [views, crops] with 1 crop or 3")
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 

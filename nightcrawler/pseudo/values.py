@@ -99,6 +99,16 @@ def _is_below(name: str, key: str) -> bool:
     return f"{name}.".startswith(f"{key}.")
 
 
+def is_views(given: Any) -> bool:
+    """Whether it is `[views, crops]` that can be tested: 1 view or more, 1 crop or 3."""
+    return (
+        isinstance(given, list)
+        and len(given) == 2
+        and all(type(one) is int for one in given)
+        and (given[0] > 0 and given[1] in (1, 3))
+    )
+
+
 def open_values(path: str | Path) -> Values:
     """Read a file and its bases.
 

@@ -105,6 +105,13 @@ def test_validation_videos_are_left_out_of_training_unless_asked(folder: Path) -
     assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
 
 
+def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(folder: Path, tmp_path: Path) -> None:
+    """A dark list that names its clips as the bright one does: they are other files."""
+    own = with_lists(folder, tmp_path, arid=[*LABELLED, ("0.mp4", 1)])
+    kept = build.build_train_items(make_cfg(own, "TRAIN.BEST_SPLIT", "arid"))
+    assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
+
+
 def test_training_needs_labels_and_videos(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"split 'total_unlabel' is to be trained on, but row 1 \('0.mp4'\) has label -1"
@@ -289,6 +296,8 @@ def test_only_the_pseudo_stream_is_lit_and_only_the_labelled_darkened(folder: Pa
     assert lit[1].mean() > plain[1].mean() + 0.5
     assert torch.equal(plain[1], dark[1])
     assert dark[0].mean() < plain[0].mean() - 0.5
+    lit = first_clips("AUG.DARKEN", 1.0, "DATA.CAMERA", "night", "ENHANCE.TRAIN", "gamma")
+    assert lit[0].mean() > dark[0].mean() + 0.5
 
 
 def test_a_bad_training_video_is_replaced_and_counted(folder: Path, tmp_path: Path) -> None:

@@ -331,6 +331,34 @@ def test_frames_that_are_missing(clip: Path, monkeypatch: pytest.MonkeyPatch, pr
     assert fault(clip).cause == f"cut short: 30 of {promised} frames can be decoded"
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_recording_that_was_cut_out_of_a_longer_one(tmp_path: Path, suffix: str) -> None:
+    """From its second key frame on: two frames that are shown before it lack what they were made from."""
+    whole, part = tmp_path / f"whole.{suffix}", tmp_path / f"part.{suffix}"
+    rng = np.random.default_rng(0)
+    with av.open(str(whole), "w") as output:
+        stream = output.add_stream("mpeg2video", rate=25, options={"g": "12", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(40):
+            picture = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode())
+    with av.open(str(whole)) as source, av.open(str(part), "w") as output:
+        copied, keys = output.add_stream_from_template(source.streams.video[0]), 0
+        for packet in source.demux(video=0):
+            keys += packet.is_keyframe and packet.size > 0
+            if keys >= 2 and packet.dts is not None:
+                packet.stream = copied
+                output.mux(packet)
+    expected = list(plain_decode(part))
+    with av.open(str(part)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) == len(expected) + 2
+    decoded = decode(part, lambda num_frames: [0, num_frames // 2, num_frames - 1])
+    assert decoded.num_frames == len(expected)
+    for frame, number in zip(decoded.frames, decoded.indices, strict=True):
+        assert (frame == expected[number]).all()
+
+
 # What each shared clip is: a number of frames, or None where it must be refused.
 SHARED_CLIPS = {
     "bright/SchoolRulesHowTheyHelpUs_wave_f_nm_np1_ba_med_0.avi": 74,

@@ -23,6 +23,11 @@ def test_a_dark_split_that_picks_the_checkpoint_makes_an_oracle(tmp_path: Path) 
     assert label_use(tmp_path, tmp_path, "TRAIN.BEST_SPLIT", "arid") == "oracle"
 
 
+def test_labels_of_dark_clips_that_are_trained_on_make_an_oracle(tmp_path: Path) -> None:
+    assert label_use(tmp_path, tmp_path, "DATA.TRAIN_SPLIT", "arid") == "oracle"
+    assert label_use(tmp_path, tmp_path, "DATA.TRAIN_SPLIT", "val_dry") == "label-free"
+
+
 def test_darkened_bright_clips_that_pick_the_checkpoint_do_not(tmp_path: Path) -> None:
     for split in ("val_dry", "val_dark"):
         assert label_use(tmp_path, tmp_path, "TRAIN.BEST_SPLIT", split) == "label-free"

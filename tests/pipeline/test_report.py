@@ -97,6 +97,29 @@ def test_the_vote_is_counted_beside_them(run: Path, data: Path, figures: dict[st
     assert of(figures, "val_dry")["votes"] == []
 
 
+def test_a_clip_that_nobody_could_read_is_no_answer_of_the_vote(data: Path, tmp_path: Path) -> None:
+    """The submission has to give it a class: the first, which may be its own."""
+    made = make(Made(tmp_path / "run", data, CLASSES, MODELS))
+    truth, about = true_labels(data, "truth/test.csv"), made / "submission/arid_pred.json"
+    with open(made / "submission/arid_pred.csv", newline="") as file:
+        hits = [row["Video"] for row in csv.DictReader(file) if int(row["ClassID"]) == truth[row["Video"]]]
+    about.write_text(json.dumps({**json.loads(about.read_text()), "without_prediction": hits[:2]}))
+    vote = of(read_figures(made, ROOT, {}), "test")["votes"][-1]
+    assert (vote["correct"], vote["total"]) == (len(hits) - 2, NUM_TEST)
+
+
+@pytest.mark.parametrize("split", ["night", "val_dry"])
+def test_a_vote_on_clips_whose_labels_results_hold(data: Path, tmp_path: Path, split: str) -> None:
+    """A list of one's own with labels; and where the data has gone since."""
+    own = shutil.copytree(data, tmp_path / "data")
+    tiny.write_rows(own / "night.csv", [(f"Test/{number}.mp4", number % len(CLASSES)) for number in range(9)])
+    made = make(Made(tmp_path / "run", own, CLASSES, MODELS, splits=("total_unlabel", split)))
+    if split == "val_dry":
+        shutil.rmtree(own)
+    found = of(write_report(made, ROOT, {}, made / "report.html"), split)
+    assert found["votes"][-1]["total"] == found["stages"][-1]["models"]["one"]["total"] > 0
+
+
 def test_pseudo_labels_by_class_and_round(run: Path, data: Path, figures: dict[str, Any]) -> None:
     truth = true_labels(data, "truth/dark_unlabel.csv", "arid.csv")
     assert [one["stage"] for one in figures["pseudo"]] == ["round1", "round2"]

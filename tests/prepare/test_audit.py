@@ -30,6 +30,11 @@ def note_and_measure(path: str) -> Measurement:
     return Measurement(path, "ok", "", status.st_size, status.st_mtime_ns, f"sha of {text}" if text else "", fps=12.5)
 
 
+def note_and_lack_memory(path: str) -> Measurement:
+    row = note_and_measure(path)
+    return replace(row, status="bad", cause="unexpected MemoryError: ") if Path(path).stem == "b" else row
+
+
 def source(folder: Path, name: str = "all") -> Source:
     return Source(name, tuple(sorted(str(path) for path in folder.glob("*.mp4"))))
 
@@ -72,6 +77,12 @@ def test_only_changed_and_new_files_are_measured_again(videos: Path) -> None:
     assert second["a"] == first[0]
     assert (second["b"].sha256, second["c"].mtime_ns) == ("sha of B2", 1)
     assert "d" not in second
+
+
+def test_what_went_wrong_unexpectedly_is_tried_again(videos: Path, tmp_path: Path) -> None:
+    audit([source(videos)], tmp_path / "out", 1, function=note_and_lack_memory)
+    assert {row.status for row in run(videos)} == {"ok"}
+    assert calls(videos) == {"a": 1, "b": 2, "c": 1, "d": 1}
 
 
 @pytest.mark.parametrize("spoil", ["cut", "other columns", "no numbers", "no text"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrawler.data.lists import read_list
+from nightcrawler.prepare import audit
 from nightcrawler.prepare.folders import natural_key, printable, scan_folder
+from nightcrawler.utils.errors import UserError
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=12)
 
@@ -27,7 +31,29 @@ def test_numbers_sort_as_numbers_and_hidden_files_are_passed_over(tmp_path: Path
     touch(tmp_path, "10.mp4", "2.mp4", "Run/Run_1_10.MP4", "Run/Run_1_9.avi", "notes.txt", ".part.mp4", ".git/x.mp4")
     found = scan_folder(tmp_path)
     assert found.videos == ("2.mp4", "10.mp4", "Run/Run_1_9.avi", "Run/Run_1_10.MP4")
-    assert (found.refused, found.num_others) == ((), 1)
+    assert (found.refused, found.num_others, found.empty) == ((), 1, ())
+
+
+def test_folders_without_a_video_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "Run/1.mp4", "Jump/1.m2ts", "Walk/more/notes.txt", ".git/config")
+    found = scan_folder(tmp_path)
+    assert (found.videos, found.empty, found.num_others) == (("Run/1.mp4",), ("Jump", "Walk"), 2)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any user may be root, who reads everything: the system's answer is made up."""
+    touch(tmp_path, "Run/1.mp4", "Jump/1.mp4")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("Jump"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for read in (scan_folder, audit.read_source):
+        with pytest.raises(UserError, match=r"Jump: cannot be read \(Permission denied\)"):
+            read(tmp_path)
 
 
 def test_what_a_list_cannot_hold_is_named_with_its_reason(tmp_path: Path) -> None:

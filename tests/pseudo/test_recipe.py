@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,8 @@ CLASSES = "CLASSES: [x, y]\n"
         (MODELS + "ENSEMBLE:\n  SCORES: {a: probs}\n", "one for each of a, b"),
         (MODELS + "ENSEMBLE: {NORMALIZE: 1}\n", "expected True or False"),
         (MODELS + "ENSEMBLE: {VIEWS: [1, 0]}\n", "expected [views, crops]"),
+        (MODELS + "ENSEMBLE: {VIEWS: [1, 2]}\n", "[1, 2], expected [views, crops] with 1 crop or 3"),
+        (MODELS + "ENSEMBLE: {LEADER: a}\n", "ENSEMBLE.LEADER: a leads nothing: there is no ENSEMBLE.LED"),
         (MODELS + "ENSEMBLE: {WEIGHTS: [1, 2]}\n", "expected model: number"),
         (MODELS + "ENSEMBLE:\n  WEIGHTS: {c: 1}\n", ":3: ENSEMBLE.WEIGHTS: 'c' is not one of MODELS"),
         (MODELS + "ENSEMBLE:\n  WEIGHTS: {a: -1}\n", "expected numbers from 0"),
@@ -214,6 +217,8 @@ def test_other_numbers_of_models_need_a_recipe_that_treats_all_alike() -> None:
     assert alike.resized(2) is alike
     assert alike.resized(5).mixture(2).weights.tolist() == [[0.2] * 5] * 2
     assert alike.resized(5).scores == ("softmax",) * 5
+    with pytest.raises(UserError, match="the recipe mixes 2 models"):
+        replace(alike, pairs=((1, 3), (3, 3))).resized(3)
     weighed = alike.reweighed([3, 1])
     assert weighed.mixture(1).weights.tolist() == [[3, 1]]
     with pytest.raises(UserError, match="mixes 2 models"):

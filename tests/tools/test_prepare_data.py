@@ -147,15 +147,18 @@ def test_a_refused_tree_leaves_no_folder(tmp_path: Path) -> None:
         (("tree", "{tmp}/src", "--out", "{tmp}/o", "--seed", "-1"), "--seed -1: expected"),
         (("tree", "{tmp}/src", "--out", "{tmp}/src/a"), "--out"),
         (("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}/src/a"), "is inside"),
+        (("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}"), "SRC {tmp}/src: is inside {tmp}, all of which"),
+        (("tree", "{tmp}/src", "--out", "{tmp}/night/o", "--dark", "{tmp}/night"), "--out {tmp}/night/o: is inside"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], part: str
 ) -> None:
     touch(tmp_path / "src", "a/1.mp4", "b/1.mp4")
+    touch(tmp_path / "night", "1.mp4")
     assert prepare(*(text.format(tmp=tmp_path) for text in argv)) == 2
     error = capsys.readouterr().err
-    assert part in error
+    assert part.format(tmp=tmp_path) in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "o").exists()
 

@@ -283,6 +283,14 @@ def test_a_class_that_the_labelled_list_does_not_have_keeps_one_video(project: P
     assert run(project, STAGES[0], "--labelled", project / "list.csv") == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
     assert (about["rows_per_class"][4], about["rules"][4]) == (1, "ceiling")
+    assert about["labels"] == "oracle", "no bright split has a list of this name: its labels may be of dark clips"
+
+
+def test_results_of_several_gammas_are_found(project: Path) -> None:
+    stage_results(project)
+    for path in sorted(project.glob("exp_adapt_bn/*/total_unlabel*.pkl")):
+        path.rename(path.with_name(f"{path.stem}xg0.2-0.35-1.pkl"))
+    assert run(project, STAGES[0]) == 0
 
 
 def test_results_of_other_weights_do_not_calibrate(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,11 +361,19 @@ def test_thresholds_that_were_found_are_what_a_stage_takes(
 @pytest.mark.parametrize("split", ["val_dry", "val_dark"])
 def test_labels_of_bright_clips_are_label_free(split: str, project: Path) -> None:
     for seed, model in enumerate(MODELS):
-        results(project / "exp_adapt_bn" / model / f"{split}x8x64x1x1.pkl", seed)
+        results(project / "exp_adapt_bn" / model / f"{split}x8x64x1x1.pkl", seed, split=split)
     write_arid(project)
     (project / "data/arid.csv").rename(project / "data/val_dry.csv")
     assert run(project, EMU, "--split", split) == 0
     assert read_thresholds(project / "data/pseudo/thresholds_stage1.yaml").labels == "label-free"
+
+
+def test_results_of_dark_clips_make_an_oracle_whatever_split_is_named(project: Path) -> None:
+    for seed, model in enumerate(MODELS):
+        results(project / "exp_adapt_bn" / model / "val_darkx8x64x1x1.pkl", seed, split="arid")
+    write_arid(project)
+    assert run(project, EMU, "--split", "val_dark", "--labels", project / "data/arid.csv") == 0
+    assert read_thresholds(project / "data/pseudo/thresholds_stage1.yaml").labels == "oracle"
 
 
 def test_thresholds_of_other_classes_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,10 +103,18 @@ def test_a_run_that_lacks_a_figure_is_counted(runs: list[Path], data: Path, tmp_
         (["{run}", "--truth", "test"], "expected SPLIT=CSV"),
         (["{run}", "--truth", "test=nowhere.csv"], "no such file"),
         (["{folder}/none.json"], "none.json"),
+        (["{run}", "{run}"], "a run is given twice"),
+        (
+            ["{run}", "--truth", "tset={data}/truth/test.csv"],
+            "no clips of split 'tset', only of val_dry, test, total_unlabel",
+        ),
+        (["{run}", "{other}"], "its classes are not those of seed0: no mean of both"),
     ],
 )
-def test_errors_are_one_line(argv: list[str], said: str, runs: list[Path], tmp_path: Path) -> None:
-    done = tiny.run_tool("report.py", *(text.format(folder=tmp_path, run=runs[0]) for text in argv))
+def test_errors_are_one_line(argv: list[str], said: str, runs: list[Path], data: Path, tmp_path: Path) -> None:
+    other = make(Made(tmp_path / "other", data, CLASSES[::-1], MODELS))
+    places = {"folder": tmp_path, "run": runs[0], "data": data, "other": other}
+    done = tiny.run_tool("report.py", *(text.format(**places) for text in argv))
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.startswith("error: ")

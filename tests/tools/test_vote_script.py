@@ -137,6 +137,11 @@ def test_functions_of_the_script(project: Path) -> None:
     assert first == project / "s/arid_pred_0.csv"
     assert module.vote_for_sub([first], out=project / "s") == project / "s/arid_pred.csv"
     assert read_submission(project / "s/arid_pred.csv").labels.tolist() == read_submission(first).labels.tolist()
+    about = json.loads(first.with_suffix(".json").read_text())
+    lacking = read_submission(first).names[3]
+    first.with_suffix(".json").write_text(json.dumps({**about, "without_prediction": [lacking, "another.mp4"]}))
+    module.vote_for_sub([first], out=project / "s")
+    assert json.loads((project / "s/arid_pred.json").read_text())["without_prediction"] == [lacking]
     with pytest.raises(module.UserError, match="at least one"):
         module.vote_for_sub([])
 
