@@ -9,7 +9,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.needs import NEEDS
+from nightcrawler.config.needs import NEEDS, enhancements
 from nightcrawler.config.node import config_hash, flatten, load_experiment
 from nightcrawler.data.darkness import PRESETS
 from nightcrawler.data.splits import get_split
@@ -43,6 +43,8 @@ class Experiment:
         prefix: data folder.
         lists: split to list file, of all that a training reads.
         camera: name to file, of what night cameras are fitted to or read from.
+        darkens: whether training clips pass through night cameras.
+        lighting: name to file, of what enhancements read.
         train_split: of its labelled clips.
         labels: whether what it learns from and what picks its checkpoint is label-free or an oracle's.
         clip: `TxS`, frames and size of a test clip, as results files name it; `gammas` ends such a name.
@@ -59,6 +61,8 @@ class Experiment:
     prefix: Path
     lists: dict[str, Path]
     camera: dict[str, Path]
+    darkens: bool
+    lighting: dict[str, Path]
     train_split: str
     labels: str
     clip: str
@@ -75,7 +79,12 @@ class Experiment:
     def files_of(self, split: str) -> dict[str, Path]:
         """Name to file of what settles a split's clips, beside videos."""
         camera = self.camera if get_split(split, self.prefix).darkened else {}
-        return {f"list {split}": self.list_file(split), **camera}
+        return {f"list {split}": self.list_file(split), **camera, **self.lighting}
+
+    def files_of_training(self) -> dict[str, Path]:
+        """The same of all splits that a training reads."""
+        lists = {name: path for split in self.lists for name, path in self.files_of(split).items()}
+        return {**lists, **(self.camera if self.darkens else {})}
 
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Name of the results file of a split and a number of views and crops."""
@@ -111,6 +120,8 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         prefix,
         {name: get_split(name, prefix).list_file for name in sorted(splits)},
         _build_camera_files(cfg, prefix),
+        cfg.AUG.DARKEN > 0,
+        {"zero_dce weights": root / cfg.ENHANCE.ZERO_DCE_WEIGHTS} if "zero_dce" in enhancements(cfg) else {},
         cfg.DATA.TRAIN_SPLIT,
         split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),
         f"{cfg.DATA.NUM_FRAMES}x{cfg.DATA.TEST_CROP_SIZE}",

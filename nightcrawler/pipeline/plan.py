@@ -70,7 +70,6 @@ class _Planner:
 
     def _train(self, member: Member) -> Link:
         experiment, options = member.experiment, self.options
-        lists = {name: path for split in experiment.lists for name, path in experiment.files_of(split).items()}
         command = net_command("train", experiment.arguments(), options.nproc, options.python)
         if member.control:
             entry = [options.python, "-m", "nightcrawler.pipeline.control", str(options.nproc)]
@@ -80,7 +79,7 @@ class _Planner:
             "train",
             tuple(command),
             digest([experiment.train_signature, member.control]),
-            {**lists, **member.reads},
+            {**experiment.files_of_training(), **member.reads},
             (member.folder / BEST,),
             member.folder,
             member.about,

@@ -182,9 +182,9 @@ class Runner:
 
     def _start(self, link: Link, verdict: Verdict, lock: int) -> None:
         earlier = stamps.read_stamp(link.stamp)
-        goes_on = earlier is not None and earlier.key == verdict.key and earlier.status != stamps.REDO
-        goes_on = goes_on and (verdict.goes_on or (earlier is not None and earlier.adopted))
-        keeps = goes_on and link.kind == "train"
+        adopted = earlier is not None and earlier.adopted and earlier.status == stamps.STARTED
+        goes_on = earlier is not None and earlier.key == verdict.key and (verdict.goes_on or adopted)
+        keeps = goes_on and link.kind == "train" and stamps.reads_same_places(link, earlier)
         if not keeps and not (link.guards and earlier is None):
             stamps.clear(link, earlier)
         for path, text in link.writes.items():

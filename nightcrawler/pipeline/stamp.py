@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.pipeline.experiment import LINKED_KEYS
 from nightcrawler.pipeline.link import Link, digest
+from nightcrawler.pseudo.predictions import load_predictions
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, sha256_file
 
@@ -112,7 +115,7 @@ class Verdict:
         inputs: name to SHA-256 now.
         stamp: of its last run, if any.
         goes_on: an unfinished run of the same inputs is there to go on from.
-        foreign: outputs that no stamp speaks of.
+        foreign: outputs that no stamp speaks of, or that were adopted and changed by hand again.
     """
 
     stands: bool
@@ -143,7 +146,9 @@ def judge(link: Link, hashes: FileHashes) -> Verdict:
     for path in link.outputs:
         found = hashes.of(path)
         if not found or found != stamp.outputs.get(_relative(link, path)):
-            return Verdict(False, f"{path.name} {'changed' if found else 'is missing'}", key, inputs, stamp)
+            reason = f"{path.name} {'changed' if found else 'is missing'}"
+            foreign = (path,) if stamp.adopted and found else ()
+            return Verdict(False, reason, key, inputs, stamp, foreign=foreign)
     return Verdict(True, "stands", key, inputs, stamp)
 
 
@@ -172,6 +177,15 @@ def clear(link: Link, stamp: Stamp | None) -> None:
             path.unlink(missing_ok=True)
 
 
+def reads_same_places(link: Link, stamp: Stamp | None) -> bool:
+    """Whether a training's weights and pseudo-labels are where its last run read them: else it cannot go on."""
+
+    def places(command: Sequence[str]) -> dict[str, str]:
+        return {key: value for key, value in itertools.pairwise(command) if key in LINKED_KEYS}
+
+    return stamp is None or not stamp.command or places(stamp.command) == places(link.command)
+
+
 def mark_redo(links: Sequence[Link]) -> None:
     """Make links be done again, whatever their stamps say."""
     for link in links:
@@ -184,7 +198,8 @@ def mark_redo(links: Sequence[Link]) -> None:
 def adopt(link: Link, verdict: Verdict, hashes: FileHashes) -> bool:
     """Take outputs that were made by hand as this link's; returns whether the link stands with them.
 
-    A training is taken if its `run.json` has this configuration: a finished one stands, an unfinished one goes on.
+    A training is taken if its `run.json` has this configuration: a finished one stands, an unfinished one goes on. A
+    test is taken if its results are of the weights that are there now.
 
     Raises:
         UserError: if it is of another configuration.
@@ -199,6 +214,9 @@ def adopt(link: Link, verdict: Verdict, hashes: FileHashes) -> bool:
                 f"{link.run_hash}): remove it, or give another --out"
             )
         finished = finished and (link.folder / MARKER).exists()
+    if finished and link.kind == "test":
+        weights = hashes.of(link.inputs["weights"])
+        finished = all(load_predictions(path).meta.get("checkpoint_sha256") == weights for path in link.outputs)
     if finished:
         stamp.status, stamp.outputs = DONE, output_hashes(link, hashes)
     write_stamp(link.stamp, stamp)

@@ -311,6 +311,20 @@ def test_clips_that_cameras_are_fitted_to_count_where_bright_ones_are_darkened(t
     assert given.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
 
 
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_weights_of_an_enhancement_count(tmp_path: Path, kind: str) -> None:
+    name = "exp_adapt_bn/mvit_b32_k600"
+    overrides = ("ENHANCE.TEST", "zero_dce", "ENHANCE.ZERO_DCE_WEIGHTS", "weights/Epoch99.pth")
+    link = plan(DEMO, tmp_path, overrides=overrides)[f"{kind}/{name}" if kind == "train" else f"{kind}/{name}/test"]
+    assert link.inputs["zero_dce weights"] == ROOT / "weights/Epoch99.pth"
+
+
+def test_cameras_that_training_clips_pass_through_count(tmp_path: Path) -> None:
+    validated = ("TRAIN.VAL_SPLITS", '["val_dry"]', "TRAIN.BEST_SPLIT", "val_dry", "DATA.CAMERA", "own.yaml")
+    link = plan(DEMO, tmp_path, overrides=(*validated, "AUG.DARKEN", "0.5"))["train/exp_adapt_bn/mvit_b32_k600"]
+    assert link.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
+
+
 def test_an_oracle_chooses_everything_by_labels_of_dark_clips(tmp_path: Path) -> None:
     links = plan(DEMO, tmp_path, oracle=True)
     trainings = [link for link in links.values() if link.kind == "train"]

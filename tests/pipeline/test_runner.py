@@ -19,10 +19,20 @@ import pytest
 from nightcrawler.pipeline.link import Link, dependencies, downstream, match
 from nightcrawler.pipeline.runner import Runner, Settings
 from nightcrawler.pipeline.show import Screen, plan_rows, table
-from nightcrawler.pipeline.stamp import FileHashes, Stamp, mark_redo, read_stamp
+from nightcrawler.pipeline.stamp import (
+    STARTED,
+    FileHashes,
+    Stamp,
+    adopt,
+    judge,
+    mark_redo,
+    read_stamp,
+    reads_same_places,
+)
 from nightcrawler.utils.errors import UserError
 from tests.paths import ROOT
 from tests.pipeline import chain
+from tests.pseudo.made import made
 
 ALL = {link.name for link in chain.small_chain(Path("x"))}
 
@@ -336,6 +346,45 @@ def test_a_training_by_hand_is_adopted_if_it_is_the_same(
     else:
         assert (first.name in chain.started(folder)) == begun
         assert (here / "best.pyth").read_text() == "hand"  # an unfinished one went on from its last step
+
+
+def test_what_was_adopted_and_changed_by_hand_again_is_not_taken_without_asking(folder: Path) -> None:
+    first, *rest = chain.small_chain(folder)
+    links = [replace(first, run_hash="me"), *rest]
+    first.folder.mkdir(parents=True)
+    for name, text in (("best.pyth", "hand"), ("run.json", '{"config_hash": "me"}'), ("DONE", "")):
+        (first.folder / name).write_text(text)
+    assert chain.run(folder, links, found="adopt")[0] == 0
+    (first.folder / "best.pyth").write_text("longer by hand")
+    code, runner = chain.run(folder, links)
+    assert code == 1
+    assert "best.pyth is there and was not made by this command" in runner.reasons[first.name]
+    chain.journal(folder)
+    assert chain.run(folder, links, found="adopt")[0] == 0
+    assert (first.folder / "best.pyth").read_text() == "longer by hand"
+    assert links[1].name in chain.started(folder), "tests of the weights before are done again"
+
+
+def test_results_of_other_weights_are_not_adopted(folder: Path) -> None:
+    train, test, *_ = chain.small_chain(folder)
+    train.folder.mkdir(parents=True)
+    (train.folder / "best.pyth").write_text("weights")
+    hashes = FileHashes(folder / "hashes.json")
+    for weights, stands in (("other", False), (hashes.of(train.folder / "best.pyth"), True)):
+        for path in test.outputs:
+            made(checkpoint_sha256=weights).save(path)
+        assert adopt(test, judge(test, hashes), hashes) == stands
+        test.stamp.unlink()
+
+
+def test_a_training_whose_files_have_moved_starts_anew(folder: Path) -> None:
+    """Its trainer would refuse to go on: the run it left names other files."""
+    link = next(one for one in chain.small_chain(folder) if one.name == "train/second/a")
+    here = replace(link, command=(*link.command, "DATA.PSEUDO_CSV", "here.csv"))
+    stamp = Stamp(STARTED, "", {}, command=list(here.command))
+    assert reads_same_places(here, stamp)
+    assert reads_same_places(here, replace(stamp, command=[]))
+    assert not reads_same_places(replace(link, command=(*link.command, "DATA.PSEUDO_CSV", "there.csv")), stamp)
 
 
 def test_a_link_that_another_process_runs_is_waited_for(folder: Path) -> None:
