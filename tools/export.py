@@ -166,7 +166,7 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
         raise UserError(f"--split {split.name} is bright, and the graph lights its frames: give --bright")
     items = read_list(split.list_file, split.folders, len(trained.class_names))
     found = {"as tested": predict_tested(arguments, items), **predict_all(trained, runs, items)}
-    truth = read_truth(arguments.truth) if arguments.truth else {}
+    truth = read_truth(arguments.truth)
     figures = []
     for name, predictions in found.items():
         add_truth(predictions, truth)
@@ -183,7 +183,7 @@ def read_figures(trained: Trained, arguments: Any) -> list[Figure]:
     from nightcrawler.pseudo.predictions import load_predictions
     from nightcrawler.pseudo.truth import add_truth, read_truth
 
-    truth, figures = read_truth(arguments.truth) if arguments.truth else {}, []
+    truth, figures = read_truth(arguments.truth), []
     for path in arguments.results:
         predictions = load_predictions(path)
         add_truth(predictions, truth)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.cli import at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,8 +60,14 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument(
         "--oracle", action="store_true", help="choose checkpoints and thresholds by labels of dark clips (split arid)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="links at a time (default 1)")
-    parser.add_argument("--nproc", type=int, metavar="N", help="processes of a link (default: NPROC, or one a GPU)")
+    parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="links at a time (default 1)")
+    parser.add_argument(
+        "--nproc",
+        type=at_least(1),
+        default=os.environ.get("NPROC") or None,
+        metavar="N",
+        help="processes of a link (default: NPROC, or one a GPU)",
+    )
     parser.add_argument(
         "--found",
         choices=("refuse", "adopt", "replace"),
@@ -111,8 +117,6 @@ def load(arguments: Any) -> tuple[list[Link], Settings]:
     from nightcrawler.pipeline.recipe import Places, read_recipe
     from nightcrawler.pipeline.runner import Settings
 
-    if arguments.jobs < 1 or (arguments.nproc or 1) < 1:
-        raise UserError("--jobs and --nproc: expected 1 or more")
     for name in ("recipe", "out", "data", "bright", "dark"):
         path = getattr(arguments, name)
         setattr(arguments, name, path and path.resolve())
@@ -123,7 +127,7 @@ def load(arguments: Any) -> tuple[list[Link], Settings]:
     places = Places(arguments.data, arguments.bright, arguments.dark)
     gpus = visible_gpus()
     alone = arguments.jobs == 1
-    nproc = arguments.nproc or int(os.environ.get("NPROC") or (max(len(gpus), 1) if alone else 1))
+    nproc = arguments.nproc or (max(len(gpus), 1) if alone else 1)
     recipe = read_recipe(arguments.recipe, ROOT, places)
     options = Options(
         ROOT,

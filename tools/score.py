@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.pseudo.predictions import load_predictions
     from nightcrawler.pseudo.truth import add_truth, read_truth
 
-    truth = read_truth(arguments.truth) if arguments.truth else {}
+    truth = read_truth(arguments.truth)
     for path in arguments.results:
         predictions = load_predictions(path)
         add_truth(predictions, truth)

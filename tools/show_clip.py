@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nightcrawler.data.enhance import Lighting
 
-LABEL_PX, LINE_PX, MOST_COLUMNS = 130, 14, 64
+LABEL_PX, LINE_PX, MOST_COLUMNS, WIDEST_PX = 130, 14, 64, 16384
 EXAMPLES = """\
   python tools/show_clip.py data/dark_train/Train/Walk/Walk_10_8.mp4 --out walk.png
   python tools/show_clip.py data/Test/0.mp4 data/Test/1.mp4 --out two.png --columns 4 --denoise-frames 5
@@ -107,8 +107,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if not 1 <= arguments.columns <= MOST_COLUMNS:
         raise UserError(f"--columns {arguments.columns}: expected 1 to {MOST_COLUMNS}")
-    if not 16 <= arguments.width <= 4096:
-        raise UserError(f"--width {arguments.width}: expected 16 to 4096 pixels")
+    if arguments.width < 16 or arguments.width * arguments.columns > WIDEST_PX:
+        raise UserError(
+            f"--width {arguments.width}: expected 16 pixels or more, and {WIDEST_PX} in all columns together"
+        )
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
     import io

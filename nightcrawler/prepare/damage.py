@@ -80,6 +80,11 @@ def study(paths: Sequence[Path]) -> Iterator[str]:
     found: dict[str, Counter[tuple[int, str]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed, path in enumerate(paths):
+            try:
+                read_all(str(path))
+            except VideoError as error:
+                yield f"left out: {error}"
+                continue
             kind = f"{survey(str(path), Limits()).codec} in {path.suffix[1:]}"
             copy = Path(folder) / path.name
             found.setdefault(kind, Counter()).update(outcomes(path, copy, COUNTS, [seed]))

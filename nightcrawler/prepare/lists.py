@@ -203,6 +203,11 @@ def plan_arid(folder: Folder, official: Mapping[str, OfficialList]) -> Plan:
     plan.add(ARID, rows, len(published.arid_order()))
     plan.add_table("ARID", published.ARID_V15, rows)
     _note_arid_version(plan, folder, rows, unknown)
+    taken = {name for name, _ in rows}
+    stems = {_stem(name) for name in taken}
+    twice = [name for name in folder.videos if name not in taken and _stem(name) in stems]
+    if twice:
+        plan.notes.append(f"{ARID}: there in another container too: {len(twice)}: {some(twice)}")
     for name, source in official.items():
         kept = keep_present(plan, _split_name(name), source.rows, folder.videos)
         plan.add(_split_name(name), [(f"{DARK_FOLDER}/{path}", label) for path, label in kept], len(source.rows))
@@ -218,7 +223,9 @@ def _split_name(name: str) -> str:
 def _arid_rows(folder: Folder) -> tuple[list[Row], list[str]]:
     """ARID's clips, the published ones first and in their order; and the names that were not published."""
     rank = {_stem(name): place for place, name in enumerate(published.arid_order())}
-    found = [name for name in folder.videos if name.split("/")[0] in CLASSES and "/" in name]
+    # A clip that is there in two containers is one clip, of the last: MP4 of AVI and MP4.
+    named = {_stem(name): name for name in folder.videos if name.split("/")[0] in CLASSES and "/" in name}
+    found = list(named.values())
     unknown = [name for name in found if _stem(name) not in rank]
     ordered = sorted(found, key=lambda name: rank.get(_stem(name), len(rank)))
     return [(name, CLASSES.index(name.split("/")[0])) for name in ordered], unknown

@@ -151,8 +151,11 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
     for key, kinds in (("video_preds", "f"), ("video_probs", "f"), ("video_labels", "iu"), ("num_clips", "iu")):
         if not isinstance(content[key], np.ndarray) or content[key].dtype.kind not in kinds:
             raise UserError(f"{path}: '{key}' is not an array of numbers")
-    if content["video_labels"].ndim != 1 or content["num_clips"].ndim != 1 or not isinstance(content["meta"], dict):
-        raise UserError(f"{path}: labels, numbers of clips or meta of another form: not a results file")
+    forms = {"video_preds": 2, "video_probs": 2, "video_labels": 1, "num_clips": 1}
+    wrong = [key for key, ndim in forms.items() if content[key].ndim != ndim]
+    wrong += [] if isinstance(content["meta"], dict) else ["meta"]
+    if wrong:
+        raise UserError(f"{path}: '{wrong[0]}' is of another form: not a results file")
     try:
         return Predictions(
             logits=content["video_preds"],

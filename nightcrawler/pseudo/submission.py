@@ -102,7 +102,7 @@ def read_submission(path: str | Path) -> Submission:
                 raise UserError(f"{path}: row 1: expected {','.join(HEADER)}, found {','.join(header)[:80]!r}")
             for fields in reader:
                 rows.add(fields, len(header))
-    except (ValueError, csv.Error) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path}: row {len(rows.names) + 2}: {error}") from None
     try:
         return rows.submission()

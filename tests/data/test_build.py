@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.data import build, sampling, source
+from nightcrawler.data.dataset import RawClips
 from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.enhance import gamma_lut
 from nightcrawler.data.views import eval_crops
@@ -239,6 +240,15 @@ def test_the_labelled_stream(folder: Path) -> None:
         assert batch["probs"] is None
         assert batch["bad"] == []
     assert len({index for batch in batches for index in batch["index"].tolist()}) == 4
+
+
+def test_augmentation_can_be_left_to_whoever_takes_the_batch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = make_cfg(folder, "AUG.DEVICE", "gpu", "ADAPT.TRANSFORM", "train")
+    (stream,) = build.build_train_streams(cfg)
+    adapted = next(iter(build.build_adapt_loader(cfg)[1]))
+    for clips, num_copies in ((epoch_of(stream)[0]["clip"], 2), (adapted["clip"], 1)):
+        assert all(isinstance(raw, RawClips) and len(raw.rngs) == num_copies for raw in clips)
+    assert torch.cuda.is_available() or "AUG.DEVICE is gpu and there is none" in caplog.text
 
 
 def test_workers_do_not_change_an_epoch(folder: Path) -> None:

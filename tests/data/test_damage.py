@@ -65,7 +65,9 @@ def test_real_clips_with_damage(tmp_path: Path) -> None:
 def test_the_study_counts_each_video_once_and_checksums_notice_all(make_clip: MakeClip, tmp_path: Path) -> None:
     paths = [make_clip(tmp_path / f"{number}.webm", 6, (32, 24), "libvpx") for number in range(2)]
     paths.append(make_clip(tmp_path / "a.mkv", 6, (32, 24)))
-    lines = list(study(paths))
+    (tmp_path / "text.mp4").write_text("not a video")
+    first, *lines = study([paths[0], tmp_path / "text.mp4", *paths[1:]])
+    assert first.startswith(f"left out: {tmp_path / 'text.mp4'}: not a video")
     assert [line for line in lines if not line.startswith(" ")] == [
         "h264 in mkv: 1 videos",
         "vp8 in webm: 2 videos",

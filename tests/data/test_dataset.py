@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from nightcrawler.data.augment import TrainTransform
 from nightcrawler.data.dataset import (
@@ -109,6 +110,15 @@ def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(items: list
         assert torch.equal(clips_on(one["clip"], device), clips_on(other["clip"], device))
         assert torch.equal(one["index"], other["index"])
         assert one["bad"] == other["bad"]
+
+
+def test_pinned_clips_are_the_same(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a loader with `pin_memory` does it: through torch's own function; there is nothing to pin without a GPU."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self.clone())
+    batch, other = batches(items, 0, later=True)[0], batches(items, 0, later=True)[0]
+    pinned = pin_memory(batch)
+    assert pinned["clip"][0].frames.data_ptr() != batch["clip"][0].frames.data_ptr()
+    assert torch.equal(clips_on(pinned["clip"], torch.device("cpu")), clips_on(other["clip"], torch.device("cpu")))
 
 
 def test_workers_do_not_change_the_data(items: list[VideoItem]) -> None:

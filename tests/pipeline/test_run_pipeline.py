@@ -131,7 +131,8 @@ def test_a_link_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
     [
         (["--only", "nothing"], "'nothing' matches no link"),
         (["--from", "train/x"], "'train/x' matches no link"),
-        (["--jobs", "0"], "--jobs and --nproc: expected 1 or more"),
+        (["--jobs", "0"], "argument --jobs: '0': expected a whole number of at least 1"),
+        (["--nproc", "0"], "argument --nproc: '0': expected a whole number of at least 1"),
         (["--control-of", "resnet"], "--control-of resnet: expected one of uniformer_b32_ssv2"),
         (["SOLVER.EPOCH", "3"], "SOLVER.EPOCH: unknown key"),
         (["SOLVER.MAX_EPOCH"], "overrides are KEY VALUE pairs"),

@@ -120,6 +120,7 @@ def test_version_1_0_of_arid_is_recognised(reference: Path) -> None:
 
 def test_arid_clips_are_ordered_as_published_and_strangers_come_last() -> None:
     names = ["Run/Run_1_1.mp4", "Drink/Drink_10_1.mp4", "Drink/Drink_16_13.mp4", "Wave/new.mp4", "Dance/x.mp4", "7.mp4"]
+    names.append("Wave/new.avi")  # the same clip in another container
     plan = plan_arid(folder(DARK_FOLDER, names), {})
     rows = plan.lists["arid.csv"]
     assert rows[0] == ("Drink/Drink_16_13.mp4", 0)
@@ -128,6 +129,7 @@ def test_arid_clips_are_ordered_as_published_and_strangers_come_last() -> None:
     assert plan.lists["total_unlabel.csv"] == [("7.mp4", -1), *((name, -1) for name, _ in rows)]
     assert noted(plan, "1 clips that ARID v1.5 does not have", "Wave/new.mp4")
     assert noted(plan, "no class: Dance")
+    assert noted(plan, "there in another container too: 1: Wave/new.avi")
     assert noted(plan, "missing files: 6204", "Drink/Drink_16_19.mp4")
 
 

@@ -81,6 +81,15 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["video_preds", "video_probs", "video_labels", "num_clips"])
+def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
+    some().save(tmp_path / "r.pkl")
+    content = pickle.loads((tmp_path / "r.pkl").read_bytes())  # our own, written a line above
+    (tmp_path / "r.pkl").write_bytes(pickle.dumps({**content, key: content[key].dtype.type(1)[...]}))
+    with pytest.raises(UserError, match=rf"'{key}' is of another form"):
+        load_predictions(tmp_path / "r.pkl")
+
+
 def test_truncations_never_pass(tmp_path: Path) -> None:
     some().save(tmp_path / "r.pkl")
     whole = (tmp_path / "r.pkl").read_bytes()
