@@ -12,11 +12,15 @@ DARKENED = ("val_dark",)
 # Keys that do nothing unless the condition holds: setting one then is an error.
 NEEDS: dict[str, tuple[str, Any]] = {
     "ADAPT.TENT_LR": ("ADAPT.NAME is tent", lambda cfg: cfg.ADAPT.NAME == "tent"),
+    "ADAPT.TRANSFORM": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
+    "AUG.RE_MODE": ("AUG.RE_PROB is above 0", lambda cfg: cfg.AUG.RE_PROB > 0),
+    "AUG.RE_COUNT": ("AUG.RE_PROB is above 0", lambda cfg: cfg.AUG.RE_PROB > 0),
     "AUG.DEVICE": ("DEVICE is not cpu", lambda cfg: cfg.DEVICE != "cpu"),
     "DATA.CAMERA": ("val_dark is validated or tested, or AUG.DARKEN is above 0", lambda cfg: _uses_camera(cfg)),
     "DATA.SAMPLING_RATE": ("DATA.SAMPLING is dense", lambda cfg: cfg.DATA.SAMPLING == "dense"),
     "DATA.CACHE_DIR": ("DATA.CACHE is disk", lambda cfg: cfg.DATA.CACHE == "disk"),
     "DATA.CACHE_GIB": ("DATA.CACHE is ram or disk", lambda cfg: cfg.DATA.CACHE != "none"),
+    "ENHANCE.ADAPT": ("ADAPT.NAME is not none", lambda cfg: cfg.ADAPT.NAME != "none"),
     "ENHANCE.TARGET_MEAN": ("a phase uses auto_gamma", lambda cfg: "auto_gamma" in enhancements(cfg)),
     "ENHANCE.GAMMA": ("a phase uses gamma (the test phase: without TEST.GAMMAS)", lambda cfg: _uses_gamma(cfg)),
     "ENHANCE.CLAHE_CLIP": ("a phase uses clahe", lambda cfg: "clahe" in enhancements(cfg)),
@@ -24,7 +28,14 @@ NEEDS: dict[str, tuple[str, Any]] = {
     "ENHANCE.RETINEX_SIGMAS": ("a phase uses retinex", lambda cfg: "retinex" in enhancements(cfg)),
     "ENHANCE.ZERO_DCE_WEIGHTS": ("a phase uses zero_dce", lambda cfg: "zero_dce" in enhancements(cfg)),
     "ENHANCE.DENOISE_FRAMES": ("a phase lights dark clips", lambda cfg: enhancements(cfg) != {"none"}),
+    "MIXUP.ALPHA": ("MIXUP.ENABLE is True", lambda cfg: cfg.MIXUP.ENABLE),
+    "MIXUP.CUTMIX_ALPHA": ("MIXUP.ENABLE is True", lambda cfg: cfg.MIXUP.ENABLE),
+    "MIXUP.PROB": ("MIXUP.ENABLE is True", lambda cfg: cfg.MIXUP.ENABLE),
+    "MIXUP.SWITCH_PROB": ("MIXUP.ENABLE is True", lambda cfg: cfg.MIXUP.ENABLE),
     "TEST.GAMMAS": ("ENHANCE.TEST is gamma", lambda cfg: cfg.ENHANCE.TEST == "gamma"),
+    "TEST.VIEWS": ("DATA.SAMPLING is segment", lambda cfg: cfg.DATA.SAMPLING == "segment"),
+    "TRAIN.EPOCH_LENGTH": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
+    "TRAIN.JOINT_STEP": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "TRAIN.PSEUDO_WEIGHT": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "TRAIN.PSEUDO_RAMP_EPOCHS": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
     "TRAIN.BALANCE_PSEUDO": ("DATA.PSEUDO_CSV is set", lambda cfg: bool(cfg.DATA.PSEUDO_CSV)),
@@ -40,12 +51,14 @@ NEEDS: dict[str, tuple[str, Any]] = {
 
 
 def enhancements(cfg: CfgNode) -> set[str]:
-    """The enhancements that some phase names."""
-    return {cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL, cfg.ENHANCE.TEST}
+    """The enhancements that some phase uses."""
+    adapted = {cfg.ENHANCE.ADAPT} if cfg.ADAPT.NAME != "none" else set()
+    return {cfg.ENHANCE.TRAIN, cfg.ENHANCE.VAL, cfg.ENHANCE.TEST, *adapted}
 
 
 def _uses_gamma(cfg: CfgNode) -> bool:
-    phases = [cfg.ENHANCE.TRAIN, cfg.ENHANCE.ADAPT, cfg.ENHANCE.VAL]
+    adapted = [cfg.ENHANCE.ADAPT] if cfg.ADAPT.NAME != "none" else []
+    phases = [cfg.ENHANCE.TRAIN, *adapted, cfg.ENHANCE.VAL]
     return "gamma" in (phases if cfg.TEST.GAMMAS else [*phases, cfg.ENHANCE.TEST])
 
 

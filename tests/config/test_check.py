@@ -126,6 +126,8 @@ NEEDING = [
     ("TRAIN.PSEUDO_RAMP_EPOCHS", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.BALANCE_PSEUDO", "True", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.EPOCH_LENGTH", "both", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.JOINT_STEP", "True", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_TEMPERATURE", "2", {"DATA.PSEUDO_CSV": "p.csv", "MODEL.PSEUDO_LOSS": "kl"}),
     ("SOLVER.MOMENTUM", "0.5", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
@@ -141,6 +143,15 @@ DISABLING = [
     ("BN.BLEND", "0.5", {"ADAPT.NAME": "none"}),
     ("BN.NUM_BATCHES_PRECISE", "7", {"ADAPT.NAME": "none"}),
     ("AUG.DEVICE", "gpu", {"DEVICE": "cpu"}),
+    ("ENHANCE.ADAPT", "clahe", {"ADAPT.NAME": "none"}),
+    ("TEST.VIEWS", "published", {"DATA.SAMPLING": "dense"}),
+    ("ADAPT.TRANSFORM", "train", {"ADAPT.NAME": "none"}),
+    ("AUG.RE_MODE", "const", {"AUG.RE_PROB": "0"}),
+    ("AUG.RE_COUNT", "2", {"AUG.RE_PROB": "0"}),
+    ("MIXUP.ALPHA", "0.3", {"MIXUP.ENABLE": "False"}),
+    ("MIXUP.CUTMIX_ALPHA", "0.3", {"MIXUP.ENABLE": "False"}),
+    ("MIXUP.PROB", "0.3", {"MIXUP.ENABLE": "False"}),
+    ("MIXUP.SWITCH_PROB", "0.3", {"MIXUP.ENABLE": "False"}),
 ]
 
 
