@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import stats
 from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS, LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
-from torchvision.transforms.v2.functional import adjust_contrast, autocontrast, equalize
+from torchvision.transforms.v2.functional import adjust_contrast, adjust_saturation, autocontrast, equalize
 
 from nightcrawler.data.rand_augment import (
     OPS,
@@ -166,12 +166,17 @@ def test_what_spreads_levels_is_torchvisions(name: str, theirs: Callable[[Tensor
     assert torch.equal(applied(name, frames, 0.5, np.random.default_rng(0)), theirs(frames))
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("ContrastIncreasing", adjust_contrast), ("ColorIncreasing", adjust_saturation)]
+)
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.7, 1.0])
-def test_contrast_is_torchvisions(level: float) -> None:
+def test_contrast_and_saturation_are_torchvisions(
+    name: str, theirs: Callable[[Tensor, float], Tensor], level: float
+) -> None:
     frames = some_frames()
-    expected = [adjust_contrast(frames, max(0.1, 1 + sign * 0.9 * level)) for sign in (-1, 1)]
+    expected = [theirs(frames, max(0.1, 1 + sign * 0.9 * level)) for sign in (-1, 1)]
     for seed in range(6):
-        result = applied("ContrastIncreasing", frames, level, np.random.default_rng(seed))
+        result = applied(name, frames, level, np.random.default_rng(seed))
         assert any(torch.equal(result, one) for one in expected)
 
 
