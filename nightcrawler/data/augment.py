@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightcrawler.data.rand_augment import Box, apply_steps, cut, parse_rand_augment
+from nightcrawler.data.rand_augment import parse_rand_augment
+from nightcrawler.data.steps import Box, apply_steps, cut
 from nightcrawler.data.views import empty_clips
 
 # What `interpolate` calls, told where to write.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
+from nightcrawler.data.steps import Box, Size, Step, cut, inside, local_step
 from nightcrawler.utils.errors import ConfigError
 
 MAX_MAGNITUDE = 10.0
@@ -24,68 +25,30 @@ FILL = 128
 # Frames that are worked on at a time: what is in between then stays in the processor's cache.
 CHUNK = 2
 
-# (y, x, height, width) of a part of a frame, in pixels.
-Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Step:
-    """An operation with its parameters drawn.
-
-    Attributes:
-        apply: (frames uint8 `[T, 3, H, W]`, box) to that box of the result, uint8 `[T, 3, h, w]`.
-        local: whether a pixel of the result depends on the same pixel of the frame alone.
-    """
-
-    apply: Callable[[Tensor, Box], Tensor]
-    local: bool = False
-
-
-def whole(frames: Tensor) -> Box:
-    """The box of all of `[..., H, W]`."""
-    return 0, 0, frames.shape[-2], frames.shape[-1]
-
-
-def cut(frames: Tensor, box: Box) -> Tensor:
-    """A view of that box of `[..., H, W]`."""
-    y, x, height, width = box
-    return frames[..., y : y + height, x : x + width]
-
-
-def _local(op: Callable[[Tensor], Tensor]) -> Step:
-    return Step(lambda frames, box: op(cut(frames, box)), local=True)
-
-
-def apply_steps(frames: Tensor, steps: Sequence[Step], box: Box) -> Tensor:
-    """What is in a box of uint8 frames `[T, 3, H, W]` after all steps.
-
-    Steps after the last that looks at more than one pixel only see the box: the rest is not worked out.
-    """
-    last = max((number for number, step in enumerate(steps) if not step.local), default=-1)
-    frames = frames if last >= 0 else cut(frames, box)
-    for number, step in enumerate(steps):
-        frames = step.apply(frames.contiguous(), box if number == last else whole(frames))
-    return frames
-
 
 def _sign(rng: np.random.Generator) -> float:
     return -1.0 if rng.random() < 0.5 else 1.0
 
 
-def _warp(frames: Tensor, box: Box, matrix: Tensor, about_center: bool = False) -> Tensor:
-    """Sample every frame at `matrix` times the place of its pixels, bilinearly; what lies outside is grey.
+def _grid(size: Size, matrix: Tensor, about_center: bool) -> Tensor:
+    """Where each pixel of a frame is sampled, `[1, H, W, 2]` as `grid_sample` counts places: `matrix` times its place.
 
-    All planes of a few frames go through `grid_sample` as channels of one picture: places and weights are then worked
-    out once, not once a frame. Places are measured from the frame's first corner or from its center.
+    Places are measured from the frame's first corner or from its center.
     """
-    height, width = frames.shape[-2:]
-    half = torch.tensor([width / 2, height / 2])
+    half = torch.tensor([size[1] / 2, size[0] / 2])
     scaled = matrix * half / half[:, None]
     offset = torch.zeros(2) if about_center else scaled.sum(dim=1) - 1
-    theta = torch.cat([scaled, offset[:, None]], dim=1)[None].to(frames.device)
-    y, x, h, w = box
-    grid = functional.affine_grid(theta, [1, 1, height, width], align_corners=False)[:, y : y + h, x : x + w]
-    warped = frames.new_empty((*frames.shape[:2], h, w))
+    theta = torch.cat([scaled, offset[:, None]], dim=1)[None]
+    return functional.affine_grid(theta, [1, 1, *size], align_corners=False)
+
+
+def _warped(frames: Tensor, grid: Tensor) -> Tensor:
+    """Sampled bilinearly at the places of `grid`, `[1, h, w, 2]`; what lies outside is grey.
+
+    All planes of a few frames go through `grid_sample` as channels of one picture: places and weights are then worked
+    out once, not once a frame.
+    """
+    warped = frames.new_empty((*frames.shape[:2], *grid.shape[1:3]))
     for part, result in zip(frames.split(CHUNK), warped.split(CHUNK), strict=True):
         planes = part.flatten(0, 1)[None].float().sub_(FILL)
         sampled = functional.grid_sample(planes, grid, mode="bilinear", align_corners=False)
@@ -93,16 +56,32 @@ def _warp(frames: Tensor, box: Box, matrix: Tensor, about_center: bool = False) 
     return warped
 
 
+def _warp(matrix: Tensor, about_center: bool = False) -> Step:
+    def apply(frames: Tensor, box: Box) -> Tensor:
+        y, x, height, width = box
+        grid = _grid((frames.shape[-2], frames.shape[-1]), matrix, about_center)
+        return _warped(frames, grid[:, y : y + height, x : x + width].to(frames.device))
+
+    def reach(box: Box, size: Size) -> Box:
+        y, x, height, width = box
+        corners = _grid(size, matrix, about_center)[0, [y, y + height - 1]][:, [x, x + width - 1]].flatten(0, 1)
+        places = ((corners + 1) * torch.tensor([size[1], size[0]]) - 1) / 2
+        (left, top), (right, bottom) = places.amin(0).floor().int().tolist(), places.amax(0).ceil().int().tolist()
+        return inside(top - 1, left - 1, bottom + 2, right + 2, size)
+
+    return Step(apply, reach)
+
+
 def _shear(level: float, rng: np.random.Generator, along: int) -> Step:
     matrix = torch.eye(2)
     matrix[along, 1 - along] = _sign(rng) * 0.3 * level
-    return Step(lambda frames, box: _warp(frames, box, matrix))
+    return _warp(matrix)
 
 
 def _rotate(level: float, rng: np.random.Generator) -> Step:
     angle = math.radians(_sign(rng) * 30.0 * level)
     cos, sin = math.cos(angle), math.sin(angle)
-    return Step(lambda frames, box: _warp(frames, box, torch.tensor([[cos, -sin], [sin, cos]]), about_center=True))
+    return _warp(torch.tensor([[cos, -sin], [sin, cos]]), about_center=True)
 
 
 def _moved(frames: Tensor, box: Box, share: float, dim: int) -> Tensor:
@@ -120,7 +99,13 @@ def _moved(frames: Tensor, box: Box, share: float, dim: int) -> Tensor:
 
 def _translate(level: float, rng: np.random.Generator, dim: int) -> Step:
     share = _sign(rng) * 0.45 * level
-    return Step(lambda frames, box: _moved(frames, box, share, dim))
+
+    def reach(box: Box, size: Size) -> Box:
+        down, right = (round(share * size[at]) if at == dim + 2 else 0 for at in (0, 1))
+        y, x, height, width = box
+        return inside(y - down, x - right, y - down + height, x - right + width, size)
+
+    return Step(lambda frames, box: _moved(frames, box, share, dim), reach)
 
 
 def indexed(frames: Tensor, table: Tensor) -> Tensor:
@@ -139,7 +124,7 @@ def look_up(frames: Tensor, table: Tensor) -> Tensor:
 def _by_table(op: Callable[[Tensor], Tensor]) -> Step:
     """An op that sees one level at a time, worked out for the 256 there are and looked up."""
     table = op(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16))[0, 0].flatten()
-    return _local(lambda frames: look_up(frames, table))
+    return local_step(lambda frames: look_up(frames, table))
 
 
 def _by_plane(frames: Tensor, box: Box, tables: Tensor) -> Tensor:
@@ -188,7 +173,7 @@ def _equalize(frames: Tensor, box: Box) -> Tensor:
 
 
 def _posterize(level: float, rng: np.random.Generator) -> Step:
-    return _local(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
+    return local_step(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
 
 
 def _solarize(level: float, rng: np.random.Generator) -> Step:
@@ -225,7 +210,7 @@ def saturated(frames: Tensor, factor: float) -> Tensor:
 
 def _color(level: float, rng: np.random.Generator) -> Step:
     factor = _factor(level, rng)
-    return _local(lambda frames: saturated(frames, factor))
+    return local_step(lambda frames: saturated(frames, factor))
 
 
 def _contrast(level: float, rng: np.random.Generator) -> Step:
@@ -262,20 +247,23 @@ def _sharpness(level: float, rng: np.random.Generator) -> Step:
     """The neighbours of the box are sharpened with it, where there are any, and cut off."""
     factor = _factor(level, rng)
 
+    def reach(box: Box, size: Size) -> Box:
+        y, x, height, width = box
+        return inside(y - 1, x - 1, y + height + 1, x + width + 1, size)
+
     def apply(frames: Tensor, box: Box) -> Tensor:
         y, x, height, width = box
-        top, left = max(y - 1, 0), max(x - 1, 0)
-        around = frames[..., top : y + height + 1, left : x + width + 1]
-        return cut(_sharpened(around, factor), (y - top, x - left, height, width))
+        around = reach(box, (frames.shape[-2], frames.shape[-1]))
+        return cut(_sharpened(cut(frames, around), factor), (y - around[0], x - around[1], height, width))
 
-    return Step(apply)
+    return Step(apply, reach)
 
 
 # name: (level in [0, 1], rng) to a step; timm's "increasing" set, in its order.
 OPS: dict[str, Callable[[float, np.random.Generator], Step]] = {
     "AutoContrast": lambda level, rng: Step(_auto_contrast),
     "Equalize": lambda level, rng: Step(_equalize),
-    "Invert": lambda level, rng: _local(transforms.invert),
+    "Invert": lambda level, rng: local_step(transforms.invert),
     "Rotate": _rotate,
     "PosterizeIncreasing": _posterize,
     "SolarizeIncreasing": _solarize,

@@ -19,15 +19,13 @@ from torchvision.transforms.v2.functional import adjust_contrast, adjust_saturat
 from nightcrawler.data.rand_augment import (
     OPS,
     RandAugment,
-    apply_steps,
     counted,
-    cut,
     histogram,
     indexed,
     look_up,
     parse_rand_augment,
-    whole,
 )
+from nightcrawler.data.steps import apply_steps, cut, whole
 from nightcrawler.utils.errors import ConfigError
 from tests.data.test_augment import DRAWS, LEAST_P, picture, same_frames
 
