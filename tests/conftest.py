@@ -1,7 +1,8 @@
-"""Fixtures for tests that need video files."""
+"""Fixtures for tests that need video files; what holds for all tests."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import numpy as np
 import pytest
 
 MakeClip = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C: where a script began the tests in the background, it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _picture(index: int, width: int, height: int, seed: int) -> np.ndarray:
