@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,18 +93,27 @@ def _is_old(predictions: Predictions) -> bool:
     return str(predictions.meta.get("form", "")).startswith("old")
 
 
-def row_order(names: Sequence[str], of: Sequence[str], source: str, of_source: str) -> np.ndarray | None:
+def row_order(
+    names: Sequence[str], of: Sequence[str], source: str, of_source: str, rows_of: Mapping[str, int] | None = None
+) -> np.ndarray | None:
     """Rows of `names` in the order of `of`, int64 `[N]`; `None` where they are in order already.
 
     Args:
         names: names in the file `source`.
         of: the names that are wanted, those of the file `of_source`.
+        rows_of: their rows, which several files can share: to look names up is quicker than to index each file's.
 
     Raises:
         UserError: if a wanted name is missing or another is there, with the first rows, counted from 1.
     """
     if list(names) == list(of):
         return None
+    if rows_of is not None and len(names) == len(of):
+        places = np.fromiter(map(rows_of.get, names, itertools.repeat(-1)), np.int64, len(names))
+        order = np.full(len(of), -1)
+        order[places] = np.arange(len(names))
+        if places.min() >= 0 and order.min() >= 0:
+            return order
     index = dict(zip(names, range(len(names)), strict=True))
     order = np.fromiter(map(index.get, of, itertools.repeat(-1)), np.int64, len(of))
     missing = np.flatnonzero(order < 0)
@@ -139,8 +148,9 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
     first = models[0]
     ok, labels, why, probs = first.ok, first.labels.copy(), list(first.status), []
     class_names = _class_names(models, sources)
+    rows_of = dict(zip(first.names, range(len(first.names)), strict=True))
     for model, source, kind in zip(models, sources, scores, strict=True):
-        order = row_order(model.names, first.names, source, sources[0])
+        order = row_order(model.names, first.names, source, sources[0], rows_of)
         try:
             found = probabilities(model, kind)
         except UserError as error:
