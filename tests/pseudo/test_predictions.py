@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, load_predictions, read_plain_pickle
 from nightcrawler.utils.errors import UserError
 
 
@@ -84,7 +84,7 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None
 @pytest.mark.parametrize("key", ["video_preds", "video_probs", "video_labels", "num_clips"])
 def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
     some().save(tmp_path / "r.pkl")
-    content = pickle.loads((tmp_path / "r.pkl").read_bytes())  # our own, written a line above
+    content = read_plain_pickle(tmp_path / "r.pkl")
     (tmp_path / "r.pkl").write_bytes(pickle.dumps({**content, key: content[key].dtype.type(1)[...]}))
     with pytest.raises(UserError, match=rf"'{key}' is of another form"):
         load_predictions(tmp_path / "r.pkl")
