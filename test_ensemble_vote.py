@@ -11,10 +11,16 @@ import numpy as np
 
 from nightcrawler.pseudo.ensemble import without_prediction
 from nightcrawler.pseudo.final import final_submission
-from nightcrawler.pseudo.inputs import label_use, load_joined, read_about, results_file, write_about
+from nightcrawler.pseudo.label_switches import Switch
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.recipe import read_vote_recipe
-from nightcrawler.pseudo.rules import Switch
+from nightcrawler.pseudo.results_files import (
+    label_use,
+    load_joined,
+    read_about,
+    results_file,
+    write_about,
+)
 from nightcrawler.pseudo.submission import read_submission, write_submission
 from nightcrawler.pseudo.vote import vote
 from nightcrawler.utils.cli import make_parser, run
@@ -87,7 +93,10 @@ def generate_final_sub(
 
 
 def vote_for_sub(
-    paths: Sequence[str | Path], out: str | Path = OUT, tie: str = "probability", form: str = "number"
+    paths: Sequence[str | Path],
+    out: str | Path = OUT,
+    tie: str = "probability",
+    form: str = "number",
 ) -> Path:
     """Write the majority of submissions, `arid_pred.csv`, and return its path.
 
@@ -103,7 +112,9 @@ def vote_for_sub(
     if not paths:
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
-    submission = vote([read_submission(path) for path in sources], [str(path) for path in sources], tie)
+    submission = vote(
+        [read_submission(path) for path in sources], [str(path) for path in sources], tie
+    )
     voters = [read_about(path) for path in sources]
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
@@ -118,15 +129,35 @@ def vote_for_sub(
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("--recipe", type=Path, default=RECIPE, metavar="YAML", help="default: %(default)s")
-    parser.add_argument("--prefix", type=Path, default=ROOT, metavar="FOLDER", help="holds the recipe's experiments")
-    parser.add_argument("--split", default="test", help="split of the results (default: %(default)s)")
-    parser.add_argument("--modes", nargs="*", type=int, metavar="M", help="modes to make (default: all of the recipe)")
-    parser.add_argument("--vote", nargs="+", type=int, metavar="M", help="modes that vote (default: the recipe's)")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--list", type=Path, metavar="CSV", help="names the rows of results in the old form")
+    parser.add_argument(
+        "--recipe", type=Path, default=RECIPE, metavar="YAML", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--prefix", type=Path, default=ROOT, metavar="FOLDER", help="holds the recipe's experiments"
+    )
+    parser.add_argument(
+        "--split", default="test", help="split of the results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--modes",
+        nargs="*",
+        type=int,
+        metavar="M",
+        help="modes to make (default: all of the recipe)",
+    )
+    parser.add_argument(
+        "--vote", nargs="+", type=int, metavar="M", help="modes that vote (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="FOLDER", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--list", type=Path, metavar="CSV", help="names the rows of results in the old form"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--all-probs", action="store_true", help="add a column for each class's probability")
+    form.add_argument(
+        "--all-probs", action="store_true", help="add a column for each class's probability"
+    )
     form.add_argument(
         "--probability-format",
         choices=("number", "challenge"),
@@ -143,7 +174,9 @@ def main(argv: Sequence[str]) -> int:
     form = "all_probs" if arguments.all_probs else arguments.probability_format
     names = list(read_labels(arguments.list)) if arguments.list else None
     for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:
-        generate_final_sub(mode, arguments.recipe, arguments.prefix, arguments.split, arguments.out, form, names)
+        generate_final_sub(
+            mode, arguments.recipe, arguments.prefix, arguments.split, arguments.out, form, names
+        )
     voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in arguments.vote or recipe.voters]
     vote_for_sub(voters, arguments.out, recipe.tie, form)
     return 0

@@ -32,14 +32,16 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "adapt": ("utils",),
     "adapt.build": ("config", "utils"),
     "pseudo": ("data.lists", "data.splits", "utils"),
-    "pseudo.values": ("config.yaml_file", "utils"),
-    "synthetic": ("data.darkness", "utils"),
+    "pseudo.recipe_yaml": ("config.yaml_file", "utils"),
+    "synthetic": ("data.lowlight.camera", "utils"),
     "prepare": ("data", "utils"),
     "engine": ENGINE,
-    "pipeline": (*ENGINE, "prepare", "engine"),
+    "workflow": (*ENGINE, "prepare", "engine"),
+    "report": (*ENGINE, "prepare", "engine", "workflow"),
     "predict": (*ENGINE, "prepare", "engine"),
-    "export": (*ENGINE, "engine", "predict.member"),
+    "export": (*ENGINE, "engine", "predict.predictor"),
     "web": (*ENGINE, "engine", "predict"),
+    "cli": (*ENGINE, "prepare", "engine", "workflow", "report", "predict", "export", "web"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -88,7 +90,9 @@ def judge(rule: Callable[[Source], Faults], found: list[Source]) -> None:
 
 
 def functions(tree: ast.AST) -> Iterator[Function]:
-    return (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return (
+        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -101,7 +105,12 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 def arguments(function: Function | ast.Lambda) -> list[ast.arg]:
     args = function.args
-    return [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
+    return [
+        *args.posonlyargs,
+        *args.args,
+        *args.kwonlyargs,
+        *filter(None, (args.vararg, args.kwarg)),
+    ]
 
 
 def dotted(node: ast.AST) -> str:
@@ -124,7 +133,9 @@ def sees_cfg(source: Source) -> Faults:
         if scope is not tree and any(_is_cfg_argument(argument) for argument in arguments(scope)):
             yield scope.lineno, f"{name} takes a configuration"
         for node in own_nodes(scope):
-            if (isinstance(node, ast.Name) and node.id == "cfg") or (isinstance(node, ast.arg) and node.arg == "cfg"):
+            if (isinstance(node, ast.Name) and node.id == "cfg") or (
+                isinstance(node, ast.arg) and node.arg == "cfg"
+            ):
                 yield node.lineno, f"{name} names cfg"
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in ("cfg", "_cfg"):
@@ -154,11 +165,11 @@ def test_the_rule_on_cfg_sees(text: str) -> None:
 
 
 def test_configuration_stops_at_the_door() -> None:
-    allowed = (
-        "def build_x(cfg):\n    return cfg.A\nclass T:\n    @classmethod\n    def from_cfg(cls, cfg): return cfg.A"
-    )
+    allowed = "def build_x(cfg):\n    return cfg.A\nclass T:\n    @classmethod\n    def from_cfg(cls, cfg): return cfg.A"
     assert not list(sees_cfg(Source("nightcrawler/data/x.py", allowed)))
-    judge(sees_cfg, [source for source in sources(PACKAGE) if not source.module.startswith("config")])
+    judge(
+        sees_cfg, [source for source in sources(PACKAGE) if not source.module.startswith("config")]
+    )
 
 
 # --- who imports whom -------------------------------------------------------------------------------------------
@@ -188,8 +199,13 @@ def breaks_the_table(source: Source) -> Faults:
             yield line, f"imports {name}: nothing imports command lines or tests"
         elif name.split(".")[0] == PACKAGE:
             target = name.removeprefix(f"{PACKAGE}.")
-            if target != "__version__" and not any(f"{target}.".startswith(f"{other}.") for other in allowed if other):
-                yield line, f"{package or PACKAGE} imports {name}, it may only import {', '.join(allowed) or 'nothing'}"
+            if target != "__version__" and not any(
+                f"{target}.".startswith(f"{other}.") for other in allowed if other
+            ):
+                yield (
+                    line,
+                    f"{package or PACKAGE} imports {name}, it may only import {', '.join(allowed) or 'nothing'}",
+                )
 
 
 @pytest.mark.parametrize(
@@ -197,9 +213,9 @@ def breaks_the_table(source: Source) -> Faults:
     [
         ("utils/x.py", "from nightcrawler.config.node import dump"),
         ("data/x.py", "import nightcrawler.models.build"),
-        ("models/x.py", "def f():\n    from nightcrawler.data.views import normalise"),
+        ("models/x.py", "def f():\n    from nightcrawler.data.transforms import normalise"),
         ("adapt/batchnorm.py", "from nightcrawler.config.node import dump"),
-        ("pseudo/x.py", "from nightcrawler.data import sampler"),
+        ("pseudo/x.py", "from nightcrawler.data import batch_sampler"),
         ("engine/x.py", "from tools.run_net import main"),
         ("engine/x.py", "from . import trainer"),
         ("new/x.py", ""),
@@ -211,16 +227,26 @@ def test_the_rule_on_imports_sees(path: str, text: str) -> None:
 
 def test_imports_follow_the_table() -> None:
     for path, text in (
-        ("pseudo/x.py", "from nightcrawler.data.lists import read_list\nfrom nightcrawler.data import lists"),
+        (
+            "pseudo/x.py",
+            "from nightcrawler.data.lists import read_list\nfrom nightcrawler.data import lists",
+        ),
         ("adapt/build.py", "from nightcrawler.config.node import dump"),
-        ("utils/x.py", "from nightcrawler import __version__\nfrom nightcrawler.utils import io\nimport torch"),
+        (
+            "utils/x.py",
+            "from nightcrawler import __version__\nfrom nightcrawler.utils import io\nimport torch",
+        ),
     ):
         assert not list(breaks_the_table(Source(f"{PACKAGE}/{path}", text)))
     judge(breaks_the_table, sources(PACKAGE))
 
 
 def imports_any_of(source: Source, *packages: str) -> Faults:
-    return ((line, f"imports {name}") for line, name in imported(source.tree) if name.split(".")[0] in packages)
+    return (
+        (line, f"imports {name}")
+        for line, name in imported(source.tree)
+        if name.split(".")[0] in packages
+    )
 
 
 def test_nothing_imports_the_command_lines() -> None:
@@ -229,19 +255,53 @@ def test_nothing_imports_the_command_lines() -> None:
 
 def test_pseudo_labels_need_no_torch() -> None:
     assert list(imports_any_of(Source("x.py", "def f():\n    import torch.nn"), "torch"))
-    judge(lambda source: imports_any_of(source, "torch", "torchvision", "fvcore"), sources(f"{PACKAGE}/pseudo"))
+    judge(
+        lambda source: imports_any_of(source, "torch", "torchvision", "fvcore"),
+        sources(f"{PACKAGE}/pseudo"),
+    )
 
 
 # --- what is safe -----------------------------------------------------------------------------------------------
 
 UNPICKLER = f"{PACKAGE}/pseudo/predictions.py"
 STRICT_YAML = f"{PACKAGE}/config/yaml_file.py"
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.jit.load", "torch.hub.load"}
-FORBIDDEN_MODULES = {"dill", "cloudpickle", "joblib", "shelve", "marshal", "_pickle", "cPickle", "commands", "pty"}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.jit.load",
+    "torch.hub.load",
+}
+FORBIDDEN_MODULES = {
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "_pickle",
+    "cPickle",
+    "commands",
+    "pty",
+}
 # Readers that run what a file says, whatever object they are called on.
-FORBIDDEN_METHODS = {"read_pickle", "merge_from_file", "merge_from_list", "load_yaml_with_base", "load_cfg"}
+FORBIDDEN_METHODS = {
+    "read_pickle",
+    "merge_from_file",
+    "merge_from_list",
+    "load_yaml_with_base",
+    "load_cfg",
+}
 WATCHED = ("pickle", "yaml", "os", "subprocess", "torch", "builtins")
-PICKLE = {"pickle.dump", "pickle.dumps", "pickle.UnpicklingError", "pickle.PickleError", "pickle.PicklingError"}
+PICKLE = {
+    "pickle.dump",
+    "pickle.dumps",
+    "pickle.UnpicklingError",
+    "pickle.PickleError",
+    "pickle.PicklingError",
+}
 YAML_WRITING = {"yaml.dump", "yaml.safe_dump", "yaml.SafeDumper", "yaml.ScalarNode"}
 YAML_READING = re.compile(r"yaml\.(parse|compose|SafeLoader|YAMLError|\w+Event|\w*Node)")
 
@@ -274,7 +334,10 @@ def _unsafe_call(node: ast.Call) -> Faults:
     for option in ("shell", "allow_pickle"):
         if option in keywords and not _is_constant(keywords[option], False):
             yield node.lineno, f"{name} with {option}"
-    if name in ("yaml.parse", "yaml.compose") and dotted(keywords.get("Loader", node)) != "yaml.SafeLoader":
+    if (
+        name in ("yaml.parse", "yaml.compose")
+        and dotted(keywords.get("Loader", node)) != "yaml.SafeLoader"
+    ):
         yield node.lineno, f"{name} without Loader=yaml.SafeLoader"
 
 
@@ -342,7 +405,10 @@ def is_long(source: Source) -> Faults:
     for function in functions(source.tree):
         length = (function.end_lineno or 0) - function.lineno + 1
         if length > MAX_FUNCTION_LINES:
-            yield function.lineno, f"{function.name} has {length} lines, at most {MAX_FUNCTION_LINES}"
+            yield (
+                function.lineno,
+                f"{function.name} has {length} lines, at most {MAX_FUNCTION_LINES}",
+            )
 
 
 def test_files_and_functions_are_short() -> None:
@@ -356,7 +422,10 @@ def public(node: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.AST]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.If, ast.Try)):
             yield from public(child, inside)
-        elif isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and child.name[0] != "_":
+        elif (
+            isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and child.name[0] != "_"
+        ):
             yield f"{inside}{child.name}", child
             if isinstance(child, ast.ClassDef):
                 yield from public(child, f"{inside}{child.name}.")
@@ -389,7 +458,11 @@ def is_untyped(source: Source) -> Faults:
 def test_everything_public_has_a_docstring() -> None:
     bad = "class A:\n    @property\n    def p(self): pass\n    def forward(self): pass\nif True:\n    def f(): pass"
     assert len(list(is_unsaid(Source("x.py", bad)))) == 5
-    assert not list(is_unsaid(Source("x.py", '"""M."""\ndef _f(): pass\ndef f():\n    """F."""\n    def g(): pass')))
+    assert not list(
+        is_unsaid(
+            Source("x.py", '"""M."""\ndef _f(): pass\ndef f():\n    """F."""\n    def g(): pass')
+        )
+    )
     judge(is_unsaid, sources(PACKAGE))
 
 

@@ -17,7 +17,13 @@ from nightcrawler.pseudo.recipe import read_label_recipe
 from tests.paths import ROOT
 
 MODELS = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")
-STAGES = ("exp_adapt_bn", "exp_pseudo_stage1", "exp_pseudo_stage2", "exp_pseudo_stage3", "exp_pseudo_stage4")
+STAGES = (
+    "exp_adapt_bn",
+    "exp_pseudo_stage1",
+    "exp_pseudo_stage2",
+    "exp_pseudo_stage3",
+    "exp_pseudo_stage4",
+)
 EXPERT = "exp_experts/uniformer_b32_ssv2"
 CHAIN = [f"{stage}/{model}" for stage in STAGES for model in MODELS]
 EXPERIMENTS = [*CHAIN, EXPERT]
@@ -62,7 +68,19 @@ SHARED = {
     "ADAPT.SPLIT": "total_unlabel",
     "BN.NUM_BATCHES_PRECISE": 200,
     "MODEL.NUM_CLASSES": 11,
-    "MODEL.CLASS_NAMES": ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "Turn", "Walk", "Wave"],
+    "MODEL.CLASS_NAMES": [
+        "Drink",
+        "Jump",
+        "Pick",
+        "Pour",
+        "Push",
+        "Run",
+        "Sit",
+        "Stand",
+        "Turn",
+        "Walk",
+        "Wave",
+    ],
 }
 # What each model has of its own: architecture, epochs, weight decay, dropout before the classifier, drop path, and
 # the public weights it starts from.
@@ -93,7 +111,13 @@ def test_shared_hyper_parameters_are_the_published_ones(name: str) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_hyper_parameters_of_the_model_are_the_published_ones(name: str) -> None:
     found = values(name)
-    keys = ("MODEL.NAME", "SOLVER.MAX_EPOCH", "SOLVER.WEIGHT_DECAY", "MODEL.DROPOUT_RATE", "MODEL.DROP_PATH_RATE")
+    keys = (
+        "MODEL.NAME",
+        "SOLVER.MAX_EPOCH",
+        "SOLVER.WEIGHT_DECAY",
+        "MODEL.DROPOUT_RATE",
+        "MODEL.DROP_PATH_RATE",
+    )
     assert tuple(found[key] for key in keys) == OWN[Path(name).name][:5]
     assert found["ADAPT.ALLOW_NO_BATCHNORM"] == ("mvit" in name)
 
@@ -146,7 +170,13 @@ def test_the_demo_shrinks_the_experiment_and_leaves_the_method(name: str) -> Non
     assert (small["DATA.NUM_FRAMES"], small["DATA.TRAIN_CROP_SIZE"]) == (8, 48)
     assert small["SOLVER.MAX_EPOCH"] < full["SOLVER.MAX_EPOCH"]
     kept = [key for key in full if key.startswith(("ADAPT.", "ENHANCE.", "BN."))]
-    kept += ["MODEL.NAME", "DATA.PSEUDO_CSV", "DATA.SAMPLING", "TEST.DATA_SELECT", "TEST.NUM_ENSEMBLE_VIEWS"]
+    kept += [
+        "MODEL.NAME",
+        "DATA.PSEUDO_CSV",
+        "DATA.SAMPLING",
+        "TEST.DATA_SELECT",
+        "TEST.NUM_ENSEMBLE_VIEWS",
+    ]
     kept += ["TRAIN.CHECKPOINT_FILE_PATH", "TRAIN.EPOCH_LENGTH", "TRAIN.BEST_SPLIT"]
     assert {key: small[key] for key in kept} == {key: full[key] for key in kept}
 
@@ -176,7 +206,9 @@ def test_scripts_are_the_same_in_every_folder(script: str) -> None:
     assert all(os.access(ROOT / name / script, os.X_OK) for name in EXPERIMENTS)
 
 
-@pytest.mark.parametrize("script", [f"{EXPERT}/run.sh", f"{EXPERT}/test.sh", "tools/launch.sh", "tools/demo.sh"])
+@pytest.mark.parametrize(
+    "script", [f"{EXPERT}/run.sh", f"{EXPERT}/test.sh", "tools/launch.sh", "tools/demo.sh"]
+)
 def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 
@@ -186,7 +218,11 @@ def copied(tmp_path: Path) -> Path:
     """An experiment and the launcher under a path with a space, and a `python` that prints what it is given."""
     project = tmp_path / "night crawler"
     for name in (EXPERT, "tools"):
-        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("*.pkl", "*.pyth", "__pycache__"))
+        shutil.copytree(
+            ROOT / name,
+            project / name,
+            ignore=shutil.ignore_patterns("*.pkl", "*.pyth", "__pycache__"),
+        )
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
@@ -210,12 +246,27 @@ def started(project: Path, script: str, *arguments: str, **environment: str) -> 
 def test_a_script_starts_its_task_from_any_folder(copied: Path, script: str, task: str) -> None:
     found = started(copied, script, "--overlay", "my file.yaml", "OUTPUT_DIR", "", NPROC="1")
     net, config = copied / "tools" / "run_net.py", copied / EXPERT / "config.yaml"
-    assert found == [str(net), task, "--cfg", str(config), "--overlay", "my file.yaml", "OUTPUT_DIR", ""]
+    assert found == [
+        str(net),
+        task,
+        "--cfg",
+        str(config),
+        "--overlay",
+        "my file.yaml",
+        "OUTPUT_DIR",
+        "",
+    ]
 
 
 def test_several_processes_start_through_the_launcher_of_torch(copied: Path) -> None:
     found = started(copied, "run.sh", "RNG_SEED", "1", NPROC="2")
-    assert found[:5] == ["-m", "nightcrawler.engine.launch", "--standalone", "--nproc-per-node", "2"]
+    assert found[:5] == [
+        "-m",
+        "nightcrawler.engine.launch",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     assert found[5:7] == ["--max-restarts", "0"]
     assert found[7:9] == [str(copied / "tools" / "run_net.py"), "train"]
     assert found[-2:] == ["RNG_SEED", "1"]
@@ -224,7 +275,11 @@ def test_several_processes_start_through_the_launcher_of_torch(copied: Path) -> 
 def test_several_machines_need_a_meeting_point(copied: Path) -> None:
     settings = {"NPROC": "1", "NNODES": "2", "NODE_RANK": "1", "RDZV": "host:29400"}
     found = started(copied, "run.sh", **settings)
-    for option, value in (("--nnodes", "2"), ("--node-rank", "1"), ("--rdzv-endpoint", "host:29400")):
+    for option, value in (
+        ("--nnodes", "2"),
+        ("--node-rank", "1"),
+        ("--rdzv-endpoint", "host:29400"),
+    ):
         assert found[found.index(option) + 1] == value
     del settings["RDZV"]
     with pytest.raises(subprocess.CalledProcessError) as caught:
@@ -233,7 +288,10 @@ def test_several_machines_need_a_meeting_point(copied: Path) -> None:
 
 
 def test_the_student_learns_from_the_ensemble_through_the_second_stream() -> None:
-    student, stage = ROOT / "configs/models/uniformer_s16_k400.yaml", ROOT / "configs/stages/distil.yaml"
+    student, stage = (
+        ROOT / "configs/models/uniformer_s16_k400.yaml",
+        ROOT / "configs/stages/distil.yaml",
+    )
     found = flatten(load_experiment(student, [stage], ["OUTPUT_DIR", "runs/distil"]))
     assert (found["MODEL.PSEUDO_LOSS"], found["DATA.PSEUDO_CSV"]) == ("kl", "pseudo/distil.csv")
     assert (found["DATA.NUM_FRAMES"], found["UNIFORMER.DEPTH"]) == (16, [3, 4, 8, 3])

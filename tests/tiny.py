@@ -69,7 +69,9 @@ def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
     path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
 
 
-def _write_videos(folder: Path, names: Sequence[str], first_seed: int, dark: bool) -> list[tuple[str, int]]:
+def _write_videos(
+    folder: Path, names: Sequence[str], first_seed: int, dark: bool
+) -> list[tuple[str, int]]:
     rows = [(name, (first_seed + number) % NUM_CLASSES) for number, name in enumerate(names)]
     for number, (name, label) in enumerate(rows):
         write_video(folder / name, label, first_seed + number, dark)
@@ -79,11 +81,20 @@ def _write_videos(folder: Path, names: Sequence[str], first_seed: int, dark: boo
 def build_data(folder: Path) -> Path:
     """A data folder in the layout of DATASET.md; returns it."""
     train = _write_videos(
-        folder / "labeled_train/Train", [f"b{i}.{'avi' if i % 2 else 'mp4'}" for i in range(NUM_TRAIN)], 0, False
+        folder / "labeled_train/Train",
+        [f"b{i}.{'avi' if i % 2 else 'mp4'}" for i in range(NUM_TRAIN)],
+        0,
+        False,
     )
-    val = _write_videos(folder / "dry_run/Validation", [f"v{i}.mp4" for i in range(NUM_VAL)], 20, False)
-    dark = _write_videos(folder / "dark_train/Train", [f"{i}.mp4" for i in range(NUM_DARK)], 40, True)
-    arid = _write_videos(folder / "dark_train/Train", [f"Run/Run_1_{i}.mp4" for i in range(NUM_ARID)], 60, True)
+    val = _write_videos(
+        folder / "dry_run/Validation", [f"v{i}.mp4" for i in range(NUM_VAL)], 20, False
+    )
+    dark = _write_videos(
+        folder / "dark_train/Train", [f"{i}.mp4" for i in range(NUM_DARK)], 40, True
+    )
+    arid = _write_videos(
+        folder / "dark_train/Train", [f"Run/Run_1_{i}.mp4" for i in range(NUM_ARID)], 60, True
+    )
     test = _write_videos(folder / "Test", [f"{i}.mp4" for i in range(NUM_TEST)], 80, True)
     hidden = {"dark_unlabel": dark, "total_unlabel": dark + arid, "test": test}
     for name, rows in {"train_label+val_dry": train + val, "val_dry": val, "arid": arid}.items():
@@ -93,10 +104,14 @@ def build_data(folder: Path) -> Path:
     return folder
 
 
-def write_pseudo(data: Path, count: int, probs: bool = True, name: str = "pseudo/stage1.csv") -> None:
+def write_pseudo(
+    data: Path, count: int, probs: bool = True, name: str = "pseudo/stage1.csv"
+) -> None:
     """Pseudo-labels of the first `count` dark clips, with probabilities that no class shares evenly."""
     rng = np.random.default_rng(7)
-    paths = [line.split(",")[0] for line in (data / "total_unlabel.csv").read_text().split()][:count]
+    paths = [line.split(",")[0] for line in (data / "total_unlabel.csv").read_text().split()][
+        :count
+    ]
     rows = []
     for path in paths:
         share = rng.dirichlet(np.ones(NUM_CLASSES))
@@ -173,34 +188,54 @@ def run_net_as_process(task: str, data: Path, out: Path, *overrides: Any) -> int
 def run_tool(name: str, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A tool in a process of its own, on one thread, without a GPU."""
     command = [sys.executable, str(ROOT / "tools" / name), *argv]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**env), timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(**env), timeout=120, check=False
+    )
 
 
-def launch(task: str, nproc: int, data: Path, out: Path, *overrides: Any) -> subprocess.CompletedProcess[str]:
+def launch(
+    task: str, nproc: int, data: Path, out: Path, *overrides: Any
+) -> subprocess.CompletedProcess[str]:
     """`tools/launch.sh` with `nproc` processes."""
     shown = arguments(data, out, *overrides)[2:]
     command = ["bash", str(ROOT / "tools/launch.sh"), task, str(ROOT / EXPERIMENT), *shown]
     env = environment(NPROC=str(nproc), PYTHON=sys.executable)
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=env, timeout=120, check=False
+    )
 
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without a launcher's variables."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NPROC", "NNODES")}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NPROC", "NNODES")
+    }
     return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
 
 
 def metrics(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl without figures that depend on the clock."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in PACE} for row in rows if kind in (None, row["kind"])]
+    return [
+        {k: v for k, v in row.items() if k not in PACE}
+        for row in rows
+        if kind in (None, row["kind"])
+    ]
 
 
 def differences(left: Any, right: Any, place: str = "") -> list[str]:
     """Places where two nested structures of tensors and plain values are not equal bit for bit."""
     if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
-        return [fault for key in left for fault in differences(left[key], right[key], f"{place}/{key}")]
-    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)) and len(left) == len(right):
+        return [
+            fault for key in left for fault in differences(left[key], right[key], f"{place}/{key}")
+        ]
+    if (
+        isinstance(left, (list, tuple))
+        and isinstance(right, (list, tuple))
+        and len(left) == len(right)
+    ):
         pairs = enumerate(zip(left, right, strict=True))
         return [fault for i, (a, b) in pairs for fault in differences(a, b, f"{place}/{i}")]
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):

@@ -30,10 +30,16 @@ exit codes: 0 all is well, 2 an error that the line names, 3 some videos cannot 
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("given", nargs="+", type=Path, metavar="FOLDER|LIST.csv", help="what to audit")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of audit.csv and audit.html")
+    parser.add_argument(
+        "given", nargs="+", type=Path, metavar="FOLDER|LIST.csv", help="what to audit"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of audit.csv and audit.html"
+    )
     jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--jobs", type=int, default=jobs, metavar="N", help=f"processes (default {jobs})")
+    parser.add_argument(
+        "--jobs", type=int, default=jobs, metavar="N", help=f"processes (default {jobs})"
+    )
     return parser.parse_args(argv)
 
 
@@ -49,7 +55,9 @@ def report(sources: Sequence[Source], rows: Sequence[Measurement]) -> int:
         print(f"  and {len(bad) - SHOWN} more")
     groups = duplicates(rows)
     if groups:
-        print(f"{len(groups)} groups of equal files, the first: {', '.join(row.path for row in groups[0][:SHOWN])}")
+        print(
+            f"{len(groups)} groups of equal files, the first: {', '.join(row.path for row in groups[0][:SHOWN])}"
+        )
     for overlap in leakage(sources, rows):
         shared = f"{overlap.same_file} the same file, {overlap.copies} copies"
         print(

@@ -25,10 +25,18 @@ def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("checkpoint", metavar="IN", help="a file, or a name of MODEL_ZOO.md")
-    parser.add_argument("--to", type=Path, metavar="OUT", help="write weights to OUT (.safetensors or .pyth)")
-    parser.add_argument("--cfg", type=Path, metavar="FILE", help="config.yaml of the experiment they are for")
-    parser.add_argument("--half", action="store_true", help="write float16: half the size, three digits")
-    parser.add_argument("--inspect", action="store_true", help="print format, size, classes and sha256")
+    parser.add_argument(
+        "--to", type=Path, metavar="OUT", help="write weights to OUT (.safetensors or .pyth)"
+    )
+    parser.add_argument(
+        "--cfg", type=Path, metavar="FILE", help="config.yaml of the experiment they are for"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="write float16: half the size, three digits"
+    )
+    parser.add_argument(
+        "--inspect", action="store_true", help="print format, size, classes and sha256"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.to and not arguments.inspect:
         parser.error("nothing to do: give --inspect or --to OUT")
@@ -83,7 +91,10 @@ def halved(file: Any) -> Any:
 
     import torch
 
-    state = {name: value.half() if value.is_floating_point() else value for name, value in file.state.items()}
+    state = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in file.state.items()
+    }
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f"--half: {name} has values beyond float16 (65504): leave --half out")
@@ -98,7 +109,10 @@ def write(file: Any, out: Path) -> None:
     from nightcrawler.utils.io import atomic_write, sha256_file
 
     # Tensors of a file may share memory or repeat one value; those written stand alone.
-    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in file.state.items()}
+    state = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in file.state.items()
+    }
     about = {key: getattr(file, key) for key in ("config_hash", "labels")}
     about |= {"class_names": list(file.class_names), "cfg": file.config_text}
     about = {key: value for key, value in about.items() if value}
@@ -107,12 +121,17 @@ def write(file: Any, out: Path) -> None:
     else:
         from safetensors.torch import save
 
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in about.items()
+        }
         with atomic_write(out) as stream:
             stream.write(save(state, {"format": "pt", **texts}))
     source = {"file": file.path.name, "sha256": file.sha256}
     with atomic_write(f"{out}.json", "w") as stream:
-        json.dump({**describe(file), "sha256": sha256_file(out), "source": source}, stream, indent=2)
+        json.dump(
+            {**describe(file), "sha256": sha256_file(out), "source": source}, stream, indent=2
+        )
         stream.write("\n")
 
 
@@ -130,7 +149,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.inspect:
         print(path)
         for key, value in describe(file).items():
-            shown = f"{len(value)}: {', '.join(value)}" if isinstance(value, list) and value else value or "not said"
+            shown = (
+                f"{len(value)}: {', '.join(value)}"
+                if isinstance(value, list) and value
+                else value or "not said"
+            )
             print(f"  {key:<12} {shown:,}" if isinstance(shown, int) else f"  {key:<12} {shown}")
     if arguments.to:
         file = fitted(file, arguments.checkpoint, arguments.cfg) if arguments.cfg else file

@@ -22,7 +22,9 @@ exit codes: 0 all is well, 1 something is wrong (its line says what to do)"""
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="also check the lists of this data folder")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="also check the lists of this data folder"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(argv)
 
@@ -48,7 +50,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps({"ok": ok, "checks": [vars(check) for check in checks]}, indent=1))
     else:
-        print("all is well" if ok else f"{sum(not check.ok for check in checks)} of {len(checks)} checks are wrong")
+        print(
+            "all is well"
+            if ok
+            else f"{sum(not check.ok for check in checks)} of {len(checks)} checks are wrong"
+        )
     return 0 if ok else 1
 
 

@@ -35,25 +35,72 @@ exit codes: 0 done, 1 written but --check found a difference above 1e-4, 2 an er
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="its folder, or a checkpoint")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: export beside the weights)")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all")
-    parser.add_argument("--int8", action="store_true", help="write ONNX with int8 weights in matrix products, too")
-    parser.add_argument("--frame-size", metavar="HxW", help="of the frames that will come (default: the test crop's)")
-    parser.add_argument("--bright", action="store_true", help="leave frames unlit: for bright video, or lit before")
     parser.add_argument(
-        "--check", nargs="+", type=Path, default=[], metavar="CLIP", help="compare with PyTorch on these"
+        "experiment", type=Path, metavar="EXPERIMENT", help="its folder, or a checkpoint"
     )
-    parser.add_argument("--benchmark", action="store_true", help="measure speed beside PyTorch's, in one run")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips in a benchmark's call (default 1)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="calls, the fastest counts (default 5)")
     parser.add_argument(
-        "--threads", type=at_least(0), default=0, metavar="N", help="of each runtime (default: torch's choice)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: export beside the weights)",
+    )
+    parser.add_argument(
+        "--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all"
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="write ONNX with int8 weights in matrix products, too"
+    )
+    parser.add_argument(
+        "--frame-size",
+        metavar="HxW",
+        help="of the frames that will come (default: the test crop's)",
+    )
+    parser.add_argument(
+        "--bright", action="store_true", help="leave frames unlit: for bright video, or lit before"
+    )
+    parser.add_argument(
+        "--check",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="CLIP",
+        help="compare with PyTorch on these",
+    )
+    parser.add_argument(
+        "--benchmark", action="store_true", help="measure speed beside PyTorch's, in one run"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="clips in a benchmark's call (default 1)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="calls, the fastest counts (default 5)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="of each runtime (default: torch's choice)",
     )
     parser.add_argument("--split", metavar="NAME", help="measure accuracy on this split")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of lists (default data)")
-    parser.add_argument("--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label")
-    parser.add_argument("--results", nargs="+", type=Path, default=[], metavar="PKL", help="results files for the card")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder of lists (default data)",
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label"
+    )
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PKL",
+        help="results files for the card",
+    )
     arguments = parser.parse_args(argv)
     if arguments.int8 and "onnx" not in arguments.formats:
         parser.error("--int8 is made of the ONNX file: add onnx to --formats")
@@ -65,7 +112,9 @@ def parse(argv: Sequence[str]) -> Any:
     if arguments.frame_size is not None:
         found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", arguments.frame_size)
         if not found:
-            parser.error(f"--frame-size {arguments.frame_size}: expected HEIGHTxWIDTH in pixels, such as 480x640")
+            parser.error(
+                f"--frame-size {arguments.frame_size}: expected HEIGHTxWIDTH in pixels, such as 480x640"
+            )
         arguments.frame_size = (int(found[1]), int(found[2]))
     return arguments
 
@@ -76,7 +125,11 @@ def write_files(trained: Trained, out: Path, arguments: Any) -> dict[str, Path]:
 
     about, files = trained.about(), {}
     wanted = {name: out / f"model.{name}" for name in FORMATS if name in arguments.formats}
-    program = formats.trace(trained.graph, trained.frame_shape) if {"pt2", "onnx"} & wanted.keys() else None
+    program = (
+        formats.trace(trained.graph, trained.frame_shape)
+        if {"pt2", "onnx"} & wanted.keys()
+        else None
+    )
     if "pt2" in wanted:
         formats.write_pt2(program, wanted["pt2"], about)
     if "onnx" in wanted:
@@ -108,10 +161,12 @@ def open_runs(trained: Trained, files: dict[str, Path]) -> dict[str, Callable[..
 def predict_tested(arguments: Any, items: Sequence[VideoItem]) -> Predictions:
     """What nightcrawler itself says of the videos, one view and the centre crop."""
     from nightcrawler.export.measure import joined
-    from nightcrawler.predict.member import Settings, build_member
+    from nightcrawler.predict.predictor import PredictOptions, build_predictor
 
-    settings = Settings((1, 1), not arguments.bright, root=ROOT)
-    return joined(list(build_member(arguments.experiment, "tested", None, settings).videos(items)))
+    settings = PredictOptions((1, 1), not arguments.bright, root=ROOT)
+    return joined(
+        list(build_predictor(arguments.experiment, "tested", None, settings).videos(items))
+    )
 
 
 def check(trained: Trained, runs: dict[str, Any], arguments: Any) -> bool:
@@ -119,17 +174,28 @@ def check(trained: Trained, runs: dict[str, Any], arguments: Any) -> bool:
     from nightcrawler.data.lists import VideoItem
     from nightcrawler.export.measure import PYTORCH, TOLERANCE, parity, predict_all
 
-    items = [VideoItem(str(path), -1, path, row) for row, path in enumerate(arguments.check, start=1)]
+    items = [
+        VideoItem(str(path), -1, path, row) for row, path in enumerate(arguments.check, start=1)
+    ]
     found = predict_all(trained, runs, items)
     reference, fine = found.pop(PYTORCH), True
     found["as tested"] = predict_tested(arguments, items)
-    print(f"parity on {len(items)} clips: largest difference of a probability from PyTorch's on the same frames")
+    print(
+        f"parity on {len(items)} clips: largest difference of a probability from PyTorch's on the same frames"
+    )
     for name, predictions in found.items():
         one = parity(predictions, reference)
         limit = TOLERANCE if name in FORMATS else None
-        verdict = "" if limit is None else f", limit {limit:g}: {'ok' if one.worst <= limit else 'DIFFERS'}"
+        verdict = (
+            ""
+            if limit is None
+            else f", limit {limit:g}: {'ok' if one.worst <= limit else 'DIFFERS'}"
+        )
         same = f"same class {one.num_same}/{one.num_videos}"
-        print(f"  {name:<10} {one.worst:.2e} ({Path(one.worst_video).name}), {same}{verdict}", flush=True)
+        print(
+            f"  {name:<10} {one.worst:.2e} ({Path(one.worst_video).name}), {same}{verdict}",
+            flush=True,
+        )
         fine = fine and (limit is None or one.worst <= limit)
     return fine
 
@@ -142,10 +208,15 @@ def benchmark(trained: Trained, runs: dict[str, Any], arguments: Any) -> None:
 
     seconds = speeds(runs, trained.frame_shape, arguments.batch, arguments.repeats)
     shape = "x".join(map(str, trained.frame_shape[:3]))
-    print(f"speed, {arguments.batch} clips of {shape} a call, {torch.get_num_threads()} threads, float32 but int8:")
+    print(
+        f"speed, {arguments.batch} clips of {shape} a call, {torch.get_num_threads()} threads, float32 but int8:"
+    )
     for name, took in seconds.items():
         rate = arguments.batch / took
-        print(f"  {name:<10} {rate:9.2f} clips/s, {seconds[PYTORCH] / took:.2f} times PyTorch's", flush=True)
+        print(
+            f"  {name:<10} {rate:9.2f} clips/s, {seconds[PYTORCH] / took:.2f} times PyTorch's",
+            flush=True,
+        )
 
 
 def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figure]:
@@ -163,7 +234,9 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
 
     split = get_split(arguments.split, arguments.data)
     if not (split.dark or arguments.bright):
-        raise UserError(f"--split {split.name} is bright, and the graph lights its frames: give --bright")
+        raise UserError(
+            f"--split {split.name} is bright, and the graph lights its frames: give --bright"
+        )
     items = read_list(split.list_file, split.folders, len(trained.class_names))
     found = {"as tested": predict_tested(arguments, items), **predict_all(trained, runs, items)}
     truth = read_truth(arguments.truth)
@@ -172,7 +245,9 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
         add_truth(predictions, truth)
         if (predictions.labels < 0).all():
             raise UserError(f"--split {split.name}: no video has a label: give --truth CSV")
-        figures.append(Figure(f"{name}, split {split.name}, one view, centre crop", describe(predictions)))
+        figures.append(
+            Figure(f"{name}, split {split.name}, one view, centre crop", describe(predictions))
+        )
         print(f"{figures[-1].what}: {figures[-1].result}", flush=True)
     return figures
 
@@ -219,7 +294,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.benchmark:
         benchmark(trained, runs, arguments)
     if arguments.split:
-        write_card(card, trained, list(files.values()), [*figures, *measure(trained, runs, arguments)])
+        write_card(
+            card, trained, list(files.values()), [*figures, *measure(trained, runs, arguments)]
+        )
     print(f"{card}: what goes in, what comes out, what it was trained on")
     return 0 if fine else EXIT_DIFFERS
 

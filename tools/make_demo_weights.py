@@ -53,11 +53,21 @@ SOURCES = {
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="of data and runs, in the project")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the weights")
-    parser.add_argument("--only", action="append", choices=tuple(SOURCES), help="this model (may be given again)")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="models at a time (default 2)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="configuration of every training")
+    parser.add_argument(
+        "--work", type=Path, required=True, metavar="DIR", help="of data and runs, in the project"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the weights"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=tuple(SOURCES), help="this model (may be given again)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="models at a time (default 2)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="configuration of every training"
+    )
     return parser.parse_intermixed_args(argv)
 
 
@@ -90,7 +100,16 @@ def make(model: str, work: Path, out: Path, overrides: Sequence[str]) -> Path:
     }
     settings = [str(text) for pair in keys.items() for text in pair]
     config = f"exp_adapt_bn/{model}/config.yaml"
-    call("tools/run_net.py", "train", "--cfg", config, "--overlay", "configs/demo.yaml", *settings, *overrides)
+    call(
+        "tools/run_net.py",
+        "train",
+        "--cfg",
+        config,
+        "--overlay",
+        "configs/demo.yaml",
+        *settings,
+        *overrides,
+    )
     weights = out / f"{model}.safetensors"
     call("tools/convert_checkpoint.py", run_folder / "best.pyth", "--half", "--to", weights)
     return weights
@@ -100,7 +119,9 @@ def main(argv: Sequence[str]) -> int:
     """Render the clips, train the models, write their weights."""
     arguments = parse(argv)
     if not arguments.work.resolve().is_relative_to(ROOT):
-        raise UserError(f"--work {arguments.work}: expected a folder in the project, so that weights name no machine's")
+        raise UserError(
+            f"--work {arguments.work}: expected a folder in the project, so that weights name no machine's"
+        )
     work, out = arguments.work.resolve().relative_to(ROOT), arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     chosen = arguments.only or list(SOURCES)

@@ -11,7 +11,7 @@ from nightcrawler.utils.cli import make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from nightcrawler.synthetic.dataset import Settings
+    from nightcrawler.synthetic.dataset import DatasetSpec
 
 SHEET_COLUMNS, SHEET_GAMMA = 8, 0.25
 EXAMPLES = """\
@@ -23,16 +23,33 @@ EXAMPLES = """\
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
     counts = (("train", 80), ("val", 15), ("unlabel", 20), ("arid", 30), ("test", 20))
     for part, count in counts:
-        parser.add_argument(f"--{part}", type=int, default=count, metavar="N", help=f"clips a class (default {count})")
-    parser.add_argument("--size", default="96x128", metavar="HxW", help="of a frame, in pixels, even (default 96x128)")
-    parser.add_argument("--preset", choices=("night", "darker"), default="night", help="how dark (default night)")
+        parser.add_argument(
+            f"--{part}",
+            type=int,
+            default=count,
+            metavar="N",
+            help=f"clips a class (default {count})",
+        )
+    parser.add_argument(
+        "--size",
+        default="96x128",
+        metavar="HxW",
+        help="of a frame, in pixels, even (default 96x128)",
+    )
+    parser.add_argument(
+        "--preset", choices=("night", "darker"), default="night", help="how dark (default night)"
+    )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
     parser.add_argument("--force", action="store_true", help="replace clips of other settings")
-    parser.add_argument("--contact-sheet", action="store_true", help="write DIR/contact_sheet.png: a clip a row")
+    parser.add_argument(
+        "--contact-sheet", action="store_true", help="write DIR/contact_sheet.png: a clip a row"
+    )
     return parser.parse_args(argv)
 
 
@@ -51,13 +68,13 @@ def frame_size(text: str) -> tuple[int, int]:
     return size
 
 
-def write_contact_sheet(root: Path, settings: Settings) -> Path:
+def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     """Write `contact_sheet.png`: for every action a bright clip, a dark one, and that one lit by gamma, as encoded."""
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.data.decode import decode
-    from nightcrawler.data.enhance import apply_gamma
+    from nightcrawler.data.lowlight.enhance.build import apply_gamma
+    from nightcrawler.data.video.decode import decode
     from nightcrawler.synthetic.dataset import make_plan
 
     def pick(num_frames: int) -> list[int]:
@@ -76,19 +93,23 @@ def main(argv: Sequence[str]) -> int:
     """Render what is missing."""
     arguments = parse(argv)
     height, width = frame_size(arguments.size)
-    counts = {part: getattr(arguments, part) for part in ("train", "val", "unlabel", "arid", "test")}
+    counts = {
+        part: getattr(arguments, part) for part in ("train", "val", "unlabel", "arid", "test")
+    }
     for part, count in {**counts, "jobs": arguments.jobs}.items():
         if count < 1:
             raise UserError(f"--{part} {count}: expected at least 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
-    from nightcrawler.synthetic.dataset import Settings, write_dataset
+    from nightcrawler.synthetic.dataset import DatasetSpec, write_dataset
     from nightcrawler.utils.progress import progress
 
     def show(clips: Iterable[str], total: int) -> Iterator[str]:
         return progress(clips, total, "render", every=100)
 
-    settings = Settings(arguments.seed, **counts, height=height, width=width, preset=arguments.preset)
+    settings = DatasetSpec(
+        arguments.seed, **counts, height=height, width=width, preset=arguments.preset
+    )
     rendered, total = write_dataset(arguments.out, settings, arguments.jobs, arguments.force, show)
     print(f"{arguments.out}: {rendered} clips rendered, {total - rendered} were there already")
     if arguments.contact_sheet:

@@ -37,14 +37,24 @@ def parse(argv: Sequence[str]) -> Any:
         help="folders with a config.yaml, or .yaml files; then overrides such as DATA.NUM_FRAMES 16",
     )
     parser.add_argument(
-        "--overlay", action="append", default=[], type=Path, metavar="FILE", help="merge FILE on top (repeatable)"
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="merge FILE on top (repeatable)",
     )
     parser.add_argument("--markdown", action="store_true", help="print rows for MODEL_ZOO.md")
-    parser.add_argument("--speed", action="store_true", help="measure clips per second on this machine")
+    parser.add_argument(
+        "--speed", action="store_true", help="measure clips per second on this machine"
+    )
     arguments = parser.parse_intermixed_args(argv)
     words = arguments.words
     first_key = next((place for place, word in enumerate(words) if KEY.fullmatch(word)), len(words))
-    arguments.paths, arguments.overrides = [Path(word) for word in words[:first_key]], words[first_key:]
+    arguments.paths, arguments.overrides = (
+        [Path(word) for word in words[:first_key]],
+        words[first_key:],
+    )
     if not arguments.paths:
         parser.error("name at least one experiment or configuration before the overrides")
     return arguments
@@ -170,7 +180,9 @@ def cells(info: Info) -> dict[str, str]:
         "clip": "x".join(map(str, info.clip)),
         "parameters": f"{info.parameters:,}",
         "GFLOPs": f"{info.gmacs:.1f}" if info.gmacs >= 1 else f"{info.gmacs:.2g}",
-        "activations": f"{info.activation_bytes / 2**20:,.0f} MiB" if info.activation_bytes >= 2**20 else "< 1 MiB",
+        "activations": f"{info.activation_bytes / 2**20:,.0f} MiB"
+        if info.activation_bytes >= 2**20
+        else "< 1 MiB",
         "BatchNorm": str(info.norms["BatchNorm"] or "none"),
         "other norms": ", ".join(f"{count} {kind}" for kind, count in others if count) or "none",
     }
@@ -184,7 +196,9 @@ def aligned(rows: Sequence[dict[str, str]]) -> str:
     lines = [dict(zip(columns, columns, strict=True)), *rows]
     left = ("config", "MODEL.NAME", "clip", "other norms")
     return "\n".join(
-        "  ".join(f"{line[column]:{'<' if column in left else '>'}{widths[column]}}" for column in columns).rstrip()
+        "  ".join(
+            f"{line[column]:{'<' if column in left else '>'}{widths[column]}}" for column in columns
+        ).rstrip()
         for line in lines
     )
 

@@ -16,8 +16,8 @@ from nightcrawler.utils.errors import UserError, VideoError
 
 if TYPE_CHECKING:
     from nightcrawler.data.lists import VideoItem
-    from nightcrawler.predict.group import Group
-    from nightcrawler.predict.rows import Row
+    from nightcrawler.predict.ensemble import Ensemble
+    from nightcrawler.predict.rows import VideoResult
     from nightcrawler.predict.stream import Frame
     from nightcrawler.predict.windows import Piece
 
@@ -50,32 +50,68 @@ exit codes: 0 done (a shard: all parts are there), 2 an error that the line name
 def parse(argv: Sequence[str]) -> Any:
     """The command line of predicting."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt")
+    parser.add_argument(
+        "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
+    )
     models = parser.add_argument_group("models")
-    models.add_argument("--experiment", action="append", default=[], type=Path, metavar="DIR|CHECKPOINT")
-    models.add_argument("--ensemble", type=Path, metavar="RECIPE", help="of configs/vote or configs/pseudo")
-    models.add_argument("--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)")
-    models.add_argument("--prefix", type=Path, default=ROOT, metavar="DIR", help="holds the recipe's experiments")
     models.add_argument(
-        "--views", type=int, metavar="V", help="temporal views (default: as in the recipe or checkpoint)"
+        "--experiment", action="append", default=[], type=Path, metavar="DIR|CHECKPOINT"
+    )
+    models.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="of configs/vote or configs/pseudo"
+    )
+    models.add_argument(
+        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
+    )
+    models.add_argument(
+        "--prefix", type=Path, default=ROOT, metavar="DIR", help="holds the recipe's experiments"
+    )
+    models.add_argument(
+        "--views",
+        type=int,
+        metavar="V",
+        help="temporal views (default: as in the recipe or checkpoint)",
     )
     models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
-    models.add_argument("--bright", action="store_true", help="the videos are well lit: no enhancement")
-    models.add_argument("--workers", type=int, default=0, metavar="N", help="decoding processes a model (default 0)")
+    models.add_argument(
+        "--bright", action="store_true", help="the videos are well lit: no enhancement"
+    )
+    models.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="decoding processes a model (default 0)"
+    )
     how = parser.add_argument_group("long and live videos")
-    how.add_argument("--window-sec", type=float, metavar="S", help=f"slide a window (live: {LIVE_WINDOW_SEC:g})")
-    how.add_argument("--stride-sec", type=float, metavar="S", help="between windows (default: half a window)")
+    how.add_argument(
+        "--window-sec", type=float, metavar="S", help=f"slide a window (live: {LIVE_WINDOW_SEC:g})"
+    )
+    how.add_argument(
+        "--stride-sec", type=float, metavar="S", help="between windows (default: half a window)"
+    )
     how.add_argument("--live", action="store_true", help="play a file as a camera would")
-    how.add_argument("--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C")
+    how.add_argument(
+        "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
+    )
     out = parser.add_argument_group("output")
     out.add_argument("--top", type=int, default=5, metavar="N", help="classes a video (default 5)")
     out.add_argument("--csv", type=Path, metavar="FILE", help="a row a video")
-    out.add_argument("--json", type=Path, metavar="FILE", help="all videos, and what predicted them")
-    out.add_argument("--jsonl", type=Path, metavar="FILE", help="appended a line a video; --watch leaves those out")
+    out.add_argument(
+        "--json", type=Path, metavar="FILE", help="all videos, and what predicted them"
+    )
+    out.add_argument(
+        "--jsonl",
+        type=Path,
+        metavar="FILE",
+        help="appended a line a video; --watch leaves those out",
+    )
     out.add_argument("--timeline", type=Path, metavar="CSV", help="a row a stretch of one action")
-    out.add_argument("--annotate", type=Path, metavar="DIR", help="write lit videos with label and bars")
-    out.add_argument("--out", type=Path, metavar="DIR", help="write a part file a video, to be merged")
-    out.add_argument("--shard", metavar="i/N|env", help="predict every N-th video from the i-th (needs --out)")
+    out.add_argument(
+        "--annotate", type=Path, metavar="DIR", help="write lit videos with label and bars"
+    )
+    out.add_argument(
+        "--out", type=Path, metavar="DIR", help="write a part file a video, to be merged"
+    )
+    out.add_argument(
+        "--shard", metavar="i/N|env", help="predict every N-th video from the i-th (needs --out)"
+    )
     arguments = parser.parse_args(argv)
     check(arguments, parser)
     return arguments
@@ -83,27 +119,34 @@ def parse(argv: Sequence[str]) -> Any:
 
 def check(arguments: Any, parser: Any) -> None:
     """Refuse options that do not go together."""
-    from nightcrawler.data.names import is_live
+    from nightcrawler.data.video.source_names import is_live
 
     source = arguments.source
     arguments.is_live = arguments.live or (source is not None and is_live(source))
     at_once = [name for name in ("csv", "json", "timeline") if getattr(arguments, name)]
     endless = "--watch" if arguments.watch else "a live source" if arguments.is_live else ""
     faults = {
-        "give either what to predict, or --watch FOLDER": (source is None) == (arguments.watch is None),
+        "give either what to predict, or --watch FOLDER": (source is None)
+        == (arguments.watch is None),
         "give --experiment, --ensemble or both": not (arguments.experiment or arguments.ensemble),
         "--mode needs --ensemble": arguments.mode is not None and not arguments.ensemble,
         "--views and --crops go together": (arguments.views is None) != (arguments.crops is None),
         "--views, --top: expected at least 1": min(arguments.views or 1, arguments.top) < 1,
-        f"--workers {arguments.workers}: expected 0 to {MOST_WORKERS}": not 0 <= arguments.workers <= MOST_WORKERS,
-        "--stride-sec needs --window-sec": arguments.stride_sec is not None and arguments.window_sec is None,
+        f"--workers {arguments.workers}: expected 0 to {MOST_WORKERS}": not 0
+        <= arguments.workers
+        <= MOST_WORKERS,
+        "--stride-sec needs --window-sec": arguments.stride_sec is not None
+        and arguments.window_sec is None,
         "--timeline needs --window-sec": arguments.timeline and arguments.window_sec is None,
         "--shard needs --out": arguments.shard is not None and arguments.out is None,
         f"{endless} never ends: take --jsonl, not --csv, --json, --timeline": endless and at_once,
         f"{endless} is not for --out": endless and arguments.out,
-        "--out writes parts: merge them for other files": arguments.out and (at_once or arguments.jsonl),
-        f"--live: no file {source}": arguments.live and not (source and (is_live(source) or Path(source).is_file())),
-        "--annotate is not for live sources or --out": arguments.annotate and (arguments.is_live or arguments.out),
+        "--out writes parts: merge them for other files": arguments.out
+        and (at_once or arguments.jsonl),
+        f"--live: no file {source}": arguments.live
+        and not (source and (is_live(source) or Path(source).is_file())),
+        "--annotate is not for live sources or --out": arguments.annotate
+        and (arguments.is_live or arguments.out),
     }
     for fault, is_so in faults.items():
         if is_so:
@@ -114,7 +157,9 @@ def steps(arguments: Any) -> tuple[float, float] | None:
     """Length and stride of windows, where they slide."""
     from nightcrawler.predict.windows import check_steps
 
-    window = arguments.window_sec or (LIVE_WINDOW_SEC if arguments.is_live else arguments.window_sec)
+    window = arguments.window_sec or (
+        LIVE_WINDOW_SEC if arguments.is_live else arguments.window_sec
+    )
     if window is None:
         return None
     stride = window / 2 if arguments.stride_sec is None else arguments.stride_sec
@@ -122,18 +167,20 @@ def steps(arguments: Any) -> tuple[float, float] | None:
     return window, stride
 
 
-def build_models(arguments: Any) -> Group:
+def build_models(arguments: Any) -> Ensemble:
     """The models that the command line names."""
-    from nightcrawler.predict.group import build_group, read_recipe
-    from nightcrawler.predict.member import Settings
+    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
+    from nightcrawler.predict.predictor import PredictOptions
 
     recipe = read_recipe(arguments.ensemble, arguments.mode) if arguments.ensemble else None
     pair = (arguments.views, arguments.crops) if arguments.views else None
-    settings = Settings(pair, not arguments.bright, arguments.workers, ROOT)
-    return build_group(arguments.experiment, recipe, arguments.prefix, settings)
+    settings = PredictOptions(pair, not arguments.bright, arguments.workers, ROOT)
+    return build_ensemble(arguments.experiment, recipe, arguments.prefix, settings)
 
 
-def answers(group: Group, items: Sequence[VideoItem], arguments: Any) -> Iterator[tuple[Row, list[Piece]]]:
+def answers(
+    group: Ensemble, items: Sequence[VideoItem], arguments: Any
+) -> Iterator[tuple[VideoResult, list[Piece]]]:
     """Each video's row and what to write into its picture when, with progress."""
     from nightcrawler.predict.annotate import whole_video_piece
     from nightcrawler.predict.long_video import long_videos
@@ -153,7 +200,7 @@ def answers(group: Group, items: Sequence[VideoItem], arguments: Any) -> Iterato
 class Output:
     """Shows rows as they come, in the ways that the command line asks for."""
 
-    def __init__(self, group: Group, arguments: Any) -> None:
+    def __init__(self, group: Ensemble, arguments: Any) -> None:
         from nightcrawler.utils.logging import JsonLines
 
         self.group, self.arguments = group, arguments
@@ -161,7 +208,9 @@ class Output:
         self.models = [member.name for member in group.members]
         self.num_bad = 0
 
-    def take(self, item: VideoItem, row: Row, pieces: list[Piece], **more: Any) -> Row:
+    def take(
+        self, item: VideoItem, row: VideoResult, pieces: list[Piece], **more: Any
+    ) -> VideoResult:
         """Annotate and write a row; returns it, or what became of it."""
         if row.ok and self.arguments.annotate:
             row = self._annotated(item, row, pieces)
@@ -169,24 +218,26 @@ class Output:
         self.lines.write(**self._record(row), **more)
         return row
 
-    def _record(self, row: Row) -> dict[str, Any]:
+    def _record(self, row: VideoResult) -> dict[str, Any]:
         from nightcrawler.predict.rows import record
 
         return record(row, self.group.class_names, self.arguments.top, self.models)
 
-    def _annotated(self, item: VideoItem, row: Row, pieces: list[Piece]) -> Row:
+    def _annotated(self, item: VideoItem, row: VideoResult, pieces: list[Piece]) -> VideoResult:
         from dataclasses import replace
 
         from nightcrawler.predict.annotate import annotate, target_path
 
         try:
             target = target_path(self.arguments.annotate, item.name)
-            annotate(item.path, target, pieces, self.group.class_names, self.group.members[0].enhance)
+            annotate(
+                item.path, target, pieces, self.group.class_names, self.group.members[0].enhance
+            )
         except VideoError as error:
             return replace(row, status=f"error: {error.cause} ({error.where})")
         return row
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[VideoResult]) -> None:
         """Print rows."""
         from nightcrawler.predict.rows import table_lines
 
@@ -197,7 +248,7 @@ class Output:
             print(f"and {len(rows) - SHOWN_VIDEOS} more videos")
         sys.stdout.flush()
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[VideoResult]) -> None:
         """Write the files that hold all rows."""
         from nightcrawler.predict.rows import csv_rows, timeline_rows
         from nightcrawler.utils.io import atomic_write, write_csv_rows
@@ -214,7 +265,7 @@ class Output:
                 file.write("\n")
 
 
-def predict_set(group: Group, items: Sequence[VideoItem], arguments: Any) -> int:
+def predict_set(group: Ensemble, items: Sequence[VideoItem], arguments: Any) -> int:
     """Predict videos, show and write them; returns how many are bad."""
     output = Output(group, arguments)
     found = zip(items, answers(group, items, arguments), strict=True)
@@ -224,7 +275,7 @@ def predict_set(group: Group, items: Sequence[VideoItem], arguments: Any) -> int
     return output.num_bad
 
 
-def predict_shard(group: Group, items: Sequence[VideoItem], arguments: Any) -> int:
+def predict_shard(group: Ensemble, items: Sequence[VideoItem], arguments: Any) -> int:
     """Predict this shard's videos that have no part yet.
 
     Bad videos are no failure of a shard, for which a launcher would end the others: merging counts them.
@@ -245,13 +296,15 @@ def predict_shard(group: Group, items: Sequence[VideoItem], arguments: Any) -> i
     return 0
 
 
-def predict_watched(group: Group, arguments: Any) -> int:
+def predict_watched(group: Ensemble, arguments: Any) -> int:
     """Predict files as they appear, until Ctrl-C; returns how many were bad."""
     from nightcrawler.predict.watch import new_videos, read_done
 
     folder, target = arguments.watch.resolve(), arguments.annotate
     if target and target.resolve().is_relative_to(folder):
-        raise UserError(f"--annotate {target} is in the watched folder: what is written would be predicted")
+        raise UserError(
+            f"--annotate {target} is in the watched folder: what is written would be predicted"
+        )
     output = Output(group, arguments)
     done = read_done(arguments.jsonl) if arguments.jsonl else set()
     print(f"watching {arguments.watch}, {len(done)} videos are done; Ctrl-C ends it", flush=True)
@@ -264,7 +317,7 @@ def predict_watched(group: Group, arguments: Any) -> int:
     return output.num_bad
 
 
-def predict_live(group: Group, arguments: Any) -> int:
+def predict_live(group: Ensemble, arguments: Any) -> int:
     """Predict the newest window of a live source again and again; returns 1 if it was lost."""
     from nightcrawler.data.lists import VideoItem
     from nightcrawler.predict.live import live_windows
@@ -278,7 +331,11 @@ def predict_live(group: Group, arguments: Any) -> int:
         for window, passed in live_windows(live_source(group, arguments), *slide, source):
             dropped += passed
             row = group.frames(item, [frame.rgb for frame in window.frames])
-            times = {"start_sec": window.start_sec, "end_sec": window.end_sec, "dropped_frames": dropped}
+            times = {
+                "start_sec": window.start_sec,
+                "end_sec": window.end_sec,
+                "dropped_frames": dropped,
+            }
             print(f"{clock(window.start_sec)} - {clock(window.end_sec)}", end="  ")
             output.show([output.take(item, row, [], **times)])
     except VideoError as error:
@@ -290,25 +347,29 @@ def predict_live(group: Group, arguments: Any) -> int:
     return output.num_bad
 
 
-def live_source(group: Group, arguments: Any) -> Iterator[Frame]:
+def live_source(group: Ensemble, arguments: Any) -> Iterator[Frame]:
     """Frames of a camera, or of a file at the pace of one."""
-    from nightcrawler.data.decode import survey
-    from nightcrawler.data.limits import Limits
-    from nightcrawler.data.names import is_live
+    from nightcrawler.data.video.decode import probe
+    from nightcrawler.data.video.integrity.limits import Limits
+    from nightcrawler.data.video.source_names import is_live
     from nightcrawler.predict.long_video import short_side
     from nightcrawler.predict.stream import live_frames, paced, video_frames
 
     if is_live(arguments.source):
         return live_frames(arguments.source, short_side(group))
-    found = survey(arguments.source, Limits())
+    found = probe(arguments.source, Limits())
     return paced(video_frames(arguments.source, found, short_side(group)))
 
 
 def merge(argv: Sequence[str]) -> int:
     """The command line that makes one result of all parts."""
-    parser = make_parser("Prove that every video of a list has its part, and write one result.", EXAMPLES)
+    parser = make_parser(
+        "Prove that every video of a list has its part, and write one result.", EXAMPLES
+    )
     parser.add_argument("list", type=Path, metavar="LIST", help="what the shards were given")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the parts")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a row (default 5)")
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
@@ -317,9 +378,13 @@ def merge(argv: Sequence[str]) -> int:
     from nightcrawler.predict.inputs import find_videos
 
     num_classes = len(parts.read_about(arguments.out)["class_names"])
-    rows, files = parts.merge(arguments.out, find_videos(arguments.list, num_classes), arguments.top)
+    rows, files = parts.merge(
+        arguments.out, find_videos(arguments.list, num_classes), arguments.top
+    )
     bad = [row for row in rows if not row.ok]
-    print(f"{len(rows)} videos, each once, {len(bad)} without a prediction: {', '.join(map(str, files))}")
+    print(
+        f"{len(rows)} videos, each once, {len(bad)} without a prediction: {', '.join(map(str, files))}"
+    )
     return EXIT_BAD_VIDEOS if bad else 0
 
 

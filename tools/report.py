@@ -23,12 +23,26 @@ that are hidden from the chain come from --truth, or DATA/truth/*.csv; they are 
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder with pipeline.json, or a report.json")
     parser.add_argument(
-        "--truth", action="append", default=[], metavar="SPLIT=CSV", help="path,label rows of a split (repeatable)"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="folder with pipeline.json, or a report.json",
     )
-    parser.add_argument("--out", type=Path, metavar="HTML", help="page of one run (default: RUN/report.html)")
-    parser.add_argument("--table", action="store_true", help="print the summary (of several runs it always is)")
+    parser.add_argument(
+        "--truth",
+        action="append",
+        default=[],
+        metavar="SPLIT=CSV",
+        help="path,label rows of a split (repeatable)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="HTML", help="page of one run (default: RUN/report.html)"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="print the summary (of several runs it always is)"
+    )
     return parser.parse_args(argv)
 
 
@@ -42,7 +56,9 @@ def read_truths(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         split, equals, path = text.partition("=")
         if not split or not equals:
-            raise UserError(f"--truth {text!r}: expected SPLIT=CSV such as test=data/truth/test.csv")
+            raise UserError(
+                f"--truth {text!r}: expected SPLIT=CSV such as test=data/truth/test.csv"
+            )
         if not Path(path).is_file():
             raise UserError(f"--truth {text!r}: no such file")
         found[split] = Path(path).resolve()
@@ -55,14 +71,16 @@ def main(argv: Sequence[str]) -> int:
     truth = read_truths(arguments.truth)
     single = len(arguments.runs) == 1 and arguments.runs[0].is_dir()
     if arguments.out and not single:
-        raise UserError("--out: a page is made of the folder of one run; of several runs there is a table")
+        raise UserError(
+            "--out: a page is made of the folder of one run; of several runs there is a table"
+        )
     places = [path.resolve() for path in arguments.runs]
     if len(set(places)) < len(places):
         raise UserError("a run is given twice: a mean over it would count it twice")
     if truth and any(path.is_file() for path in arguments.runs):
         raise UserError("--truth: a report.json is counted already; give the run's folder")
-    from nightcrawler.pipeline.report import read_figures, write_report
-    from nightcrawler.pipeline.report_table import summary
+    from nightcrawler.report.page import read_figures, write_report
+    from nightcrawler.report.table import summary
 
     page = None
     if single:
@@ -73,7 +91,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.table or not single:
         print("\n".join(summary(runs)))
     if page is not None:
-        print(f"report: {page} ({page.stat().st_size >> 10} KiB), {page.with_suffix('.json').name} beside it")
+        print(
+            f"report: {page} ({page.stat().st_size >> 10} KiB), {page.with_suffix('.json').name} beside it"
+        )
     return 0
 
 

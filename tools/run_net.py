@@ -27,11 +27,20 @@ def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("task", choices=("train", "test", "show-config"))
-    parser.add_argument("--cfg", required=True, type=Path, metavar="FILE", help="the experiment's config.yaml")
     parser.add_argument(
-        "--overlay", action="append", default=[], type=Path, metavar="FILE", help="merge FILE on top (repeatable)"
+        "--cfg", required=True, type=Path, metavar="FILE", help="the experiment's config.yaml"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="such as SOLVER.MAX_EPOCH 2")
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="merge FILE on top (repeatable)",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="such as SOLVER.MAX_EPOCH 2"
+    )
     return parser.parse_intermixed_args(argv)
 
 
@@ -56,8 +65,8 @@ def train(cfg: Any) -> int:
     """Train an experiment to the end, or until it is asked to stop."""
     from nightcrawler.config.node import dump
     from nightcrawler.engine.build import build_about, build_trainer
-    from nightcrawler.engine.journal import write_run_folder
     from nightcrawler.engine.lock import run_lock
+    from nightcrawler.engine.metric_logger import write_run_folder
     from nightcrawler.engine.trainer import Preempted
     from nightcrawler.utils.distributed import is_main, launched_rank
     from nightcrawler.utils.logging import get_logger
@@ -104,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
 
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logging(cfg.OUTPUT_DIR, distributed.launched_rank(), f"{arguments.task}.log")
-    with distributed.contact():
+    with distributed.peer_failure_as_error():
         code = train(cfg) if arguments.task == "train" else test(cfg)
         distributed.barrier()  # the launcher ends every rank as soon as one has left
     distributed.shutdown()

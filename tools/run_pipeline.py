@@ -14,9 +14,9 @@ from nightcrawler.utils.cli import at_least, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from nightcrawler.pipeline.link import Link
-    from nightcrawler.pipeline.recipe import Recipe
-    from nightcrawler.pipeline.runner import Settings
+    from nightcrawler.workflow.recipe import Recipe
+    from nightcrawler.workflow.run import RunOptions
+    from nightcrawler.workflow.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = """\
@@ -34,33 +34,72 @@ exit codes: 0 done, 1 a link failed (the others that could run did), 2 an error 
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="configuration of every experiment")
     parser.add_argument(
-        "--overlay", action="append", default=[], type=Path, metavar="FILE", help="merge FILE on top (repeatable)"
+        "recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of all that is made (default: the experiments' own folders)"
+        "overrides", nargs="*", metavar="KEY VALUE", help="configuration of every experiment"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: the recipe's)")
-    parser.add_argument("--bright", type=Path, metavar="DIR", help="own videos: folder of class folders")
-    parser.add_argument("--dark", type=Path, metavar="DIR", help="own videos: folder of unlabelled dark clips")
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="merge FILE on top (repeatable)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of all that is made (default: the experiments' own folders)",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="data folder (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--bright", type=Path, metavar="DIR", help="own videos: folder of class folders"
+    )
+    parser.add_argument(
+        "--dark", type=Path, metavar="DIR", help="own videos: folder of unlabelled dark clips"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")
-    parser.add_argument("--commands", action="store_true", help="with --dry-run: print each link's command too")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="LINK", help="run these (a name, a part of it, *; repeatable)"
+        "--commands", action="store_true", help="with --dry-run: print each link's command too"
     )
     parser.add_argument(
-        "--from", dest="start", action="append", default=[], metavar="LINK", help="do these and what follows again"
+        "--only",
+        action="append",
+        default=[],
+        metavar="LINK",
+        help="run these (a name, a part of it, *; repeatable)",
     )
-    parser.add_argument("--control", action="store_true", help="train the recipe's equal-step controls too")
     parser.add_argument(
-        "--control-of", action="append", default=[], metavar="MODEL", help="such a control of this model (repeatable)"
+        "--from",
+        dest="start",
+        action="append",
+        default=[],
+        metavar="LINK",
+        help="do these and what follows again",
     )
     parser.add_argument(
-        "--oracle", action="store_true", help="choose checkpoints and thresholds by labels of dark clips (split arid)"
+        "--control", action="store_true", help="train the recipe's equal-step controls too"
     )
-    parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="links at a time (default 1)")
+    parser.add_argument(
+        "--control-of",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="such a control of this model (repeatable)",
+    )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help="choose checkpoints and thresholds by labels of dark clips (split arid)",
+    )
+    parser.add_argument(
+        "--jobs", type=at_least(1), default=1, metavar="N", help="links at a time (default 1)"
+    )
     parser.add_argument(
         "--nproc",
         type=at_least(1),
@@ -96,7 +135,9 @@ def visible_gpus() -> list[str]:
     if chosen is not None:
         return [gpu for gpu in chosen.split(",") if gpu.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+        listed = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
+        ).stdout
     except OSError:
         return []
     return [str(number) for number in range(len(listed.splitlines()))]
@@ -107,15 +148,17 @@ def choose_controls(recipe: Recipe, arguments: Any) -> tuple[str, ...]:
     unknown = [name for name in arguments.control_of if name not in recipe.models]
     if unknown:
         raise UserError(f"--control-of {unknown[0]}: expected one of {', '.join(recipe.models)}")
-    return tuple(dict.fromkeys([*(recipe.control if arguments.control else ()), *arguments.control_of]))
+    return tuple(
+        dict.fromkeys([*(recipe.control if arguments.control else ()), *arguments.control_of])
+    )
 
 
-def load(arguments: Any) -> tuple[list[Link], Settings]:
+def load(arguments: Any) -> tuple[list[Task], RunOptions]:
     """The links of the recipe, and how they are run; from here on, the current folder is the project's root."""
-    from nightcrawler.pipeline.members import Options
-    from nightcrawler.pipeline.plan import make_plan
-    from nightcrawler.pipeline.recipe import Places, read_recipe
-    from nightcrawler.pipeline.runner import Settings
+    from nightcrawler.workflow.jobs import Options
+    from nightcrawler.workflow.plan import make_plan
+    from nightcrawler.workflow.recipe import Places, read_recipe
+    from nightcrawler.workflow.run import RunOptions
 
     for name in ("recipe", "out", "data", "bright", "dark"):
         path = getattr(arguments, name)
@@ -142,16 +185,23 @@ def load(arguments: Any) -> tuple[list[Link], Settings]:
     )
     links, about = make_plan(recipe, options)
     threads = max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1)
-    return links, Settings(ROOT, state, arguments.jobs, () if alone else tuple(gpus), threads, arguments.found, about)
+    return links, RunOptions(
+        ROOT, state, arguments.jobs, () if alone else tuple(gpus), threads, arguments.found, about
+    )
 
 
-def show(arguments: Any, links: Sequence[Link], settings: Settings, again: set[str], selected: set[str]) -> None:
+def show(
+    arguments: Any, links: Sequence[Task], settings: RunOptions, again: set[str], selected: set[str]
+) -> None:
     """Print the plan."""
-    from nightcrawler.pipeline.runner import HASHES
-    from nightcrawler.pipeline.show import plan_rows, table
-    from nightcrawler.pipeline.stamp import FileHashes
+    from nightcrawler.workflow.console import plan_rows, table
+    from nightcrawler.workflow.run import HASHES
+    from nightcrawler.workflow.task_state import FileHashes
 
-    for line in table(plan_rows(links, FileHashes(settings.state / HASHES), again, selected), settings.about["labels"]):
+    for line in table(
+        plan_rows(links, FileHashes(settings.state / HASHES), again, selected),
+        settings.about["labels"],
+    ):
         print(line)
     if arguments.commands:
         import shlex
@@ -160,9 +210,15 @@ def show(arguments: Any, links: Sequence[Link], settings: Settings, again: set[s
             print(f"\n# {link.name}\n{shlex.join(link.command)}")
 
 
-def job_command(arguments: Any, link: Link) -> list[str]:
+def job_command(arguments: Any, link: Task) -> list[str]:
     """The command line that does one link alone."""
-    command = [sys.executable, str(ROOT / "tools/run_pipeline.py"), str(arguments.recipe), "--only", link.name]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/run_pipeline.py"),
+        str(arguments.recipe),
+        "--only",
+        link.name,
+    ]
     for name in ("out", "data", "bright", "dark", "nproc", "found"):
         value = getattr(arguments, name)
         command += [f"--{name}", str(value)] if value is not None else []
@@ -172,23 +228,25 @@ def job_command(arguments: Any, link: Link) -> list[str]:
     return [*command, *arguments.overrides]
 
 
-def hand_in(arguments: Any, links: Sequence[Link], settings: Settings, selected: set[str]) -> int:
+def hand_in(arguments: Any, links: Sequence[Task], settings: RunOptions, selected: set[str]) -> int:
     """Hand a job for each link that does not stand to a scheduler, and wait for all."""
-    from nightcrawler.pipeline import executor
-    from nightcrawler.pipeline.link import dependencies
-    from nightcrawler.pipeline.runner import HASHES, Runner
-    from nightcrawler.pipeline.show import Screen, plan_rows
-    from nightcrawler.pipeline.stamp import FileHashes
+    from nightcrawler.workflow import slurm
+    from nightcrawler.workflow.console import Screen, plan_rows
+    from nightcrawler.workflow.run import HASHES, Runner
+    from nightcrawler.workflow.task import dependencies
+    from nightcrawler.workflow.task_state import FileHashes
 
-    make = functools.partial(executor.make_executor, arguments.executor, settings.state / "jobs", arguments.slurm)
+    make = functools.partial(
+        slurm.make_executor, arguments.executor, settings.state / "jobs", arguments.slurm
+    )
     make()  # settings that are none are refused before anything is handed in
     rows = plan_rows(links, FileHashes(settings.state / HASHES), set(), selected)
     chosen = [link for link, status, _, _ in rows if status == "to do"]
     screen, after = Screen(), dependencies(links)
-    jobs = executor.submit(make, chosen, after, lambda link: job_command(arguments, link), ROOT)
-    executor.announce(jobs, screen)
+    jobs = slurm.submit(make, chosen, after, lambda link: job_command(arguments, link), ROOT)
+    slurm.announce(jobs, screen)
     try:
-        return executor.wait(chosen, jobs, screen)
+        return slurm.wait(chosen, jobs, screen)
     except KeyboardInterrupt:
         screen.note("jobs go on without this; start again when they have ended to see what is left")
         raise
@@ -200,12 +258,14 @@ def main(argv: Sequence[str]) -> int:
     """Make the plan, then show it or run it."""
     arguments = parse(argv)
     links, settings = load(arguments)
-    from nightcrawler.pipeline.link import dependencies, downstream, match
-    from nightcrawler.pipeline.runner import Runner
-    from nightcrawler.pipeline.stamp import mark_redo
+    from nightcrawler.workflow.run import Runner
+    from nightcrawler.workflow.task import dependencies, downstream, match
+    from nightcrawler.workflow.task_state import mark_redo
 
     selected = match(links, arguments.only) if arguments.only else {link.name for link in links}
-    again = downstream(match(links, arguments.start), dependencies(links)) if arguments.start else set()
+    again = (
+        downstream(match(links, arguments.start), dependencies(links)) if arguments.start else set()
+    )
     again &= selected
     if arguments.dry_run:
         show(arguments, links, settings, again, selected)

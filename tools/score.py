@@ -17,8 +17,12 @@ EXAMPLES = """\
 def parse(argv: Sequence[str]) -> Any:
     """The command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("results", nargs="+", type=Path, metavar="PKL", help="results files of test.sh")
-    parser.add_argument("--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label")
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="PKL", help="results files of test.sh"
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label"
+    )
     return parser.parse_args(argv)
 
 

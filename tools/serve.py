@@ -16,7 +16,7 @@ from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
     from nightcrawler.web.app import Site
-    from nightcrawler.web.look import Look
+    from nightcrawler.web.inference import InferenceOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -34,19 +34,40 @@ def parse(argv: Sequence[str]) -> Any:
     parser = make_parser(__doc__ or "", EXAMPLES)
     what = parser.add_argument_group("models")
     what.add_argument(
-        "--experiment", action="append", default=[], type=Path, metavar="DIR", help="folder or checkpoint (repeatable)"
+        "--experiment",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="folder or checkpoint (repeatable)",
     )
-    what.add_argument("--ensemble", type=Path, metavar="RECIPE", help="mix the models as a recipe says")
-    what.add_argument("--mode", type=int, metavar="N", help="mode of a vote recipe (default: its first)")
-    what.add_argument("--prefix", type=Path, default=ROOT, metavar="DIR", help="holds the recipe's experiments")
+    what.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="mix the models as a recipe says"
+    )
+    what.add_argument(
+        "--mode", type=int, metavar="N", help="mode of a vote recipe (default: its first)"
+    )
+    what.add_argument(
+        "--prefix", type=Path, default=ROOT, metavar="DIR", help="holds the recipe's experiments"
+    )
     what.add_argument("--bright", action="store_true", help="clips are bright: leave them unlit")
-    what.add_argument("--threads", type=at_least(0), default=0, metavar="N", help="default: torch's choice")
+    what.add_argument(
+        "--threads", type=at_least(0), default=0, metavar="N", help="default: torch's choice"
+    )
     page = parser.add_argument_group("page")
     page.add_argument("--port", type=int, default=8765, help="0 takes a free one (default 8765)")
-    page.add_argument("--max-mib", type=int, default=200, metavar="N", help="of a clip (default 200)")
-    page.add_argument("--max-sec", type=float, default=600, metavar="S", help="length of a clip (default 600)")
-    page.add_argument("--time-limit-sec", type=float, default=120, metavar="S", help="for one clip (default 120)")
-    page.add_argument("--window-sec", type=float, default=3, metavar="S", help="of the timeline (default 3)")
+    page.add_argument(
+        "--max-mib", type=int, default=200, metavar="N", help="of a clip (default 200)"
+    )
+    page.add_argument(
+        "--max-sec", type=float, default=600, metavar="S", help="length of a clip (default 600)"
+    )
+    page.add_argument(
+        "--time-limit-sec", type=float, default=120, metavar="S", help="for one clip (default 120)"
+    )
+    page.add_argument(
+        "--window-sec", type=float, default=3, metavar="S", help="of the timeline (default 3)"
+    )
     arguments = parser.parse_args(argv)
     if not (arguments.experiment or arguments.ensemble):
         parser.error("give --experiment, --ensemble or both")
@@ -58,14 +79,14 @@ def parse(argv: Sequence[str]) -> Any:
     return arguments
 
 
-def make_look(arguments: Any) -> Look:
+def make_look(arguments: Any) -> InferenceOptions:
     """How clips are looked at."""
-    from nightcrawler.data.limits import Limits
-    from nightcrawler.web.look import Look
+    from nightcrawler.data.video.integrity.limits import Limits
+    from nightcrawler.web.inference import InferenceOptions
 
     limits = Limits(file_bytes=arguments.max_mib << 20, memory_bytes=1 << 30)
     window = arguments.window_sec
-    return Look(
+    return InferenceOptions(
         experiments=tuple(arguments.experiment),
         recipe=arguments.ensemble,
         mode=arguments.mode,
@@ -105,7 +126,9 @@ def listen(port: int) -> socket.socket:
         found.bind((HOST, port))
         found.listen()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port {port}: cannot be used ({error}); give another one, or 0 for a free one") from None
+        raise UserError(
+            f"--port {port}: cannot be used ({error}); give another one, or 0 for a free one"
+        ) from None
     return found
 
 
@@ -118,18 +141,25 @@ def main(argv: Sequence[str]) -> int:
         from nightcrawler.web.app import make_app
     except ImportError as error:
         raise UserError(f"the page needs {error.name}: pip install 'nightcrawler[web]'") from None
-    from nightcrawler.web.look import build_looker
+    from nightcrawler.web.inference import build_inference
     from nightcrawler.web.worker import Worker
 
     found = listen(arguments.port)
-    worker = Worker(functools.partial(build_looker, make_look(arguments)), arguments.time_limit_sec)
+    worker = Worker(
+        functools.partial(build_inference, make_look(arguments)), arguments.time_limit_sec
+    )
     with tempfile.TemporaryDirectory(prefix="nightcrawler-") as folder:
         try:
             print("loading the models", flush=True)
             worker.start()
             app = make_app(worker, Path(folder), make_site(arguments, worker.about))
-            config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=3)
-            print(f"open http://{HOST}:{found.getsockname()[1]}/ in a browser; Ctrl-C ends it", flush=True)
+            config = uvicorn.Config(
+                app, log_level="warning", server_header=False, timeout_graceful_shutdown=3
+            )
+            print(
+                f"open http://{HOST}:{found.getsockname()[1]}/ in a browser; Ctrl-C ends it",
+                flush=True,
+            )
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same end as by Ctrl-C
             uvicorn.Server(config).run(sockets=[found])
         except KeyboardInterrupt:

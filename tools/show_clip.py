@@ -13,7 +13,7 @@ from nightcrawler.utils.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from nightcrawler.data.enhance import Lighting
+    from nightcrawler.data.lowlight.enhance.build import Lighting
 
 LABEL_PX, LINE_PX, MOST_COLUMNS, WIDEST_PX = 130, 14, 64, 16384
 EXAMPLES = """\
@@ -28,16 +28,26 @@ def parse(argv: Sequence[str]) -> Any:
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
-    parser.add_argument("--columns", type=int, default=6, metavar="N", help="frames a row (default 6)")
-    parser.add_argument("--width", type=int, default=240, metavar="PX", help="of a shown frame (default 240)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these enhancements (default all)")
-    parser.add_argument("--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none")
+    parser.add_argument(
+        "--columns", type=int, default=6, metavar="N", help="frames a row (default 6)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=240, metavar="PX", help="of a shown frame (default 240)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="these enhancements (default all)"
+    )
+    parser.add_argument(
+        "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
+    )
     parser.add_argument("--gamma", type=float, metavar="G")
     parser.add_argument("--target-mean", type=float, metavar="LEVEL", help="of auto_gamma")
     parser.add_argument("--clahe-clip", type=float, metavar="X")
     parser.add_argument("--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--retinex-sigmas", type=float, nargs="+", metavar="PX")
-    parser.add_argument("--zero-dce-weights", metavar="FILE", help="zero_dce is left out without it")
+    parser.add_argument(
+        "--zero-dce-weights", metavar="FILE", help="zero_dce is left out without it"
+    )
     return parser.parse_args(argv)
 
 
@@ -49,7 +59,7 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
     """
     from nightcrawler.config.check import check
     from nightcrawler.config.defaults import get_cfg
-    from nightcrawler.data.enhance import build_lighting
+    from nightcrawler.data.lowlight.enhance.build import build_lighting
 
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
@@ -61,15 +71,17 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
     return build_lighting(cfg), cfg.ENHANCE.DENOISE_FRAMES
 
 
-def show(video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int) -> dict[str, np.ndarray]:
+def show(
+    video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
+) -> dict[str, np.ndarray]:
     """Label of a row to its frames, uint8 `[columns, H, W, 3]`: as decoded, then lit in each way."""
     import functools
 
     import numpy as np
 
-    from nightcrawler.data.decode import decode
-    from nightcrawler.data.enhance import build_enhancement
-    from nightcrawler.data.enhance_denoise import decode_denoised
+    from nightcrawler.data.lowlight.enhance.build import build_enhancement
+    from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
+    from nightcrawler.data.video.decode import decode
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
@@ -90,12 +102,16 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
     first = next(iter(rows.values()))
     height = max(round(first.shape[1] * width / first.shape[2]), 1)
     title = LINE_PX + 6
-    sheet = Image.new("RGB", (LABEL_PX + len(first) * width, title + len(rows) * max(height, 3 * LINE_PX)))
+    sheet = Image.new(
+        "RGB", (LABEL_PX + len(first) * width, title + len(rows) * max(height, 3 * LINE_PX))
+    )
     pen = ImageDraw.Draw(sheet)
     pen.text((6, 4), f"{video.parent.name}/{video.name}", fill="white")
     for number, (label, frames) in enumerate(rows.items()):
         top = title + number * max(height, 3 * LINE_PX)
-        pen.multiline_text((6, top + 6), f"{label}\nmean {frames.mean():.1f}", fill="white", spacing=3)
+        pen.multiline_text(
+            (6, top + 6), f"{label}\nmean {frames.mean():.1f}", fill="white", spacing=3
+        )
         for column, frame in enumerate(frames):
             shown = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
             sheet.paste(shown, (LABEL_PX + column * width, top))
@@ -123,12 +139,17 @@ def main(argv: Sequence[str]) -> int:
 
     check_targets([arguments.out])
     lighting, window = build_settings(arguments)
-    shown = arguments.only or [name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights]
+    shown = arguments.only or [
+        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights
+    ]
     sheets = []
     for video in arguments.videos:
         rows = show(video, arguments.columns, shown, lighting, window)
         sheets.append(draw(rows, video, arguments.width))
-        print(f"{video}: " + ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items()))
+        print(
+            f"{video}: "
+            + ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
+        )
     widest = max(sheet.shape[1] for sheet in sheets)
     padded = [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0))) for sheet in sheets]
     file = io.BytesIO()

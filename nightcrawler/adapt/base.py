@@ -38,8 +38,8 @@ class AdaptReport:
         )
 
 
-class Clips:
-    """Clips that can be gone through more than once: each time, `make` starts anew."""
+class ReplayableClips:
+    """Clips that can be iterated repeatedly: each iteration calls `make`."""
 
     def __init__(self, make: Callable[[], Iterator[Tensor]]) -> None:
         self._make = make

@@ -27,7 +27,9 @@ class _Moments:
     """float64 sums over batches of one layer's inputs: count, count x mean, count x (mean^2 + variance)."""
 
     def __init__(self, layer: _BatchNorm) -> None:
-        zeros = torch.zeros(layer.num_features, dtype=torch.float64, device=layer.running_mean.device)
+        zeros = torch.zeros(
+            layer.num_features, dtype=torch.float64, device=layer.running_mean.device
+        )
         self.count = torch.zeros(1, dtype=torch.float64, device=zeros.device)
         self.first, self.second = zeros.clone(), zeros.clone()
 
@@ -43,7 +45,9 @@ class _Moments:
 
     def reduced(self) -> tuple[Tensor, Tensor]:
         """Population mean and biased variance over every rank's batches, float64 `[C]`."""
-        count, first, second = (distributed.all_reduce_sum(value) for value in (self.count, self.first, self.second))
+        count, first, second = (
+            distributed.all_reduce_sum(value) for value in (self.count, self.first, self.second)
+        )
         mean = first / count
         return mean, (second / count - mean.square()).clamp_min(0)
 
@@ -114,7 +118,9 @@ class BatchNormAdapter:
         device = next(model.parameters()).device
         num_clips = int(distributed.all_reduce_sum(torch.tensor(num_clips, device=device)).item())
         if num_clips == 0:
-            raise UserError("batchnorm: no dark clip to take statistics from: is ADAPT.SPLIT's list empty?")
+            raise UserError(
+                "batchnorm: no dark clip to take statistics from: is ADAPT.SPLIT's list empty?"
+            )
         report = [self._update(name, layer, moments[name]) for name, layer in layers.items()]
         return AdaptReport(self.name, num_clips=num_clips, layers=report)
 

@@ -51,7 +51,9 @@ def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float,
         for clip in clips:
             total = total + model(clip).float().softmax(dim=-1).sum(dim=0).double().cpu()
             num_clips += len(clip)
-    parts = [(part, count) for part, count in distributed.gather_objects((total, num_clips)) if count]
+    parts = [
+        (part, count) for part, count in distributed.gather_objects((total, num_clips)) if count
+    ]
     if not parts:
         return 0.0, 0
     num_clips = sum(count for _, count in parts)
@@ -116,7 +118,9 @@ class TentAdapter:
         """
         parameters = affine_parameters(model)
         if not parameters:
-            raise UserError(f"tent: {type(model).__name__} has no norm layer with scale and shift; set ADAPT.NAME none")
+            raise UserError(
+                f"tent: {type(model).__name__} has no norm layer with scale and shift; set ADAPT.NAME none"
+            )
         if batchnorm_layers(model):
             self.statistics.run(model, clips)
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -130,10 +134,14 @@ class TentAdapter:
             self._restore(parameters, before)
             note = f"tent: put back: {first:.1f} effective classes became {last:.1f} of {num_clips} dark clips"
             return AdaptReport(self.name, num_clips=num_clips, note=note)
-        moved = [self._moved(name, parameter, before[name]) for name, parameter in parameters.items()]
+        moved = [
+            self._moved(name, parameter, before[name]) for name, parameter in parameters.items()
+        ]
         return AdaptReport(self.name, num_clips=num_clips, layers=moved, unit="of its size")
 
-    def _descend(self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]) -> None:
+    def _descend(
+        self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]
+    ) -> None:
         """A step on each batch, alike on all ranks."""
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
         for clip in in_turn(clips):

@@ -21,7 +21,7 @@ TORCHVISION = (
     *("r3d_18", "mc3_18", "r2plus1d_18", "s3d"),
 )
 
-# What lights dark frames (nightcrawler/data/enhance.py).
+# What lights dark frames (nightcrawler/data/lowlight/enhance/build.py).
 ENHANCEMENTS = ("none", "gamma", "auto_gamma", "clahe", "retinex", "zero_dce")
 
 # Values a key may take; the comments in defaults.py name the same.
@@ -169,7 +169,11 @@ def check(cfg: CfgNode, where: Mapping[str, str]) -> None:
     Raises:
         ConfigError: with a line per fault.
     """
-    faults = [f"{where.get(key, 'default')}: {key}: {text}" for rule in RULES for key, text in rule(cfg, where)]
+    faults = [
+        f"{where.get(key, 'default')}: {key}: {text}"
+        for rule in RULES
+        for key, text in rule(cfg, where)
+    ]
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -193,7 +197,11 @@ def _choices(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
 def _ranges(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     for key, (low, high) in RANGES.items():
         value = _value(cfg, key)
-        outside = [item for item in (value if isinstance(value, list) else [value]) if not low <= item <= high]
+        outside = [
+            item
+            for item in (value if isinstance(value, list) else [value])
+            if not low <= item <= high
+        ]
         if outside:
             limits = f"at least {low:g}" if high == INFINITY else f"between {low:g} and {high:g}"
             yield key, f"{outside[0]} is out of range, expected {limits}"
@@ -219,25 +227,40 @@ def _batches(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     batch, micro = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.MICRO_BATCH
     processes = max(cfg.NUM_GPUS, 1) * max(cfg.NUM_SHARDS, 1)
     if batch % processes:
-        yield "TRAIN.BATCH_SIZE", f"{batch} is not a multiple of NUM_GPUS x NUM_SHARDS = {processes}"
+        yield (
+            "TRAIN.BATCH_SIZE",
+            f"{batch} is not a multiple of NUM_GPUS x NUM_SHARDS = {processes}",
+        )
     elif micro > 0 and (batch // processes) % micro:
-        yield "TRAIN.MICRO_BATCH", f"{micro} does not divide TRAIN.BATCH_SIZE / processes = {batch // processes}"
+        yield (
+            "TRAIN.MICRO_BATCH",
+            f"{micro} does not divide TRAIN.BATCH_SIZE / processes = {batch // processes}",
+        )
 
 
 def _schedule(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     solver = cfg.SOLVER
     if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
-        yield "SOLVER.WARMUP_EPOCHS", f"{solver.WARMUP_EPOCHS:g} is more than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}"
+        yield (
+            "SOLVER.WARMUP_EPOCHS",
+            f"{solver.WARMUP_EPOCHS:g} is more than SOLVER.MAX_EPOCH {solver.MAX_EPOCH}",
+        )
 
 
 def _lighting(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     enhance, gammas = cfg.ENHANCE, cfg.TEST.GAMMAS
     if enhance.DENOISE_FRAMES % 2 == 0:
-        yield "ENHANCE.DENOISE_FRAMES", f"{enhance.DENOISE_FRAMES} is even, expected an odd number of frames"
+        yield (
+            "ENHANCE.DENOISE_FRAMES",
+            f"{enhance.DENOISE_FRAMES} is even, expected an odd number of frames",
+        )
     if not enhance.RETINEX_SIGMAS:
         yield "ENHANCE.RETINEX_SIGMAS", "is empty: name at least one"
     if "zero_dce" in enhancements(cfg) and not enhance.ZERO_DCE_WEIGHTS:
-        yield "ENHANCE.ZERO_DCE_WEIGHTS", "is empty, and a phase uses zero_dce: name the file of its weights"
+        yield (
+            "ENHANCE.ZERO_DCE_WEIGHTS",
+            "is empty, and a phase uses zero_dce: name the file of its weights",
+        )
     low, high = RANGES["ENHANCE.GAMMA"]
     outside = [gamma for gamma in gammas if not low <= gamma <= high]
     if outside:
@@ -249,16 +272,25 @@ def _lighting(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
 def _views(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     views, crops = cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS
     if not views or not crops or (len(views) != len(crops) and 1 not in (len(views), len(crops))):
-        yield "TEST.NUM_SPATIAL_CROPS", f"{crops} does not pair with TEST.NUM_ENSEMBLE_VIEWS {views}"
+        yield (
+            "TEST.NUM_SPATIAL_CROPS",
+            f"{crops} does not pair with TEST.NUM_ENSEMBLE_VIEWS {views}",
+        )
     wrong = [count for count in crops if count not in (1, 3)]
     if wrong:
-        yield "TEST.NUM_SPATIAL_CROPS", f"{wrong[0]}: expected 1 (centre) or 3 (left, centre, right)"
+        yield (
+            "TEST.NUM_SPATIAL_CROPS",
+            f"{wrong[0]}: expected 1 (centre) or 3 (left, centre, right)",
+        )
 
 
 def _classes(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     names = cfg.MODEL.CLASS_NAMES
     if names and len(names) != cfg.MODEL.NUM_CLASSES:
-        yield "MODEL.CLASS_NAMES", f"has {len(names)} names, MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}"
+        yield (
+            "MODEL.CLASS_NAMES",
+            f"has {len(names)} names, MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}",
+        )
     if len(set(names)) != len(names):
         yield "MODEL.CLASS_NAMES", "has a name twice"
 
@@ -283,14 +315,20 @@ def _architecture(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     if convolutional and model.DROP_PATH_RATE:
         yield "MODEL.DROP_PATH_RATE", f"{model.NAME} has no stochastic depth: set it to 0"
     if family == "timm" and model.CHANNELS_LAST:
-        yield "MODEL.CHANNELS_LAST", f"{model.NAME} sees single frames, this layout is for clips: set it to False"
+        yield (
+            "MODEL.CHANNELS_LAST",
+            f"{model.NAME} sees single frames, this layout is for clips: set it to False",
+        )
 
 
 def _uniformer(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     section = cfg.UNIFORMER
     for dim in section.EMBED_DIM[2:]:
         if section.HEAD_DIM > 0 and dim % section.HEAD_DIM:
-            yield "UNIFORMER.EMBED_DIM", f"{dim} is not a multiple of UNIFORMER.HEAD_DIM {section.HEAD_DIM}"
+            yield (
+                "UNIFORMER.EMBED_DIM",
+                f"{dim} is not a multiple of UNIFORMER.HEAD_DIM {section.HEAD_DIM}",
+            )
 
 
 def _mvit(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -303,11 +341,19 @@ def _mvit(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
         elif any(row[0] < 0 or min(row[1:]) <= 0 for row in rows):
             yield f"MVIT.{key}", f"{rows}: expected blocks from 0 on, and numbers above 0"
     if cfg.MVIT.POOL_KV_STRIDE and cfg.MVIT.POOL_KV_STRIDE_ADAPTIVE:
-        yield "MVIT.POOL_KV_STRIDE", "has no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set: set one of them to []"
+        yield (
+            "MVIT.POOL_KV_STRIDE",
+            "has no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set: set one of them to []",
+        )
     for key in ("POOL_KV_STRIDE_ADAPTIVE", "POOL_KVQ_KERNEL"):
         sizes = cfg.MVIT[key]
-        if len(sizes) not in (0, 3) or not all(isinstance(size, int) and size > 0 for size in sizes):
-            yield f"MVIT.{key}", f"{sizes}: expected three numbers from 1 on (time, height, width), or []"
+        if len(sizes) not in (0, 3) or not all(
+            isinstance(size, int) and size > 0 for size in sizes
+        ):
+            yield (
+                f"MVIT.{key}",
+                f"{sizes}: expected three numbers from 1 on (time, height, width), or []",
+            )
 
 
 def _pathways(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -317,11 +363,20 @@ def _pathways(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
         return
     width_key = "SLOWFAST.WIDTH" if name == "slowfast" else "RESNET.WIDTH_PER_GROUP"
     if section.ALPHA > 0 and cfg.DATA.NUM_FRAMES % section.ALPHA:
-        yield "DATA.NUM_FRAMES", f"{cfg.DATA.NUM_FRAMES} is not a multiple of SLOWFAST.ALPHA {section.ALPHA}"
+        yield (
+            "DATA.NUM_FRAMES",
+            f"{cfg.DATA.NUM_FRAMES} is not a multiple of SLOWFAST.ALPHA {section.ALPHA}",
+        )
     if section.BETA_INV > 0 and _value(cfg, width_key) % section.BETA_INV:
-        yield width_key, f"{_value(cfg, width_key)} is not a multiple of SLOWFAST.BETA_INV {section.BETA_INV}"
+        yield (
+            width_key,
+            f"{_value(cfg, width_key)} is not a multiple of SLOWFAST.BETA_INV {section.BETA_INV}",
+        )
     if section.FUSION_KERNEL_SZ % 2 == 0:
-        yield "SLOWFAST.FUSION_KERNEL_SZ", f"{section.FUSION_KERNEL_SZ} is even, expected an odd number of frames"
+        yield (
+            "SLOWFAST.FUSION_KERNEL_SZ",
+            f"{section.FUSION_KERNEL_SZ} is even, expected an odd number of frames",
+        )
 
 
 def _resnet(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
@@ -331,7 +386,10 @@ def _resnet(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
 
 def _numbers(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     if cfg.TRAIN.THRESHOLD < 0 and cfg.TRAIN.THRESHOLD != -1:
-        yield "TRAIN.THRESHOLD", f"{cfg.TRAIN.THRESHOLD:g}: expected 0 or more standard deviations, or -1 for none"
+        yield (
+            "TRAIN.THRESHOLD",
+            f"{cfg.TRAIN.THRESHOLD:g}: expected 0 or more standard deviations, or -1 for none",
+        )
     for key in (key for key in ("DATA.TRAIN_SPLIT", "ADAPT.SPLIT") if _value(cfg, key) in DARKENED):
         yield key, f"{_value(cfg, key)} is for validation and test only"
     if not cfg.TRAIN.VAL_SPLITS:

@@ -12,13 +12,36 @@ from nightcrawler.config.defaults_models import add_architectures
 
 # What lists that are empty by default may look like, where that is not whole numbers.
 FILLED = {"TEST.GAMMAS": [0.25]}
-CLASS_NAMES = ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "Turn", "Walk", "Wave"]
+CLASS_NAMES = [
+    "Drink",
+    "Jump",
+    "Pick",
+    "Pour",
+    "Push",
+    "Run",
+    "Sit",
+    "Stand",
+    "Turn",
+    "Walk",
+    "Wave",
+]
 
 
 def get_cfg() -> CfgNode:
     """A fresh, unfrozen configuration with every default."""
     cfg = CfgNode()
-    for add in (_run, _data, _enhance, _augment, _train, _solver, _adapt, _test, _model, add_architectures):
+    for add in (
+        _run,
+        _data,
+        _enhance,
+        _augment,
+        _train,
+        _solver,
+        _adapt,
+        _test,
+        _model,
+        add_architectures,
+    ):
         add(cfg)
     return cfg
 

@@ -74,7 +74,9 @@ def _settings_of(path: Path, root: str | Path | None) -> list[Setting]:
     files = list(itertools.islice(_chain(path, boundary, ()), MAX_FILES + 1))
     if len(files) > MAX_FILES:
         raise ConfigError(f"{path}: _BASE_ leads to more than {MAX_FILES} files")
-    return [Setting(key, value, file.at(key)) for file in files for key, value in file.values.items()]
+    return [
+        Setting(key, value, file.at(key)) for file in files for key, value in file.values.items()
+    ]
 
 
 def _resolved(path: Path, where: str) -> Path:
@@ -89,9 +91,13 @@ def _resolved(path: Path, where: str) -> Path:
 
 def _chain(path: Path, boundary: Path, above: tuple[Path, ...]) -> Iterator[YamlFile]:
     if path in above:
-        raise ConfigError(f"{above[-1]}: _BASE_ goes in a circle: {' -> '.join(str(p) for p in (*above, path))}")
+        raise ConfigError(
+            f"{above[-1]}: _BASE_ goes in a circle: {' -> '.join(str(p) for p in (*above, path))}"
+        )
     if len(above) >= MAX_FILES:
-        raise ConfigError(f"{path}: _BASE_ leads to more than {MAX_FILES} files on top of each other")
+        raise ConfigError(
+            f"{path}: _BASE_ leads to more than {MAX_FILES} files on top of each other"
+        )
     file = read_yaml(path)
     for name in file.bases:
         base = _resolved(path.parent / name, f"{path}: _BASE_ {name!r}")
@@ -105,7 +111,9 @@ def _chain(path: Path, boundary: Path, above: tuple[Path, ...]) -> Iterator[Yaml
 
 def _settings_of_overrides(overrides: Sequence[str]) -> list[Setting]:
     if len(overrides) % 2:
-        raise ConfigError(f"command line: {overrides[-1]}: overrides are KEY VALUE pairs, this one has no partner")
+        raise ConfigError(
+            f"command line: {overrides[-1]}: overrides are KEY VALUE pairs, this one has no partner"
+        )
     settings, faults, defaults = [], [], flatten(get_cfg())
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         # Text is taken as it is: as YAML, 'runs/a #1' would lose its end and '2024' be a number.
@@ -142,7 +150,10 @@ def _suggest(cfg: CfgNode, key: str) -> str:
     close = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.6)
     if not close:
         tails = {name.rsplit(".", 1)[-1]: name for name in known}
-        close = [tails[tail] for tail in difflib.get_close_matches(key.rsplit(".", 1)[-1].upper(), tails, n=1)]
+        close = [
+            tails[tail]
+            for tail in difflib.get_close_matches(key.rsplit(".", 1)[-1].upper(), tails, n=1)
+        ]
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -179,7 +190,8 @@ def _converted_list(value: list[Any], default: list[Any]) -> list[Any]:
         if not all(isinstance(row, list) for row in value):
             raise ValueError(f"expected a list of lists such as {default[0]}, found {value!r}")
         return [
-            [converted(item, default[0][min(i, len(default[0]) - 1)]) for i, item in enumerate(row)] for row in value
+            [converted(item, default[0][min(i, len(default[0]) - 1)]) for i, item in enumerate(row)]
+            for row in value
         ]
     if default:
         return [converted(item, default[0]) for item in value]
@@ -190,7 +202,13 @@ def _converted_list(value: list[Any], default: list[Any]) -> list[Any]:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+    names = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+    }
     return names.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")
 
 
@@ -227,9 +245,16 @@ def dump(cfg: CfgNode) -> str:
     """The configuration as YAML text that loads back to the same values."""
 
     def plain(node: Any) -> Any:
-        return {key: plain(value) for key, value in node.items()} if isinstance(node, dict) else node
+        return (
+            {key: plain(value) for key, value in node.items()} if isinstance(node, dict) else node
+        )
 
-    options: dict[str, Any] = {"sort_keys": False, "width": 120, "default_flow_style": None, "allow_unicode": True}
+    options: dict[str, Any] = {
+        "sort_keys": False,
+        "width": 120,
+        "default_flow_style": None,
+        "allow_unicode": True,
+    }
     return yaml.dump(plain(cfg), Dumper=_Dumper, **options)
 
 

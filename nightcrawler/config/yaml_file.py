@@ -14,7 +14,9 @@ from nightcrawler.utils.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 12
-CORE_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+CORE_TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")
+}
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
@@ -51,7 +53,9 @@ def read_yaml(path: Path) -> YamlFile:
     faults: list[str] = []
     if node is not None:
         if not isinstance(node, yaml.MappingNode) or node.tag not in CORE_TAGS:
-            raise ConfigError(f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id} {node.tag}")
+            raise ConfigError(
+                f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id} {node.tag}"
+            )
         _walk(node, "", found, faults)
     if faults:
         raise ConfigError("\n".join(faults))
@@ -92,7 +96,9 @@ def _refused(text: str) -> tuple[int, str] | None:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             return line, "anchors and aliases are not allowed"
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > MAX_DEPTH:
             return line, f"nested deeper than {MAX_DEPTH}"
     return None
@@ -104,7 +110,9 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
         line = key_node.start_mark.line + 1
         where = f"{found.path}:{line}"
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-            faults.append(f"{where}: a key must be plain text, found {getattr(key_node, 'value', key_node.id)!r}")
+            faults.append(
+                f"{where}: a key must be plain text, found {getattr(key_node, 'value', key_node.id)!r}"
+            )
             continue
         name = f"{prefix}{key_node.value}"
         if key_node.value in seen or name in found.lines:
@@ -132,7 +140,11 @@ def _bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
     except ValueError as error:
         value = error
     bases = [value] if isinstance(value, str) else value
-    if not isinstance(bases, list) or not bases or not all(isinstance(base, str) and base for base in bases):
+    if (
+        not isinstance(bases, list)
+        or not bases
+        or not all(isinstance(base, str) and base for base in bases)
+    ):
         faults.append(f"{where}: _BASE_: expected a path or a list of paths, found {value!r}")
         return []
     return bases
@@ -153,7 +165,9 @@ def plain_value(node: yaml.Node) -> Any:
     try:
         value = yaml.SafeLoader("").construct_object(node)
     except (ValueError, LookupError, OverflowError, yaml.YAMLError):
-        raise ValueError(f"{node.value[:40]!r} is not a {node.tag.rsplit(':', 1)[-1]} that can be used") from None
+        raise ValueError(
+            f"{node.value[:40]!r} is not a {node.tag.rsplit(':', 1)[-1]} that can be used"
+        ) from None
     if isinstance(value, str) and node.style is None and FLOAT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):

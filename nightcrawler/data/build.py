@@ -15,23 +15,30 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nightcrawler.data import sampling
-from nightcrawler.data.augment import TrainTransform
-from nightcrawler.data.darkness import Cameras, darken, sample_camera
-from nightcrawler.data.dataset import ClipDataset, ClipMaker, TestClips, TrainClips, TrainCollate, keep_samples
-from nightcrawler.data.enhance import (
+from nightcrawler.data import frame_sampling
+from nightcrawler.data.augment.mixup import MixUp
+from nightcrawler.data.augment.pipeline import TrainTransform
+from nightcrawler.data.batch_sampler import ChunkSampler, MicroBatchSampler
+from nightcrawler.data.dataset import (
+    ClipBuilder,
+    ClipDataset,
+    MultiViewClips,
+    TrainClips,
+    TrainCollate,
+    keep_samples,
+)
+from nightcrawler.data.lists import VideoItem, read_pseudo
+from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera
+from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
     build_denoise_window,
     build_phase_enhancement,
     build_phase_enhancements,
     warn_of_mismatch,
 )
-from nightcrawler.data.lists import VideoItem, read_pseudo
-from nightcrawler.data.mixup import MixUp
-from nightcrawler.data.sampler import ChunkSampler, MicroBatchSampler
 from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
 from nightcrawler.data.splits import Split, get_split
-from nightcrawler.data.views import eval_crops, join_clips
+from nightcrawler.data.transforms import eval_crops, join_clips
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.logging import get_logger
@@ -87,7 +94,10 @@ def build_train_items(cfg: CfgNode) -> list[VideoItem]:
             f"('{unlabelled[0].name}') has label {unlabelled[0].label}: expected 0..{cfg.MODEL.NUM_CLASSES - 1}"
         )
     if cfg.DATA.EXCLUDE_VAL and cfg.TRAIN.BEST_SPLIT != cfg.DATA.TRAIN_SPLIT:
-        train, best = (get_split(name, cfg.DATA.PATH_PREFIX) for name in (cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT))
+        train, best = (
+            get_split(name, cfg.DATA.PATH_PREFIX)
+            for name in (cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT)
+        )
         # Names are of the same videos where folders are shared (a copy in another of them is left out, too).
         by = _name_of if {*train.folders} & {*best.folders} else _file_of
         validated = set(map(by, build_items(cfg, cfg.TRAIN.BEST_SPLIT)))
@@ -96,7 +106,9 @@ def build_train_items(cfg: CfgNode) -> list[VideoItem]:
             logger.info("left %d validation videos out of training", len(items) - len(kept))
         items = kept
     if not items:
-        raise UserError(f"split '{cfg.DATA.TRAIN_SPLIT}' has no video left to train on; see DATA.EXCLUDE_VAL")
+        raise UserError(
+            f"split '{cfg.DATA.TRAIN_SPLIT}' has no video left to train on; see DATA.EXCLUDE_VAL"
+        )
     return items
 
 
@@ -109,10 +121,16 @@ def build_pseudo_items(cfg: CfgNode) -> list[VideoItem]:
         return items
     confidences = np.array([max(item.probs or (1.0,)) for item in items])
     least = confidence_threshold(confidences, cfg.TRAIN.THRESHOLD)
-    kept = [item for item, confidence in zip(items, confidences, strict=True) if confidence >= least]
-    logger.info("%s: %d of %d rows have confidence %.4f or more", path, len(kept), len(items), least)
+    kept = [
+        item for item, confidence in zip(items, confidences, strict=True) if confidence >= least
+    ]
+    logger.info(
+        "%s: %d of %d rows have confidence %.4f or more", path, len(kept), len(items), least
+    )
     if not kept:
-        raise UserError(f"{path}: TRAIN.THRESHOLD {cfg.TRAIN.THRESHOLD} leaves no row (least confidence {least:.4f})")
+        raise UserError(
+            f"{path}: TRAIN.THRESHOLD {cfg.TRAIN.THRESHOLD} leaves no row (least confidence {least:.4f})"
+        )
     return kept
 
 
@@ -158,9 +176,11 @@ def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np
     """Training's choice of frames: (number of frames, rng) to int64 `[T]`."""
     data = cfg.DATA
     if data.SAMPLING == "segment":
-        return functools.partial(sampling.random_segment_indices, num_frames=data.NUM_FRAMES)
+        return functools.partial(frame_sampling.random_segment_indices, num_frames=data.NUM_FRAMES)
     return functools.partial(
-        sampling.random_dense_indices, num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE
+        frame_sampling.random_dense_indices,
+        num_frames=data.NUM_FRAMES,
+        sampling_rate=data.SAMPLING_RATE,
     )
 
 
@@ -168,40 +188,71 @@ def build_view_sampler(cfg: CfgNode) -> Callable[[int, int, int], np.ndarray]:
     """Testing's choice of frames: (number of frames, view, number of views) to int64 `[T]`."""
     data = cfg.DATA
     if data.SAMPLING == "segment":
-        return functools.partial(_segment_view, num_frames=data.NUM_FRAMES, published=cfg.TEST.VIEWS == "published")
-    return functools.partial(_dense_view, num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE)
+        return functools.partial(
+            _segment_view, num_frames=data.NUM_FRAMES, published=cfg.TEST.VIEWS == "published"
+        )
+    return functools.partial(
+        _dense_view, num_frames=data.NUM_FRAMES, sampling_rate=data.SAMPLING_RATE
+    )
 
 
-def _segment_view(num_total: int, view: int, num_views: int, *, num_frames: int, published: bool) -> np.ndarray:
-    return sampling.segment_indices(num_total, num_frames, view=view, num_views=num_views, published=published)
+def _segment_view(
+    num_total: int, view: int, num_views: int, *, num_frames: int, published: bool
+) -> np.ndarray:
+    return frame_sampling.segment_indices(
+        num_total, num_frames, view=view, num_views=num_views, published=published
+    )
 
 
-def _dense_view(num_total: int, view: int, num_views: int, *, num_frames: int, sampling_rate: int) -> np.ndarray:
-    return sampling.dense_indices(num_total, num_frames, sampling_rate, view=view, num_views=num_views)
+def _dense_view(
+    num_total: int, view: int, num_views: int, *, num_frames: int, sampling_rate: int
+) -> np.ndarray:
+    return frame_sampling.dense_indices(
+        num_total, num_frames, sampling_rate, view=view, num_views=num_views
+    )
 
 
-def _lit_crops(frames: np.ndarray, num_crops: int, *, enhances: Sequence[Enhance], **settings: Any) -> Tensor:
-    return join_clips([eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings) for enhance in enhances])
+def _lit_crops(
+    frames: np.ndarray, num_crops: int, *, enhances: Sequence[Enhance], **settings: Any
+) -> Tensor:
+    return join_clips(
+        [
+            eval_crops(frames, num_crops=num_crops, enhance=enhance, **settings)
+            for enhance in enhances
+        ]
+    )
 
 
-def build_test_clips(cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[tuple[int, int]]) -> TestClips:
+def build_test_clips(
+    cfg: CfgNode, enhances: Sequence[Enhance], pairs: Sequence[tuple[int, int]]
+) -> MultiViewClips:
     """The clips of the (views, crops) pairs, each lit in every one of the ways, transformed as in testing."""
     make_crops = functools.partial(
-        _lit_crops, size=cfg.DATA.TEST_CROP_SIZE, enhances=enhances, mean=cfg.DATA.MEAN, std=cfg.DATA.STD
+        _lit_crops,
+        size=cfg.DATA.TEST_CROP_SIZE,
+        enhances=enhances,
+        mean=cfg.DATA.MEAN,
+        std=cfg.DATA.STD,
     )
-    return TestClips(build_view_sampler(cfg), make_crops, pairs)
+    return MultiViewClips(build_view_sampler(cfg), make_crops, pairs)
 
 
-def _night(frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras, enhance: Enhance) -> np.ndarray:
+def _night(
+    frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras, enhance: Enhance
+) -> np.ndarray:
     """As a night camera would have recorded them, and lit as dark training clips are."""
     return enhance(darken(frames, sample_camera(rng, cameras), rng))
 
 
 def _build_night(cfg: CfgNode) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
-    return functools.partial(_night, cameras=build_cameras(cfg), enhance=build_phase_enhancement(cfg, "TRAIN", True))
+    return functools.partial(
+        _night, cameras=build_cameras(cfg), enhance=build_phase_enhancement(cfg, "TRAIN", True)
+    )
 
 
-def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0) -> TrainClips:
+def build_train_clips(
+    cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0
+) -> TrainClips:
     """Augmented clips of `AUG`."""
     aug = cfg.AUG
     transform = TrainTransform(
@@ -228,10 +279,14 @@ def build_train_clips(cfg: CfgNode, enhance: Enhance, num_copies: int, darken_pr
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    os.setpgid(0, 0)  # a stop signal to the run's process group is for the run, which still needs its workers
+    os.setpgid(
+        0, 0
+    )  # a stop signal to the run's process group is for the run, which still needs its workers
 
 
-def build_loader(cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool) -> DataLoader[Any]:
+def build_loader(
+    cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool
+) -> DataLoader[Any]:
     """A loader that leaves all randomness to the dataset."""
     loader = cfg.DATA_LOADER
     workers = loader.NUM_WORKERS
@@ -279,7 +334,9 @@ def _build_stream(
 ) -> TrainStream:
     dark = name == "pseudo"
     labels = torch.tensor([item.label for item in items], dtype=torch.int64)
-    maker = build_train_clips(cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob)
+    maker = build_train_clips(
+        cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob
+    )
     sampler = MicroBatchSampler(
         len(items),
         num_steps,
@@ -294,12 +351,16 @@ def _build_stream(
     soft = [item.probs for item in items if item.probs is not None]
     if 0 < len(soft) < len(items):
         row = next(item.row for item in items if item.probs is None)
-        raise UserError(f"{cfg.DATA.PSEUDO_CSV}: row {row} has no probabilities, other rows have: give all or none")
+        raise UserError(
+            f"{cfg.DATA.PSEUDO_CSV}: row {row} has no probabilities, other rows have: give all or none"
+        )
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
     decode = build_decode(cfg, build_denoise_window(cfg, "TRAIN", dark))
     dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
-    return TrainStream(name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True))
+    return TrainStream(
+        name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True)
+    )
 
 
 def _build_mismatch_warning(cfg: CfgNode) -> None:
@@ -313,7 +374,7 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     items = build_items(cfg, cfg.ADAPT.SPLIT)
     _build_mismatch_warning(cfg)
     enhance = build_phase_enhancement(cfg, "ADAPT", split.dark)
-    maker: ClipMaker
+    maker: ClipBuilder
     if cfg.ADAPT.TRANSFORM == "eval":
         maker = build_test_clips(cfg, [enhance], [(1, 1)])
     else:
@@ -332,7 +393,9 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
 
-def build_eval_set(cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tuple[int, int]]) -> EvalSet:
+def build_eval_set(
+    cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tuple[int, int]]
+) -> EvalSet:
     """A split for evaluation.
 
     Args:
@@ -351,7 +414,9 @@ def build_eval_set(cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tu
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
     window = build_denoise_window(cfg, phase, split.dark)
-    decode = build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
+    decode = (
+        build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
+    )
     dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))

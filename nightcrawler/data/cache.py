@@ -30,7 +30,7 @@ import av
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from nightcrawler.data.decode import Decoded
+from nightcrawler.data.video.decode import Decoded
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.logging import get_logger
 
@@ -67,7 +67,10 @@ class CachedVideo:
     def take(self, wanted: Sequence[int]) -> np.ndarray | None:
         """A copy of the wanted frames, or None where one of them is damaged."""
         taken = self.frames[np.asarray(wanted, np.int64)]
-        if self.sums is not None and (_checksums(taken) != self.sums[np.asarray(wanted, np.int64)]).any():
+        if (
+            self.sums is not None
+            and (_checksums(taken) != self.sums[np.asarray(wanted, np.int64)]).any()
+        ):
             return None
         return taken
 
@@ -148,7 +151,9 @@ class DiskCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._tally().close()
         except OSError as error:
-            raise UserError(f"DATA.CACHE_DIR: {self.folder} cannot be written to: {error.strerror}") from None
+            raise UserError(
+                f"DATA.CACHE_DIR: {self.folder} cannot be written to: {error.strerror}"
+            ) from None
 
     def get(self, key: str) -> CachedVideo | None:
         """The video, its header checked; frames are checked when they are taken."""
@@ -198,7 +203,9 @@ class DiskCache:
         with self._tally() as tally:
             fcntl.lockf(tally, fcntl.LOCK_EX)
             text = tally.read()
-            used = int(text) if self._counted and len(text) == 20 and text.isdigit() else self._count()
+            used = (
+                int(text) if self._counted and len(text) == 20 and text.isdigit() else self._count()
+            )
             self._counted = True
             if used + num_bytes > self.max_bytes:
                 what = "%s is full (%.2f GiB): other videos are decoded every time; empty it or raise DATA.CACHE_GIB"
@@ -239,7 +246,12 @@ class DiskCache:
 def _file_parts(key: str, video: CachedVideo) -> list[Any]:
     sums = _checksums(video.frames)
     header = HEADER.pack(MAGIC, *video.frames.shape[:3], video.promised, video.fps)
-    return [header, CHECK.pack(_header_check(header, sums, key)), sums.data, np.ascontiguousarray(video.frames).data]
+    return [
+        header,
+        CHECK.pack(_header_check(header, sums, key)),
+        sums.data,
+        np.ascontiguousarray(video.frames).data,
+    ]
 
 
 def _header_check(header: bytes, sums: np.ndarray, key: str) -> int:
@@ -272,7 +284,11 @@ def video_key(path: str, settings: Mapping[str, object]) -> str:
     Raises:
         OSError: if the file cannot be read.
     """
-    versions = {"version": VERSION, "av": av.__version__, **{k: list(v) for k, v in av.library_versions.items()}}
+    versions = {
+        "version": VERSION,
+        "av": av.__version__,
+        **{k: list(v) for k, v in av.library_versions.items()},
+    }
     text = json.dumps({**versions, **settings}, sort_keys=True)
     with open(path, "rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -326,7 +342,11 @@ def _may_fit(path: str, max_bytes: int) -> bool:
 
 
 def _decode_and_keep(
-    path: str, choose: Callable[[int], Sequence[int]], decode: Callable[..., Decoded], cache: Cache, key: str
+    path: str,
+    choose: Callable[[int], Sequence[int]],
+    decode: Callable[..., Decoded],
+    cache: Cache,
+    key: str,
 ) -> Decoded:
     """What `decode` gives; then, where they are not too many, all frames go into the cache."""
     asked: list[int] = []

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nightcrawler.data.decode import Decoded
+from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.sampler import Request
-from nightcrawler.data.views import join_clips
+from nightcrawler.data.transforms import join_clips
+from nightcrawler.data.video.decode import Decoded
 from nightcrawler.utils.errors import VideoError
 
 MAX_REPLACEMENTS = 10
@@ -29,7 +29,7 @@ Transform = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
 
 
 @dataclass(frozen=True)
-class RawClips:
+class DeferredClips:
     """Clips that are still to be made, and all it takes.
 
     Attributes:
@@ -42,7 +42,7 @@ class RawClips:
     transform: Transform
     rngs: list[np.random.Generator]
 
-    def pin_memory(self) -> RawClips:
+    def pin_memory(self) -> DeferredClips:
         """The same in memory that a GPU copies from at once; loaders call this."""
         return replace(self, frames=self.frames.pin_memory())
 
@@ -51,14 +51,14 @@ class RawClips:
         return self.transform(self.frames.to(device, non_blocking=True), self.rngs)
 
 
-def clips_on(clips: Tensor | Sequence[RawClips], device: torch.device) -> Tensor:
+def clips_on(clips: Tensor | Sequence[DeferredClips], device: torch.device) -> Tensor:
     """A training batch's clips `[B, 3, T, h, w]` on a device: moved there, or made there."""
     if isinstance(clips, Tensor):
         return clips.to(device, non_blocking=True)
     return join_clips([raw.made(device) for raw in clips])
 
 
-class ClipMaker(Protocol):
+class ClipBuilder(Protocol):
     """Turns one decoded video into clips."""
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -67,7 +67,7 @@ class ClipMaker(Protocol):
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor | RawClips, dict[tuple[int, int], list[int]]]:
+    ) -> tuple[Tensor | DeferredClips, dict[tuple[int, int], list[int]]]:
         """Clips float32 `[S, 3, T, h, w]` from each view's frames uint8 `[T, H, W, 3]`, and their members.
 
         Members say, for each (views, crops) pair, which of the S clips belong to it.
@@ -92,7 +92,7 @@ def sample_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
 class ClipDataset(Dataset[dict[str, Any]]):
     """Videos of one list.
 
-    A sample is a dict: `index` of the video, `clip` float32 `[S, 3, T, h, w]`, `members` (see `ClipMaker`), `status`
+    A sample is a dict: `index` of the video, `clip` float32 `[S, 3, T, h, w]`, `members` (see `ClipBuilder`), `status`
     (`ok`, or why there is no clip), `bad` (videos found unusable on the way).
 
     Args:
@@ -105,7 +105,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, items: Sequence[VideoItem], decode: Decode, maker: ClipMaker, seed: int, replace_bad: bool
+        self,
+        items: Sequence[VideoItem],
+        decode: Decode,
+        maker: ClipBuilder,
+        seed: int,
+        replace_bad: bool,
     ) -> None:
         self.items = list(items)
         self.decode = decode
@@ -116,7 +121,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, request: Request) -> dict[str, Any]:
+    def __getitem__(self, request: SampleKey) -> dict[str, Any]:
         index, bad = request.index, []
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
@@ -177,14 +182,14 @@ class TrainClips:
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor | RawClips, dict[tuple[int, int], list[int]]]:
+    ) -> tuple[Tensor | DeferredClips, dict[tuple[int, int], list[int]]]:
         """`[num_copies, 3, T, h, w]`; copies are told apart by generators spawned from the video's."""
         frames = torch.from_numpy(np.ascontiguousarray(self.enhance(views[0])))
-        clips = RawClips(frames, self.transform, rng.spawn(self.num_copies))
+        clips = DeferredClips(frames, self.transform, rng.spawn(self.num_copies))
         return clips if self.later else clips.made(frames.device), {}
 
 
-class TestClips:
+class MultiViewClips:
     """Every clip that any of the (views, crops) pairs needs; a clip that two pairs share is made once.
 
     Args:
@@ -235,11 +240,15 @@ class TestClips:
             for num_crops in crop_counts:
                 first = sum(map(len, made)) + (most - num_crops) // 2
                 starts = range(first, first + len(crops), most)
-                places[view, num_crops] = [start + crop for start in starts for crop in range(num_crops)]
+                places[view, num_crops] = [
+                    start + crop for start in starts for crop in range(num_crops)
+                ]
             made.append(crops)
         members = {
             (num_views, num_crops): [
-                place for view in range(num_views) for place in places[self._views[num_views, view], num_crops]
+                place
+                for view in range(num_views)
+                for place in places[self._views[num_views, view], num_crops]
             ]
             for num_views, num_crops in self.pairs
         }
@@ -251,8 +260,8 @@ def keep_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return samples
 
 
-def _batch_of(clips: list[Any]) -> Tensor | list[RawClips]:
-    return clips if isinstance(clips[0], RawClips) else join_clips(clips)
+def _batch_of(clips: list[Any]) -> Tensor | list[DeferredClips]:
+    return clips if isinstance(clips[0], DeferredClips) else join_clips(clips)
 
 
 class TrainCollate:

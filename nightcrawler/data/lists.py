@@ -38,7 +38,9 @@ class VideoItem:
     probs: tuple[float, ...] | None = None
 
 
-def read_list(csv_path: str | Path, folders: Sequence[str | Path], num_classes: int) -> list[VideoItem]:
+def read_list(
+    csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
+) -> list[VideoItem]:
     """Read `path,label` rows (comma; optional header, byte-order mark and CRLF).
 
     Args:
@@ -59,7 +61,9 @@ def read_list(csv_path: str | Path, folders: Sequence[str | Path], num_classes: 
     return _read(csv_path, folders, parse)
 
 
-def read_pseudo(csv_path: str | Path, folders: Sequence[str | Path], num_classes: int) -> list[VideoItem]:
+def read_pseudo(
+    csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
+) -> list[VideoItem]:
     """Read `path,label,p0,...,p{K-1}` rows, or `path,label` rows (hard pseudo-labels).
 
     The published files hold rows whose probabilities sum to less than 1 (mixing weights that sum to 0.95 or 0.3):
@@ -72,7 +76,9 @@ def read_pseudo(csv_path: str | Path, folders: Sequence[str | Path], num_classes
 
     def parse(fields: list[str]) -> tuple[int, tuple[float, ...] | None]:
         if len(fields) not in (2, 2 + num_classes):
-            raise UserError(f"has {len(fields) - 2} probabilities, expected {num_classes} (MODEL.NUM_CLASSES)")
+            raise UserError(
+                f"has {len(fields) - 2} probabilities, expected {num_classes} (MODEL.NUM_CLASSES)"
+            )
         label = _label(fields[1], num_classes)
         if label < 0:
             raise UserError("label -1: a pseudo-label must be a class")
@@ -86,7 +92,9 @@ def _label(text: str, num_classes: int) -> int:
         raise UserError(f"label {text!r} is not a whole number")
     label = int(text)
     if not -1 <= label < num_classes:
-        raise UserError(f"label {label} is out of range, expected -1 (unknown) or 0..{num_classes - 1}")
+        raise UserError(
+            f"label {label} is out of range, expected -1 (unknown) or 0..{num_classes - 1}"
+        )
     return label
 
 
@@ -96,8 +104,14 @@ def _probs(texts: list[str], label: int) -> tuple[float, ...]:
     except ValueError as error:
         raise UserError(f"a probability is not a number ({error})") from None
     total = sum(probs)
-    if not all(0 <= p <= 1 for p in probs) or not PROB_SUM_LEAST <= total <= PROB_SUM_MOST or math.isnan(total):
-        raise UserError(f"probabilities {min(probs):g}..{max(probs):g} that sum to {total:g}: expected 0..1, sum 1")
+    if (
+        not all(0 <= p <= 1 for p in probs)
+        or not PROB_SUM_LEAST <= total <= PROB_SUM_MOST
+        or math.isnan(total)
+    ):
+        raise UserError(
+            f"probabilities {min(probs):g}..{max(probs):g} that sum to {total:g}: expected 0..1, sum 1"
+        )
     if probs[label] < max(probs):
         raise UserError(f"label {label} is not the most probable class {probs.index(max(probs))}")
     return tuple(p / total for p in probs)
@@ -106,13 +120,17 @@ def _probs(texts: list[str], label: int) -> tuple[float, ...]:
 def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
     """(row number, fields) of every row that is not blank, without the header."""
     if not csv_path.is_file():
-        raise UserError(f"{csv_path}: no such list; see DATASET.md for the files a data folder needs")
+        raise UserError(
+            f"{csv_path}: no such list; see DATASET.md for the files a data folder needs"
+        )
     if csv_path.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{csv_path}: larger than 1 GiB: not a list")
     try:
         text = csv_path.read_text(encoding="utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
+        rows = [
+            (reader.line_num, [field.strip() for field in fields]) for fields in reader if fields
+        ]
     except UnicodeDecodeError as error:
         raise UserError(f"{csv_path}: not UTF-8 text (byte {error.start})") from None
     except csv.Error as error:
@@ -149,7 +167,9 @@ def _read(
         raise UserError(f"{csv_path}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
     if locate.num_found == 0:
         looked = ", ".join(str(folder) for folder in folders)
-        raise UserError(f"{csv_path}: none of its {len(items)} videos is in {looked}; set DATA.PATH_PREFIX")
+        raise UserError(
+            f"{csv_path}: none of its {len(items)} videos is in {looked}; set DATA.PATH_PREFIX"
+        )
     return items
 
 

@@ -12,15 +12,23 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from nightcrawler.data.cache import build_cache, decode_cached
-from nightcrawler.data.checksums import decode_checked, read_checksums
-from nightcrawler.data.darkness import PRESETS, Cameras
-from nightcrawler.data.decode import decode
-from nightcrawler.data.decode_torchcodec import decode_torchcodec, import_decoder
-from nightcrawler.data.enhance_denoise import decode_denoised
 from nightcrawler.data.lists import VideoItem, read_list
-from nightcrawler.data.night import SEED, Light, cast_of, decode_darkened, fit_cameras, measure_light, read_cameras
-from nightcrawler.data.noise import choose_pairs
+from nightcrawler.data.lowlight.camera import PRESETS, Cameras
+from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
+from nightcrawler.data.lowlight.fit_camera import (
+    SEED,
+    ClipStatistics,
+    cast_of,
+    decode_darkened,
+    fit_cameras,
+    measure_light,
+    read_cameras,
+)
+from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.splits import get_split
+from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.integrity.checksums import decode_checked, read_checksums
+from nightcrawler.data.video.torchcodec import decode_torchcodec, import_decoder
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.logging import get_logger
@@ -50,8 +58,14 @@ def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
     if window > 1:
         plain = functools.partial(decode_denoised, decode=plain, window=window)
     if cfg.DATA.CACHE != "none":
-        settings = {"decoder": cfg.DATA.DECODER, "short_side": cfg.DATA.DECODE_SHORT_SIDE, "denoise": window}
-        plain = functools.partial(decode_cached, decode=plain, cache=build_cache(cfg), settings=settings)
+        settings = {
+            "decoder": cfg.DATA.DECODER,
+            "short_side": cfg.DATA.DECODE_SHORT_SIDE,
+            "denoise": window,
+        }
+        plain = functools.partial(
+            decode_cached, decode=plain, cache=build_cache(cfg), settings=settings
+        )
     if cfg.DATA.CHECKSUMS:
         folder = Path(cfg.DATA.PATH_PREFIX)
         checksums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
@@ -59,10 +73,14 @@ def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
     return plain
 
 
-def build_darkened_decode(cfg: CfgNode, items: Sequence[VideoItem], window: int) -> Callable[..., Any]:
+def build_darkened_decode(
+    cfg: CfgNode, items: Sequence[VideoItem], window: int
+) -> Callable[..., Any]:
     """The decoder of a darkened split's videos, as the night cameras of `DATA.CAMERA` would have recorded them."""
     names = {str(item.path): item.name for item in items}
-    plain = functools.partial(decode_darkened, decode=build_decode(cfg), cameras=build_cameras(cfg), names=names)
+    plain = functools.partial(
+        decode_darkened, decode=build_decode(cfg), cameras=build_cameras(cfg), names=names
+    )
     return functools.partial(decode_denoised, decode=plain, window=window) if window > 1 else plain
 
 
@@ -80,7 +98,9 @@ def build_cameras(cfg: CfgNode) -> Cameras:
         return PRESETS[name]
     if name != "fit":
         return read_cameras(Path(cfg.DATA.PATH_PREFIX) / name)
-    dark, bright = (_choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT))
+    dark, bright = (
+        _choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
+    )
     key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE)
     if key not in _fitted:
         lights = _measure(dark, build_decode(cfg))
@@ -89,10 +109,17 @@ def build_cameras(cfg: CfgNode) -> Cameras:
                 f"no clip of '{cfg.ADAPT.SPLIT}' that a night camera can be fitted to could be read: mend the list, or "
                 f"set DATA.CAMERA to {' or '.join(PRESETS)}"
             )
-        scene_cast = cast_of([light.cast for light in _measure(bright, build_decode(cfg))] or [(0.0, 0.0, 0.0)])
+        scene_cast = cast_of(
+            [light.cast for light in _measure(bright, build_decode(cfg))] or [(0.0, 0.0, 0.0)]
+        )
         _fitted[key] = fit_cameras(lights, scene_cast)
         if distributed.is_main():
-            logger.info("night cameras fitted to %d clips of %s: %s", len(lights), cfg.ADAPT.SPLIT, _fitted[key])
+            logger.info(
+                "night cameras fitted to %d clips of %s: %s",
+                len(lights),
+                cfg.ADAPT.SPLIT,
+                _fitted[key],
+            )
     return _fitted[key]
 
 
@@ -105,15 +132,17 @@ def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
     return tuple(str(items[index].path) for index in order.tolist())
 
 
-def _measure(paths: Sequence[str], decode: Callable[..., Any]) -> list[Light]:
+def _measure(paths: Sequence[str], decode: Callable[..., Any]) -> list[ClipStatistics]:
     """The light of the clips that can be read, in their order, each measured by one rank."""
     rank, world = distributed.rank(), distributed.world_size()
-    found = distributed.gather_objects({n: _light(paths[n], decode) for n in range(rank, len(paths), world)})
+    found = distributed.gather_objects(
+        {n: _light(paths[n], decode) for n in range(rank, len(paths), world)}
+    )
     lights = {number: light for part in found for number, light in part.items()}
     return [light for _, light in sorted(lights.items()) if light is not None]
 
 
-def _light(path: str, decode: Callable[..., Any]) -> Light | None:
+def _light(path: str, decode: Callable[..., Any]) -> ClipStatistics | None:
     try:
         decoded = decode(path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
     except VideoError:  # the loaders that need it say so

@@ -60,5 +60,7 @@ def get_split(name: str, prefix: str | Path) -> Split:
         return Split(name, root / list_name, tuple(root / folder for folder in folders), dark)
     if not name or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
         known = ", ".join((*SPLITS, *DARKENED))
-        raise UserError(f"split {name!r}: expected one of {known}, or the name of a list without .csv")
+        raise UserError(
+            f"split {name!r}: expected one of {known}, or the name of a list without .csv"
+        )
     return Split(name, root / f"{name}.csv", (root,), True)

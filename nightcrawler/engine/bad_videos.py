@@ -46,14 +46,24 @@ class BadVideoLedger:
         Raises:
             UserError: if more than `max_fraction` of a stream's videos are bad (one is always tolerated).
         """
-        new = {key: video for part in distributed.gather_objects(self._new) for key, video in part.items()}
+        new = {
+            key: video
+            for part in distributed.gather_objects(self._new)
+            for key, video in part.items()
+        }
         self._new = {}
         if not new:
             return
         self.found.update(sorted(new.items()))
         if distributed.is_main():
             for (stream, name), video in sorted(new.items()):
-                logger.warning("stream '%s': '%s' cannot be used: %s (%s)", stream, name, video.cause, video.where)
+                logger.warning(
+                    "stream '%s': '%s' cannot be used: %s (%s)",
+                    stream,
+                    name,
+                    video.cause,
+                    video.where,
+                )
             self._write()
         for stream, num_items in self._sizes.items():
             count = sum(name == stream for name, _ in self.found)
@@ -65,7 +75,9 @@ class BadVideoLedger:
 
     def _write(self) -> None:
         """The list, whole each time: one that finds no room is made up for by the next."""
-        rows = [(stream, name, video.cause, video.where) for (stream, name), video in self.found.items()]
+        rows = [
+            (stream, name, video.cause, video.where) for (stream, name), video in self.found.items()
+        ]
         try:
             write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
         except OSError as error:

@@ -13,25 +13,31 @@ from torch import Tensor, nn
 
 from nightcrawler.adapt.build import build_adapter
 from nightcrawler.config import node
-from nightcrawler.data.build import EvalSet, build_adapt_loader, build_eval_set, build_mixup, build_train_streams
+from nightcrawler.data.build import (
+    EvalSet,
+    build_adapt_loader,
+    build_eval_set,
+    build_mixup,
+    build_train_streams,
+)
 from nightcrawler.data.dataset import clips_on
 from nightcrawler.data.source import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.evaluator import Evaluator
-from nightcrawler.engine.journal import Journal
-from nightcrawler.engine.loading import watched
+from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.losses import LOSSES, soft_cross_entropy
+from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
-from nightcrawler.engine.settings import Objective, Settings
 from nightcrawler.engine.trainer import EMA, AdaptClips, Trainer
+from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.models.build import build_model
 from nightcrawler.models.flops import count_gmacs
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
-from nightcrawler.pseudo.inputs import LABEL_FREE, ORACLE, read_about, split_use
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_about, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -116,18 +122,22 @@ def build_evaluator(cfg: CfgNode, device: torch.device) -> Evaluator:
     )
 
 
-def build_objectives(cfg: CfgNode) -> list[Objective]:
+def build_objectives(cfg: CfgNode) -> list[StreamLoss]:
     """Streams with their losses: cross entropy for labels, `MODEL.PSEUDO_LOSS` for pseudo-labels."""
     labelled, *pseudo = build_train_streams(cfg)
-    objectives = [Objective(labelled, build_mixup(cfg), soft_cross_entropy)]
+    objectives = [StreamLoss(labelled, build_mixup(cfg), soft_cross_entropy)]
     for stream in pseudo:
         kind = cfg.MODEL.PSEUDO_LOSS
         soft = kind != "hard"
         if soft and stream.items[0].probs is None:
-            raise UserError(f"MODEL.PSEUDO_LOSS {kind} needs probabilities, and {cfg.DATA.PSEUDO_CSV} has none")
+            raise UserError(
+                f"MODEL.PSEUDO_LOSS {kind} needs probabilities, and {cfg.DATA.PSEUDO_CSV} has none"
+            )
         loss = soft_cross_entropy if kind in ("hard", "soft") else _build_distillation(cfg, kind)
         weight, ramp = cfg.TRAIN.PSEUDO_WEIGHT, cfg.TRAIN.PSEUDO_RAMP_EPOCHS
-        objectives.append(Objective(stream, build_mixup(cfg), loss, soft=soft, weight=weight, ramp_epochs=ramp))
+        objectives.append(
+            StreamLoss(stream, build_mixup(cfg), loss, soft=soft, weight=weight, ramp_epochs=ramp)
+        )
     return objectives
 
 
@@ -142,7 +152,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
 
     def clips(epoch: int, bad: BadVideoLedger) -> Iterator[Tensor]:
         sampler.set_position(epoch)
-        for batch in watched(loader, items, "adaptation"):
+        for batch in iterate_batches(loader, items, "adaptation"):
             bad.add("adapt", len(items), batch["bad"])
             if batch["clip"] is not None:
                 yield clips_on(batch["clip"], device).contiguous(memory_format=layout)
@@ -188,15 +198,23 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         UserError: if checkpoints are of another configuration, none of them can be read, or ranks find different ones.
     """
     device = build_device(cfg)
-    if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES:
-        logger.warning("bf16 on a CPU: gradients of 3-D convolutions are wrong on so short clips (oneDNN); take fp32")
+    if (
+        cfg.MODEL.PRECISION == "bf16"
+        and device.type == "cpu"
+        and cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES
+    ):
+        logger.warning(
+            "bf16 on a CPU: gradients of 3-D convolutions are wrong on so short clips (oneDNN); take fp32"
+        )
     output_dir = Path(cfg.OUTPUT_DIR)
     model = build_placed_model(cfg, device)
     resumed = checkpoint.find_resume(output_dir) if cfg.TRAIN.AUTO_RESUME else None
     if resumed is None:
         start = build_start(cfg, model)
     stamp = {**build_stamp(cfg), "lists": build_list_hashes(cfg)}
-    gmacs = count_gmacs(model, (1, 3, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE))
+    gmacs = count_gmacs(
+        model, (1, 3, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
+    )
     has_adapter = cfg.ADAPT.NAME != "none"
     if cfg.MODEL.COMPILE:
         model.compile()  # in place: names in checkpoints stay as they are
@@ -208,7 +226,9 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         adapt_clips=build_adapt_clips(cfg, device) if has_adapter else _no_clips,
         eval_sets=_build_eval_sets(cfg),
         evaluator=build_evaluator(cfg, device),
-        journal=Journal(output_dir, cfg.TENSORBOARD.ENABLE, {"labels": stamp["labels"], "seed": cfg.RNG_SEED}),
+        journal=MetricLogger(
+            output_dir, cfg.TENSORBOARD.ENABLE, {"labels": stamp["labels"], "seed": cfg.RNG_SEED}
+        ),
         settings=build_settings(cfg, device, stamp, gmacs),
     )
     if resumed is not None:
@@ -236,13 +256,17 @@ def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
     for split in dict.fromkeys([*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]):
         sets.append(build_eval_set(cfg, split, "VAL", [(1, 1)]))
         if split == cfg.TRAIN.BEST_SPLIT and all(item.label < 0 for item in sets[-1].items):
-            raise UserError(f"TRAIN.BEST_SPLIT '{split}': no video has a label, so it cannot pick {checkpoint.BEST}")
+            raise UserError(
+                f"TRAIN.BEST_SPLIT '{split}': no video has a label, so it cannot pick {checkpoint.BEST}"
+            )
     return sets
 
 
-def build_settings(cfg: CfgNode, device: torch.device, stamp: dict[str, Any], gmacs: float) -> Settings:
+def build_settings(
+    cfg: CfgNode, device: torch.device, stamp: dict[str, Any], gmacs: float
+) -> TrainerConfig:
     """The trainer's plain values."""
-    return Settings(
+    return TrainerConfig(
         output_dir=Path(cfg.OUTPUT_DIR),
         device=device,
         seed=cfg.RNG_SEED,
@@ -298,7 +322,9 @@ def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     """
     path = cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not path:
-        logger.info("start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)")
+        logger.info(
+            "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
+        )
         return None
     file = find_weights(path)
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
@@ -306,14 +332,18 @@ def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         state = checkpoint.load_checkpoint(file)
         lacking = [key for key in PROGRESS if key not in state]
         if lacking:
-            raise UserError(f"{file}: has no {lacking[0]}, only weights: leave TRAIN.CHECKPOINT_EPOCH_RESET True")
+            raise UserError(
+                f"{file}: has no {lacking[0]}, only weights: leave TRAIN.CHECKPOINT_EPOCH_RESET True"
+            )
         if state.get("weights") == EMA:
             raise UserError(
                 f"{file}: holds averaged weights, which training does not go on from: take the run's latest"
             )
         return state
     checkpoint.verify(file)
-    report = load_pretrained(model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES))
+    report = load_pretrained(
+        model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
+    )
     logger.info("start: weights of %s\n%s", path, report)
     return None
 
@@ -322,7 +352,10 @@ def build_about(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
     """What `run.json` says of a run: seed, versions, machine, size of the model, use of dark labels."""
     stamp = build_stamp(cfg)
     return {
-        **{key: stamp[key] for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions")},
+        **{
+            key: stamp[key]
+            for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions")
+        },
         **build_camera_meta(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
         "world_size": distributed.world_size(),
         "num_params": sum(parameter.numel() for parameter in model.parameters()),
@@ -338,9 +371,13 @@ def build_tested_weights(cfg: CfgNode, model: nn.Module) -> LoadReport:
     """
     path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint.BEST)
     if not Path(path).is_file():
-        raise UserError(f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH")
+        raise UserError(
+            f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH"
+        )
     checkpoint.verify(path)
-    report = load_pretrained(model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True)
+    report = load_pretrained(
+        model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
+    )
     use = f"checkpoint choice {report.labels or ORACLE}"
     logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
     return report

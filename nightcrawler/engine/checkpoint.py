@@ -82,7 +82,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], older: Sequence[Pat
             file.flush()
             os.fsync(file.fileno())
             digest = writer.digest.hexdigest()
-            _move_on([path, *older])
+            _rotate([path, *older])
             _write_hashes(path, [*old, digest])
         _write_hashes(path, [digest])
     except OSError as error:
@@ -144,10 +144,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def older_names(folder: str | Path, count: int) -> list[Path]:
     """Names of a run's `count` checkpoints before the latest, newest first: previous, previous_2, previous_3, ..."""
     first = Path(folder) / PREVIOUS
-    return [first, *(first.with_stem(f"{first.stem}_{number}") for number in range(2, count + 1))][:count]
+    return [first, *(first.with_stem(f"{first.stem}_{number}") for number in range(2, count + 1))][
+        :count
+    ]
 
 
-def save_latest(folder: str | Path, state: dict[str, Any], keep_last: int = 2, replace: bool = False) -> str:
+def save_latest(
+    folder: str | Path, state: dict[str, Any], keep_last: int = 2, replace: bool = False
+) -> str:
     """Save as the latest checkpoint of a run, keeping `keep_last` of them, this one included, as fallbacks.
 
     With `replace`, the one that was the latest is not kept, and those before it are.
@@ -170,15 +174,20 @@ def remove_leftovers(folder: str | Path) -> None:
 def _all_older(folder: str | Path) -> list[Path]:
     """Checkpoints of a run before the latest that are there, newest first."""
     first = Path(folder) / PREVIOUS
-    numbered = [(re.fullmatch(rf"{first.stem}(?:_(\d+))?\.pyth", path.name), path) for path in _siblings(first)]
-    return [path for _, path in sorted((int(found[1] or 1), path) for found, path in numbered if found)]
+    numbered = [
+        (re.fullmatch(rf"{first.stem}(?:_(\d+))?\.pyth", path.name), path)
+        for path in _siblings(first)
+    ]
+    return [
+        path for _, path in sorted((int(found[1] or 1), path) for found, path in numbered if found)
+    ]
 
 
 def _siblings(path: Path) -> list[Path]:
     return list(path.parent.iterdir()) if path.parent.is_dir() else []
 
 
-def _move_on(names: Sequence[Path]) -> None:
+def _rotate(names: Sequence[Path]) -> None:
     """Give each file the next of the names; the first keeps its own too.
 
     At any moment what is under a name matches a line of its sidecar.
@@ -187,7 +196,9 @@ def _move_on(names: Sequence[Path]) -> None:
         if source.exists():
             digests = _known_hashes(source)
             if digests:
-                _write_hashes(target, [*(_known_hashes(target) if target.exists() else []), *digests])
+                _write_hashes(
+                    target, [*(_known_hashes(target) if target.exists() else []), *digests]
+                )
             _link(source, target)
             if digests:
                 _write_hashes(target, digests)
@@ -225,5 +236,7 @@ def find_resume(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
             logger.warning("%s; going on from %s instead", "; ".join(faults), path)
         return path, state
     if faults:
-        raise UserError(f"no checkpoint of this run can be read: {'; '.join(faults)}; remove them to start anew")
+        raise UserError(
+            f"no checkpoint of this run can be read: {'; '.join(faults)}; remove them to start anew"
+        )
     return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.engine.loading import watched
+from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.signals import StopSignals
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils import distributed
@@ -88,7 +88,10 @@ class Evaluator:
         was_training = model.training
         model.eval()
         rows: dict[int, dict[str, Any]] = {}
-        batches, total = stop.until(watched(eval_set.loader, items, desc)), len(eval_set.loader)
+        batches, total = (
+            stop.until(iterate_batches(eval_set.loader, items, desc)),
+            len(eval_set.loader),
+        )
         shown = progress(batches, total, desc, every=20, enabled=distributed.is_main())
         for index, row in self.rows(model, shown, pairs, num_classes):
             if index in rows:
@@ -99,7 +102,11 @@ class Evaluator:
         return self._gather(rows, items, pairs, num_classes, desc)
 
     def rows(
-        self, model: nn.Module, batches: Iterable[list[dict[str, Any]]], pairs: Sequence[Pair], num_classes: int
+        self,
+        model: nn.Module,
+        batches: Iterable[list[dict[str, Any]]],
+        pairs: Sequence[Pair],
+        num_classes: int,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Index and row of each sample of a `ClipDataset`, as they come; `as_predictions` makes arrays of them.
 
@@ -121,7 +128,9 @@ class Evaluator:
         usable = [sample for sample in batch if sample["status"] == STATUS_OK]
         if usable:
             clips = torch.cat([sample["clip"] for sample in usable])
-            logits = torch.cat([self.logits(model, chunk) for chunk in clips.split(self.batch_clips)])
+            logits = torch.cat(
+                [self.logits(model, chunk) for chunk in clips.split(self.batch_clips)]
+            )
             parts = iter(logits.split([len(sample["clip"]) for sample in usable]))
         for sample in batch:
             ok = sample["status"] == STATUS_OK
@@ -135,14 +144,20 @@ class Evaluator:
             return model(clips).float()
 
     def _row(
-        self, sample: dict[str, Any], logits: np.ndarray | None, pairs: Sequence[Pair], num_classes: int
+        self,
+        sample: dict[str, Any],
+        logits: np.ndarray | None,
+        pairs: Sequence[Pair],
+        num_classes: int,
     ) -> dict[str, Any]:
         if logits is None:
             return {"status": sample["status"], "pairs": {}}
         if not np.isfinite(logits).all():
             return {"status": "error: the model's logits are not finite", "pairs": {}}
         if logits.shape[1] != num_classes:
-            raise UserError(f"the model gives {logits.shape[1]} logits, MODEL.NUM_CLASSES is {num_classes}")
+            raise UserError(
+                f"the model gives {logits.shape[1]} logits, MODEL.NUM_CLASSES is {num_classes}"
+            )
         joined = {}
         for pair in pairs:
             members = sample["members"][pair]
@@ -165,7 +180,9 @@ class Evaluator:
             merged.update(part)
         missing = [item.name for index, item in enumerate(items) if index not in merged]
         if missing:
-            raise UserError(f"{desc}: {len(missing)} of {len(items)} videos have no result, first '{missing[0]}'")
+            raise UserError(
+                f"{desc}: {len(missing)} of {len(items)} videos have no result, first '{missing[0]}'"
+            )
         return {pair: as_predictions(merged, items, pair, num_classes) for pair in pairs}
 
 

@@ -28,7 +28,9 @@ SAVING_SEC = 300
 
 def main(argv: Sequence[str]) -> int:
     """Launch; returns the exit code of the first process that failed, or the one that all processes agreed on."""
-    logging.disable(logging.ERROR)  # of this process: torch's account of what the processes say themselves
+    logging.disable(
+        logging.ERROR
+    )  # of this process: torch's account of what the processes say themselves
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SEC))
     # Else ranks that are started again meet in the store of those before, and call at addresses of the dead.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -50,7 +52,10 @@ def _failed(error: ChildFailedError) -> int:
         return failure.exitcode
     name = signal.Signals(-failure.exitcode).name
     hint = " (out of memory?)" if name == "SIGKILL" else ""
-    print(f"error: the process of rank {rank} was killed by {name}{hint}; the others were ended", file=sys.stderr)
+    print(
+        f"error: the process of rank {rank} was killed by {name}{hint}; the others were ended",
+        file=sys.stderr,
+    )
     return 128 - failure.exitcode  # as a shell would say it
 
 

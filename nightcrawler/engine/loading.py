@@ -16,7 +16,7 @@ from nightcrawler.utils.errors import UserError
 SHOWN = 8
 
 
-def watched(loader: Iterable[Any], items: Sequence[VideoItem], title: str) -> Iterator[Any]:
+def iterate_batches(loader: Iterable[Any], items: Sequence[VideoItem], title: str) -> Iterator[Any]:
     """The batches of a loader; where no batch comes, one message that names the videos of the one that was due.
 
     Args:
@@ -59,7 +59,11 @@ def _reason(error: Exception) -> str:
     """A worker's own exception stands at the end of what the loader says; else the first line is the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     reason = lines[-1] if lines[0].startswith("Caught ") else lines[0]
-    return f"{reason} (killed, perhaps for lack of memory)" if "exited unexpectedly" in reason else reason
+    return (
+        f"{reason} (killed, perhaps for lack of memory)"
+        if "exited unexpectedly" in reason
+        else reason
+    )
 
 
 def _due(loader: Any, items: Sequence[VideoItem], count: int) -> str:

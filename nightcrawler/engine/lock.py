@@ -44,7 +44,11 @@ def run_lock(folder: Path, wanted: bool = True) -> Iterator[None]:
                 "wait for it, stop it, or give another OUTPUT_DIR"
             ) from None
         except OSError as error:  # a file system without locks
-            logger.warning("%s cannot be locked (%s): see to it that only one job uses it", folder, error.strerror)
+            logger.warning(
+                "%s cannot be locked (%s): see to it that only one job uses it",
+                folder,
+                error.strerror,
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -51,4 +51,7 @@ def distillation_published(logits: Tensor, target: Tensor, temperature: float = 
         temperature: T.
     """
     log_student = functional.log_softmax(logits / temperature, dim=1)
-    return temperature**2 * functional.kl_div(log_student, target / temperature, reduction="none").mean()
+    return (
+        temperature**2
+        * functional.kl_div(log_student, target / temperature, reduction="none").mean()
+    )

@@ -31,7 +31,9 @@ def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> Ten
     values, classes = target.topk(2, dim=1)
     logits = logits.detach()
     first, second = logits.gather(1, classes).split(1, dim=1)
-    merged = logits.scatter(1, classes, torch.cat([first + second, torch.zeros_like(second)], dim=1))
+    merged = logits.scatter(
+        1, classes, torch.cat([first + second, torch.zeros_like(second)], dim=1)
+    )
     mixed = values[:, 1] > target.min(dim=1).values
     return topk_correct(torch.where(mixed[:, None], merged, logits), classes[:, 0], ks)
 
@@ -42,7 +44,11 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
         return 0.0, 1.0
     share = correct / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    half = (
+        z
+        / (1 + z * z / total)
+        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    )
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 

@@ -57,7 +57,9 @@ def separate_gradients(parameters: Iterable[nn.Parameter]) -> None:
         first = grad.data_ptr()
         if first < end:
             parameter.grad = grad.clone()
-        steps = sum((size - 1) * stride for size, stride in zip(grad.shape, grad.stride(), strict=True))
+        steps = sum(
+            (size - 1) * stride for size, stride in zip(grad.shape, grad.stride(), strict=True)
+        )
         end = max(end, first + (steps + 1) * grad.element_size())
 
 
@@ -84,7 +86,9 @@ def cosine_with_warmup(
     if share == 0:
         return cosine
     if share >= 1:
-        return LinearParamScheduler(warmup_start_lr, base_lr if cosine_after_warmup else cosine(1.0))
+        return LinearParamScheduler(
+            warmup_start_lr, base_lr if cosine_after_warmup else cosine(1.0)
+        )
     warmup_end_lr = base_lr if cosine_after_warmup else cosine(share)
     scaling = "rescaled" if cosine_after_warmup else "fixed"
     warmup = LinearParamScheduler(warmup_start_lr, warmup_end_lr)
@@ -111,5 +115,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> optim.Optimizer:
     if solver.OPTIMIZING_METHOD == "adamw":
         return optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8)
     if solver.OPTIMIZING_METHOD == "sgd":
-        return optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0)
-    raise UserError(f"SOLVER.OPTIMIZING_METHOD is '{solver.OPTIMIZING_METHOD}': expected adamw or sgd")
+        return optim.SGD(
+            groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0
+        )
+    raise UserError(
+        f"SOLVER.OPTIMIZING_METHOD is '{solver.OPTIMIZING_METHOD}': expected adamw or sgd"
+    )

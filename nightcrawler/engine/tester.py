@@ -10,7 +10,11 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
-from nightcrawler.data.enhance import build_denoise_window, build_gammas, build_phase_name
+from nightcrawler.data.lowlight.enhance.build import (
+    build_denoise_window,
+    build_gammas,
+    build_phase_name,
+)
 from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import (
     build_device,
@@ -22,8 +26,8 @@ from nightcrawler.engine.build import (
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
 from nightcrawler.models.pretrained import LoadReport
-from nightcrawler.pseudo.inputs import ORACLE
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows
@@ -72,7 +76,9 @@ class Tester:
         for pair, predictions in found.items() if distributed.is_main() else ():
             predictions.meta = {**self.meta, "views": pair[0], "crops": pair[1]}
             predictions.save(self.results_path(pair))
-            logger.info("%s: %s (%s)", self.results_path(pair), describe(predictions), self.meta["labels"])
+            logger.info(
+                "%s: %s (%s)", self.results_path(pair), describe(predictions), self.meta["labels"]
+            )
         return self._report_bad(next(iter(found.values())))
 
     def _report_bad(self, predictions: Predictions) -> int:
@@ -84,7 +90,12 @@ class Tester:
         path = self.output_dir / f"bad_{split}.csv"
         if distributed.is_main():
             write_csv_rows(path, [("split", "video", "status"), *rows])
-            logger.warning("%d videos have no prediction, first '%s': %s; see %s", len(rows), *rows[0][1:], path)
+            logger.warning(
+                "%d videos have no prediction, first '%s': %s; see %s",
+                len(rows),
+                *rows[0][1:],
+                path,
+            )
         if len(rows) > max(self.max_bad_fraction * len(predictions.names), 1):
             raise UserError(
                 f"{len(rows)} of {len(predictions.names)} videos of '{split}' cannot be read, more than "
@@ -128,7 +139,9 @@ def build_meta(cfg: CfgNode, eval_set: EvalSet, weights: LoadReport) -> dict[str
         "checkpoint_sha256": weights.sha256,
         "labels": weights.labels or ORACLE,
         "list_sha256": sha256_file(eval_set.split.list_file),
-        **{key: stamp[key] for key in ("config_hash", "class_names", "adapter", "seed", "versions")},
+        **{
+            key: stamp[key] for key in ("config_hash", "class_names", "adapter", "seed", "versions")
+        },
         **build_camera_meta(cfg, [eval_set.split.name]),
     }
 

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nightcrawler.adapt.base import Adapter, Clips
+from nightcrawler.adapt.base import Adapter, ReplayableClips
 from nightcrawler.data.build import EvalSet
 from nightcrawler.engine.bad_videos import BadVideoLedger
+from nightcrawler.engine.checkpointer import Checkpointer
 from nightcrawler.engine.ema import averaged_copy
 from nightcrawler.engine.evaluator import Evaluator
-from nightcrawler.engine.journal import Journal
 from nightcrawler.engine.meters import accuracy
-from nightcrawler.engine.saver import Saver
-from nightcrawler.engine.settings import Objective, Settings
+from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.signals import Preempted, StopSignals
-from nightcrawler.engine.step import Stepper
+from nightcrawler.engine.train_step import TrainStep
+from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
 from nightcrawler.utils.io import atomic_write
 
@@ -56,21 +56,23 @@ class Trainer:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        objectives: Sequence[Objective],
+        objectives: Sequence[StreamLoss],
         adapter: Adapter,
         adapt_clips: AdaptClips,
         eval_sets: Sequence[EvalSet],
         evaluator: Evaluator,
-        journal: Journal,
-        settings: Settings,
+        journal: MetricLogger,
+        settings: TrainerConfig,
     ) -> None:
         self.model, self.optimizer, self.settings = model, optimizer, settings
         self.objectives, self.adapter, self.adapt_clips = list(objectives), adapter, adapt_clips
         self.eval_sets, self.evaluator, self.journal = list(eval_sets), evaluator, journal
         self.ema = averaged_copy(model, settings.ema_decay) if settings.ema_decay else None
         self.bad = BadVideoLedger(settings.output_dir / "bad.csv", settings.max_bad_fraction)
-        self.stepper = Stepper(model, optimizer, self.objectives, settings, self.bad)
-        self.saver = Saver(settings.output_dir, settings.keep_last, settings.max_failed_saves)
+        self.stepper = TrainStep(model, optimizer, self.objectives, settings, self.bad)
+        self.saver = Checkpointer(
+            settings.output_dir, settings.keep_last, settings.max_failed_saves
+        )
         self.epoch, self.step = 0, 0
         self.best: dict[str, Any] = {
             "top1": -math.inf,
@@ -107,7 +109,9 @@ class Trainer:
                     self._finish_epoch()
             except Preempted:
                 self._mark(PREEMPTED, self.place)
-                raise Preempted(f"stopped at {self.place} as asked; start the same command again to go on") from None
+                raise Preempted(
+                    f"stopped at {self.place} as asked; start the same command again to go on"
+                ) from None
         self._mark(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
 
@@ -136,22 +140,33 @@ class Trainer:
         saved = due and self.saver.latest(self.state)
         self.epoch, self.step = self.epoch + 1, 0
         if due:
-            self._judge(self.model, RAW)
+            self._adapt_and_validate(self.model, RAW)
             if self.ema is not None:
-                self._judge(self.ema.module, EMA)
+                self._adapt_and_validate(self.ema.module, EMA)
         self.stepper.meter.reset()
         self.saver.latest(self.state, required=last, replace=saved)
 
-    def _judge(self, model: nn.Module, weights: str) -> None:
+    def _adapt_and_validate(self, model: nn.Module, weights: str) -> None:
         """Adapt and validate a model, and save it where it is the best so far."""
         with self._weights_kept(model):
             self.adapt(model, weights)
-            top1 = self.validate(model, weights).get(self.settings.best_split, {}).get("top1", math.nan)
+            top1 = (
+                self.validate(model, weights)
+                .get(self.settings.best_split, {})
+                .get("top1", math.nan)
+            )
             if not top1 > self.best["top1"]:
                 return
             before = self.best
-            self.best = {"top1": top1, "epoch": self.epoch, "split": self.settings.best_split, "weights": weights}
-            saved = self.saver.best(lambda: {**self.state(), "model_state": model.state_dict(), "weights": weights})
+            self.best = {
+                "top1": top1,
+                "epoch": self.epoch,
+                "split": self.settings.best_split,
+                "weights": weights,
+            }
+            saved = self.saver.best(
+                lambda: {**self.state(), "model_state": model.state_dict(), "weights": weights}
+            )
             self.best = self.best if saved else before
 
     @contextlib.contextmanager
@@ -180,7 +195,7 @@ class Trainer:
 
     def adapt(self, model: nn.Module, weights: str = RAW) -> None:
         """Run the adapter on the dark clips of this epoch."""
-        clips = Clips(lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad)))
+        clips = ReplayableClips(lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad)))
         report = self.adapter.run(model, clips)
         self.bad.settle()
         self.stop.check(self.settings.device)
@@ -191,7 +206,9 @@ class Trainer:
         figures = {}
         for eval_set in self.eval_sets:
             name = eval_set.split.name
-            found = self.evaluator.run(model, eval_set, self.settings.num_classes, f"val {name}", self.stop)
+            found = self.evaluator.run(
+                model, eval_set, self.settings.num_classes, f"val {name}", self.stop
+            )
             figures[name] = accuracy(found[eval_set.pairs[0]])
             self.journal.validation(self.epoch, name, figures[name], weights)
         return figures
@@ -225,7 +242,11 @@ class Trainer:
             self.ema.module.load_state_dict(state.get("ema_state", state["model_state"]))
         self.optimizer.load_state_dict(state["optimizer_state"])
         self.stepper.scaler.load_state_dict(state["scaler_state"])
-        self.epoch, self.step, self.stepper.num_skipped = state["epoch"], state["step"], state["num_skipped"]
+        self.epoch, self.step, self.stepper.num_skipped = (
+            state["epoch"],
+            state["step"],
+            state["num_skipped"],
+        )
         self.best, self.stepper.meter.sums = dict(state["best"]), dict(state["meter"])
 
     def _mark(self, name: str = "", text: str = "", remove: Sequence[str] = ()) -> None:

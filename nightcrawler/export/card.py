@@ -38,14 +38,18 @@ def results_figure(path: Path, predictions: Predictions, checkpoint_sha256: str)
     """
     meta = predictions.meta
     if meta.get("checkpoint_sha256") != checkpoint_sha256:
-        raise UserError(f"{path}: results of another checkpoint: test this one (its folder's test.sh)")
+        raise UserError(
+            f"{path}: results of another checkpoint: test this one (its folder's test.sh)"
+        )
     if (predictions.labels < 0).all():
         raise UserError(f"{path}: no video has a label: give --truth CSV, or leave --results out")
     what = f"PyTorch, split {meta['split']}, {meta['views']} views x {meta['crops']} crops"
     return Figure(what, describe(predictions))
 
 
-def write_card(path: Path, trained: Trained, files: Sequence[Path], figures: Sequence[Figure]) -> None:
+def write_card(
+    path: Path, trained: Trained, files: Sequence[Path], figures: Sequence[Figure]
+) -> None:
     """Write the card of a trained model.
 
     Args:
@@ -54,8 +58,12 @@ def write_card(path: Path, trained: Trained, files: Sequence[Path], figures: Seq
         files: what was written beside it.
         figures: measured accuracy; none where nothing was measured.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8")
+    )
     frames, height, width, _ = trained.frame_shape
     text = template.render(
         trained=trained,

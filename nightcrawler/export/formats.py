@@ -66,7 +66,9 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}: {HINT}, or leave onnx out of --formats") from None
+        raise UserError(
+            f"ONNX needs {error.name}: {HINT}, or leave onnx out of --formats"
+        ) from None
     names = {"input_names": [INPUT], "output_names": [OUTPUT]}
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         model = torch.onnx.export(program, dynamo=True, opset_version=OPSET, **names).model_proto
@@ -99,6 +101,8 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, about: Mapping[st
     """Write tensors by name; `about` is in the file's metadata. Tensors that share memory are written one by one."""
     from safetensors.torch import save
 
-    alone = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+    alone = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()
+    }
     with atomic_write(path) as file:
         file.write(save(alone, {"format": "pt", **about}))

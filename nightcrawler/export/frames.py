@@ -11,8 +11,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from nightcrawler.data.build import build_view_sampler
-from nightcrawler.data.dataset import TestClips
-from nightcrawler.data.views import spatial_crop
+from nightcrawler.data.dataset import MultiViewClips
+from nightcrawler.data.transforms import spatial_crop
 from nightcrawler.utils.errors import UserError
 
 ONE_CLIP = (1, 1)
@@ -33,7 +33,9 @@ def fit_frames(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
         return np.ascontiguousarray(frames)
     if height != width:
         found = "x".join(map(str, frames.shape[1:3]))
-        raise UserError(f"a video of {found} pixels; the graph takes {height}x{width}: give --frame-size {found}")
+        raise UserError(
+            f"a video of {found} pixels; the graph takes {height}x{width}: give --frame-size {found}"
+        )
     levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float()
     return spatial_crop(levels, height, 1).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
 
@@ -43,6 +45,6 @@ def _clips(frames: np.ndarray, num_crops: int, *, size: Sequence[int]) -> Tensor
     return torch.from_numpy(fit_frames(frames, size))[None]
 
 
-def build_frames_maker(cfg: CfgNode, size: Sequence[int]) -> TestClips:
+def build_frames_maker(cfg: CfgNode, size: Sequence[int]) -> MultiViewClips:
     """Makes the graph's input of a video: one uint8 `[1, T, H, W, 3]` of `size` (height, width)."""
-    return TestClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])
+    return MultiViewClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])

@@ -9,8 +9,13 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from nightcrawler.data.enhance import build_denoise_window, build_gammas, build_phase_name, gamma_lut
-from nightcrawler.data.views import normalise_levels, spatial_crop
+from nightcrawler.data.lowlight.enhance.build import (
+    build_denoise_window,
+    build_gammas,
+    build_phase_name,
+    gamma_lut,
+)
+from nightcrawler.data.transforms import normalise_levels, spatial_crop
 from nightcrawler.utils.errors import ConfigError
 
 INSIDE = ("none", "gamma")
@@ -28,7 +33,12 @@ class FramesToProbs(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, levels: np.ndarray, mean: Sequence[float], std: Sequence[float], size: int
+        self,
+        model: nn.Module,
+        levels: np.ndarray,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
     ) -> None:
         super().__init__()
         self.model, self.mean, self.std, self.size = model, tuple(mean), tuple(std), size
@@ -74,4 +84,6 @@ def build_graph(cfg: CfgNode, model: nn.Module, dark: bool) -> FramesToProbs:
     data = cfg.DATA
     graph = FramesToProbs(model, build_levels(cfg, dark), data.MEAN, data.STD, data.TEST_CROP_SIZE)
     # Parameters as constants; gradients stay on while tracing, so that norms are layers that runtimes fold themselves.
-    return graph.float().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+    return (
+        graph.float().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
+    )

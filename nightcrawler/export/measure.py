@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.sampler import Request
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.export.frames import ONE_CLIP
 from nightcrawler.export.runtimes import LogProbs, Run
@@ -26,7 +26,9 @@ TOLERANCE = 1e-4
 PYTORCH = "PyTorch"
 
 
-def predict_all(trained: Trained, runs: Mapping[str, Run], items: Sequence[VideoItem]) -> dict[str, Predictions]:
+def predict_all(
+    trained: Trained, runs: Mapping[str, Run], items: Sequence[VideoItem]
+) -> dict[str, Predictions]:
     """Predictions of each run, of one clip of every video, all from one decode.
 
     Args:
@@ -35,20 +37,29 @@ def predict_all(trained: Trained, runs: Mapping[str, Run], items: Sequence[Video
         items: the videos; one that cannot be read has its cause in `status`.
     """
     dataset = ClipDataset(items, trained.decode, trained.maker, seed=0, replace_bad=False)
-    evaluator, models = Evaluator(1, torch.device("cpu")), {name: LogProbs(run) for name, run in runs.items()}
+    evaluator, models = (
+        Evaluator(1, torch.device("cpu")),
+        {name: LogProbs(run) for name, run in runs.items()},
+    )
     num_classes, rows = len(trained.class_names), {name: {} for name in runs}
-    samples = (dataset[Request(index, 0)] for index in range(len(items)))
+    samples = (dataset[SampleKey(index, 0)] for index in range(len(items)))
     for sample in progress(samples, len(items), "measure", every=20, enabled=len(items) > 1):
         for name, model in models.items():
             rows[name].update(evaluator.rows(model, [[sample]], [ONE_CLIP], num_classes))
-    return {name: as_predictions(found, items, ONE_CLIP, num_classes) for name, found in rows.items()}
+    return {
+        name: as_predictions(found, items, ONE_CLIP, num_classes) for name, found in rows.items()
+    }
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of different videos as one."""
-    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Predictions)}
+    columns = {
+        field.name: [getattr(part, field.name) for part in parts] for field in fields(Predictions)
+    }
     lists = {name: list(itertools.chain(*columns[name])) for name in ("names", "status")}
-    arrays = {name: np.concatenate(columns[name]) for name in ("logits", "probs", "labels", "num_clips")}
+    arrays = {
+        name: np.concatenate(columns[name]) for name in ("logits", "probs", "labels", "num_clips")
+    }
     return Predictions(**lists, **arrays)
 
 
@@ -77,14 +88,18 @@ def parity(found: Predictions, reference: Predictions) -> Parity:
     """
     for name, *status in zip(found.names, found.status, reference.status, strict=True):
         if status != [STATUS_OK] * 2:
-            raise UserError(f"{name}: {next(text for text in status if text != STATUS_OK)}: cannot be compared on it")
+            raise UserError(
+                f"{name}: {next(text for text in status if text != STATUS_OK)}: cannot be compared on it"
+            )
     differences = np.abs(found.probs.astype(np.float64) - reference.probs).max(axis=1)
     at = int(differences.argmax())
     same = found.probs.argmax(axis=1) == reference.probs.argmax(axis=1)
     return Parity(float(differences[at]), found.names[at], int(same.sum()), len(same))
 
 
-def speeds(runs: Mapping[str, Run], frame_shape: Sequence[int], num_clips: int, repeats: int) -> dict[str, float]:
+def speeds(
+    runs: Mapping[str, Run], frame_shape: Sequence[int], num_clips: int, repeats: int
+) -> dict[str, float]:
     """Seconds of the fastest call of each run with a batch of noise, taken in turns."""
     frames = np.random.default_rng(0).integers(0, 64, (num_clips, *frame_shape), np.uint8)
     calls = {name: lambda run=run: run(frames) for name, run in runs.items()}

@@ -56,4 +56,8 @@ class LogProbs(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 `[B, T, H, W, 3]` to logits float32 `[B, K]`."""
-        return torch.from_numpy(self.run(frames.numpy())).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return (
+            torch.from_numpy(self.run(frames.numpy()))
+            .clamp_min(torch.finfo(torch.float32).tiny)
+            .log()
+        )

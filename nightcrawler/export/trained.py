@@ -13,14 +13,14 @@ from torch import Tensor
 
 from nightcrawler.config import node
 from nightcrawler.data.build import build_decode
-from nightcrawler.data.dataset import Decode, TestClips
-from nightcrawler.data.enhance import build_gammas, build_phase_name
+from nightcrawler.data.dataset import Decode, MultiViewClips
+from nightcrawler.data.lowlight.enhance.build import build_gammas, build_phase_name
 from nightcrawler.engine.build import MACHINE_KEYS, build_tested_weights
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.predict.member import Settings, build_trained_config, find_checkpoint
+from nightcrawler.predict.predictor import PredictOptions, build_trained_config, find_checkpoint
 from nightcrawler.utils.env import library_versions
 
 
@@ -45,7 +45,7 @@ class Trained:
     state: dict[str, Tensor]
     frame_shape: tuple[int, int, int, int]
     decode: Decode
-    maker: TestClips
+    maker: MultiViewClips
     class_names: tuple[str, ...]
     facts: dict[str, Any]
     config: dict[str, str]
@@ -53,9 +53,14 @@ class Trained:
 
     def about(self) -> dict[str, str]:
         """What every written file says of itself, as texts."""
-        texts = {key: self.facts[key] for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement")}
+        texts = {
+            key: self.facts[key]
+            for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement")
+        }
         lists = {"class_names": self.class_names, "frame_shape": self.frame_shape}
-        return {key: text for key, text in texts.items() if text} | {key: json.dumps(one) for key, one in lists.items()}
+        return {key: text for key, text in texts.items() if text} | {
+            key: json.dumps(one) for key, one in lists.items()
+        }
 
 
 def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, root: Path) -> Trained:
@@ -72,7 +77,7 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
     """
     path = find_checkpoint(given)
     file = read_weights(path)
-    cfg = build_trained_config(file, Settings(dark=dark, root=root))
+    cfg = build_trained_config(file, PredictOptions(dark=dark, root=root))
     model = build_model(cfg).eval()
     build_tested_weights(cfg, model)
     size = tuple(frame_size) if frame_size else (cfg.DATA.TEST_CROP_SIZE,) * 2
@@ -95,7 +100,9 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
     name = build_phase_name(cfg, "TEST", dark)
     return {
         "model": cfg.MODEL.NAME,
-        "num_params": sum(value.numel() for value in file.state.values() if value.is_floating_point()),
+        "num_params": sum(
+            value.numel() for value in file.state.values() if value.is_floating_point()
+        ),
         "checkpoint": file.path.name,
         "checkpoint_sha256": file.sha256,
         "config_hash": file.config_hash,
@@ -122,5 +129,7 @@ def _build_settings(cfg: CfgNode) -> dict[str, str]:
     machine = tuple(f"{key}." for key in MACHINE_KEYS)
     changed = node.changed_from_defaults(cfg)
     # The checkpoint's own path was set to load it; where weights came from may be a path of the machine too.
-    named = {key: Path(value).name if key.endswith("_PATH") else value for key, value in changed.items()}
+    named = {
+        key: Path(value).name if key.endswith("_PATH") else value for key, value in changed.items()
+    }
     return {key: str(value) for key, value in named.items() if not f"{key}.".startswith(machine)}

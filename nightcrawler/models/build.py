@@ -5,9 +5,9 @@ from __future__ import annotations
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.models.external import timm_frames, torchvision_video
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from nightcrawler.models.mvit_plan import Pyramid
-from nightcrawler.models.neighbours import timm_frames, torchvision_video
+from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, PLAIN, Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
@@ -66,9 +66,9 @@ def build_mvit(cfg: CfgNode) -> nn.Module:
     )
 
 
-def _build_pyramid(cfg: CfgNode) -> Pyramid:
+def _build_pyramid(cfg: CfgNode) -> MViTLayout:
     section = cfg.MVIT
-    return Pyramid(
+    return MViTLayout(
         depth=section.DEPTH,
         embed_dim=section.EMBED_DIM,
         num_heads=section.NUM_HEADS,

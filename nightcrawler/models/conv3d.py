@@ -60,7 +60,9 @@ class FrozenBatchNorm3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, T, H, W]`, same shape out."""
-        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 def conv_norm(conv: nn.Conv3d, norm: nn.Module, x: Tensor) -> Tensor:
@@ -95,7 +97,9 @@ def spread_frames(num_frames: int, alpha: int) -> list[int]:
 @functools.cache
 def _spread_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
     """Kept, so that a model that has run once can be traced: a trace cannot make numbers of tensors."""
-    return tuple(torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32).long().tolist())
+    return tuple(
+        torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32).long().tolist()
+    )
 
 
 def check_frames(num_frames: int, alpha: int) -> None:
@@ -123,7 +127,9 @@ def check_pathways(width: int, beta_inv: int, fusion_kernel: int) -> None:
             f"of SLOWFAST.BETA_INV {beta_inv}"
         )
     if fusion_kernel % 2 == 0:
-        raise UserError(f"SLOWFAST.FUSION_KERNEL_SZ {fusion_kernel} is even: the lateral kernel must be odd")
+        raise UserError(
+            f"SLOWFAST.FUSION_KERNEL_SZ {fusion_kernel} is even: the lateral kernel must be odd"
+        )
 
 
 def init_weights(model: nn.Module) -> None:

@@ -13,7 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def imitation(mode: FakeTensorMode, model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers without memory or values, by name; the model itself stays as it is."""
-    return {name: mode.from_tensor(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    return {
+        name: mode.from_tensor(tensor)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
 
 
 def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
@@ -30,7 +33,9 @@ def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
     training = model.training
     model.eval()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, plain, counter:
-        torch.func.functional_call(model, imitation(mode, model), (torch.empty(*clip, device=device),))
+        torch.func.functional_call(
+            model, imitation(mode, model), (torch.empty(*clip, device=device),)
+        )
     model.train(training)
     # The counter gives two operations for each multiply-add.
     return counter.get_total_flops() / 2e9

@@ -48,7 +48,9 @@ class Format:
         """Share of names that follow this format."""
         if self.mark and not any(re.search(self.mark, name) for name in names):
             return 0.0
-        return sum(re.fullmatch(self.names, name) is not None for name in names) / max(len(names), 1)
+        return sum(re.fullmatch(self.names, name) is not None for name in names) / max(
+            len(names), 1
+        )
 
     def renamed(self, name: str) -> str:
         """Our name of an entry."""
@@ -96,7 +98,10 @@ FORMATS = (
                 r"^blocks\.(\d)\.(?:multipathway_blocks\.(\d)\.)?res_blocks\.(\d+)\.",
                 lambda found: f"s{int(found[1]) + 1}.pathway{found[2] or 0}_res{found[3]}.",
             ),
-            (r"^blocks\.0\.(?:multipathway_blocks\.(\d)\.)?", lambda found: f"s1.pathway{found[1] or 0}_stem."),
+            (
+                r"^blocks\.0\.(?:multipathway_blocks\.(\d)\.)?",
+                lambda found: f"s1.pathway{found[1] or 0}_stem.",
+            ),
             (r"\.conv_fast_to_slow\.", ".conv_f2s."),
             (r"\.branch1_conv\.", ".branch1."),
             (r"\.branch1_norm\.", ".branch1_bn."),

@@ -27,7 +27,9 @@ def drop_path_rates(most: float, num_blocks: int) -> list[float]:
     return np.linspace(0, most, num_blocks).tolist()
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
+) -> Tensor:
     """softmax(scale q k^T + mask) v of heads `[B, heads, N, C]`, by the fused kernel.
 
     On a CPU it reads heads one after the other, so they are laid out like that first; and in bfloat16 it multiplies no
@@ -40,12 +42,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     """
     if query.device.type == "cpu":
         query, key, value = (heads.contiguous() for heads in (query, key, value))
-        if query.dtype == torch.bfloat16 and not torch.is_grad_enabled() and not options.get("dropout_p"):
+        if (
+            query.dtype == torch.bfloat16
+            and not torch.is_grad_enabled()
+            and not options.get("dropout_p")
+        ):
             return _attend_in_blocks(query, key, value, mask, options.get("scale"))
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
 
 
-def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+def _attend_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
+) -> Tensor:
     keys = (query.shape[-1] ** -0.5 if scale is None else scale) * key.transpose(-2, -1)
     mixed = query.new_empty(*query.shape[:-1], value.shape[-1])
     for start in range(0, query.shape[-2], QUERY_BLOCK):

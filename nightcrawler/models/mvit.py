@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from nightcrawler.models.layers import Mlp, attend, drop_path_rates, init_linear_and_norm, motion_channels
-from nightcrawler.models.mvit_plan import MVIT_B, BlockPlan, Grid, Pool, Pyramid, skip_kernel
+from nightcrawler.models.layers import (
+    Mlp,
+    attend,
+    drop_path_rates,
+    init_linear_and_norm,
+    motion_channels,
+)
+from nightcrawler.models.mvit_layout import MVIT_B, BlockPlan, Grid, MViTLayout, Pool, skip_kernel
 from nightcrawler.utils.errors import UserError
 
 NORM_EPS = 1e-6
@@ -58,10 +64,14 @@ def pool_layer(mode: str, channels: int, pool: Pool) -> nn.Module:
         # AvgPool3d's own padding, but for grids smaller than the kernel too.
         sides = [size for size in reversed(padding) for _ in range(2)]
         return nn.Sequential(nn.ConstantPad3d(sides, 0.0), nn.AvgPool3d(pool.kernel, pool.stride))
-    return nn.Conv3d(channels, channels, pool.kernel, pool.stride, padding, groups=channels, bias=False)
+    return nn.Conv3d(
+        channels, channels, pool.kernel, pool.stride, padding, groups=channels, bias=False
+    )
 
 
-def pool_tokens(tokens: Tensor, grid: Grid, layer: nn.Module, num_cls: int, num_parts: int = 1) -> tuple[Tensor, Grid]:
+def pool_tokens(
+    tokens: Tensor, grid: Grid, layer: nn.Module, num_cls: int, num_parts: int = 1
+) -> tuple[Tensor, Grid]:
     """Pool tokens `[B, num_cls + T H W, C]` on their grid; class tokens stay as they are.
 
     Args:
@@ -95,7 +105,9 @@ def relative_rows(table: Tensor, num_q: int, num_k: int) -> Tensor:
 class PooledAttention(nn.Module):
     """Multi-head attention with queries, keys and values pooled on the grid (Fan et al. 2021, section 3.1)."""
 
-    def __init__(self, plan: BlockPlan, style: AttentionStyle, num_cls: int, dropout: float) -> None:
+    def __init__(
+        self, plan: BlockPlan, style: AttentionStyle, num_cls: int, dropout: float
+    ) -> None:
         super().__init__()
         self.style, self.num_cls, self.num_heads = style, num_cls, plan.num_heads
         # Parts of the channels that share a kernel; without a kernel there is nothing to share.
@@ -117,14 +129,20 @@ class PooledAttention(nn.Module):
             )
         for name, pool in zip("qkv", (plan.query, plan.key_value, plan.key_value), strict=True):
             normed = pool is not None and style.mode.startswith("conv")
-            self.add_module(f"pool_{name}", pool_layer(style.mode, channels, pool) if pool else None)
-            self.add_module(f"norm_{name}", nn.LayerNorm(channels, eps=style.norm_eps) if normed else None)
+            self.add_module(
+                f"pool_{name}", pool_layer(style.mode, channels, pool) if pool else None
+            )
+            self.add_module(
+                f"norm_{name}", nn.LayerNorm(channels, eps=style.norm_eps) if normed else None
+            )
 
     def _add_relative_positions(self, plan: BlockPlan) -> None:
         """Tables `[2 L - 1, C of a head]`; L is the finer of queries and keys in space, the whole grid in time."""
         for axis, name in ((1, "h"), (2, "w"), (0, "t")):
             used = self.style.rel_pos_spatial if axis else self.style.rel_pos_temporal
-            strides = [pool.stride[axis] if pool and axis else 1 for pool in (plan.query, plan.key_value)]
+            strides = [
+                pool.stride[axis] if pool and axis else 1 for pool in (plan.query, plan.key_value)
+            ]
             longest = max(plan.grid[axis] // min(strides), 1)
             table = torch.empty(2 * longest - 1, plan.dim_attention // plan.num_heads)
             table = nn.Parameter(nn.init.trunc_normal_(table, std=INIT_STD)) if used else None
@@ -135,7 +153,9 @@ class PooledAttention(nn.Module):
         sources: Sequence[Tensor] = (tokens, tokens, tokens)
         if not self.style.pool_first:
             sources = self._project(sources)
-        pooled = [self._pool(name, source, grid) for name, source in zip("qkv", sources, strict=True)]
+        pooled = [
+            self._pool(name, source, grid) for name, source in zip("qkv", sources, strict=True)
+        ]
         sources, (q_grid, k_grid, _) = zip(*pooled, strict=True)
         if self.style.pool_first:
             sources = self._project(sources)
@@ -149,7 +169,10 @@ class PooledAttention(nn.Module):
     def _project(self, sources: Sequence[Tensor]) -> Sequence[Tensor]:
         """The sources of queries, keys and values `[B, N, C]` (all the same for a common projection)."""
         if self.style.pool_first or self.style.separate_qkv:
-            return [layer(source) for layer, source in zip((self.q, self.k, self.v), sources, strict=True)]
+            return [
+                layer(source)
+                for layer, source in zip((self.q, self.k, self.v), sources, strict=True)
+            ]
         return self.qkv(sources[0]).chunk(3, dim=-1)
 
     def _pool(self, name: str, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
@@ -185,7 +208,13 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, plan: BlockPlan, style: AttentionStyle, num_cls: int, mlp_ratio: float, dropout: float, drop_path: float
+        self,
+        plan: BlockPlan,
+        style: AttentionStyle,
+        num_cls: int,
+        mlp_ratio: float,
+        dropout: float,
+        drop_path: float,
     ) -> None:
         super().__init__()
         dim = plan.dim_attention
@@ -198,7 +227,9 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio), plan.dim_out, drop=dropout)
         self.proj = nn.Linear(plan.dim, plan.dim_out) if plan.dim != plan.dim_out else None
         stride = plan.query.stride if plan.query else (1, 1, 1)
-        self.pool_skip = pool_layer("max", dim, Pool(skip_kernel(stride), stride)) if max(stride) > 1 else None
+        self.pool_skip = (
+            pool_layer("max", dim, Pool(skip_kernel(stride), stride)) if max(stride) > 1 else None
+        )
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Tokens `[B, N, C]` on a grid to `[B, N', C']` on the next."""
@@ -218,7 +249,12 @@ class PatchEmbed(nn.Module):
     """Overlapping patches in space and time: a strided convolution."""
 
     def __init__(
-        self, in_channels: int, channels: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
     ) -> None:
         super().__init__()
         self.proj = nn.Conv3d(in_channels, channels, tuple(kernel), tuple(stride), tuple(padding))
@@ -230,8 +266,13 @@ class PatchEmbed(nn.Module):
             UserError: if the clip is smaller than a patch.
         """
         kernel, padding = self.proj.kernel_size, self.proj.padding
-        if any(size + 2 * pad < patch for size, pad, patch in zip(clip.shape[2:], padding, kernel, strict=True)):
-            raise UserError(f"a clip of {list(clip.shape[2:])} pixels is smaller than MVIT.PATCH_KERNEL {list(kernel)}")
+        if any(
+            size + 2 * pad < patch
+            for size, pad, patch in zip(clip.shape[2:], padding, kernel, strict=True)
+        ):
+            raise UserError(
+                f"a clip of {list(clip.shape[2:])} pixels is smaller than MVIT.PATCH_KERNEL {list(kernel)}"
+            )
         patches = self.proj(clip)
         return patches.flatten(2).transpose(1, 2), tuple(patches.shape[2:])
 
@@ -266,7 +307,7 @@ class MViT(nn.Module):
         *,
         num_frames: int = 32,
         size: int = 224,
-        pyramid: Pyramid = MVIT_B,
+        pyramid: MViTLayout = MVIT_B,
         attention: AttentionStyle = AttentionStyle(),
         mlp_ratio: float = 4.0,
         patch_kernel: Sequence[int] = (3, 7, 7),
@@ -284,10 +325,16 @@ class MViT(nn.Module):
         checkpoint: int = 0,
     ) -> None:
         super().__init__()
-        self.num_cls, self.mean_pooling, self.motion_stem = int(cls_token), mean_pooling, motion_stem
+        self.num_cls, self.mean_pooling, self.motion_stem = (
+            int(cls_token),
+            mean_pooling,
+            motion_stem,
+        )
         self.num_recomputed, self.abs_pos, self.sep_pos_embed = checkpoint, abs_pos, sep_pos_embed
         # Whole strides, as published: the tables of odd sizes are a little too small.
-        self.grid = tuple(n // step for n, step in zip((num_frames, size, size), patch_stride, strict=True))
+        self.grid = tuple(
+            n // step for n, step in zip((num_frames, size, size), patch_stride, strict=True)
+        )
         if min(self.grid) < 1:
             raise UserError(
                 f"DATA.NUM_FRAMES {num_frames} or DATA.TRAIN_CROP_SIZE {size} is less than MVIT.PATCH_STRIDE "
@@ -296,7 +343,9 @@ class MViT(nn.Module):
         plans = pyramid.plan(self.grid)
         self._add_tokens(pyramid.embed_dim)
         in_channels = 6 if motion_stem else 3
-        self.patch_embed = PatchEmbed(in_channels, pyramid.embed_dim, patch_kernel, patch_stride, patch_padding)
+        self.patch_embed = PatchEmbed(
+            in_channels, pyramid.embed_dim, patch_kernel, patch_stride, patch_padding
+        )
         self.pos_drop = nn.Dropout(dropout)
         self.norm_stem = nn.LayerNorm(pyramid.embed_dim, eps=NORM_EPS) if norm_stem else None
         rates = drop_path_rates(drop_path, len(plans))
@@ -306,7 +355,9 @@ class MViT(nn.Module):
         )
         dim = plans[-1].dim_out
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.head = nn.Sequential(OrderedDict(dropout=nn.Dropout(head_dropout), projection=nn.Linear(dim, num_classes)))
+        self.head = nn.Sequential(
+            OrderedDict(dropout=nn.Dropout(head_dropout), projection=nn.Linear(dim, num_classes))
+        )
         self.apply(init_linear_and_norm)
 
     def _add_tokens(self, dim: int) -> None:
@@ -314,7 +365,11 @@ class MViT(nn.Module):
         frames, places = self.grid[0], self.grid[1] * self.grid[2]
         tables = {"cls_token": self.num_cls}
         if self.abs_pos and self.sep_pos_embed:
-            tables |= {"pos_embed_spatial": places, "pos_embed_temporal": frames, "pos_embed_class": self.num_cls}
+            tables |= {
+                "pos_embed_spatial": places,
+                "pos_embed_temporal": frames,
+                "pos_embed_class": self.num_cls,
+            }
         elif self.abs_pos:
             tables["pos_embed"] = self.num_cls + frames * places
         for name, length in tables.items():
@@ -324,13 +379,19 @@ class MViT(nn.Module):
     def _positions(self, grid: Grid) -> Tensor:
         """Absolute positions `[1, num_cls + N, C]` of a grid, interpolated if it is not that of the tables."""
         if self.sep_pos_embed:
-            table = (self.pos_embed_temporal[:, :, None] + self.pos_embed_spatial[:, None]).flatten(1, 2)
+            table = (self.pos_embed_temporal[:, :, None] + self.pos_embed_spatial[:, None]).flatten(
+                1, 2
+            )
             first = self.pos_embed_class if self.num_cls else table[:, :0]
         else:
             first, table = self.pos_embed[:, : self.num_cls], self.pos_embed[:, self.num_cls :]
         if grid != self.grid:
             volume = table.transpose(1, 2).unflatten(2, self.grid)
-            table = functional.interpolate(volume, size=grid, mode="trilinear").flatten(2).transpose(1, 2)
+            table = (
+                functional.interpolate(volume, size=grid, mode="trilinear")
+                .flatten(2)
+                .transpose(1, 2)
+            )
         return torch.cat([first, table], dim=1)
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -37,7 +37,9 @@ class NonLocal(nn.Module):
         if self.groups == 1:
             return self._attend(x)
         batch, channels, frames, height, width = x.shape
-        parts = x.transpose(1, 2).reshape(batch * self.groups, frames // self.groups, channels, height, width)
+        parts = x.transpose(1, 2).reshape(
+            batch * self.groups, frames // self.groups, channels, height, width
+        )
         seen = self._attend(parts.transpose(1, 2)).transpose(1, 2)
         return seen.reshape(batch, frames, channels, height, width).transpose(1, 2)
 

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightcrawler.models.formats import WeightsFile, nearest_format, plain_names, read_weights, recognise
+from nightcrawler.models.formats import (
+    WeightsFile,
+    nearest_format,
+    plain_names,
+    read_weights,
+    recognise,
+)
 from nightcrawler.models.zoo import check_weights, find_weights
 from nightcrawler.utils.errors import UserError
 
@@ -69,7 +75,9 @@ class LoadReport:
         lines = [f"{self.path}: {self.summary()}", f"sha256 {self.sha256}", *self.notes]
         for entries in (converted, skipped, missing):
             more = len(entries) - SHOWN
-            lines += entries[:SHOWN] + ([f"... and {more} more {entries[0].split()[0]}"] if more > 0 else [])
+            lines += entries[:SHOWN] + (
+                [f"... and {more} more {entries[0].split()[0]}"] if more > 0 else []
+            )
         return "\n  ".join(lines)
 
     def faults(self) -> str:
@@ -123,12 +131,21 @@ def _source_grid(tokens: int, grid: Sequence[int]) -> tuple[int, ...] | None:
     side = math.isqrt(max(tokens, 0) // frames)
     if tokens > 0 and frames * side * side == tokens:
         return frames, side, side
-    return (tokens // (height * width), height, width) if tokens > 0 and tokens % (height * width) == 0 else None
+    return (
+        (tokens // (height * width), height, width)
+        if tokens > 0 and tokens % (height * width) == 0
+        else None
+    )
 
 
-def _fitted_positions(name: str, value: Tensor, target: Tensor, grid: Sequence[int]) -> tuple[Tensor, str] | None:
+def _fitted_positions(
+    name: str, value: Tensor, target: Tensor, grid: Sequence[int]
+) -> tuple[Tensor, str] | None:
     """Position tables of another size interpolated, and how; `None` where sizes do not tell their grid."""
-    kind, how = name.rpartition(".")[2], f"positions {list(value.shape)} interpolated to {list(target.shape)}"
+    kind, how = (
+        name.rpartition(".")[2],
+        f"positions {list(value.shape)} interpolated to {list(target.shape)}",
+    )
     if (
         not kind.startswith(("rel_pos_", "pos_embed"))
         or value.ndim != target.ndim
@@ -143,20 +160,28 @@ def _fitted_positions(name: str, value: Tensor, target: Tensor, grid: Sequence[i
     if source is None:
         return None
     resized = resize_table(value[0, num_cls:], source, grid)[None]
-    return torch.cat([value[:, :num_cls], resized], dim=1), f"{how}, taken as {' x '.join(map(str, source))} of them"
+    return torch.cat(
+        [value[:, :num_cls], resized], dim=1
+    ), f"{how}, taken as {' x '.join(map(str, source))} of them"
 
 
-def _fitted(name: str, value: Tensor, target: Tensor, grid: Sequence[int]) -> tuple[Tensor, str] | None:
+def _fitted(
+    name: str, value: Tensor, target: Tensor, grid: Sequence[int]
+) -> tuple[Tensor, str] | None:
     """`value` changed to the target's shape, and how; `None` where no rule applies."""
     kernel = value.squeeze(2) if value.ndim == 5 else value
     if target.ndim == 5 and kernel.shape == target.shape[:2] + target.shape[3:]:
-        return inflate(kernel, target.shape[2]), f"2-D kernel inflated over {target.shape[2]} frames"
+        return inflate(
+            kernel, target.shape[2]
+        ), f"2-D kernel inflated over {target.shape[2]} frames"
     if value.numel() == target.numel() and value.squeeze().shape == target.squeeze().shape:
         return value.reshape(target.shape), f"{list(value.shape)} reshaped to {list(target.shape)}"
     return _fitted_positions(name, value, target, grid)
 
 
-def arrange_attention(state: dict[str, Tensor], names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def arrange_attention(
+    state: dict[str, Tensor], names: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Queries, keys and values as the model has them, in one layer (`qkv`) or three (`q`, `k`, `v`).
 
     Returns:
@@ -169,7 +194,11 @@ def arrange_attention(state: dict[str, Tensor], names: Sequence[str]) -> tuple[d
         whole, parts = f"{attention}.qkv.{leaf}", [f"{attention}.{part}.{leaf}" for part in "qkv"]
         if name in wanted:
             continue
-        if kind == "q" and whole in wanted and len({getattr(state.get(part), "shape", None) for part in parts}) == 1:
+        if (
+            kind == "q"
+            and whole in wanted
+            and len({getattr(state.get(part), "shape", None) for part in parts}) == 1
+        ):
             tensors = [arranged.pop(part) for part in parts]
             arranged[whole], how[whole] = torch.cat(tensors), "q, k and v stacked"
         elif kind == "qkv" and wanted.issuperset(parts) and len(state[name]) % 3 == 0:
@@ -215,7 +244,9 @@ class _Loading:
         if value.shape != target.shape:
             fitted = None if is_head(name) else _fitted(name, value, target, self.grid)
             if fitted is None:
-                self.report.skipped[name] = f"shape {list(value.shape)}, the model has {list(target.shape)}"
+                self.report.skipped[name] = (
+                    f"shape {list(value.shape)}, the model has {list(target.shape)}"
+                )
                 return
             value, hows = fitted[0], [*hows, fitted[1]]
         self.filled[name] = value
@@ -237,7 +268,9 @@ class _Loading:
                 order = torch.tensor([source.index(wish) for wish in wanted])
                 self._take(name, value[order], "rows by class name")
         elif value.ndim == self.targets[name].ndim and rows != self.targets[name].shape[:1]:
-            self.report.skipped[name] = f"classifier of {len(value)} classes, the model has {len(self.targets[name])}"
+            self.report.skipped[name] = (
+                f"classifier of {len(value)} classes, the model has {len(self.targets[name])}"
+            )
         else:
             note = "the file does not name its classes: classifier taken in the order of MODEL.CLASS_NAMES"
             self.report.notes = [note] if wanted and not source else []
@@ -270,7 +303,11 @@ def load_pretrained(
     loading.take_all()
     report = loading.report
     parameters = dict(model.named_parameters())
-    sizes = {plain: parameters[name].numel() for plain, name in loading.own_names.items() if name in parameters}
+    sizes = {
+        plain: parameters[name].numel()
+        for plain, name in loading.own_names.items()
+        if name in parameters
+    }
     backbone = {name for name in sizes if not is_head(name)}
     filled = sum(sizes[name] for name in backbone & loading.filled.keys())
     report.share = filled / max(sum(sizes[name] for name in backbone), 1)
@@ -283,7 +320,9 @@ def load_pretrained(
     if fault:
         looks = _comparison(file, list(loading.targets))
         raise UserError(f"{file.path}: {fault}: {looks}; first mismatches: {report.faults()}")
-    model.load_state_dict({loading.own_names[name]: value for name, value in loading.filled.items()}, strict=False)
+    model.load_state_dict(
+        {loading.own_names[name]: value for name, value in loading.filled.items()}, strict=False
+    )
     return report
 
 

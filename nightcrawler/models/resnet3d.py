@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightcrawler.models.conv3d import check_frames, check_pathways, conv3d, conv_norm, init_weights, spread_frames
+from nightcrawler.models.conv3d import (
+    check_frames,
+    check_pathways,
+    conv3d,
+    conv_norm,
+    init_weights,
+    spread_frames,
+)
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.nonlocal_block import NonLocal
 from nightcrawler.utils.errors import UserError
@@ -103,7 +110,9 @@ class Layout:
     nonlocal_pools: Sequence[Sequence[Sequence[int]]] = (((1, 2, 2),) * 2,) * 4
     nonlocal_kind: str | None = None
 
-    def shape(self, arch: Arch, stage: int, p: int, count: int, in_channels: int, inner: int, out: int) -> StageShape:
+    def shape(
+        self, arch: Arch, stage: int, p: int, count: int, in_channels: int, inner: int, out: int
+    ) -> StageShape:
         """Pathway `p` of a stage of `count` blocks, from `in_channels` to `out`."""
         cycle = arch.kernels[stage + 1][p]
         num_temporal = count if self.temporal_blocks is None else self.temporal_blocks[stage][p]
@@ -138,13 +147,17 @@ class StemPathway(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """`[B, C_in, T, H, W]` to `[B, C, T, H / 4, W / 4]` (rounded up)."""
-        return functional.max_pool3d(conv_norm(self.conv, self.bn, clip).relu_(), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return functional.max_pool3d(
+            conv_norm(self.conv, self.bn, clip).relu_(), (1, 3, 3), (1, 2, 2), (0, 1, 1)
+        )
 
 
 class Stem(nn.Module):
     """The stem of every pathway, `pathway{p}_stem`."""
 
-    def __init__(self, in_channels: int, channels: Sequence[int], time_kernels: Sequence[int]) -> None:
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], time_kernels: Sequence[int]
+    ) -> None:
         super().__init__()
         for p, (width, kernel) in enumerate(zip(channels, time_kernels, strict=True)):
             self.add_module(f"pathway{p}_stem", StemPathway(in_channels, width, kernel))
@@ -177,7 +190,9 @@ class Bottleneck(nn.Module):
         inner = shape.inner
         self.a = conv3d(in_channels, inner, (time_kernel, 1), stride=first)
         self.a_bn = nn.BatchNorm3d(inner)
-        self.b = conv3d(inner, inner, (1, 3), stride=middle, dilation=shape.dilation, groups=shape.groups)
+        self.b = conv3d(
+            inner, inner, (1, 3), stride=middle, dilation=shape.dilation, groups=shape.groups
+        )
         self.b_bn = nn.BatchNorm3d(inner)
         self.c = conv3d(inner, shape.channels)
         self.c_bn = nn.BatchNorm3d(shape.channels)
@@ -252,7 +267,9 @@ class Head(nn.Module):
 
     def forward(self, paths: list[Tensor]) -> Tensor:
         """`[B, C, T, H, W]` of each pathway to logits `[B, K]`."""
-        return self.projection(self.dropout(torch.cat([self._mean(x.mean(dim=2)) for x in paths], dim=1)))
+        return self.projection(
+            self.dropout(torch.cat([self._mean(x.mean(dim=2)) for x in paths], dim=1))
+        )
 
     def _mean(self, x: Tensor) -> Tensor:
         if self.window:
@@ -313,8 +330,13 @@ class ResNet3D(nn.Module):
                 fuse = Fuse(channels[1], fusion_ratio * channels[1], fusion_kernel, alpha)
                 self.add_module(f"s{stage + 1}_fuse", fuse)
             channels = [EXPANSION * wider // share for share in shares]
-            sizes = [(entering[p], layout.groups * wider // share, channels[p]) for p, share in enumerate(shares)]
-            shapes = [layout.shape(self.arch, stage, p, count, *size) for p, size in enumerate(sizes)]
+            sizes = [
+                (entering[p], layout.groups * wider // share, channels[p])
+                for p, share in enumerate(shares)
+            ]
+            shapes = [
+                layout.shape(self.arch, stage, p, count, *size) for p, size in enumerate(sizes)
+            ]
             self.add_module(f"s{stage + 2}", Stage(shapes))
         self.head = Head(sum(channels), num_classes, dropout, head_window)
         init_weights(self)
@@ -329,10 +351,16 @@ class ResNet3D(nn.Module):
         if self.two_pathways:
             check_frames(num_frames, self.alpha)
         elif num_frames < time_pool:
-            raise UserError(f"a clip of {num_frames} frames is too short: DATA.NUM_FRAMES must be at least {time_pool}")
+            raise UserError(
+                f"a clip of {num_frames} frames is too short: DATA.NUM_FRAMES must be at least {time_pool}"
+            )
         if self.motion_stem:
             clip = motion_channels(clip)
-        paths = [clip[:, :, spread_frames(num_frames, self.alpha)], clip] if self.two_pathways else [clip]
+        paths = (
+            [clip[:, :, spread_frames(num_frames, self.alpha)], clip]
+            if self.two_pathways
+            else [clip]
+        )
         paths = self.s1(paths)
         for stage in range(2, 6):
             if self.two_pathways:

@@ -53,7 +53,9 @@ class ConvNorm(nn.Module):
 class Bottleneck(nn.Module):
     """Convolutions over time, over space and over channels."""
 
-    def __init__(self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm) -> None:
+    def __init__(
+        self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm
+    ) -> None:
         super().__init__()
         self.conv1 = ConvNorm(conv3d(in_channels, inner, (time_kernel, 1)), norm)
         self.conv2 = ConvNorm(conv3d(inner, inner, (1, 3), stride=stride, dilation=dilation), norm)
@@ -68,7 +70,14 @@ class Residual(nn.Module):
     """A bottleneck and its shortcut; a stage's first block projects it (`project`)."""
 
     def __init__(
-        self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm, project: bool
+        self,
+        in_channels: int,
+        inner: int,
+        time_kernel: int,
+        stride: int,
+        dilation: int,
+        norm: Norm,
+        project: bool,
     ) -> None:
         super().__init__()
         self.btnk = Bottleneck(in_channels, inner, time_kernel, stride, dilation, norm)
@@ -81,14 +90,22 @@ class Residual(nn.Module):
 
 
 def _stage(
-    in_channels: int, inner: int, depth: int, time_kernel: int, stride: int, dilation: int, norm: Norm
+    in_channels: int,
+    inner: int,
+    depth: int,
+    time_kernel: int,
+    stride: int,
+    dilation: int,
+    norm: Norm,
 ) -> nn.Sequential:
     """`depth` residual blocks, `res_0`, `res_1`, ..."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(depth):
         first = i == 0
         block_in = in_channels if first else EXPANSION * inner
-        blocks[f"res_{i}"] = Residual(block_in, inner, time_kernel, stride if first else 1, dilation, norm, first)
+        blocks[f"res_{i}"] = Residual(
+            block_in, inner, time_kernel, stride if first else 1, dilation, norm, first
+        )
     return nn.Sequential(blocks)
 
 
@@ -192,7 +209,9 @@ class SlowFast(nn.Module):
         self.slow = Pathway(in_channels, width, depth, SLOW_KERNELS, laterals, norm)
         self.fast = Pathway(in_channels, width // beta_inv, depth, FAST_KERNELS, (0, 0, 0, 0), norm)
         for i, channels in enumerate(fast_channels):
-            self.fast.add_module(f"Tconv{i + 1}", Lateral(channels, fusion_ratio, fusion_kernel, alpha))
+            self.fast.add_module(
+                f"Tconv{i + 1}", Lateral(channels, fusion_ratio, fusion_kernel, alpha)
+            )
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(EXPANSION * width * 8, num_classes)
         init_weights(self)

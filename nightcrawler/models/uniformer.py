@@ -42,7 +42,9 @@ class PatchEmbed(nn.Module):
         norm: str,
     ) -> None:
         super().__init__()
-        self.norm: nn.Module = nn.LayerNorm(channels) if norm == "layer" else nn.BatchNorm3d(channels)
+        self.norm: nn.Module = (
+            nn.LayerNorm(channels) if norm == "layer" else nn.BatchNorm3d(channels)
+        )
         self.proj = nn.Conv3d(in_channels, channels, kernel, stride, padding=(kernel[0] // 2, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nightcrawler.data.enhance import Enhance
-from nightcrawler.data.limits import Limits
-from nightcrawler.data.survey import survey
-from nightcrawler.predict.rows import Row
+from nightcrawler.data.lowlight.enhance.build import Enhance
+from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import probe
+from nightcrawler.predict.rows import VideoResult
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
 from nightcrawler.predict.windows import SHOWN_CLASSES, Piece, piece_at
 from nightcrawler.synthetic.video import write_video
@@ -24,17 +24,23 @@ LEAST_SIDE_PX = 320
 SHOWN = 3
 
 
-def whole_video_piece(row: Row) -> Piece:
+def whole_video_piece(row: VideoResult) -> Piece:
     """What is said of a whole video, as one stretch of time."""
-    return Piece(0.0, float("inf"), tuple((label, row.probs[label]) for label in row.top(SHOWN_CLASSES)))
+    return Piece(
+        0.0, float("inf"), tuple((label, row.probs[label]) for label in row.top(SHOWN_CLASSES))
+    )
 
 
 def target_path(folder: Path, name: str) -> Path:
     """Where the annotated copy of a video goes: by the video's name, inside the folder whatever the name is."""
-    return folder.joinpath(*(part for part in Path(f"{name}.annotated.mp4").parts if part not in ("/", "..")))
+    return folder.joinpath(
+        *(part for part in Path(f"{name}.annotated.mp4").parts if part not in ("/", ".."))
+    )
 
 
-def annotate(source: Path, target: Path, pieces: list[Piece], class_names: Sequence[str], enhance: Enhance) -> None:
+def annotate(
+    source: Path, target: Path, pieces: list[Piece], class_names: Sequence[str], enhance: Enhance
+) -> None:
     """Write `target`, an H.264 video; a few frames are held at a time.
 
     Args:
@@ -48,7 +54,7 @@ def annotate(source: Path, target: Path, pieces: list[Piece], class_names: Seque
         VideoError: if the source cannot be read.
     """
     limits = Limits()
-    found = survey(str(source), limits)
+    found = probe(str(source), limits)
     frames = _lit(video_frames(str(source), found, limits=limits), enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
     drawn = (draw(frame.rgb, piece_at(pieces, frame.time_sec), class_names) for frame in frames)
@@ -59,14 +65,18 @@ def _lit(frames: Iterable[Frame], enhance: Enhance) -> Iterator[Frame]:
     frames = iter(frames)
     while chunk := list(itertools.islice(frames, CHUNK)):
         lit = enhance(np.stack([frame.rgb for frame in chunk]))
-        yield from (Frame(frame.number, frame.time_sec, rgb) for frame, rgb in zip(chunk, lit, strict=True))
+        yield from (
+            Frame(frame.number, frame.time_sec, rgb) for frame, rgb in zip(chunk, lit, strict=True)
+        )
 
 
 def draw(rgb: np.ndarray, piece: Piece, class_names: Sequence[str]) -> np.ndarray:
     """A frame uint8 `[H, W, 3]`, enlarged where it is small, sides even, with the label and bars of the top classes."""
     height, width = rgb.shape[:2]
     scale = max(LEAST_SIDE_PX // width, 1)
-    picture = Image.fromarray(rgb).resize((max(width * scale // 2, 1) * 2, max(height * scale // 2, 1) * 2))
+    picture = Image.fromarray(rgb).resize(
+        (max(width * scale // 2, 1) * 2, max(height * scale // 2, 1) * 2)
+    )
     size = max(picture.height // 20, 9)
     font, pen = ImageFont.load_default(size), ImageDraw.Draw(picture, "RGBA")
     line, left = size + 4, picture.width // 2
@@ -77,5 +87,8 @@ def draw(rgb: np.ndarray, piece: Piece, class_names: Sequence[str]) -> np.ndarra
         pen.text((6, y), f"{class_names[label]} {prob:.2f}", fill="white", font=font)
         pen.rectangle((left, y + 3, picture.width - 6, y + size), fill=(255, 255, 255, 60))
         end = left + round((picture.width - 6 - left) * min(max(prob, 0.0), 1.0))
-        pen.rectangle((left, y + 3, end, y + size), fill=(255, 190, 60, 255) if place == 0 else (170, 170, 170, 255))
+        pen.rectangle(
+            (left, y + 3, end, y + size),
+            fill=(255, 190, 60, 255) if place == 0 else (170, 170, 170, 255),
+        )
     return np.asarray(picture)

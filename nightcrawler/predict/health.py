@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from nightcrawler import __version__
-from nightcrawler.data.decode import decode
-from nightcrawler.data.enhance import apply_gamma
 from nightcrawler.data.lists import read_list
+from nightcrawler.data.lowlight.enhance.build import apply_gamma
 from nightcrawler.data.splits import SPLITS, get_split
+from nightcrawler.data.video.decode import decode
 from nightcrawler.models.uniformer import UniFormer
-from nightcrawler.synthetic.dataset import Settings, clip_frames, make_plan
+from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
 
@@ -58,14 +58,24 @@ def guarded(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except Exception as error:  # whatever is broken here is what the user wants to know
         reason = str(error).strip().splitlines() or [""]
-        return Check(name, False, f"{type(error).__name__}: {reason[0][:200]}", "see INSTALL.md, or install anew")
+        return Check(
+            name,
+            False,
+            f"{type(error).__name__}: {reason[0][:200]}",
+            "see INSTALL.md, or install anew",
+        )
 
 
 def check_python() -> Check:
     """Python and this package."""
     wanted = ".".join(map(str, LEAST_PYTHON))
     ok = tuple(map(int, platform.python_version_tuple()[:2])) >= LEAST_PYTHON
-    return Check("python", ok, f"{platform.python_version()}, nightcrawler {__version__}", f"take Python {wanted}")
+    return Check(
+        "python",
+        ok,
+        f"{platform.python_version()}, nightcrawler {__version__}",
+        f"take Python {wanted}",
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -117,7 +127,9 @@ def check_ffmpeg() -> Check:
     lacking = [f"decoder {name}" for name in DECODERS if not _has_codec(name, "r")]
     lacking += [f"encoder {name}" for name in ENCODERS if not _has_codec(name, "w")]
     found = ", ".join([*versions, *(f"no {name}" for name in lacking)])
-    return Check("ffmpeg", not lacking, found, "pip install --force-reinstall av (its wheels hold FFmpeg)")
+    return Check(
+        "ffmpeg", not lacking, found, "pip install --force-reinstall av (its wheels hold FFmpeg)"
+    )
 
 
 def _has_codec(name: str, mode: str) -> bool:
@@ -132,19 +144,25 @@ def check_devices() -> Check:
     """Processors, threads, memory, GPUs."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    found = [f"{usable} of {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, {memory_gib:.1f} GiB memory"]
+    found = [
+        f"{usable} of {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, {memory_gib:.1f} GiB memory"
+    ]
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         found.append(f"GPU {index}: {about.name}, {about.total_memory / 2**30:.1f} GiB")
     if torch.version.cuda and not torch.cuda.is_available() and Path("/dev/nvidia0").exists():
         advice = "mend the driver, or install the torch wheel of the driver's CUDA version"
         return Check("devices", False, ", ".join([*found, "a GPU that torch cannot use"]), advice)
-    return Check("devices", True, ", ".join(found if found[1:] else [*found, "no GPU: experiments run on the CPU"]))
+    return Check(
+        "devices",
+        True,
+        ", ".join(found if found[1:] else [*found, "no GPU: experiments run on the CPU"]),
+    )
 
 
 def check_video() -> Check:
     """A clip is rendered, darkened, written, decoded and lit."""
-    settings = Settings(height=48, width=64)
+    settings = DatasetSpec(height=48, width=64)
     plan = next(clip for clip in make_plan(settings).clips if clip.dark)
     dark, fps = clip_frames(plan, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -162,14 +180,23 @@ def check_video() -> Check:
 def check_model(device: str) -> Check:
     """A small model goes forward and backward on a device."""
     torch.manual_seed(0)
-    model = UniFormer(num_classes=11, depth=[1, 1, 1, 1], embed_dim=[8, 8, 16, 16], head_dim=8).to(device)
+    model = UniFormer(num_classes=11, depth=[1, 1, 1, 1], embed_dim=[8, 8, 16, 16], head_dim=8).to(
+        device
+    )
     clip = torch.rand(2, 3, 4, 32, 32, device=device)
     loss = torch.nn.functional.cross_entropy(model(clip), torch.tensor([0, 1], device=device))
     loss.backward()
     gradients = [parameter.grad for parameter in model.parameters()]
-    ok = bool(loss.isfinite()) and all(one is not None and bool(one.isfinite().all()) for one in gradients)
+    ok = bool(loss.isfinite()) and all(
+        one is not None and bool(one.isfinite().all()) for one in gradients
+    )
     found = f"loss {loss.item():.3f}, {'finite' if ok else 'lacking or infinite'} gradients of {len(gradients)} tensors"
-    return Check(f"model on {device}", ok, found, "install torch anew, from the index of this machine's CUDA version")
+    return Check(
+        f"model on {device}",
+        ok,
+        found,
+        "install torch anew, from the index of this machine's CUDA version",
+    )
 
 
 def check_disk(folder: Path, name: str, least_gib: float, advice: str) -> Check:
@@ -183,7 +210,9 @@ def check_shared_memory() -> Check:
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return Check("shared memory", True, "no /dev/shm on this system")
-    advice = "run the container with --shm-size 8g (or --ipc=host), or set DATA_LOADER.NUM_WORKERS 0"
+    advice = (
+        "run the container with --shm-size 8g (or --ipc=host), or set DATA_LOADER.NUM_WORKERS 0"
+    )
     return check_disk(folder, "shared memory", LEAST_SHM_GIB, advice)
 
 
@@ -194,7 +223,9 @@ def check_writable(folder: Path) -> Check:
             pass
     except OSError as error:
         advice = "own the folder, or set OUTPUT_DIR to one that you may write to"
-        return Check("project folder", False, f"{folder} cannot be written to: {error.strerror}", advice)
+        return Check(
+            "project folder", False, f"{folder} cannot be written to: {error.strerror}", advice
+        )
     return Check("project folder", True, f"{folder} can be written to")
 
 
@@ -208,7 +239,9 @@ def check_split(data: Path, name: str) -> Check:
         return Check(f"split {name}", False, str(error), advice)
     lacking = [item.name for item in items if not item.path.is_file()]
     found = f"{split.list_file}: {len(items) - len(lacking)} of {len(items)} videos are there"
-    return Check(f"split {name}", not lacking, found + (f", not '{lacking[0]}'" if lacking else ""), advice)
+    return Check(
+        f"split {name}", not lacking, found + (f", not '{lacking[0]}'" if lacking else ""), advice
+    )
 
 
 def all_checks(root: Path, data: Path | None) -> Iterator[Check]:

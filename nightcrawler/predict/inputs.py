@@ -41,4 +41,8 @@ def _read_paths(given: Path) -> list[VideoItem]:
         raise UserError(f"{given}: the list is empty")
     if len(set(names)) < len(names):
         raise UserError(f"{given}: holds {first_twice(names)}")
-    return [VideoItem(name, -1, given.parent / name, row) for row, name in enumerate(lines, start=1) if name]
+    return [
+        VideoItem(name, -1, given.parent / name, row)
+        for row, name in enumerate(lines, start=1)
+        if name
+    ]

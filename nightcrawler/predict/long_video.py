@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from nightcrawler.data.limits import Limits
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.survey import survey
-from nightcrawler.predict.group import Group
-from nightcrawler.predict.rows import Row
+from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import probe
+from nightcrawler.predict.ensemble import Ensemble
+from nightcrawler.predict.rows import VideoResult
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.windows import Piece, Timeline, Window, merge_pieces, sliding_windows
 from nightcrawler.pseudo.predictions import STATUS_OK
@@ -20,15 +20,15 @@ from nightcrawler.utils.errors import VideoError
 Show = Callable[[Iterable[Window], int], Iterable[Window]]
 
 
-def short_side(group: Group) -> int:
+def short_side(group: Ensemble) -> int:
     """To what short side frames are decoded, in pixels: the models' where they agree, else 0, their own."""
     sides = {member.short_side for member in group.members}
     return sides.pop() if len(sides) == 1 else 0
 
 
 def long_video(
-    group: Group, item: VideoItem, window_sec: float, stride_sec: float, show: Show
-) -> tuple[Row, list[Piece]]:
+    group: Ensemble, item: VideoItem, window_sec: float, stride_sec: float, show: Show
+) -> tuple[VideoResult, list[Piece]]:
     """What is said of a video: the mean over its windows, and what is when.
 
     Args:
@@ -44,7 +44,7 @@ def long_video(
     timeline, limits = Timeline(), Limits()
     total, count, num_clips = np.zeros(len(group.class_names)), 0, 0
     try:
-        found = survey(str(item.path), limits)
+        found = probe(str(item.path), limits)
         seconds = found.num_frames / (found.fps or ASSUMED_FPS)
         frames = video_frames(str(item.path), found, short_side(group), limits)
         windows = sliding_windows(frames, window_sec, stride_sec, str(item.path), limits)
@@ -56,18 +56,27 @@ def long_video(
             timeline.add(window.start_sec, window.end_sec, probs)
             total, count, num_clips = total + probs, count + 1, num_clips + answer.num_clips
     except VideoError as error:
-        return Row(item.name, item.label, f"error: {error.cause} ({error.where})"), []
+        return VideoResult(item.name, item.label, f"error: {error.cause} ({error.where})"), []
     return _summary(item, total / count, num_clips, timeline.finish())
 
 
-def _summary(item: VideoItem, probs: np.ndarray, num_clips: int, pieces: list[Piece]) -> tuple[Row, list[Piece]]:
+def _summary(
+    item: VideoItem, probs: np.ndarray, num_clips: int, pieces: list[Piece]
+) -> tuple[VideoResult, list[Piece]]:
     logits = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
-    row = Row(item.name, item.label, STATUS_OK, int(probs.argmax()), tuple(probs.tolist()), tuple(logits.tolist()))
+    row = VideoResult(
+        item.name,
+        item.label,
+        STATUS_OK,
+        int(probs.argmax()),
+        tuple(probs.tolist()),
+        tuple(logits.tolist()),
+    )
     return replace(row, num_clips=num_clips, segments=tuple(merge_pieces(pieces))), pieces
 
 
 def long_videos(
-    group: Group, items: Iterable[VideoItem], window_sec: float, stride_sec: float, show: Show
-) -> Iterator[tuple[Row, list[Piece]]]:
+    group: Ensemble, items: Iterable[VideoItem], window_sec: float, stride_sec: float, show: Show
+) -> Iterator[tuple[VideoResult, list[Piece]]]:
     """`long_video` of each, in order."""
     return (long_video(group, item, window_sec, stride_sec, show) for item in items)

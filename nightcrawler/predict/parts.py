@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.group import run_hash
-from nightcrawler.predict.rows import Row, as_results, csv_rows, from_plain, timeline_rows
+from nightcrawler.predict.ensemble import run_hash
+from nightcrawler.predict.rows import VideoResult, as_results, csv_rows, from_plain, timeline_rows
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, write_csv_rows
 
@@ -39,8 +39,12 @@ def parse_shard(text: str, env: Mapping[str, str]) -> tuple[int, int]:
     if text == "env":
         for index, count, first in LAUNCHERS:
             if index in env and count in env:
-                return parse_shard(f"{int(env[index]) - int(env.get(first, '0'))}/{env[count]}", env)
-        raise UserError(f"--shard env: none of {', '.join(index for index, _, _ in LAUNCHERS)} is set")
+                return parse_shard(
+                    f"{int(env[index]) - int(env.get(first, '0'))}/{env[count]}", env
+                )
+        raise UserError(
+            f"--shard env: none of {', '.join(index for index, _, _ in LAUNCHERS)} is set"
+        )
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if not match or not int(match[1]) < int(match[2]):
         raise UserError(f"--shard {text}: expected i/N with i from 0 to N-1, or env")
@@ -63,7 +67,9 @@ def open_run(out: Path, about: dict[str, Any]) -> str:
     if path.exists():
         other = run_hash(_read(path))
         if other != key:
-            raise UserError(f"{path} is of other models or settings ({other}, now {key}): give another --out")
+            raise UserError(
+                f"{path} is of other models or settings ({other}, now {key}): give another --out"
+            )
     else:
         with atomic_write(path, "w") as file:
             json.dump(about, file, indent=1, sort_keys=True)
@@ -76,14 +82,14 @@ def missing(out: Path, key: str, items: Sequence[VideoItem]) -> list[VideoItem]:
     return [item for item in items if _part(out, key, item.name) is None]
 
 
-def write_part(out: Path, key: str, row: Row) -> None:
+def write_part(out: Path, key: str, row: VideoResult) -> None:
     """Write a video's part."""
     path = part_path(out, row.name)
     with atomic_write(path, "w") as file:
         json.dump({"run": key, "row": asdict(row)}, file, allow_nan=False)
 
 
-def _part(out: Path, key: str, name: str) -> Row | None:
+def _part(out: Path, key: str, name: str) -> VideoResult | None:
     """A video's part; `None` where there is none of this run."""
     try:
         content = _read(part_path(out, name))
@@ -117,7 +123,7 @@ def read_about(out: Path) -> dict[str, Any]:
     return content
 
 
-def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[Row], list[Path]]:
+def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoResult], list[Path]]:
     """Write `predictions.csv`, `predictions.pkl` and `timeline.csv` (where there is one) of a complete run.
 
     Args:
@@ -134,10 +140,14 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[Row], l
     lacking = [item.name for item, row in found if row is None]
     if lacking:
         shown = ", ".join(f"'{name}'" for name in lacking[:SHOWN])
-        raise UserError(f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; run the shards on")
+        raise UserError(
+            f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; run the shards on"
+        )
     extra = set(_files(out)) - {part_path(out, item.name) for item in items}
     if extra:
-        raise UserError(f"{out}: {len(extra)} parts are of videos that the list does not have, such as {min(extra)}")
+        raise UserError(
+            f"{out}: {len(extra)} parts are of videos that the list does not have, such as {min(extra)}"
+        )
     rows = [row for _, row in found if row is not None]
     files = [out / "predictions.csv", out / "predictions.pkl"]
     write_csv_rows(files[0], csv_rows(rows, about["class_names"], top))
@@ -151,4 +161,8 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[Row], l
 def _files(out: Path) -> Iterator[Path]:
     """The parts in a folder, without what a killed process left half written."""
     for folder, _, names in os.walk(out / PARTS):
-        yield from (Path(folder, name) for name in names if name.endswith(".json") and not name.startswith("."))
+        yield from (
+            Path(folder, name)
+            for name in names
+            if name.endswith(".json") and not name.startswith(".")
+        )

@@ -14,7 +14,7 @@ from nightcrawler.utils.progress import format_seconds
 
 
 @dataclass(frozen=True)
-class Row:
+class VideoResult:
     """What is said of one video.
 
     Attributes:
@@ -47,40 +47,62 @@ class Row:
     def top(self, count: int) -> list[int]:
         """The `count` most probable classes, the most probable first; the class that was decided on leads."""
         order = np.argsort(-np.asarray(self.probs), kind="stable").tolist()
-        return [self.class_id, *(label for label in order if label != self.class_id)][:count] if self.ok else []
+        return (
+            [self.class_id, *(label for label in order if label != self.class_id)][:count]
+            if self.ok
+            else []
+        )
 
 
-def from_plain(content: dict[str, Any]) -> Row:
+def from_plain(content: dict[str, Any]) -> VideoResult:
     """A row from what `dataclasses.asdict` made of it, through JSON.
 
     Raises:
         TypeError, KeyError: if it is no such thing.
     """
     lists = {key: tuple(content[key]) for key in ("probs", "logits", "votes")}
-    return Row(**{**content, **lists, "segments": tuple(Segment(**one) for one in content["segments"])})
+    return VideoResult(
+        **{**content, **lists, "segments": tuple(Segment(**one) for one in content["segments"])}
+    )
 
 
-def record(row: Row, class_names: Sequence[str], count: int, models: Sequence[str] = ()) -> dict[str, Any]:
+def record(
+    row: VideoResult, class_names: Sequence[str], count: int, models: Sequence[str] = ()
+) -> dict[str, Any]:
     """A row for JSON, classes by name."""
     if not row.ok:
         return {"video": row.name, "status": row.status}
-    top = [{"class": class_names[label], "probability": row.probs[label]} for label in row.top(count)]
+    top = [
+        {"class": class_names[label], "probability": row.probs[label]} for label in row.top(count)
+    ]
     timeline = [{**asdict(one), "label": class_names[one.label]} for one in row.segments]
     votes = {model: class_names[label] for model, label in zip(models, row.votes, strict=False)}
-    return {"video": row.name, "status": row.status, "top": top, "models": votes, "timeline": timeline}
+    return {
+        "video": row.name,
+        "status": row.status,
+        "top": top,
+        "models": votes,
+        "timeline": timeline,
+    }
 
 
-def csv_rows(rows: Iterable[Row], class_names: Sequence[str], count: int) -> Iterator[list[Any]]:
+def csv_rows(
+    rows: Iterable[VideoResult], class_names: Sequence[str], count: int
+) -> Iterator[list[Any]]:
     """`video,status,class_1,probability_1,...`, a row a video, those of bad videos with their cause alone."""
     places = range(1, count + 1)
-    yield ["video", "status", *(name for place in places for name in (f"class_{place}", f"probability_{place}"))]
+    yield [
+        "video",
+        "status",
+        *(name for place in places for name in (f"class_{place}", f"probability_{place}")),
+    ]
     for row in rows:
         found = [(class_names[label], f"{row.probs[label]:.9g}") for label in row.top(count)]
         found += [("", "")] * (count - len(found))
         yield [row.name, row.status, *(value for pair in found for value in pair)]
 
 
-def timeline_rows(rows: Iterable[Row], class_names: Sequence[str]) -> Iterator[list[Any]]:
+def timeline_rows(rows: Iterable[VideoResult], class_names: Sequence[str]) -> Iterator[list[Any]]:
     """`video,start_sec,end_sec,class,probability`, a row a segment."""
     yield ["video", "start_sec", "end_sec", "class", "probability"]
     for row in rows:
@@ -89,12 +111,16 @@ def timeline_rows(rows: Iterable[Row], class_names: Sequence[str]) -> Iterator[l
             yield [row.name, *times, class_names[one.label], f"{one.prob:.9g}"]
 
 
-def table_lines(row: Row, class_names: Sequence[str], count: int) -> Iterator[str]:
+def table_lines(row: VideoResult, class_names: Sequence[str], count: int) -> Iterator[str]:
     """A line for a video, one more for each segment of its timeline."""
     if row.ok:
-        shown = "  ".join(f"{class_names[label]} {row.probs[label]:.3f}" for label in row.top(count))
+        shown = "  ".join(
+            f"{class_names[label]} {row.probs[label]:.3f}" for label in row.top(count)
+        )
         agreeing = sum(vote == row.class_id for vote in row.votes)
-        yield f"{row.name}  {shown}" + (f"  ({agreeing} of {len(row.votes)} models)" if len(row.votes) > 1 else "")
+        yield f"{row.name}  {shown}" + (
+            f"  ({agreeing} of {len(row.votes)} models)" if len(row.votes) > 1 else ""
+        )
     else:
         yield f"{row.name}  {row.status}"
     for one in row.segments:
@@ -107,7 +133,7 @@ def clock(seconds: float) -> str:
     return f"{format_seconds(tenths // 10)}.{tenths % 10}"
 
 
-def as_results(rows: Sequence[Row], num_classes: int, meta: dict[str, Any]) -> Predictions:
+def as_results(rows: Sequence[VideoResult], num_classes: int, meta: dict[str, Any]) -> Predictions:
     """Rows as a results file, NaN where there is no answer."""
     lacking = (float("nan"),) * num_classes
     return Predictions(

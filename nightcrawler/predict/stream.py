@@ -12,10 +12,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from nightcrawler.data.container import OpenVideo, decoded_frames, to_rgb
-from nightcrawler.data.decode import check_complete
-from nightcrawler.data.limits import Limits, check_size
-from nightcrawler.data.survey import Survey
+from nightcrawler.data.video.decode import check_complete
+from nightcrawler.data.video.integrity.limits import Limits, check_size
+from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.reader import OpenVideo, decoded_frames, to_rgb
 from nightcrawler.utils.errors import VideoError
 
 # Of frames whose time is not told, where the source does not say its rate either.
@@ -37,12 +37,14 @@ class Frame:
     rgb: np.ndarray
 
 
-def video_frames(path: str, found: Survey, short_side: int = 0, limits: Limits | None = None) -> Iterator[Frame]:
+def video_frames(
+    path: str, found: StreamInfo, short_side: int = 0, limits: Limits | None = None
+) -> Iterator[Frame]:
     """All frames of a file, equal to those that `data.decode.decode` gives.
 
     Args:
         path: the file.
-        found: what `data.decode.survey` says of it.
+        found: what `probe` says of it.
         short_side: as of `decode`.
         limits: what the video may be at most.
 
@@ -51,7 +53,9 @@ def video_frames(path: str, found: Survey, short_side: int = 0, limits: Limits |
     """
     limits, count = limits or Limits(), 0
     with OpenVideo(path, limits) as (container, stream):
-        for frame in _converted(path, decoded_frames(path, container, stream), stream, short_side, limits):
+        for frame in _converted(
+            path, decoded_frames(path, container, stream), stream, short_side, limits
+        ):
             yield frame
             count += 1
     check_complete(path, found, count)

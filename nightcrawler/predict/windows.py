@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nightcrawler.data.limits import Limits, check_memory
+from nightcrawler.data.video.integrity.limits import Limits, check_memory
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame
 from nightcrawler.utils.errors import UserError
 
@@ -67,7 +67,11 @@ def check_steps(window_sec: float, stride_sec: float) -> None:
 
 
 def sliding_windows(
-    frames: Iterable[Frame], window_sec: float, stride_sec: float, source: str = "", limits: Limits | None = None
+    frames: Iterable[Frame],
+    window_sec: float,
+    stride_sec: float,
+    source: str = "",
+    limits: Limits | None = None,
 ) -> Iterator[Window]:
     """Windows that start every `stride_sec`; the last one ends with the video and is whole where the video is as long.
 
@@ -96,7 +100,9 @@ def sliding_windows(
 def as_window(frames: list[Frame]) -> Window:
     """A window of frames that ends when the next frame would come."""
     first, last = frames[0].time_sec, frames[-1].time_sec
-    return Window(first, last + ((last - first) / max(len(frames) - 1, 1) or 1 / ASSUMED_FPS), frames)
+    return Window(
+        first, last + ((last - first) / max(len(frames) - 1, 1) or 1 / ASSUMED_FPS), frames
+    )
 
 
 @dataclass(frozen=True)
@@ -143,12 +149,18 @@ class Timeline:
         """Make pieces of the time before `until`, which no later window reaches."""
         edges = {edge for start, end, _ in self._open for edge in (start, end) if edge < until}
         settled = self.pieces[-1].end_sec if self.pieces else 0.0
-        for start, end in itertools.pairwise(sorted({edge for edge in edges if edge >= settled} | {until, settled})):
-            covering = [probs for first, last, probs in self._open if first <= start and last >= end]
+        for start, end in itertools.pairwise(
+            sorted({edge for edge in edges if edge >= settled} | {until, settled})
+        ):
+            covering = [
+                probs for first, last, probs in self._open if first <= start and last >= end
+            ]
             if covering and start < end:
                 mean = np.mean(covering, axis=0)
                 labels = np.argsort(-mean, kind="stable")[:SHOWN_CLASSES].tolist()
-                self.pieces.append(Piece(start, end, tuple((label, float(mean[label])) for label in labels)))
+                self.pieces.append(
+                    Piece(start, end, tuple((label, float(mean[label])) for label in labels))
+                )
         self._open = [one for one in self._open if one[1] > until]
 
 

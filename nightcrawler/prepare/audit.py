@@ -105,7 +105,11 @@ def _files_below(folder: Path) -> Iterator[str]:
     visited = set()
     for parent, names, files in os.walk(folder, onerror=stop_at, followlinks=True):
         real = os.path.realpath(parent)
-        names[:] = sorted(name for name in names if not name.startswith(".")) if real not in visited else []
+        names[:] = (
+            sorted(name for name in names if not name.startswith("."))
+            if real not in visited
+            else []
+        )
         visited.add(real)
         for name in sorted(files) if real in visited else []:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() not in NOT_VIDEOS:
@@ -125,7 +129,9 @@ def read_rows(path: Path) -> dict[str, Measurement]:
 
 
 def _parse(row: Sequence[str]) -> Measurement:
-    values: list[Any] = [CASTS[str(field.type)](row[at]) for at, field in enumerate(fields(Measurement))]
+    values: list[Any] = [
+        CASTS[str(field.type)](row[at]) for at, field in enumerate(fields(Measurement))
+    ]
     return Measurement(*values)
 
 
@@ -135,11 +141,18 @@ def _is_unchanged(path: str, known: Measurement) -> bool:
     except OSError:
         return False
     passing = known.cause.startswith((KILLED, UNEXPECTED))  # with more memory it may go well
-    return (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns) and not passing
+    return (status.st_size, status.st_mtime_ns) == (
+        known.size_bytes,
+        known.mtime_ns,
+    ) and not passing
 
 
 def audit(
-    sources: Sequence[Source], out: Path, jobs: int, show: Show | None = None, function: Measure = measure
+    sources: Sequence[Source],
+    out: Path,
+    jobs: int,
+    show: Show | None = None,
+    function: Measure = measure,
 ) -> list[Measurement]:
     """Measure every file of the sources once and write `audit.csv`, again and again while it goes on.
 
@@ -179,7 +192,9 @@ def audit(
     return [rows[path] for path in paths]
 
 
-def _save(out: Path, sources: Sequence[Source], paths: Sequence[str], rows: dict[str, Measurement]) -> None:
+def _save(
+    out: Path, sources: Sequence[Source], paths: Sequence[str], rows: dict[str, Measurement]
+) -> None:
     """Write the rows there are: measurements, the sources that name the file, the first file of equal content."""
     named: dict[str, list[str]] = {}
     for source in sources:
@@ -191,7 +206,13 @@ def _save(out: Path, sources: Sequence[Source], paths: Sequence[str], rows: dict
     for path in done:
         row = rows[path]
         original = first.setdefault(row.sha256, row.path) if _has_content(row) else row.path
-        table.append([*map(str, astuple(row)), ";".join(named[path]), "" if original == row.path else original])
+        table.append(
+            [
+                *map(str, astuple(row)),
+                ";".join(named[path]),
+                "" if original == row.path else original,
+            ]
+        )
     write_csv_rows(out / CSV_NAME, table)
 
 
@@ -200,7 +221,9 @@ def _has_content(row: Measurement) -> bool:
     return bool(row.sha256) and row.size_bytes > 0
 
 
-def _measure_all(paths: Sequence[str], jobs: int, function: Measure) -> Generator[Measurement, None, None]:
+def _measure_all(
+    paths: Sequence[str], jobs: int, function: Measure
+) -> Generator[Measurement, None, None]:
     """Measure files in processes, in the order they finish.
 
     A file that ends its process (a crash of the decoder, no memory) takes the others of its chunk with it: they are
@@ -224,7 +247,9 @@ def _alone(path: str, function: Measure) -> Measurement:
         return Measurement(printable(path), "bad", KILLED)
 
 
-def _in_pool(paths: Sequence[str], jobs: int, function: Measure) -> Iterator[tuple[str, Measurement]]:
+def _in_pool(
+    paths: Sequence[str], jobs: int, function: Measure
+) -> Iterator[tuple[str, Measurement]]:
     pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(os.getpid(),))
     try:
         futures = {pool.submit(function, path): path for path in paths}
@@ -269,7 +294,9 @@ def leakage(sources: Sequence[Source], rows: Iterable[Measurement]) -> list[Over
 
 def _overlap(first: Source, second: Source, by_path: dict[str, Measurement]) -> Overlap:
     names = {printable(path) for path in first.paths}
-    by_content = {by_path[name].sha256: name for name in sorted(names) if _has_content(by_path[name])}
+    by_content = {
+        by_path[name].sha256: name for name in sorted(names) if _has_content(by_path[name])
+    }
     same, copies = [], []
     for name in dict.fromkeys(printable(path) for path in second.paths):
         if name in names:

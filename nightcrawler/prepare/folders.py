@@ -63,7 +63,9 @@ def scan_folder(path: Path) -> Folder:
         start = "" if below == "." else f"{below}/"
         first_level += folders if below == "." else []
         for name in [folder for folder in folders if os.path.islink(os.path.join(parent, folder))]:
-            refused.append(f"{printable(start + name)}: a link to a folder (link the whole of {path} instead)")
+            refused.append(
+                f"{printable(start + name)}: a link to a folder (link the whole of {path} instead)"
+            )
         for name in (file for file in files if not file.startswith(".")):
             if os.path.splitext(name)[1].lower() not in VIDEO_SUFFIXES:
                 num_others += 1
@@ -73,7 +75,9 @@ def scan_folder(path: Path) -> Folder:
                 videos.append(start + name)
     filled = {video.split("/")[0] for video in videos}
     empty = tuple(printable(name) for name in first_level if name not in filled)
-    return Folder(path, tuple(sorted(videos, key=natural_key)), tuple(sorted(refused)), num_others, empty)
+    return Folder(
+        path, tuple(sorted(videos, key=natural_key)), tuple(sorted(refused)), num_others, empty
+    )
 
 
 def stop_at(error: OSError) -> None:

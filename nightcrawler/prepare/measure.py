@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.decode import Decoded, decode
-from nightcrawler.data.enhance import gamma_for_mean
-from nightcrawler.data.noise import choose_pairs, noise_sigma
+from nightcrawler.data.lowlight.enhance.build import gamma_for_mean
+from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
+from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
@@ -67,8 +67,12 @@ def measure(path: str) -> Measurement:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             return replace(row, status="bad", cause="not a regular file")
-        row = replace(row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path))
-        decoded = decode(path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS), short_side=MEASURED_SIDE_PX)
+        row = replace(
+            row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path)
+        )
+        decoded = decode(
+            path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS), short_side=MEASURED_SIDE_PX
+        )
         height, width = _picture_size(path, decoded)
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
@@ -77,7 +81,9 @@ def measure(path: str) -> Measurement:
         return replace(row, status="bad", cause=f"cannot be read: {error.strerror}")
     except Exception as error:
         # One strange file among thousands must not end the audit: it gets its row, with what happened.
-        return replace(row, status="bad", cause=f"{UNEXPECTED} {type(error).__name__}: {error}"[:200])
+        return replace(
+            row, status="bad", cause=f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
+        )
 
 
 def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:
@@ -92,7 +98,9 @@ def _measure(decoded: Decoded) -> dict[str, Any]:
     frames = decoded.frames
     counts = np.bincount(frames.reshape(-1), minlength=256)
     total = int(counts.sum())
-    p5, p50, p95 = (int(np.searchsorted(counts.cumsum(), share * total)) for share in (0.05, 0.5, 0.95))
+    p5, p50, p95 = (
+        int(np.searchsorted(counts.cumsum(), share * total)) for share in (0.05, 0.5, 0.95)
+    )
     return {
         "num_frames": decoded.num_frames,
         "fps": round(decoded.fps, 3),

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nightcrawler.data.decode import decode
-from nightcrawler.data.enhance import apply_gamma
+from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.video.decode import decode
 from nightcrawler.prepare.audit import Source, duplicates, leakage
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement
@@ -65,7 +65,9 @@ def build_page(sources: Sequence[Source], rows: Sequence[Measurement]) -> str:
         rows: a measurement a file.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    )
     fine = [row for row in rows if row.status == "ok"]
     by_source = _rows_of_sources(sources, rows)
     return template.render(
@@ -75,20 +77,29 @@ def build_page(sources: Sequence[Source], rows: Sequence[Measurement]) -> str:
         overlaps=leakage(sources, rows),
         summaries=[_summary(name, members) for name, members in by_source.items()],
         histograms=list(_histograms(by_source)) if fine else [],
-        galleries=list(_galleries(fine, {printable(path): path for source in sources for path in source.paths})),
+        galleries=list(
+            _galleries(fine, {printable(path): path for source in sources for path in source.paths})
+        ),
         target_mean=TARGET_MEAN,
         most=MOST_ROWS,
     )
 
 
-def _rows_of_sources(sources: Sequence[Source], rows: Iterable[Measurement]) -> dict[str, list[Measurement]]:
+def _rows_of_sources(
+    sources: Sequence[Source], rows: Iterable[Measurement]
+) -> dict[str, list[Measurement]]:
     by_path = {row.path: row for row in rows}
-    return {source.name: [by_path[printable(path)] for path in dict.fromkeys(source.paths)] for source in sources}
+    return {
+        source.name: [by_path[printable(path)] for path in dict.fromkeys(source.paths)]
+        for source in sources
+    }
 
 
 def _summary(name: str, rows: Sequence[Measurement]) -> Summary:
     fine = [row for row in rows if row.status == "ok"]
-    medians = tuple(f"{np.median([getattr(row, key) for row in fine]):.4g}" if fine else "-" for key in MEDIANS)
+    medians = tuple(
+        f"{np.median([getattr(row, key) for row in fine]):.4g}" if fine else "-" for key in MEDIANS
+    )
     sizes = Counter(f"{row.width}x{row.height}" for row in fine).most_common(3)
     shown = ", ".join(f"{size} ({count})" for size, count in sizes)
     return Summary(name, len(rows), len(rows) - len(fine), medians, shown)
@@ -107,7 +118,9 @@ def _histograms(by_source: dict[str, list[Measurement]]) -> Iterator[tuple[str, 
 def _histogram(title: str, values: dict[str, list[float]]) -> str:
     figure = Figure(figsize=(4.4, 2.8), dpi=110, layout="constrained")
     axes = figure.subplots()
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(found, float) for found in values.values()]), 30).tolist()
+    edges = np.histogram_bin_edges(
+        np.concatenate([np.asarray(found, float) for found in values.values()]), 30
+    ).tolist()
     for name, found in values.items():
         axes.hist(found, edges, histtype="stepfilled", alpha=0.5, label=_short(name))
     axes.set_xlabel(title)
@@ -128,10 +141,16 @@ def _data_uri(buffer: io.BytesIO) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _galleries(rows: Sequence[Measurement], path_of: dict[str, str]) -> Iterator[tuple[str, list[Thumbnail]]]:
+def _galleries(
+    rows: Sequence[Measurement], path_of: dict[str, str]
+) -> Iterator[tuple[str, list[Thumbnail]]]:
     """A heading and its thumbnails: the ends of brightness and noise, and clips from all over the brightness."""
     ordered = sorted(rows, key=operator.attrgetter("mean"))
-    spread = sorted(set(np.linspace(0, len(ordered) - 1, NUM_THUMBNAILS).round().astype(int).tolist())) if rows else []
+    spread = (
+        sorted(set(np.linspace(0, len(ordered) - 1, NUM_THUMBNAILS).round().astype(int).tolist()))
+        if rows
+        else []
+    )
     choices = {
         "From dark to bright": [ordered[at] for at in spread],
         "Darkest": ordered[:NUM_THUMBNAILS],

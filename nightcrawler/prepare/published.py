@@ -14,7 +14,7 @@ from pathlib import Path
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import check_relative
 
-Row = tuple[str, int]
+ListRow = tuple[str, int]
 
 # Clips of each class, classes in index order. The bright training list is without the dry-run clips.
 ARID_V15 = {
@@ -36,8 +36,12 @@ NUM_DARK, NUM_TEST = 3088, 3103
 LABELLED_LIST = "ug2_2022_train_labeled.csv"
 DRY_RUN_LIST = "hmdb_validate_public.csv"
 DARK_LIST = "ug2_2022_train_dark.csv"
-ARID_LISTS = tuple(f"ARID_split{split}_{part}.txt" for split in (1, 2, 3) for part in ("train", "test", "other"))
-HMDB_NAME = re.compile(r"_([a-z]+)_[fhlu]_[cn]m_np[0-9]+_(?:ba|fr|le|ri)_(?:bad|med|goo)_[0-9]+\.avi")
+ARID_LISTS = tuple(
+    f"ARID_split{split}_{part}.txt" for split in (1, 2, 3) for part in ("train", "test", "other")
+)
+HMDB_NAME = re.compile(
+    r"_([a-z]+)_[fhlu]_[cn]m_np[0-9]+_(?:ba|fr|le|ri)_(?:bad|med|goo)_[0-9]+\.avi"
+)
 # A row that a spreadsheet spoilt: no name, and `class<tab>name` where the class should be.
 SPOILT_CLASS = re.compile(r"([0-9]{1,2})\t(\S.*)")
 MAX_LIST_BYTES = 1 << 24
@@ -55,7 +59,7 @@ class OfficialList:
     """
 
     path: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ListRow, ...]
     repaired: tuple[int, ...] = ()
 
 
@@ -101,7 +105,9 @@ def read_ug2_list(path: Path) -> OfficialList:
         raise UserError(f"{path}: not a list of the challenge ({error})") from None
     header = table[0] if table else []
     if header not in (["VideoID", "Video"], ["VideoID", "Video", "ClassID"]):
-        raise UserError(f"{path}: begins with {','.join(header)!r}, expected VideoID,Video or VideoID,Video,ClassID")
+        raise UserError(
+            f"{path}: begins with {','.join(header)!r}, expected VideoID,Video or VideoID,Video,ClassID"
+        )
     for line, fields in enumerate(table[1:], start=2):
         fields = [field.strip() for field in fields]
         if len(fields) != len(header) or not fields[0].isdecimal():
@@ -147,7 +153,9 @@ def label_of_hmdb_name(name: str) -> int:
     match = HMDB_NAME.search(name)
     action = match[1].capitalize() if match else ""
     if action not in CLASSES:
-        raise UserError(f"{name!r} has no class in its name, expected HMDB51's form ..._drink_u_nm_np1_fr_goo_9.avi")
+        raise UserError(
+            f"{name!r} has no class in its name, expected HMDB51's form ..._drink_u_nm_np1_fr_goo_9.avi"
+        )
     return CLASSES.index(action)
 
 
@@ -171,7 +179,7 @@ class _Faults:
     def add(self, line: int, what: str) -> None:
         self._faults.append(f"line {line}: {what}")
 
-    def check(self, line: int, name: str, label: str) -> Row | None:
+    def check(self, line: int, name: str, label: str) -> ListRow | None:
         """The row, or `None` where it is at fault. Labels are -1 or a class."""
         try:
             check_relative(name)

@@ -10,8 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightcrawler.prepare.lists import BRIGHT_FOLDER, DARK_FOLDER, DRY_FOLDER, LINE_ENDS, Plan, Tree
-from nightcrawler.prepare.published import Row
+from nightcrawler.prepare.lists import (
+    BRIGHT_FOLDER,
+    DARK_FOLDER,
+    DRY_FOLDER,
+    LINE_ENDS,
+    ListPlan,
+    Tree,
+)
+from nightcrawler.prepare.published import ListRow
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
@@ -28,17 +35,17 @@ class Change:
     """
 
     path: Path
-    rows: list[Row]
+    rows: list[ListRow]
     kind: str
     what: str = ""
 
 
-def compare(root: Path, plan: Plan) -> list[Change]:
+def compare(root: Path, plan: ListPlan) -> list[Change]:
     """What writing the lists of a plan below `root` would change."""
     return [_compare(root / name, rows) for name, rows in plan.lists.items()]
 
 
-def _compare(path: Path, rows: list[Row]) -> Change:
+def _compare(path: Path, rows: list[ListRow]) -> Change:
     if not path.exists():
         return Change(path, rows, "new")
     expected = [(name, str(label)) for name, label in rows]
@@ -52,7 +59,11 @@ def _compare(path: Path, rows: list[Row]) -> Change:
     if found == expected:
         return Change(path, rows, "same")
     gone, added = len(set(found) - set(expected)), len(set(expected) - set(found))
-    how = f"{gone} of its {len(found)} rows would go, {added} would come" if gone or added else "rows in another order"
+    how = (
+        f"{gone} of its {len(found)} rows would go, {added} would come"
+        if gone or added
+        else "rows in another order"
+    )
     return Change(path, rows, "differs", how)
 
 
@@ -72,7 +83,9 @@ def write_lists(changes: Iterable[Change]) -> int:
     todo = [change for change in changes if change.kind != "same"]
     for change in todo:
         with atomic_write(change.path, "w") as file:
-            csv.writer(file, lineterminator=LINE_ENDS.get(change.path.name, "\n")).writerows(change.rows)
+            csv.writer(file, lineterminator=LINE_ENDS.get(change.path.name, "\n")).writerows(
+                change.rows
+            )
     return len(todo)
 
 
@@ -105,9 +118,15 @@ def check_places(pairs: Sequence[tuple[Path, Path]], copy: bool) -> None:
         UserError: naming the first of them.
     """
     for origin, place in pairs:
-        holder = next((folder for folder in place.parents if folder.is_symlink()), None) if copy else None
+        holder = (
+            next((folder for folder in place.parents if folder.is_symlink()), None)
+            if copy
+            else None
+        )
         if holder is not None and holder.resolve() in (origin.resolve(), *origin.resolve().parents):
-            raise UserError(f"{holder}: links to the videos already; remove the link first, or leave --copy out")
+            raise UserError(
+                f"{holder}: links to the videos already; remove the link first, or leave --copy out"
+            )
         if os.path.lexists(place) and not _is_in_place(origin, place, copy):
             raise UserError(f"{place}: something else is there; take another --out")
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import Joined
-from nightcrawler.pseudo.search import Found, search
+from nightcrawler.pseudo.recipe_yaml import Values
+from nightcrawler.pseudo.search import ThresholdSearch, search
 from nightcrawler.pseudo.select import most_probable, quota, selected, top_fraction
-from nightcrawler.pseudo.values import Values
 from nightcrawler.utils.errors import UserError
 
 KEYS = ("PRECISION", "SPLIT", "AGREE", "PRIOR", "FLOOR", "CEILING", "FRACTION")
@@ -61,7 +61,10 @@ def read_calibration(values: Values, prior: Sequence[float] | None) -> Calibrati
         raise values.fault("SELECT.SPLIT", f"{split!r}, expected the name of a split")
     agree = values.get("SELECT.AGREE", usual.agree)
     if type(agree) not in (int, float) or agree < 0 or (type(agree) is float and agree > 1):
-        raise values.fault("SELECT.AGREE", f"{agree!r}, expected a number of models, or a share of them (0.0 to 1.0)")
+        raise values.fault(
+            "SELECT.AGREE",
+            f"{agree!r}, expected a number of models, or a share of them (0.0 to 1.0)",
+        )
     return Calibration(
         _number(values, "PRECISION", usual.precision, 0.0, 1.0),
         split,
@@ -90,11 +93,14 @@ def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
     least = math.ceil(agree * num_models - 1e-9) if isinstance(agree, float) else agree
     if least > num_models:
         raise UserError(f"SELECT.AGREE {agree}: there are only {num_models} models")
-    votes = sum((probs.argmax(axis=1) == classes for probs in joined.probs), np.zeros(len(classes), np.int64))
+    votes = sum(
+        (probs.argmax(axis=1) == classes for probs in joined.probs),
+        np.zeros(len(classes), np.int64),
+    )
     return np.asarray(votes >= least)
 
 
-def search_precision(known: Joined, mixed: np.ndarray, rules: Calibration) -> Found:
+def search_precision(known: Joined, mixed: np.ndarray, rules: Calibration) -> ThresholdSearch:
     """The threshold of each class on clips whose classes are known, and whether it reaches the precision.
 
     Args:
@@ -108,15 +114,24 @@ def search_precision(known: Joined, mixed: np.ndarray, rules: Calibration) -> Fo
     classes, confidences = most_probable(mixed)
     rows = known.ok & (known.labels >= 0)
     if not rows.any():
-        raise UserError(f"none of the {len(known.names)} clips to calibrate with has a prediction and a label")
+        raise UserError(
+            f"none of the {len(known.names)} clips to calibrate with has a prediction and a label"
+        )
     rows &= agreeing(known, classes, rules.agree)
-    return search(classes[rows], confidences[rows], known.labels[rows], mixed.shape[1], "precision", rules.precision)
+    return search(
+        classes[rows],
+        confidences[rows],
+        known.labels[rows],
+        mixed.shape[1],
+        "precision",
+        rules.precision,
+    )
 
 
 def calibrated(
     classes: np.ndarray,
     confidences: np.ndarray,
-    found: Found,
+    found: ThresholdSearch,
     fraction: float,
     shares: Sequence[float],
     rules: Calibration,
@@ -132,11 +147,18 @@ def calibrated(
         rules: floor and ceiling.
     """
     num_classes = len(found.thresholds)
-    thresholds = np.where(found.reached, found.thresholds, top_fraction(classes, confidences, num_classes, fraction))
+    thresholds = np.where(
+        found.reached, found.thresholds, top_fraction(classes, confidences, num_classes, fraction)
+    )
     counts = np.bincount(classes[selected(classes, confidences, thresholds)], minlength=num_classes)
     fair = len(classes) * np.asarray(shares, np.float64) / np.sum(shares)
-    least, most = np.ceil(rules.floor * fair - 1e-9), np.maximum(np.ceil(rules.ceiling * fair - 1e-9), 1)
-    bounded = quota(classes, confidences, np.maximum(np.clip(counts, least, most), 1).astype(np.int64))
+    least, most = (
+        np.ceil(rules.floor * fair - 1e-9),
+        np.maximum(np.ceil(rules.ceiling * fair - 1e-9), 1),
+    )
+    bounded = quota(
+        classes, confidences, np.maximum(np.clip(counts, least, most), 1).astype(np.int64)
+    )
     low, high = counts < least, counts > most
     settled = np.select([high, low, found.reached], [RULES[3], RULES[2], RULES[0]], RULES[1])
     return np.where(low | high, bounded, thresholds), settled.tolist()

@@ -13,9 +13,24 @@ import numpy as np
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.calibration import LABELLED, search_precision
 from nightcrawler.pseudo.ensemble import Joined, mix, without_prediction
-from nightcrawler.pseudo.inputs import ORACLE, label_use, list_use, load_joined, results_file, split_labels, write_about
-from nightcrawler.pseudo.labels import PseudoLabels, Selection, choose, count_classes, read_labels, write_pseudo_labels
+from nightcrawler.pseudo.labels import (
+    PseudoLabels,
+    Selection,
+    choose,
+    count_classes,
+    read_labels,
+    write_pseudo_labels,
+)
 from nightcrawler.pseudo.recipe import LabelRecipe, read_label_recipe, read_thresholds
+from nightcrawler.pseudo.results_files import (
+    ORACLE,
+    label_use,
+    list_use,
+    load_joined,
+    results_file,
+    split_labels,
+    write_about,
+)
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError
 
@@ -36,15 +51,31 @@ def stage_before(stage: int) -> str:
 def add_inputs(parser: Any, root: Path) -> None:
     """The options that say which predictions are read and how they are mixed."""
     parser.add_argument(
-        "--predictions", nargs="+", type=Path, metavar="PKL", help="results files, as the recipe's MODELS"
+        "--predictions",
+        nargs="+",
+        type=Path,
+        metavar="PKL",
+        help="results files, as the recipe's MODELS",
     )
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="a weight for each model")
     parser.add_argument(
-        "--recipe", type=Path, default=root / "configs/pseudo/default.yaml", metavar="YAML", help="default: %(default)s"
+        "--weights", nargs="+", type=float, metavar="W", help="a weight for each model"
     )
-    parser.add_argument("--data", type=Path, default=root / "data", metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--split", default="total_unlabel", help="split of the results (default: %(default)s)")
-    parser.add_argument("--list", type=Path, metavar="CSV", help="names the rows of results in the old form")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=root / "configs/pseudo/default.yaml",
+        metavar="YAML",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--data", type=Path, default=root / "data", metavar="FOLDER", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--split", default="total_unlabel", help="split of the results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--list", type=Path, metavar="CSV", help="names the rows of results in the old form"
+    )
 
 
 def load_mixed(
@@ -100,11 +131,15 @@ def selection_of(
     """
     if not given:
         fraction = recipe.fractions[min(stage, len(recipe.fractions)) - 1]
-        return Selection(recipe.method, recipe.thresholds, fraction, recipe.prior, recipe.calibration), recipe.labels
+        return Selection(
+            recipe.method, recipe.thresholds, fraction, recipe.prior, recipe.calibration
+        ), recipe.labels
     if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
         found = read_thresholds(given[0])
         if found.classes != list(class_names):
-            raise UserError(f"{given[0]}: classes {', '.join(found.classes)}, expected {', '.join(class_names)}")
+            raise UserError(
+                f"{given[0]}: classes {', '.join(found.classes)}, expected {', '.join(class_names)}"
+            )
         return Selection("thresholds", found.thresholds), found.labels
     try:
         numbers = [float(text) for text in given]
@@ -118,7 +153,11 @@ def selection_of(
 
 
 def calibrate(
-    arguments: Any, selection: Selection, recipe: LabelRecipe, folder: Path, inputs: Sequence[dict[str, Any]]
+    arguments: Any,
+    selection: Selection,
+    recipe: LabelRecipe,
+    folder: Path,
+    inputs: Sequence[dict[str, Any]],
 ) -> tuple[Selection, list[dict[str, Any]]]:
     """The selection with thresholds found on clips whose classes are known, and what those results say of themselves.
 
@@ -140,19 +179,25 @@ def calibrate(
         raise UserError(
             f"--predictions: the recipe calibrates: give --calibrate, results of {split} of the same models"
         )
-    paths = arguments.calibrate or [results_file(folder / name, split, pair) for name, pair in wanted]
+    paths = arguments.calibrate or [
+        results_file(folder / name, split, pair) for name, pair in wanted
+    ]
     if len(paths) != len(inputs):
         raise UserError(f"--calibrate: {len(paths)} results for {len(inputs)} models")
     known, about = load_joined(paths, ensemble, recipe.classes)
     for path, one, other in zip(paths, about, inputs, strict=True):
         if one.get("checkpoint_sha256") != other.get("checkpoint_sha256"):
-            raise UserError(f"{path}: is of other weights than {other['file']}: give results of the same checkpoints")
+            raise UserError(
+                f"{path}: is of other weights than {other['file']}: give results of the same checkpoints"
+            )
         if split_labels(one) == ORACLE and not arguments.oracle:
             raise UserError(
                 f"{path}: its labels are those of dark clips, which make an oracle of all that follows: calibrate with "
                 "val_dark, or give --oracle if an oracle is wanted"
             )
-    found = search_precision(known, mix(known.probs, ensemble.mixture(len(known.class_names))), rules)
+    found = search_precision(
+        known, mix(known.probs, ensemble.mixture(len(known.class_names))), rules
+    )
     prior = list(rules.prior) if isinstance(rules.prior, tuple) else None
     if rules.prior == LABELLED:
         prior = count_classes(arguments.labelled, known.class_names)
@@ -171,9 +216,13 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     uses = [recipe.labels, chosen_by]
     if selection.calibration is not None:
         uses += [list_use(arguments.labelled)] if selection.calibration.prior == LABELLED else []
-        selection, known = calibrate(arguments, selection, recipe, root / stage_before(stage), inputs)
+        selection, known = calibrate(
+            arguments, selection, recipe, root / stage_before(stage), inputs
+        )
     elif arguments.calibrate or arguments.oracle:
-        raise UserError(f"--calibrate and --oracle have no effect: thresholds are not calibrated ({selection.method})")
+        raise UserError(
+            f"--calibrate and --oracle have no effect: thresholds are not calibrated ({selection.method})"
+        )
     pseudo = choose(joined, mixed, selection)
     stamp = label_use([*inputs, *known], *uses, *map(split_labels, known))
     write_pseudo_labels(out, joined, pseudo)
@@ -210,9 +259,16 @@ def _parse(stage: int, argv: Sequence[str], root: Path) -> Any:
         help="list that tells how frequent classes are (default: split train)",
     )
     parser.add_argument(
-        "--oracle", action="store_true", help=f"calibrate with labels of dark clips (those of split {ORACLE_SPLIT})"
+        "--oracle",
+        action="store_true",
+        help=f"calibrate with labels of dark clips (those of split {ORACLE_SPLIT})",
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help=f"default: pseudo/stage{stage}.csv in the data folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="CSV",
+        help=f"default: pseudo/stage{stage}.csv in the data folder",
+    )
     return parser.parse_args(argv)
 
 
@@ -234,7 +290,11 @@ def _about(
         "classes": joined.class_names,
         "method": selection.method,
         "thresholds": pseudo.thresholds.tolist(),
-        **({"rules": pseudo.rules, **asdict(selection.calibration)} if selection.calibration else {}),
+        **(
+            {"rules": pseudo.rules, **asdict(selection.calibration)}
+            if selection.calibration
+            else {}
+        ),
         **recipe.ensemble.describe(num_classes),
         "inputs": inputs,
     }
@@ -245,10 +305,14 @@ def _report(out: Path, joined: Joined, pseudo: PseudoLabels, stamp: str) -> None
     width = max(map(len, joined.class_names)) + 2
     rules = pseudo.rules or [""] * len(counts)
     print(f"{'class':<{width}}{'rows':>8}{'threshold':>12}" + ("  by" if pseudo.rules else ""))
-    for name, count, threshold, rule in zip(joined.class_names, counts, pseudo.thresholds, rules, strict=True):
+    for name, count, threshold, rule in zip(
+        joined.class_names, counts, pseudo.thresholds, rules, strict=True
+    ):
         print(f"{name:<{width}}{count:>8}{threshold:>12.4f}  {rule}".rstrip())
     empty = [name for name, count in zip(joined.class_names, counts, strict=True) if not count]
     if empty:
         print(f"warning: no pseudo-label of class {', '.join(empty)}", file=sys.stderr)
     total = len(joined.names)
-    print(f"{out}: {len(pseudo.rows)} of {total} videos ({100 * len(pseudo.rows) / total:.1f} %), {stamp}")
+    print(
+        f"{out}: {len(pseudo.rows)} of {total} videos ({100 * len(pseudo.rows) / total:.1f} %), {stamp}"
+    )

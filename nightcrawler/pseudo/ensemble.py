@@ -71,7 +71,9 @@ def probabilities(predictions: Predictions, scores: str = "probs") -> np.ndarray
     """
     clips = predictions.num_clips.astype(np.float64)[:, None]
     # A file in the old form holds the sums over clips, of whatever its model gave, and does not count the clips.
-    summed_probs = predictions.logits if _is_old(predictions) else clips * predictions.probs.astype(np.float64)
+    summed_probs = (
+        predictions.logits if _is_old(predictions) else clips * predictions.probs.astype(np.float64)
+    )
     found = {
         "probs": lambda: predictions.probs.astype(np.float64),
         "softmax": lambda: softmax(predictions.logits.astype(np.float64)),
@@ -85,7 +87,9 @@ def probabilities(predictions: Predictions, scores: str = "probs") -> np.ndarray
     if found.size and not found.min() >= 0:
         unsound |= (found < 0).any(axis=1)
     if unsound.any():
-        raise UserError(f"{_rows(predictions.names, np.flatnonzero(unsound))}: not probabilities that sum to 1")
+        raise UserError(
+            f"{_rows(predictions.names, np.flatnonzero(unsound))}: not probabilities that sum to 1"
+        )
     return found
 
 
@@ -94,7 +98,11 @@ def _is_old(predictions: Predictions) -> bool:
 
 
 def row_order(
-    names: Sequence[str], of: Sequence[str], source: str, of_source: str, rows_of: Mapping[str, int] | None = None
+    names: Sequence[str],
+    of: Sequence[str],
+    source: str,
+    of_source: str,
+    rows_of: Mapping[str, int] | None = None,
 ) -> np.ndarray | None:
     """Rows of `names` in the order of `of`, int64 `[N]`; `None` where they are in order already.
 
@@ -118,7 +126,9 @@ def row_order(
     order = np.fromiter(map(index.get, of, itertools.repeat(-1)), np.int64, len(of))
     missing = np.flatnonzero(order < 0)
     if len(missing):
-        raise UserError(f"{source}: {len(missing)} videos of {of_source} are missing: {_rows(of, missing)} there")
+        raise UserError(
+            f"{source}: {len(missing)} videos of {of_source} are missing: {_rows(of, missing)} there"
+        )
     if len(names) == len(of):
         return order
     if len(index) != len(names):
@@ -126,7 +136,9 @@ def row_order(
         raise UserError(f"{source}: {len(twice)} videos are there twice: {_rows(names, twice)}")
     wanted = set(of)
     extra = [row for row, name in enumerate(names) if name not in wanted]
-    raise UserError(f"{source}: {len(extra)} videos that {of_source} does not have: {_rows(names, extra)}")
+    raise UserError(
+        f"{source}: {len(extra)} videos that {of_source} does not have: {_rows(names, extra)}"
+    )
 
 
 def _rows(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> str:
@@ -174,24 +186,32 @@ def _class_names(models: Sequence[Predictions], sources: Sequence[str]) -> list[
     known_in = ""
     for model, source in zip(models, sources, strict=True):
         if model.probs.shape[1] != num_classes:
-            raise UserError(f"{source}: {model.probs.shape[1]} classes, but {sources[0]} has {num_classes}")
+            raise UserError(
+                f"{source}: {model.probs.shape[1]} classes, but {sources[0]} has {num_classes}"
+            )
         given = model.meta.get("class_names")
         names = [str(name) for name in given] if isinstance(given, (list, tuple)) else []
         if len(names) not in (0, num_classes):
             raise UserError(f"{source}: {len(names)} class names for {num_classes} classes")
         if names and known and names != known:
             place = next(i for i in range(num_classes) if names[i] != known[i])
-            raise UserError(f"{source}: class {place} is '{names[place]}', but '{known[place]}' in {known_in}")
+            raise UserError(
+                f"{source}: class {place} is '{names[place]}', but '{known[place]}' in {known_in}"
+            )
         if names and not known:
             known, known_in = names, source
     return known or [str(number) for number in range(num_classes)]
 
 
-def _merge_labels(labels: np.ndarray, found: np.ndarray, names: Sequence[str], source: str, first: str) -> None:
+def _merge_labels(
+    labels: np.ndarray, found: np.ndarray, names: Sequence[str], source: str, first: str
+) -> None:
     """Fill unknown labels `[N]` in place; known ones must agree."""
     other = np.flatnonzero((labels >= 0) & (found >= 0) & (labels != found))
     if len(other):
-        raise UserError(f"{source}: {len(other)} labels are not those of {first}: {_rows(names, other)} there")
+        raise UserError(
+            f"{source}: {len(other)} labels are not those of {first}: {_rows(names, other)} there"
+        )
     np.copyto(labels, found, where=labels < 0)
 
 

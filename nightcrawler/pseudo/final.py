@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import Joined, mix, softmax
+from nightcrawler.pseudo.label_switches import apply_switches
 from nightcrawler.pseudo.recipe import Mode
-from nightcrawler.pseudo.rules import apply_switches
 from nightcrawler.pseudo.submission import Submission
 
 
@@ -25,4 +25,6 @@ def final_submission(joined: Joined, mode: Mode, softmax_again: bool = False) ->
     probs[~joined.ok] = 1 / num_classes
     labels = np.where(joined.ok, apply_switches(probs.argmax(axis=1), probs, mode.switches), 0)
     written = softmax(probs) if softmax_again else probs
-    return Submission(joined.names, labels, np.take_along_axis(written, labels[:, None], axis=1)[:, 0], written)
+    return Submission(
+        joined.names, labels, np.take_along_axis(written, labels[:, None], axis=1)[:, 0], written
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from nightcrawler.pseudo import select
 from nightcrawler.pseudo.calibration import Calibration, agreeing, calibrated
 from nightcrawler.pseudo.ensemble import Joined
-from nightcrawler.pseudo.search import Found
+from nightcrawler.pseudo.search import ThresholdSearch
 from nightcrawler.pseudo.submission import text_rows
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_csv_rows
@@ -46,7 +46,7 @@ class Selection:
     fraction: float = 1.0
     prior: Sequence[float] | None = None
     calibration: Calibration | None = None
-    found: Found | None = None
+    found: ThresholdSearch | None = None
 
 
 def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLabels:
@@ -78,7 +78,9 @@ def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLab
         thresholds = select.keep_all(num_classes)
     kept = select.selected(classes, confidences, thresholds)
     if not kept.any():
-        raise UserError(f"none of {len(joined.names)} videos reaches the threshold of its class; lower the thresholds")
+        raise UserError(
+            f"none of {len(joined.names)} videos reaches the threshold of its class; lower the thresholds"
+        )
     return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds, rules)
 
 
@@ -101,7 +103,9 @@ def read_labels(path: Path) -> dict[str, int]:
                 if not fields or (row == 1 and fields[:2] == ["path", "label"]):
                     continue
                 if len(fields) < 2 or not fields[1].strip().removeprefix("-").isdecimal():
-                    raise UserError(f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label")
+                    raise UserError(
+                        f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label"
+                    )
                 if fields[0] in labels:
                     raise UserError(f"{path}: row {row}: '{fields[0]}' is there twice")
                 labels[fields[0]] = int(fields[1])
@@ -178,15 +182,20 @@ def compare(
             true[true >= 0],
         )
     ]
-    figures = [ClassFigures(name, *(int(one[i]) for one in counts)) for i, name in enumerate(class_names)]
+    figures = [
+        ClassFigures(name, *(int(one[i]) for one in counts)) for i, name in enumerate(class_names)
+    ]
     return [*figures, ClassFigures("all", *(int(one.sum()) for one in counts))]
 
 
-def table(figures: Sequence[ClassFigures], thresholds: Sequence[float] | None = None) -> Iterator[str]:
+def table(
+    figures: Sequence[ClassFigures], thresholds: Sequence[float] | None = None
+) -> Iterator[str]:
     """Lines of a table, a class a line; `thresholds` `[K]` add a column."""
     width = max(len(one.name) for one in figures) + 2
-    yield f"{'class':<{width}}{'rows':>8}{'known':>8}{'right':>8}{'precision':>12}{'coverage':>12}" + (
-        f"{'threshold':>12}" if thresholds is not None else ""
+    yield (
+        f"{'class':<{width}}{'rows':>8}{'known':>8}{'right':>8}{'precision':>12}{'coverage':>12}"
+        + (f"{'threshold':>12}" if thresholds is not None else "")
     )
     for place, one in enumerate(figures):
         line = f"{one.name:<{width}}{one.rows:>8}{one.known:>8}{one.correct:>8}"

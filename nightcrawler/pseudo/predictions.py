@@ -36,7 +36,9 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
-        raise UserError(f"it asks for {module}.{name}, which a results file never needs: do not trust this file")
+        raise UserError(
+            f"it asks for {module}.{name}, which a results file never needs: do not trust this file"
+        )
 
 
 @dataclass
@@ -63,8 +65,14 @@ class Predictions:
 
     def __post_init__(self) -> None:
         num_videos = len(self.names)
-        lengths = {len(a) for a in (self.logits, self.probs, self.labels, self.num_clips, self.status)}
-        if lengths != {num_videos} or self.logits.ndim != 2 or self.logits.shape != self.probs.shape:
+        lengths = {
+            len(a) for a in (self.logits, self.probs, self.labels, self.num_clips, self.status)
+        }
+        if (
+            lengths != {num_videos}
+            or self.logits.ndim != 2
+            or self.logits.shape != self.probs.shape
+        ):
             raise UserError(
                 f"predictions do not fit together: {num_videos} names, logits {self.logits.shape}, "
                 f"probs {self.probs.shape}, {len(self.labels)} labels, {len(self.status)} statuses"
@@ -138,7 +146,9 @@ def read_plain_pickle(path: str | Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: refused: {error}") from None
     except Exception as error:
-        raise UserError(f"{path}: not a readable results file ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: not a readable results file ({type(error).__name__}: {error})"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a dict of arrays")
     return content
@@ -148,7 +158,12 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
     missing = [key for key in ("video_probs", "num_clips", "status", "meta") if key not in content]
     if missing:
         raise UserError(f"{path}: a results file without {', '.join(missing)}")
-    for key, kinds in (("video_preds", "f"), ("video_probs", "f"), ("video_labels", "iu"), ("num_clips", "iu")):
+    for key, kinds in (
+        ("video_preds", "f"),
+        ("video_probs", "f"),
+        ("video_labels", "iu"),
+        ("num_clips", "iu"),
+    ):
         if not isinstance(content[key], np.ndarray) or content[key].dtype.kind not in kinds:
             raise UserError(f"{path}: '{key}' is not an array of numbers")
     forms = {"video_preds": 2, "video_probs": 2, "video_labels": 1, "num_clips": 1}
@@ -178,14 +193,20 @@ def _texts(content: dict[str, Any], key: str) -> list[str]:
     return list(map(sys.intern, array.tolist()))
 
 
-def _from_old_form(path: str | Path, content: dict[str, Any], names: Sequence[str] | None) -> Predictions:
+def _from_old_form(
+    path: str | Path, content: dict[str, Any], names: Sequence[str] | None
+) -> Predictions:
     if names is None:
-        raise UserError(f"{path}: an old results file without names; give the list file that names its rows")
+        raise UserError(
+            f"{path}: an old results file without names; give the list file that names its rows"
+        )
     if any(content[key].dtype.kind not in "fiu" for key in ("video_preds", "video_labels")):
         raise UserError(f"{path}: 'video_preds' or 'video_labels' is not an array of numbers")
     logits = np.asarray(content["video_preds"], np.float32)
     if logits.ndim != 2 or len(names) != len(logits):
-        raise UserError(f"{path}: {logits.shape} predictions but {len(names)} names: not the list of this file")
+        raise UserError(
+            f"{path}: {logits.shape} predictions but {len(names)} names: not the list of this file"
+        )
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return Predictions(
         logits=logits,

@@ -14,15 +14,16 @@ import yaml
 from nightcrawler.pseudo.calibration import KEYS as CALIBRATION_KEYS
 from nightcrawler.pseudo.calibration import Calibration, read_calibration
 from nightcrawler.pseudo.ensemble import SCORES, Mixture
-from nightcrawler.pseudo.rules import Switch, class_id, parse_switches, probability
-from nightcrawler.pseudo.values import Values, is_views, open_values
+from nightcrawler.pseudo.label_switches import Switch, class_id, parse_switches, probability
+from nightcrawler.pseudo.recipe_yaml import Values, is_views, open_values
 from nightcrawler.pseudo.vote import TIES
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
 STAMPS = ("label-free", "oracle")
 ENSEMBLE_KEYS = tuple(
-    f"ENSEMBLE.{key}" for key in ("SCORES", "VIEWS", "WEIGHTS", "LEADER", "LED", "NORMALIZE", "OVERRULE")
+    f"ENSEMBLE.{key}"
+    for key in ("SCORES", "VIEWS", "WEIGHTS", "LEADER", "LED", "NORMALIZE", "OVERRULE")
 )
 # Values that each way of selecting reads.
 SELECT_KEYS = {
@@ -35,7 +36,7 @@ SELECT_KEYS = {
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class EnsembleSpec:
     """M models and how they are mixed.
 
     Attributes:
@@ -58,7 +59,7 @@ class Ensemble:
     normalize: bool = True
     overrule: dict[int, int] = field(default_factory=dict)
 
-    def resized(self, num_models: int) -> Ensemble:
+    def resized(self, num_models: int) -> EnsembleSpec:
         """The same for another number of models.
 
         Raises:
@@ -73,9 +74,14 @@ class Ensemble:
         if num_models == len(self.folders):
             return self
         folders = {str(number): "" for number in range(num_models)}
-        return replace(self, folders=folders, scores=self.scores[:1] * num_models, pairs=self.pairs[:1] * num_models)
+        return replace(
+            self,
+            folders=folders,
+            scores=self.scores[:1] * num_models,
+            pairs=self.pairs[:1] * num_models,
+        )
 
-    def reweighed(self, weights: Sequence[float]) -> Ensemble:
+    def reweighed(self, weights: Sequence[float]) -> EnsembleSpec:
         """The same with one weight per model, whatever the leader says.
 
         Raises:
@@ -113,7 +119,7 @@ class LabelRecipe:
 
     classes: list[str]
     labels: str
-    ensemble: Ensemble
+    ensemble: EnsembleSpec
     method: str
     thresholds: list[float] | None
     fractions: list[float]
@@ -125,7 +131,7 @@ class LabelRecipe:
 class Mode:
     """One way to a submission."""
 
-    ensemble: Ensemble
+    ensemble: EnsembleSpec
     switches: list[Switch]
 
 
@@ -148,7 +154,9 @@ class VoteRecipe:
             UserError: listing those there are.
         """
         if number not in self.modes:
-            raise UserError(f"mode {number}: the recipe has modes {', '.join(map(str, self.modes))}")
+            raise UserError(
+                f"mode {number}: the recipe has modes {', '.join(map(str, self.modes))}"
+            )
         return self.modes[number]
 
 
@@ -172,7 +180,9 @@ def check_weights(weights: Sequence[float], num_models: int, normalize: bool) ->
     if not all(np.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
         raise UserError(f"weights {list(weights)}: expected numbers from 0, not all 0")
     if not normalize and sum(weights) > 1 + 1e-9:
-        raise UserError(f"weights {list(weights)} sum to {sum(weights):g}: more than 1, and rows are not normalised")
+        raise UserError(
+            f"weights {list(weights)} sum to {sum(weights):g}: more than 1, and rows are not normalised"
+        )
 
 
 def _label_use(values: Values) -> str:
@@ -196,7 +206,8 @@ def _per_class(values: Values, key: str, classes: list[str]) -> list[float] | No
         return None
     if set(given) != set(classes):
         raise values.fault(
-            key, f"expected a number for each of CLASSES ({', '.join(classes) or 'which are not given'})"
+            key,
+            f"expected a number for each of CLASSES ({', '.join(classes) or 'which are not given'})",
         )
     try:
         return [probability(given[name], name) for name in classes]
@@ -240,7 +251,8 @@ def _fractions(values: Values) -> list[float]:
     fractions = given if isinstance(given, list) else [given]
     if not fractions or not all(type(one) in (int, float) and 0 < one <= 1 for one in fractions):
         raise values.fault(
-            "SELECT.FRACTION", f"{given!r}, expected a number above 0 and up to 1, or one for each round"
+            "SELECT.FRACTION",
+            f"{given!r}, expected a number above 0 and up to 1, or one for each round",
         )
     return [float(one) for one in fractions]
 
@@ -252,14 +264,29 @@ def read_vote_recipe(path: str | Path) -> VoteRecipe:
         ConfigError: naming file, line and key.
     """
     values = open_values(path)
-    values.known("CLASSES", "LABELS", "MODELS", "ENSEMBLE", "MODES", "VOTE.MODES", "VOTE.TIE", "OUTPUT.SOFTMAX")
+    values.known(
+        "CLASSES",
+        "LABELS",
+        "MODELS",
+        "ENSEMBLE",
+        "MODES",
+        "VOTE.MODES",
+        "VOTE.TIE",
+        "OUTPUT.SOFTMAX",
+    )
     classes = _classes(values)
     numbers = list(dict.fromkeys(name.split(".")[0] for name in values.mapping("MODES")))
     if not numbers or not all(number.isdecimal() for number in numbers):
-        raise values.fault("MODES", f"{', '.join(numbers) or 'none'}: expected modes by their quoted numbers")
+        raise values.fault(
+            "MODES", f"{', '.join(numbers) or 'none'}: expected modes by their quoted numbers"
+        )
     modes = {int(number): _mode(values.moded(number), classes) for number in numbers}
     voters = values.get("VOTE.MODES", list(modes))
-    if not isinstance(voters, list) or not voters or not all(type(one) is int and one in modes for one in voters):
+    if (
+        not isinstance(voters, list)
+        or not voters
+        or not all(type(one) is int and one in modes for one in voters)
+    ):
         raise values.fault("VOTE.MODES", f"{voters!r}, expected some of {list(modes)}")
     return VoteRecipe(
         classes,
@@ -280,7 +307,7 @@ def _mode(values: Values, classes: list[str]) -> Mode:
     return Mode(_ensemble(values, classes), switches)
 
 
-def _ensemble(values: Values, classes: list[str]) -> Ensemble:
+def _ensemble(values: Values, classes: list[str]) -> EnsembleSpec:
     folders = values.mapping("MODELS")
     if not folders or not all(isinstance(folder, str) and folder for folder in folders.values()):
         raise values.fault("MODELS", "expected model: folder of its experiment")
@@ -294,11 +321,13 @@ def _ensemble(values: Values, classes: list[str]) -> Ensemble:
         raise values.fault("ENSEMBLE.LEADER", f"{leader!r}, expected one of {', '.join(models)}")
     if leader is not None and not led:
         raise values.fault("ENSEMBLE.LEADER", f"{leader} leads nothing: there is no ENSEMBLE.LED")
-    return Ensemble(
+    return EnsembleSpec(
         folders,
         _scores(values, models),
         _pairs(values, models),
-        None if weights == "equal" else _weights(values, "ENSEMBLE.WEIGHTS", weights, models, normalize),
+        None
+        if weights == "equal"
+        else _weights(values, "ENSEMBLE.WEIGHTS", weights, models, normalize),
         models.index(leader) if leader is not None else 0,
         led,
         normalize,
@@ -306,9 +335,15 @@ def _ensemble(values: Values, classes: list[str]) -> Ensemble:
     )
 
 
-def _weights(values: Values, key: str, given: Any, models: list[str], normalize: bool) -> tuple[float, ...]:
-    if not isinstance(given, dict) or not all(type(weight) in (int, float) for weight in given.values()):
-        raise values.fault(key, f"{given!r}, expected model: number for some of {', '.join(models)}, or equal")
+def _weights(
+    values: Values, key: str, given: Any, models: list[str], normalize: bool
+) -> tuple[float, ...]:
+    if not isinstance(given, dict) or not all(
+        type(weight) in (int, float) for weight in given.values()
+    ):
+        raise values.fault(
+            key, f"{given!r}, expected model: number for some of {', '.join(models)}, or equal"
+        )
     unknown = [name for name in given if name not in models]
     if unknown:
         raise values.fault(key, f"{unknown[0]!r} is not one of MODELS ({', '.join(models)})")
@@ -320,12 +355,16 @@ def _weights(values: Values, key: str, given: Any, models: list[str], normalize:
     return weights
 
 
-def _led(values: Values, models: list[str], classes: list[str], normalize: bool) -> dict[int, tuple[float, ...]]:
+def _led(
+    values: Values, models: list[str], classes: list[str], normalize: bool
+) -> dict[int, tuple[float, ...]]:
     led: dict[int, tuple[float, ...]] = {}
     for key in values.mapping("ENSEMBLE.LED"):
         name = key.rpartition(".")[0] or key
         whole = f"ENSEMBLE.LED.{name}"
-        led[_class(values, whole, name, classes)] = _weights(values, whole, values.get(whole), models, normalize)
+        led[_class(values, whole, name, classes)] = _weights(
+            values, whole, values.get(whole), models, normalize
+        )
     return led
 
 
@@ -333,7 +372,9 @@ def _overrule(values: Values, models: list[str], classes: list[str]) -> dict[int
     overrule = {}
     for name, model in values.mapping("ENSEMBLE.OVERRULE").items():
         if model not in models:
-            raise values.fault("ENSEMBLE.OVERRULE", f"{model!r} is not one of MODELS ({', '.join(models)})")
+            raise values.fault(
+                "ENSEMBLE.OVERRULE", f"{model!r} is not one of MODELS ({', '.join(models)})"
+            )
         overrule[_class(values, "ENSEMBLE.OVERRULE", name, classes)] = models.index(model)
     return overrule
 
@@ -351,7 +392,9 @@ def _per_model(values: Values, key: str, models: list[str], default: Any) -> lis
     if not isinstance(given, dict):
         return [given] * len(models)
     if set(given) != set(models):
-        raise values.fault(key, f"{given!r}, expected one value, or one for each of {', '.join(models)}")
+        raise values.fault(
+            key, f"{given!r}, expected one value, or one for each of {', '.join(models)}"
+        )
     return [given[name] for name in models]
 
 
@@ -367,7 +410,9 @@ def _pairs(values: Values, models: list[str]) -> tuple[tuple[int, int], ...]:
     pairs = _per_model(values, "ENSEMBLE.VIEWS", models, [1, 1])
     for pair in pairs:
         if not is_views(pair):
-            raise values.fault("ENSEMBLE.VIEWS", f"{pair!r}, expected [views, crops] with 1 crop or 3")
+            raise values.fault(
+                "ENSEMBLE.VIEWS", f"{pair!r}, expected [views, crops] with 1 crop or 3"
+            )
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 

@@ -12,7 +12,7 @@ NO_EVIDENCE = 1.0
 
 
 @dataclass(frozen=True)
-class Found:
+class ThresholdSearch:
     """What a search found.
 
     Attributes:
@@ -25,8 +25,13 @@ class Found:
 
 
 def search(
-    classes: np.ndarray, confidences: np.ndarray, labels: np.ndarray, num_classes: int, goal: str, target: float = 1.0
-) -> Found:
+    classes: np.ndarray,
+    confidences: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    goal: str,
+    target: float = 1.0,
+) -> ThresholdSearch:
     """A threshold per class; videos of unknown label (-1) are left out.
 
     `precision`: the lowest threshold whose precision is at least `target`, else the one of highest precision.
@@ -45,13 +50,17 @@ def search(
         rows = (classes == label) & (labels >= 0)
         if not rows.any():
             continue
-        candidates, precision, recall = _curve(confidences[rows], labels[rows] == label, int((labels == label).sum()))
+        candidates, precision, recall = _curve(
+            confidences[rows], labels[rows] == label, int((labels == label).sum())
+        )
         place, reached[label] = _choose(precision, recall, goal, target)
         thresholds[label] = min(candidates[place], 1.0)
-    return Found(thresholds, reached)
+    return ThresholdSearch(thresholds, reached)
 
 
-def _curve(confidences: np.ndarray, correct: np.ndarray, num_true: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _curve(
+    confidences: np.ndarray, correct: np.ndarray, num_true: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct confidences from high to low, and precision and recall of keeping those at least as high."""
     order = np.argsort(-confidences, kind="stable")
     ranked = confidences[order]
@@ -60,7 +69,9 @@ def _curve(confidences: np.ndarray, correct: np.ndarray, num_true: int) -> tuple
     return ranked[last], hits / (last + 1), hits / max(num_true, 1)
 
 
-def _choose(precision: np.ndarray, recall: np.ndarray, goal: str, target: float) -> tuple[int, bool]:
+def _choose(
+    precision: np.ndarray, recall: np.ndarray, goal: str, target: float
+) -> tuple[int, bool]:
     """Place of the chosen threshold on the curve, and whether it meets the goal."""
     if goal == "f1":
         score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)

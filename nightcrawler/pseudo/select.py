@@ -28,19 +28,25 @@ def keep_all(num_classes: int) -> np.ndarray:
     return np.zeros(num_classes)
 
 
-def top_fraction(classes: np.ndarray, confidences: np.ndarray, num_classes: int, fraction: float) -> np.ndarray:
+def top_fraction(
+    classes: np.ndarray, confidences: np.ndarray, num_classes: int, fraction: float
+) -> np.ndarray:
     """Thresholds `[K]` that keep this fraction of each class, its most confident videos (rounded up)."""
     counts = np.bincount(classes, minlength=num_classes)
     return quota(classes, confidences, np.array([_ceil(fraction * count) for count in counts]))
 
 
-def class_balanced(classes: np.ndarray, confidences: np.ndarray, fraction: float, prior: Sequence[float]) -> np.ndarray:
+def class_balanced(
+    classes: np.ndarray, confidences: np.ndarray, fraction: float, prior: Sequence[float]
+) -> np.ndarray:
     """Thresholds `[K]` that keep this fraction of all videos, shared out among the classes as `prior` `[K]` says.
 
     A class that has fewer videos than its share keeps them all; `prior` is positive and need not sum to 1.
     """
     shares = np.asarray(prior, np.float64) / np.sum(prior)
-    return quota(classes, confidences, np.array([_ceil(fraction * len(classes) * share) for share in shares]))
+    return quota(
+        classes, confidences, np.array([_ceil(fraction * len(classes) * share) for share in shares])
+    )
 
 
 def _ceil(amount: float) -> int:

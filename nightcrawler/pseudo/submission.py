@@ -61,20 +61,26 @@ def write_submission(path: str | Path, submission: Submission, form: str = "numb
     """
     assert form in FORMS, form
     if form != "number" and submission.probs is None:
-        raise UserError(f"{path}: the probabilities of all classes are asked for, but not all voters have them")
+        raise UserError(
+            f"{path}: the probabilities of all classes are asked for, but not all voters have them"
+        )
     write_csv_rows(path, _rows(submission, form))
 
 
 def _rows(submission: Submission, form: str) -> Iterator[Sequence[str | int]]:
     probs = submission.probs
-    plain = zip(submission.names, submission.labels.tolist(), submission.confidences.tolist(), strict=True)
+    plain = zip(
+        submission.names, submission.labels.tolist(), submission.confidences.tolist(), strict=True
+    )
     if form == "number" or probs is None:
         yield HEADER
         for row, (name, label, confidence) in enumerate(plain):
             yield row, name, label, number(confidence)
     elif form == "all_probs":
         yield *HEADER, *(f"p{label}" for label in range(probs.shape[1]))
-        for row, ((name, label, confidence), texts) in enumerate(zip(plain, text_rows(probs), strict=True)):
+        for row, ((name, label, confidence), texts) in enumerate(
+            zip(plain, text_rows(probs), strict=True)
+        ):
             yield row, name, label, number(confidence), *texts
     else:
         yield HEADER
@@ -99,7 +105,9 @@ def read_submission(path: str | Path) -> Submission:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if tuple(header[:4]) != HEADER:
-                raise UserError(f"{path}: row 1: expected {','.join(HEADER)}, found {','.join(header)[:80]!r}")
+                raise UserError(
+                    f"{path}: row 1: expected {','.join(HEADER)}, found {','.join(header)[:80]!r}"
+                )
             for fields in reader:
                 rows.add(fields, len(header))
     except (ValueError, OverflowError, csv.Error) as error:
@@ -154,5 +162,7 @@ class _Rows:
             bad |= (labels >= probs.shape[1]) | ~((probs >= 0) & (probs <= 1)).all(axis=1)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise UserError(f"row {row + 2} '{self.names[row]}': a class or a probability (0..1) is out of range")
+            raise UserError(
+                f"row {row + 2} '{self.names[row]}': a class or a probability (0..1) is out of range"
+            )
         return Submission(self.names, labels, confidences, probs)

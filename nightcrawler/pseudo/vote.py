@@ -13,7 +13,9 @@ from nightcrawler.utils.errors import UserError
 TIES = ("probability", "class")
 
 
-def majority(labels: np.ndarray, confidences: np.ndarray, num_classes: int, tie: str = "probability") -> np.ndarray:
+def majority(
+    labels: np.ndarray, confidences: np.ndarray, num_classes: int, tie: str = "probability"
+) -> np.ndarray:
     """The class int64 `[N]` that most of V voters name.
 
     Classes named equally often are told apart by the summed probability that their voters give them (`tie`
@@ -35,7 +37,9 @@ def majority(labels: np.ndarray, confidences: np.ndarray, num_classes: int, tie:
     return np.where(leading, support if tie == "probability" else 0.0, -1.0).argmax(axis=1)
 
 
-def vote(submissions: Sequence[Submission], sources: Sequence[str], tie: str = "probability") -> Submission:
+def vote(
+    submissions: Sequence[Submission], sources: Sequence[str], tie: str = "probability"
+) -> Submission:
     """The majority of submissions, joined by the videos' names, in the order of the first.
 
     Its confidence is the mean of those who voted for the class, its probabilities (where every submission has them)
@@ -55,11 +59,15 @@ def vote(submissions: Sequence[Submission], sources: Sequence[str], tie: str = "
             probs.append(submission.probs[rows])
     widths = {one.shape[1] for one in probs}
     if len(widths) > 1:
-        raise UserError(f"{', '.join(sources)}: of {', '.join(map(str, sorted(widths)))} classes: not the same ones")
+        raise UserError(
+            f"{', '.join(sources)}: of {', '.join(map(str, sorted(widths)))} classes: not the same ones"
+        )
     named, given = np.stack(labels), np.stack(confidences)
     num_classes = widths.pop() if widths else 0
     winner = majority(named, given, max(num_classes, int(named.max(initial=0)) + 1), tie)
     for_it = named == winner
     mean = np.sort(given * for_it, axis=0).sum(axis=0) / for_it.sum(axis=0)
     whole = len(probs) == len(submissions)
-    return Submission(first.names, winner, mean, np.mean(np.sort(probs, axis=0), axis=0) if whole else None)
+    return Submission(
+        first.names, winner, mean, np.mean(np.sort(probs, axis=0), axis=0) if whole else None
+    )

@@ -77,7 +77,9 @@ def _step(pose: Pose, phase: np.ndarray, hip: float, knee: float) -> None:
     pose.knee += np.radians(6) + knee * np.clip(np.cos(both + 0.35), 0.0, 1.0)
 
 
-def _gait(rng: np.random.Generator, time: np.ndarray, hertz: float, hip: float, knee: float, arm: float) -> Pose:
+def _gait(
+    rng: np.random.Generator, time: np.ndarray, hertz: float, hip: float, knee: float, arm: float
+) -> Pose:
     """Walking and running: legs, opposite arms, and the way that such steps cover."""
     pose = _idle(rng, time, planted=False)
     phase = 2 * np.pi * hertz * time + rng.uniform(0, 2 * np.pi)
@@ -90,7 +92,9 @@ def _gait(rng: np.random.Generator, time: np.ndarray, hertz: float, hip: float, 
 
 def walk(rng: np.random.Generator, time: np.ndarray) -> Motion:
     """Steps of 0.75 to 1.15 Hz with swinging arms."""
-    pose = _gait(rng, time, rng.uniform(0.75, 1.15), _deg(rng, 20, 30), _deg(rng, 30, 50), _deg(rng, 12, 28))
+    pose = _gait(
+        rng, time, rng.uniform(0.75, 1.15), _deg(rng, 20, 30), _deg(rng, 30, 50), _deg(rng, 12, 28)
+    )
     return Motion(pose)
 
 
@@ -132,7 +136,8 @@ def jump(rng: np.random.Generator, time: np.ndarray) -> Motion:
     active = (time >= start) & (time < start + period * count)
     flight = np.clip((share - FLIGHT_START) / (FLIGHT_END - FLIGHT_START), 0, 1)
     crouch = active * (
-        np.sin(np.pi * np.clip(share / FLIGHT_START, 0, 1)) + 0.7 * np.sin(np.pi * ease(share, FLIGHT_END, 0.25))
+        np.sin(np.pi * np.clip(share / FLIGHT_START, 0, 1))
+        + 0.7 * np.sin(np.pi * ease(share, FLIGHT_END, 0.25))
     )
     pose = _idle(rng, time)
     pose.hop += active * rng.uniform(0.14, 0.34) * 4 * flight * (1 - flight)
@@ -189,7 +194,9 @@ def pour(rng: np.random.Generator, time: np.ndarray) -> Motion:
     hand = int(rng.integers(2))
     duration = rng.uniform(0.5, 0.9)
     start = rng.uniform(0.1, 0.7)
-    tilted = ease(time, start, duration) - ease(time, max(time[-1] - rng.uniform(0.0, 0.8), start + duration), 0.5)
+    tilted = ease(time, start, duration) - ease(
+        time, max(time[-1] - rng.uniform(0.0, 0.8), start + duration), 0.5
+    )
     pose = _idle(rng, time)
     pose.shoulder[:, hand] = _deg(rng, 20, 45) + _deg(rng, 5, 20) * tilted
     pose.elbow[:, hand] = _deg(rng, 45, 75)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.data.darkness import PRESETS, darken, sample_camera
+from nightcrawler.data.lowlight.camera import PRESETS, darken, sample_camera
 from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.scene import render_clip
 from nightcrawler.synthetic.video import write_video
@@ -26,7 +26,7 @@ CLIPS_PER_SCENE = 5
 
 
 @dataclass(frozen=True)
-class Settings:
+class DatasetSpec:
     """What decides every frame of the set.
 
     Attributes:
@@ -65,7 +65,7 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DatasetPlan:
     """All clips and all list files of a set.
 
     Attributes:
@@ -77,7 +77,7 @@ class Plan:
     lists: dict[str, tuple[list[tuple[str, int]], str]]
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: DatasetSpec) -> DatasetPlan:
     """Which clips the set has, and its list files; nothing is written."""
     train, train_rows = _bright(settings, 0, settings.train, "labeled_train/Train", "train")
     val, val_rows = _bright(settings, 1, settings.val, "dry_run/Validation", "val")
@@ -96,47 +96,55 @@ def make_plan(settings: Settings) -> Plan:
         "truth/dark_unlabel.csv": (unlabel_rows, "\n"),
         "truth/test.csv": (test_rows, "\n"),
     }
-    return Plan(train + val + unlabel + arid + test, lists)
+    return DatasetPlan(train + val + unlabel + arid + test, lists)
 
 
 Part = tuple[list[ClipPlan], list[tuple[str, int]]]
 
 
-def _bright(settings: Settings, part: int, count: int, folder: str, prefix: str) -> Part:
+def _bright(settings: DatasetSpec, part: int, count: int, folder: str, prefix: str) -> Part:
     """Clips in normal light; every other one an .avi, as in the published list."""
     clips, rows = [], []
     for label, action in enumerate(ACTIONS):
         for i in range(count):
             name = f"{prefix}_{action.lower()}_{i:03d}.{'avi' if i % 2 else 'mp4'}"
-            clips.append(ClipPlan(f"{folder}/{name}", action, False, (settings.seed, part, label, i)))
+            clips.append(
+                ClipPlan(f"{folder}/{name}", action, False, (settings.seed, part, label, i))
+            )
             rows.append((name, label))
     return clips, rows
 
 
-def _numbered(settings: Settings, part: int, count: int, folder: str) -> Part:
+def _numbered(settings: DatasetSpec, part: int, count: int, folder: str) -> Part:
     """Dark clips whose names are numbers that tell nothing of the class."""
     order = np.random.default_rng([settings.seed, part]).permutation(count * len(ACTIONS))
     clips, rows = [], []
     actions = list(ACTIONS)
     for number, place in enumerate(order):
         label, i = divmod(int(place), count)
-        clips.append(ClipPlan(f"{folder}/{number}.mp4", actions[label], True, (settings.seed, part, label, i)))
+        clips.append(
+            ClipPlan(
+                f"{folder}/{number}.mp4", actions[label], True, (settings.seed, part, label, i)
+            )
+        )
         rows.append((f"{number}.mp4", label))
     return clips, rows
 
 
-def _arid(settings: Settings, part: int) -> Part:
+def _arid(settings: DatasetSpec, part: int) -> Part:
     """Dark clips named as ARID's: `Class/Class_scene_number.mp4`."""
     clips, rows = [], []
     for label, action in enumerate(ACTIONS):
         for i in range(settings.arid):
             name = f"{action}/{action}_{i // CLIPS_PER_SCENE + 1}_{i % CLIPS_PER_SCENE + 1}.mp4"
-            clips.append(ClipPlan(f"dark_train/Train/{name}", action, True, (settings.seed, part, label, i)))
+            clips.append(
+                ClipPlan(f"dark_train/Train/{name}", action, True, (settings.seed, part, label, i))
+            )
             rows.append((name, label))
     return clips, rows
 
 
-def clip_frames(plan: ClipPlan, settings: Settings) -> tuple[np.ndarray, int]:
+def clip_frames(plan: ClipPlan, settings: DatasetSpec) -> tuple[np.ndarray, int]:
     """Render one clip; a pure function of its plan.
 
     Returns:
@@ -151,14 +159,14 @@ def clip_frames(plan: ClipPlan, settings: Settings) -> tuple[np.ndarray, int]:
     return frames, fps
 
 
-def _render_to_file(plan: ClipPlan, settings: Settings, root: Path) -> str:
+def _render_to_file(plan: ClipPlan, settings: DatasetSpec, root: Path) -> str:
     frames, fps = clip_frames(plan, settings)
     write_video(root / plan.path, frames, fps)
     return plan.path
 
 
 def write_dataset(
-    root: Path, settings: Settings, jobs: int, force: bool = False, wrap: object = None
+    root: Path, settings: DatasetSpec, jobs: int, force: bool = False, wrap: object = None
 ) -> tuple[int, int]:
     """Render what is not there yet, and write the lists.
 
@@ -190,7 +198,9 @@ def write_dataset(
     return len(todo), len(plan.clips)
 
 
-def _rendered(todo: Sequence[ClipPlan], settings: Settings, root: Path, jobs: int) -> Iterator[str]:
+def _rendered(
+    todo: Sequence[ClipPlan], settings: DatasetSpec, root: Path, jobs: int
+) -> Iterator[str]:
     if jobs == 1:
         for plan in todo:
             yield _render_to_file(plan, settings, root)
@@ -212,27 +222,31 @@ def _write_list(path: Path, rows: list[tuple[str, int]], line_end: str) -> None:
         file.write("".join(f"{name},{label}{line_end}" for name, label in rows))
 
 
-def _stamp(settings: Settings) -> dict[str, object]:
+def _stamp(settings: DatasetSpec) -> dict[str, object]:
     return {"version": VERSION, **asdict(settings)}
 
 
-def _write_stamp(root: Path, settings: Settings) -> None:
+def _write_stamp(root: Path, settings: DatasetSpec) -> None:
     with atomic_write(root / STAMP, "w") as file:
         json.dump(_stamp(settings), file, indent=1)
 
 
-def _check_stamp(root: Path, settings: Settings, force: bool) -> bool:
+def _check_stamp(root: Path, settings: DatasetSpec, force: bool) -> bool:
     """Whether the folder holds clips of other settings, which `force` allows to replace."""
     if not root.exists() or not any(root.iterdir()):
         return False
     try:
         found = json.loads((root / STAMP).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{root}: is not empty and holds no synthetic data; take a new folder for --out") from None
+        raise UserError(
+            f"{root}: is not empty and holds no synthetic data; take a new folder for --out"
+        ) from None
     except ValueError:
         found = {}
     if found == _stamp(settings):
         return False
     if not force:
-        raise UserError(f"{root}: holds clips of other settings ({found}); take another --out, or --force to replace")
+        raise UserError(
+            f"{root}: holds clips of other settings ({found}); take another --out, or --force to replace"
+        )
     return True

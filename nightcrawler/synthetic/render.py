@@ -106,7 +106,11 @@ def _drawables(shape: Shape, camera: Camera) -> list[_Drawable]:
     if isinstance(shape, Capsule):
         points, near = camera.project(np.stack([shape.start, shape.end], axis=1))
         width = 2 * shape.radius * camera.scale * SUPERSAMPLING
-        return [_Drawable(points, near.mean(axis=1), shape.color, width, shape.round_ends, shape.visible)]
+        return [
+            _Drawable(
+                points, near.mean(axis=1), shape.color, width, shape.round_ends, shape.visible
+            )
+        ]
     cos, sin = np.cos(shape.yaw), np.sin(shape.yaw)
     turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     corners = (CUBE * shape.size) @ turn
@@ -131,7 +135,10 @@ def _draw(canvas: ImageDraw.ImageDraw, item: _Drawable, frame: int) -> None:
     radius = item.width / 2
     length = max(float(np.hypot(x1 - x0, y1 - y0)), 1e-6)
     dx, dy = -(y1 - y0) / length * radius, (x1 - x0) / length * radius
-    canvas.polygon([(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)], fill=item.color)
+    canvas.polygon(
+        [(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)],
+        fill=item.color,
+    )
     if item.round_ends:
         canvas.ellipse((x0 - radius, y0 - radius, x0 + radius, y0 + radius), fill=item.color)
         canvas.ellipse((x1 - radius, y1 - radius, x1 + radius, y1 + radius), fill=item.color)

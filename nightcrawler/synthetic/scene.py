@@ -6,10 +6,31 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from nightcrawler.synthetic.actions import ACTIONS, Motion, Prop
-from nightcrawler.synthetic.render import SUPERSAMPLING, Camera, Capsule, Color, Cuboid, Shape, render
-from nightcrawler.synthetic.skeleton import SIDES, Body, Joints, joint_positions, sample_body, to_world
+from nightcrawler.synthetic.render import (
+    SUPERSAMPLING,
+    Camera,
+    Capsule,
+    Color,
+    Cuboid,
+    Shape,
+    render,
+)
+from nightcrawler.synthetic.skeleton import (
+    SIDES,
+    Body,
+    Joints,
+    joint_positions,
+    sample_body,
+    to_world,
+)
 
-SKINS: tuple[Color, ...] = ((244, 208, 177), (224, 172, 130), (190, 130, 90), (141, 85, 54), (92, 58, 40))
+SKINS: tuple[Color, ...] = (
+    (244, 208, 177),
+    (224, 172, 130),
+    (190, 130, 90),
+    (141, 85, 54),
+    (92, 58, 40),
+)
 MAX_JITTER_PX = 6.0
 MARGIN = 1.6  # background over frame
 HOLDS_SOMETHING = 0.25
@@ -38,8 +59,12 @@ def figure_shapes(rng: np.random.Generator, body: Body, joints: Joints) -> list[
         # The far side a little darker, so that left and right can be told apart.
         tone = 1.0 if side else 0.8
 
-        def limb(start: str, end: str, radius: float, color: Color, side: int = side, tone: float = tone) -> Shape:
-            return Capsule(joints[start][:, side], joints[end][:, side], radius * thick, _darker(color, tone))
+        def limb(
+            start: str, end: str, radius: float, color: Color, side: int = side, tone: float = tone
+        ) -> Shape:
+            return Capsule(
+                joints[start][:, side], joints[end][:, side], radius * thick, _darker(color, tone)
+            )
 
         shapes += [
             limb("hip", "knee", 0.048, trousers),
@@ -47,7 +72,9 @@ def figure_shapes(rng: np.random.Generator, body: Body, joints: Joints) -> list[
             limb("ankle", "toe", 0.027, shoes),
             limb("shoulder", "elbow", 0.033, shirt),
             limb("elbow", "hand", 0.026, forearm),
-            Capsule(joints["hand"][:, side], joints["hand"][:, side], 0.032 * thick, _darker(skin, tone)),
+            Capsule(
+                joints["hand"][:, side], joints["hand"][:, side], 0.032 * thick, _darker(skin, tone)
+            ),
         ]
     chest = joints["neck"] - 0.08 * (joints["neck"] - joints["pelvis"])
     shapes += [
@@ -64,11 +91,15 @@ def _head(body: Body, joints: Joints, skin: Color, hair: Color) -> list[Shape]:
     radius = body.lengths["head"]
     up = joints["head"] - joints["neck"]
     up = up / np.linalg.norm(up, axis=1, keepdims=True)
-    back = joints["head"] - joints["toe"].mean(axis=1) + joints["ankle"].mean(axis=1) - joints["head"]
+    back = (
+        joints["head"] - joints["toe"].mean(axis=1) + joints["ankle"].mean(axis=1) - joints["head"]
+    )
     back = back / np.maximum(np.linalg.norm(back, axis=1, keepdims=True), 1e-6)
     crown = joints["head"] + 0.45 * radius * up + 0.3 * radius * back
     return [
-        Capsule(joints["head"] - 0.2 * radius * up, joints["head"] + 0.2 * radius * up, radius, skin),
+        Capsule(
+            joints["head"] - 0.2 * radius * up, joints["head"] + 0.2 * radius * up, radius, skin
+        ),
         Capsule(crown, crown + 0.25 * radius * up, 0.85 * radius, hair),
     ]
 
@@ -77,14 +108,23 @@ def _cup(rng: np.random.Generator, prop: Prop, joints: Joints, facing: float) ->
     """A cup in the hand; it tilts towards the drinker."""
     hand = joints["hand"][:, prop.hand]
     forward = to_world((1.0, 0.0, 0.0), facing)
-    axis = np.cos(prop.tilt)[:, None] * np.array([0.0, 1.0, 0.0]) - np.sin(prop.tilt)[:, None] * forward
-    return [Capsule(hand - 0.03 * axis, hand + 0.075 * axis, 0.038, _color(rng, 120, 255), round_ends=False)]
+    axis = (
+        np.cos(prop.tilt)[:, None] * np.array([0.0, 1.0, 0.0])
+        - np.sin(prop.tilt)[:, None] * forward
+    )
+    return [
+        Capsule(
+            hand - 0.03 * axis, hand + 0.075 * axis, 0.038, _color(rng, 120, 255), round_ends=False
+        )
+    ]
 
 
 def _bottle_axis(prop: Prop, facing: float) -> np.ndarray:
     """`[T, 3]`: a bottle tilts forwards and inwards, which shows from the front and from the side."""
     inward = to_world((0.7, 0.0, 0.7 if prop.hand else -0.7), facing)
-    return np.cos(prop.tilt)[:, None] * np.array([0.0, 1.0, 0.0]) + np.sin(prop.tilt)[:, None] * inward
+    return (
+        np.cos(prop.tilt)[:, None] * np.array([0.0, 1.0, 0.0]) + np.sin(prop.tilt)[:, None] * inward
+    )
 
 
 def _bottle(rng: np.random.Generator, prop: Prop, joints: Joints, facing: float) -> list[Shape]:
@@ -176,23 +216,33 @@ def prop_shapes(rng: np.random.Generator, prop: Prop, joints: Joints, facing: fl
     return makers[prop.kind](rng, prop, joints, facing)
 
 
-def distractors(rng: np.random.Generator, motion: Motion, joints: Joints, facing: float) -> list[Shape]:
+def distractors(
+    rng: np.random.Generator, motion: Motion, joints: Joints, facing: float
+) -> list[Shape]:
     """Furniture, a thing in the hand of someone who does something else, a blob that passes by."""
     num_frames = len(joints["pelvis"])
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(0, 3))):
-        place = np.array([rng.choice([-1, 1]) * rng.uniform(0.35, 0.75), 0.0, rng.uniform(-0.7, -0.2)])
+        place = np.array(
+            [rng.choice([-1, 1]) * rng.uniform(0.35, 0.75), 0.0, rng.uniform(-0.7, -0.2)]
+        )
         if rng.random() < 0.5:
-            shapes += chair(rng, place, rng.uniform(0.22, 0.3), float(rng.uniform(0, 6.3)), num_frames)
+            shapes += chair(
+                rng, place, rng.uniform(0.22, 0.3), float(rng.uniform(0, 6.3)), num_frames
+            )
         else:
             size = (rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.45), rng.uniform(0.15, 0.5))
-            center = np.repeat((place + np.array([0.0, size[1] / 2, 0.0]))[None], num_frames, axis=0)
+            center = np.repeat(
+                (place + np.array([0.0, size[1] / 2, 0.0]))[None], num_frames, axis=0
+            )
             shapes.append(Cuboid(center, size, float(rng.uniform(0, 3.1)), _color(rng)))
     if not motion.props and rng.random() < HOLDS_SOMETHING:
         held = Prop("box", int(rng.integers(2)), held=np.ones(num_frames, bool))
         shapes += _box(rng, held, joints, facing)
     if rng.random() < BLOB_PROB:
-        way = np.linspace(rng.uniform(-1.0, 0.0), rng.uniform(0.0, 1.0), num_frames) * rng.choice([-1, 1])
+        way = np.linspace(rng.uniform(-1.0, 0.0), rng.uniform(0.0, 1.0), num_frames) * rng.choice(
+            [-1, 1]
+        )
         height = np.full(num_frames, rng.uniform(0.05, 1.0))
         points = np.stack([way, height, np.full(num_frames, -0.8)], axis=1)
         shapes.append(Capsule(points, points, float(rng.uniform(0.03, 0.09)), _color(rng)))
@@ -203,12 +253,17 @@ def background(rng: np.random.Generator, height: int, width: int, ground: float)
     """A wall, a floor, texture and clutter: uint8 `[1.6 * 2 H, 1.6 * 2 W, 3]`."""
     high, wide = int(MARGIN * SUPERSAMPLING * height), int(MARGIN * SUPERSAMPLING * width)
     wall, floor = np.array(_color(rng, 60, 230)), np.array(_color(rng, 40, 200))
-    horizon = int((high - SUPERSAMPLING * height) / 2 + SUPERSAMPLING * (ground - rng.uniform(0.1, 0.3) * height))
+    horizon = int(
+        (high - SUPERSAMPLING * height) / 2
+        + SUPERSAMPLING * (ground - rng.uniform(0.1, 0.3) * height)
+    )
     picture = np.empty((high, wide, 3))
     picture[:horizon], picture[horizon:] = wall, floor
     picture *= np.linspace(rng.uniform(0.75, 1.1), rng.uniform(0.75, 1.1), wide)[None, :, None]
     grain = rng.normal(0, rng.uniform(4, 14), (high // 6 + 1, wide // 6 + 1))
-    texture = Image.fromarray(grain.astype(np.float32)).resize((wide, high), Image.Resampling.BILINEAR)
+    texture = Image.fromarray(grain.astype(np.float32)).resize(
+        (wide, high), Image.Resampling.BILINEAR
+    )
     picture += np.asarray(texture)[..., None]
     canvas_image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     canvas = ImageDraw.Draw(canvas_image)
@@ -230,8 +285,12 @@ def sample_view(rng: np.random.Generator, joints: Joints, height: int, width: in
     middle = joints["pelvis"][:, 0] * (-1 if mirrored else 1) * scale
     track = rng.uniform(0.55, 1.0)
     # What is left of the way is spread around the middle of the frame.
-    pan = jitter + np.stack([track * (middle - middle.mean()) + middle.mean(), np.zeros(num_frames)], axis=1)
-    return Camera(height, width, scale, float(np.radians(rng.uniform(0, 16))), 0.95 * height, pan, mirrored)
+    pan = jitter + np.stack(
+        [track * (middle - middle.mean()) + middle.mean(), np.zeros(num_frames)], axis=1
+    )
+    return Camera(
+        height, width, scale, float(np.radians(rng.uniform(0, 16))), 0.95 * height, pan, mirrored
+    )
 
 
 def render_clip(

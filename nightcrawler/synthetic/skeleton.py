@@ -99,7 +99,12 @@ Joints = dict[str, np.ndarray]
 def _direction(forward: np.ndarray, outward: np.ndarray) -> np.ndarray:
     """Unit vectors `[T, 2, 3]` that hang down, raised forwards and outwards by angles `[T, 2]`."""
     return np.stack(
-        [np.sin(forward) * np.cos(outward), -np.cos(forward) * np.cos(outward), np.sin(outward) * OUTWARD], axis=-1
+        [
+            np.sin(forward) * np.cos(outward),
+            -np.cos(forward) * np.cos(outward),
+            np.sin(outward) * OUTWARD,
+        ],
+        axis=-1,
     )
 
 
@@ -118,10 +123,14 @@ def _legs(body: Body, pose: Pose) -> Joints:
 def _upper_body(body: Body, pose: Pose) -> Joints:
     """Trunk `[T, 3]`, and arm joints `[T, 2, 3]`, over a pelvis at the origin."""
     size = body.lengths
-    up = np.stack([np.sin(pose.lean), np.cos(pose.lean) * np.cos(pose.roll), np.sin(pose.roll)], axis=-1)
+    up = np.stack(
+        [np.sin(pose.lean), np.cos(pose.lean) * np.cos(pose.roll), np.sin(pose.roll)], axis=-1
+    )
     neck = size["torso"] * up
     nod = pose.lean - pose.head
-    head = neck + (size["neck"] + size["head"]) * np.stack([np.sin(nod), np.cos(nod), np.sin(pose.roll)], axis=-1)
+    head = neck + (size["neck"] + size["head"]) * np.stack(
+        [np.sin(nod), np.cos(nod), np.sin(pose.roll)], axis=-1
+    )
     shoulder = np.repeat(neck[:, None], 2, axis=1) - 0.02 * up[:, None]
     shoulder[..., 2] += size["shoulder"] * OUTWARD
     elbow = shoulder + size["upper_arm"] * _direction(pose.shoulder, pose.side)

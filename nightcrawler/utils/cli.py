@@ -25,16 +25,25 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
         epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--debug", action="store_true", help=f"show the traceback of an error (as {DEBUG}=1)")
+    parser.add_argument(
+        "--debug", action="store_true", help=f"show the traceback of an error (as {DEBUG}=1)"
+    )
     return parser
 
 
-def add_task(tasks: Any, name: str, text: str, examples: str, parents: Sequence[Any] = ()) -> argparse.ArgumentParser:
+def add_task(
+    tasks: Any, name: str, text: str, examples: str, parents: Sequence[Any] = ()
+) -> argparse.ArgumentParser:
     """The parser of a sub-command, which shows those lines of its tool's `examples` that call it under `--help`."""
     shown = "\n".join(line for line in examples.splitlines() if f".py {name} " in f"{line} ")
     raw = argparse.RawDescriptionHelpFormatter
     return tasks.add_parser(
-        name, help=text, description=text, epilog=f"examples:\n{shown}", formatter_class=raw, parents=parents
+        name,
+        help=text,
+        description=text,
+        epilog=f"examples:\n{shown}",
+        formatter_class=raw,
+        parents=parents,
     )
 
 
@@ -47,7 +56,9 @@ def at_least(least: int) -> Callable[[str], int]:
         except ValueError:
             number = least - 1
         if number < least:
-            raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least {least}")
+            raise argparse.ArgumentTypeError(
+                f"'{text}': expected a whole number of at least {least}"
+            )
         return number
 
     return read
@@ -73,11 +84,11 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             return EXIT_BROKEN_PIPE
         if "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
-        print(f"error: {_said(error)}", file=sys.stderr)
+        print(f"error: {_format_error(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """An error in a line; one of the system without its number, by the name of the file that was wanted."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename2 or error.filename}: {error.strerror}"

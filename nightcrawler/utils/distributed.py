@@ -18,7 +18,7 @@ from nightcrawler.utils.errors import UserError
 # Where a process that our launcher started writes a code that is no failure.
 EXIT_CODE_FILE = "NIGHTCRAWLER_EXIT_CODE_FILE"
 # Seconds that a rank which lost another one waits before it ends, so that the launcher sees the other one first.
-AFTER_YOU_SEC = 1.0
+PEER_EXIT_GRACE_SEC = 1.0
 
 
 def rank() -> int:
@@ -44,7 +44,9 @@ def launched_world() -> int:
     """
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"WORLD_SIZE is {text!r}: expected a positive integer; start through tools/launch.sh")
+        raise UserError(
+            f"WORLD_SIZE is {text!r}: expected a positive integer; start through tools/launch.sh"
+        )
     return int(text)
 
 
@@ -64,7 +66,9 @@ def choose_device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("DEVICE is 'cuda' but no CUDA device is visible: set DEVICE cpu, or mend the driver")
+        raise UserError(
+            "DEVICE is 'cuda' but no CUDA device is visible: set DEVICE cpu, or mend the driver"
+        )
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
@@ -92,7 +96,7 @@ def shutdown() -> None:
 
 
 @contextlib.contextmanager
-def contact() -> Iterator[None]:
+def peer_failure_as_error() -> Iterator[None]:
     """Within the block, a collective that fails because of another rank is one line, not a traceback.
 
     Raises:
@@ -103,7 +107,7 @@ def contact() -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
             raise
-        time.sleep(AFTER_YOU_SEC)
+        time.sleep(PEER_EXIT_GRACE_SEC)
         raise UserError(
             f"rank {rank() or launched_rank()} lost contact to the others ({str(error).splitlines()[0]}): the cause "
             "is what the one that ended first said; if none ended, one was slower than DIST_TIMEOUT_SEC"
@@ -154,10 +158,14 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item() > 0)
 
 
-def sum_figures(figures: Mapping[str, float | torch.Tensor], device: torch.device) -> dict[str, float]:
+def sum_figures(
+    figures: Mapping[str, float | torch.Tensor], device: torch.device
+) -> dict[str, float]:
     """Sums over ranks of named numbers or tensors of one, by one collective, fetched from the device once.
 
     Every rank has the same names in the same order.
     """
-    values = [torch.as_tensor(value, dtype=torch.float64, device=device) for value in figures.values()]
+    values = [
+        torch.as_tensor(value, dtype=torch.float64, device=device) for value in figures.values()
+    ]
     return dict(zip(figures, all_reduce_sum(torch.stack(values)).tolist(), strict=True))

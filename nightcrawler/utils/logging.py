@@ -18,7 +18,9 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name if name.startswith(ROOT_LOGGER) else f"{ROOT_LOGGER}.{name}")
 
 
-def setup_logging(output_dir: str | Path | None = None, rank: int = 0, name: str = "stdout.log") -> None:
+def setup_logging(
+    output_dir: str | Path | None = None, rank: int = 0, name: str = "stdout.log"
+) -> None:
     """Send the package's log lines to standard output and, where asked, to a file that is appended to.
 
     Ranks other than the first print only warnings, with their rank.
@@ -35,7 +37,9 @@ def setup_logging(output_dir: str | Path | None = None, rank: int = 0, name: str
         logger.removeHandler(handler)
         handler.close()
     who = "" if rank == 0 else f" [rank {rank}]"
-    formatter = logging.Formatter(f"[%(asctime)s]{who} %(levelname).1s %(message)s", datefmt="%m/%d %H:%M:%S")
+    formatter = logging.Formatter(
+        f"[%(asctime)s]{who} %(levelname).1s %(message)s", datefmt="%m/%d %H:%M:%S"
+    )
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if output_dir is not None and rank == 0:
         Path(output_dir).mkdir(parents=True, exist_ok=True)

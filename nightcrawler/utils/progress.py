@@ -20,7 +20,11 @@ def format_seconds(seconds: float) -> str:
 
 
 def progress(
-    iterable: Iterable[Item], total: int | None = None, desc: str = "", every: int = 50, enabled: bool = True
+    iterable: Iterable[Item],
+    total: int | None = None,
+    desc: str = "",
+    every: int = 50,
+    enabled: bool = True,
 ) -> Iterator[Item]:
     """Iterate while showing how far it is.
 
@@ -47,9 +51,15 @@ def _lines(iterable: Iterable[Item], total: int | None, desc: str, every: int) -
     for done, item in enumerate(iterable, start=1):
         yield item
         if done % every == 0 or done == total:
-            print(progress_line(desc, done, total, time.monotonic() - start), file=sys.stderr, flush=True)
+            print(
+                progress_line(desc, done, total, time.monotonic() - start),
+                file=sys.stderr,
+                flush=True,
+            )
     if total is None and done % every:
-        print(progress_line(desc, done, total, time.monotonic() - start), file=sys.stderr, flush=True)
+        print(
+            progress_line(desc, done, total, time.monotonic() - start), file=sys.stderr, flush=True
+        )
 
 
 def progress_line(desc: str, done: int, total: int | None, seconds: float) -> str:

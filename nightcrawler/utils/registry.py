@@ -17,7 +17,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1 if len(known) <= LISTED else 3)
     hint = f"; did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
-    listed = f" (known: {', '.join(known)})" if len(known) <= LISTED else f" ({len(known)} are known)"
+    listed = (
+        f" (known: {', '.join(known)})" if len(known) <= LISTED else f" ({len(known)} are known)"
+    )
     return UserError(f"unknown {kind} '{name}'{hint}{listed}")
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 
 
 def race(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Seconds of the fastest run of each call; they take turns, so that whatever else runs here hits all alike.
 

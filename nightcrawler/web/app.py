@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.web.look import AFTER, BEFORE
+from nightcrawler.web.inference import AFTER, BEFORE
 from nightcrawler.web.worker import Failed, Refused, Worker
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -108,7 +108,7 @@ class SafeHeaders:
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-class Clips:
+class ClipStore:
     """Folders of the last clips, by names that cannot be guessed."""
 
     def __init__(self, root: Path) -> None:
@@ -143,7 +143,7 @@ class Server:
     """The answers to requests."""
 
     def __init__(self, worker: Worker, root: Path, site: Site) -> None:
-        self.worker, self.site, self.clips = worker, site, Clips(root)
+        self.worker, self.site, self.clips = worker, site, ClipStore(root)
         self._num_waiting = 0
 
     async def page(self, request: Request) -> Response:
@@ -194,7 +194,12 @@ class Server:
         finally:
             self._num_waiting -= 1
         self.clips.keep_last()
-        return {**answer, "name": name, "before": f"clips/{clip}/{BEFORE}", "after": f"clips/{clip}/{AFTER}"}
+        return {
+            **answer,
+            "name": name,
+            "before": f"clips/{clip}/{BEFORE}",
+            "after": f"clips/{clip}/{AFTER}",
+        }
 
     def _check(self, request: Request) -> str:
         """The file's name, of a request that may be answered."""
@@ -214,7 +219,9 @@ class Server:
         return name
 
     def _too_large(self) -> Unusable:
-        return Unusable(413, f"the file is larger than {self.site.most_bytes >> 20} MiB: cut or scale it down")
+        return Unusable(
+            413, f"the file is larger than {self.site.most_bytes >> 20} MiB: cut or scale it down"
+        )
 
     async def _save(self, request: Request, path: Path) -> None:
         taken = 0
@@ -271,5 +278,8 @@ def make_app(worker: Worker, root: Path, site: Site) -> Starlette:
             Route("/clips/{clip}/{part}", server.picture),
             Route("/{name}", server.part),
         ],
-        middleware=[Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))],
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
+        ],
     )

@@ -100,7 +100,9 @@ class Worker:
             ended = self._ended()
             self._replace()
             logger.warning("the worker ended over a clip: %s (%s)", ended, type(error).__name__)
-            raise Failed(f"reading this clip ended the worker ({ended}); the next one will be looked at") from None
+            raise Failed(
+                f"reading this clip ended the worker ({ended}); the next one will be looked at"
+            ) from None
         if kind != "answer":
             raise Refused(content)
         return content

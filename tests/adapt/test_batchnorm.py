@@ -18,13 +18,22 @@ UNEVEN = [4, 2, 1, 3, 2]
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    layers = [nn.BatchNorm3d(3), nn.Conv3d(3, 5, 1), nn.Dropout(0.5), nn.BatchNorm3d(5), nn.AdaptiveAvgPool3d(1)]
+    layers = [
+        nn.BatchNorm3d(3),
+        nn.Conv3d(3, 5, 1),
+        nn.Dropout(0.5),
+        nn.BatchNorm3d(5),
+        nn.AdaptiveAvgPool3d(1),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(5, 2)).double()
 
 
 def clips(sizes: list[int]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(size, 3, 2, 4, 4, dtype=torch.float64, generator=generator) * 3 + 1 for size in sizes]
+    return [
+        torch.randn(size, 3, 2, 4, 4, dtype=torch.float64, generator=generator) * 3 + 1
+        for size in sizes
+    ]
 
 
 def test_first_layer_gets_the_population_statistics_of_uneven_batches() -> None:
@@ -43,7 +52,9 @@ def test_first_layer_gets_the_population_statistics_of_uneven_batches() -> None:
 def test_later_layers_see_batches_normalised_by_themselves_without_dropout() -> None:
     model, batches = net(), clips([4, 4])
     BatchNormAdapter().run(model, batches)
-    by_hand = torch.cat([model[1](nn.functional.batch_norm(batch, None, None, training=True)) for batch in batches])
+    by_hand = torch.cat(
+        [model[1](nn.functional.batch_norm(batch, None, None, training=True)) for batch in batches]
+    )
     torch.testing.assert_close(model[3].running_mean, by_hand.mean(dim=(0, 2, 3, 4)))
 
 
@@ -60,7 +71,9 @@ def test_nothing_but_the_statistics_changes() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     BatchNormAdapter().run(model, clips([4]))
-    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    ]
     assert changed == ["0.running_mean", "0.running_var", "3.running_mean", "3.running_var"]
     assert [module.training for module in model.modules()] == modes
     assert all(layer.momentum == 0.1 for layer in batchnorm_layers(model).values())
@@ -99,4 +112,6 @@ def test_ranks_are_combined_by_counts(tmp_path: Path) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
         assert count == num_clips
         for key in ("shift", "var_ratio"):
-            assert [layer[key] for layer in moved] == pytest.approx([layer[key] for layer in layers], rel=1e-12)
+            assert [layer[key] for layer in moved] == pytest.approx(
+                [layer[key] for layer in layers], rel=1e-12
+            )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nightcrawler.adapt.base import Clips
+from nightcrawler.adapt.base import ReplayableClips
 from nightcrawler.adapt.batchnorm import BatchNormAdapter
 from nightcrawler.adapt.tent import TentAdapter, affine_parameters, entropy
 from nightcrawler.utils import distributed
@@ -35,10 +35,10 @@ def net(kind: str = "layer") -> Net:
     return Net(kind)
 
 
-def clips(*sizes: int) -> Clips:
+def clips(*sizes: int) -> ReplayableClips:
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(size, 3, 2, 2, 2, generator=generator) for size in sizes]
-    return Clips(lambda: iter(batches))
+    return ReplayableClips(lambda: iter(batches))
 
 
 def tent(**options: float) -> TentAdapter:
@@ -48,7 +48,9 @@ def tent(**options: float) -> TentAdapter:
 def test_entropy_is_shannons() -> None:
     probs = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
     expected = [1.5 * torch.tensor(2.0).log().item(), torch.tensor(3.0).log().item()]
-    torch.testing.assert_close(entropy(probs.log()), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        entropy(probs.log()), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0
+    )
 
 
 def test_one_batch_is_one_step_down_the_entropy() -> None:
@@ -62,7 +64,9 @@ def test_one_batch_is_one_step_down_the_entropy() -> None:
         old, grad = getattr(reference.norm, name).detach(), getattr(reference.norm, name).grad
         torch.testing.assert_close(getattr(model.norm, name).detach(), old - LR * grad)
     assert torch.equal(model.head.weight, reference.head.weight)
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
+    )
     assert (report.num_clips, len(report.layers)) == (6, 2)
     assert "of its size" in report.summary()
 

@@ -64,7 +64,11 @@ WRONG_VALUES = [
     ("DATA.TRAIN_SPLIT", "val_dark", "val_dark is for validation and test only"),
     ("ADAPT.SPLIT", "val_dark", "val_dark is for validation and test only"),
     ("ENHANCE.GAMMA", "0", "out of range"),
-    ("ENHANCE.TEST", "gama", "'gama' is not one of none, gamma, auto_gamma, clahe, retinex, zero_dce"),
+    (
+        "ENHANCE.TEST",
+        "gama",
+        "'gama' is not one of none, gamma, auto_gamma, clahe, retinex, zero_dce",
+    ),
     ("ENHANCE.CLAHE_TILES", "[4]\n  VAL: clahe", "has 1 values, expected 2"),
     ("ENHANCE.DENOISE_FRAMES", "4", "4 is even, expected an odd number of frames"),
     ("ENHANCE.RETINEX_SIGMAS", "[]\n  VAL: retinex", "name at least one"),
@@ -97,11 +101,19 @@ WRONG_VALUES = [
     ("MODEL.NUM_CLASSES", "12", "MODEL.CLASS_NAMES: has 11 names, MODEL.NUM_CLASSES is 12"),
     ("MODEL.CLASS_NAMES", "[a, a]\n  NUM_CLASSES: 2", "has a name twice"),
     ("MODEL.DROP_PATH_RATE", "1", "between 0 and 0.999"),
-    ("UNIFORMER.EMBED_DIM", "[64, 128, 320, 500]", "500 is not a multiple of UNIFORMER.HEAD_DIM 64"),
+    (
+        "UNIFORMER.EMBED_DIM",
+        "[64, 128, 320, 500]",
+        "500 is not a multiple of UNIFORMER.HEAD_DIM 64",
+    ),
     ("UNIFORMER.DEPTH", "[1, 2, 3]", "has 3 values, expected 4"),
     ("MVIT.DIM_MUL", "[[2]]", "expected 2 numbers"),
     ("MVIT.POOL_Q_STRIDE", "[[2, 2, 2]]", "expected 4 numbers"),
-    ("MVIT.POOL_KV_STRIDE", "[[0, 1, 8, 8]]", "no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set"),
+    (
+        "MVIT.POOL_KV_STRIDE",
+        "[[0, 1, 8, 8]]",
+        "no effect while MVIT.POOL_KV_STRIDE_ADAPTIVE is set",
+    ),
     ("MVIT.POOL_KV_STRIDE", "[1, 8, 8, 1]\n  POOL_KV_STRIDE_ADAPTIVE: []", "expected 4 numbers"),
     ("MVIT.POOL_KV_STRIDE_ADAPTIVE", "[1, 8]", "expected three numbers"),
     ("MVIT.POOL_KVQ_KERNEL", "[3, 3]", "expected three numbers"),
@@ -135,9 +147,21 @@ NEEDING = [
 ]
 # KEY, VALUE, and what takes its effect away.
 DISABLING = [
-    ("ENHANCE.GAMMA", "0.5", {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")}),
-    ("ENHANCE.GAMMA", "0.5", {"ENHANCE.ADAPT": "none", "ENHANCE.VAL": "none", "TEST.GAMMAS": "[0.2, 0.3]"}),
-    ("ENHANCE.DENOISE_FRAMES", "5", {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")}),
+    (
+        "ENHANCE.GAMMA",
+        "0.5",
+        {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")},
+    ),
+    (
+        "ENHANCE.GAMMA",
+        "0.5",
+        {"ENHANCE.ADAPT": "none", "ENHANCE.VAL": "none", "TEST.GAMMAS": "[0.2, 0.3]"},
+    ),
+    (
+        "ENHANCE.DENOISE_FRAMES",
+        "5",
+        {f"ENHANCE.{phase}": "none" for phase in ("TRAIN", "ADAPT", "VAL", "TEST")},
+    ),
     ("TEST.GAMMAS", "[0.2, 0.3]", {"ENHANCE.TEST": "clahe"}),
     ("SOLVER.BETAS", "[0.8, 0.9]", {"SOLVER.OPTIMIZING_METHOD": "sgd"}),
     ("BN.BLEND", "0.5", {"ADAPT.NAME": "none"}),
@@ -186,7 +210,9 @@ def test_a_bad_value_is_a_config_error_that_names_file_line_and_key(
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("key", "value", "said"), [row for row in WRONG_TYPES + WRONG_VALUES if "\n" not in row[1]])
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [row for row in WRONG_TYPES + WRONG_VALUES if "\n" not in row[1]]
+)
 def test_the_fault_of_a_line_says_the_line(tmp_path: Path, key: str, value: str, said: str) -> None:
     message = fault(tmp_path, "# first\n\n" + nested(key, value))
     # Rules over two keys may report the other one, which has its default.
@@ -197,7 +223,9 @@ def test_the_fault_of_a_line_says_the_line(tmp_path: Path, key: str, value: str,
 def test_a_choice_is_one_of_the_list_that_the_comments_name(tmp_path: Path, key: str) -> None:
     message = fault(tmp_path, nested(key, "nonsense"))
     assert f"{key}: 'nonsense' is not one of {', '.join(CHOICES[key])}" in message
-    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (defaults, defaults_models))
+    source = "".join(
+        Path(module.__file__).read_text(encoding="utf-8") for module in (defaults, defaults_models)
+    )
     comment = re.search(rf"((?: +#.*\n)+)(?: +cfg\..*\n)*? +cfg\.{re.escape(key)} = ", source)
     assert comment is not None
     assert [choice for choice in CHOICES[key] if not re.search(rf"\b{choice}\b", comment[1])] == []
@@ -213,7 +241,9 @@ def nonsense(default: Any) -> str | None:
     return "-5"
 
 
-NUMBERS = {key: text for key, value in DEFAULTS.items() if (text := nonsense(value)) and key != "DATA.MEAN"}
+NUMBERS = {
+    key: text for key, value in DEFAULTS.items() if (text := nonsense(value)) and key != "DATA.MEAN"
+}
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -253,9 +283,13 @@ def test_a_key_without_effect_is_a_fault_unless_its_condition_holds(
 
 
 @pytest.mark.parametrize(("key", "value", "disabling"), DISABLING)
-def test_a_key_that_lost_its_effect_is_a_fault(tmp_path: Path, key: str, value: str, disabling: dict[str, str]) -> None:
+def test_a_key_that_lost_its_effect_is_a_fault(
+    tmp_path: Path, key: str, value: str, disabling: dict[str, str]
+) -> None:
     accept(tmp_path, **{key: value})
-    assert f"exp.yaml:2: {key}: has no effect unless " in fault(tmp_path, nested(key, value), disabling)
+    assert f"exp.yaml:2: {key}: has no effect unless " in fault(
+        tmp_path, nested(key, value), disabling
+    )
 
 
 def test_every_condition_is_tried_and_every_table_names_real_keys() -> None:

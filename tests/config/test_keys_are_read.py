@@ -22,7 +22,11 @@ CONFIG = ROOT / "nightcrawler" / "config"
 
 def sources() -> list[str]:
     """Texts of all our code that may read a configuration."""
-    paths = [path for folder in ("nightcrawler", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [
+        path
+        for folder in ("nightcrawler", "tools")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
     return [path.read_text(encoding="utf-8") for path in paths if not path.is_relative_to(CONFIG)]
 
 
@@ -44,7 +48,11 @@ def aliases_in(function: ast.AST) -> dict[str, str]:
         if not isinstance(node, ast.Assign) or len(node.targets) != 1:
             continue
         target, value = node.targets[0], node.value
-        pairs = zip(target.elts, value.elts, strict=True) if _are_tuples(target, value) else [(target, value)]
+        pairs = (
+            zip(target.elts, value.elts, strict=True)
+            if _are_tuples(target, value)
+            else [(target, value)]
+        )
         for name, expression in pairs:
             section = section_of(expression, {})
             if section and isinstance(name, ast.Name):
@@ -53,7 +61,10 @@ def aliases_in(function: ast.AST) -> dict[str, str]:
 
 
 def _are_tuples(*nodes: ast.AST) -> bool:
-    return all(isinstance(node, ast.Tuple) for node in nodes) and len({len(node.elts) for node in nodes}) == 1
+    return (
+        all(isinstance(node, ast.Tuple) for node in nodes)
+        and len({len(node.elts) for node in nodes}) == 1
+    )
 
 
 def texts_in(text: str) -> set[str]:
@@ -72,7 +83,9 @@ def keys_read(text: str, constants: set[str]) -> Iterator[str]:
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute) and (section := section_of(node.value, aliases)):
                 yield f"{section}.{node.attr}"
-            elif isinstance(node, ast.Attribute) and is_cfg(node.value) and node.attr not in SECTIONS:
+            elif (
+                isinstance(node, ast.Attribute) and is_cfg(node.value) and node.attr not in SECTIONS
+            ):
                 yield node.attr
             elif isinstance(node, ast.Subscript) and (section := section_of(node.value, aliases)):
                 yield from (f"{section}.{key}" for key in get_cfg()[section] if key in constants)

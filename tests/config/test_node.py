@@ -17,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import changed_from_defaults, config_hash, dump, flatten, load_experiment
+from nightcrawler.config.node import (
+    changed_from_defaults,
+    config_hash,
+    dump,
+    flatten,
+    load_experiment,
+)
 from nightcrawler.config.yaml_file import read_yaml
 from nightcrawler.engine.build import MACHINE_KEYS
 from nightcrawler.utils.errors import ConfigError
@@ -33,7 +39,9 @@ def write(folder: Path, text: str, name: str = "exp.yaml") -> Path:
     return path
 
 
-def load(folder: Path, text: str = "", overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> CfgNode:
+def load(
+    folder: Path, text: str = "", overrides: Sequence[str] = (), overlays: Sequence[Path] = ()
+) -> CfgNode:
     return load_experiment(write(folder, text), overlays, overrides, root=folder)
 
 
@@ -55,7 +63,11 @@ def outcome(path: Path, overrides: Sequence[str] = ()) -> CfgNode | str:
 def chain(folder: Path, length: int, bases: str) -> Path:
     """The top of `length` files on top of each other; `bases` says how a file names the next one."""
     for number in range(length):
-        text = "_BASE_: " + bases.format(f"f{number + 1}.yaml") if number + 1 < length else "RNG_SEED: 7"
+        text = (
+            "_BASE_: " + bases.format(f"f{number + 1}.yaml")
+            if number + 1 < length
+            else "RNG_SEED: 7"
+        )
         write(folder, text, f"f{number}.yaml")
     return folder / "f0.yaml"
 
@@ -63,10 +75,14 @@ def chain(folder: Path, length: int, bases: str) -> Path:
 # --- bases ------------------------------------------------------------------------------------------------------
 
 
-def test_a_base_is_found_relative_to_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_is_found_relative_to_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, "RNG_SEED: 1\nSOLVER: {MAX_EPOCH: 11}\n", "configs/base.yaml")
     write(tmp_path, "_BASE_: ../base.yaml\nSOLVER: {WARMUP_EPOCHS: 3}\n", "configs/models/m.yaml")
-    experiment = write(tmp_path, "_BASE_: ../../configs/models/m.yaml\nRNG_SEED: 2\n", "exp_x/m/config.yaml")
+    experiment = write(
+        tmp_path, "_BASE_: ../../configs/models/m.yaml\nRNG_SEED: 2\n", "exp_x/m/config.yaml"
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     changed = changed_from_defaults(load_experiment(experiment))
@@ -100,7 +116,16 @@ def test_a_circle_of_bases_is_a_fault(tmp_path: Path, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "base", ["absent.yaml", ".", "sub", "~/x.yaml", "https://x.org/a.yaml", '"a\\0b.yaml"', "a" * 300 + ".yaml"]
+    "base",
+    [
+        "absent.yaml",
+        ".",
+        "sub",
+        "~/x.yaml",
+        "https://x.org/a.yaml",
+        '"a\\0b.yaml"',
+        "a" * 300 + ".yaml",
+    ],
 )
 def test_a_base_that_is_not_there_is_a_fault(tmp_path: Path, base: str) -> None:
     (tmp_path / "sub").mkdir()
@@ -114,7 +139,13 @@ def test_a_base_outside_the_project_is_a_fault(tmp_path: Path) -> None:
     project = tmp_path / "project"
     (project / "configs").mkdir(parents=True)
     os.symlink(outside, project / "link.yaml")
-    for base in ("../secret.yaml", str(outside), "link.yaml", "configs/../../secret.yaml", "/etc/passwd"):
+    for base in (
+        "../secret.yaml",
+        str(outside),
+        "link.yaml",
+        "configs/../../secret.yaml",
+        "/etc/passwd",
+    ):
         path = write(project, f"_BASE_: {base}\n")
         with pytest.raises(ConfigError, match=r"_BASE_ .* leads out of"):
             load_experiment(path)
@@ -132,7 +163,9 @@ def test_a_base_that_is_code_is_refused(tmp_path: Path, base: str) -> None:
     assert "not a .yaml" in faults(tmp_path, f"_BASE_: {base}\n")[0]
 
 
-@pytest.mark.parametrize(("length", "bases"), [(70, "{0}"), (9, "[{0}, {0}]")], ids=["deep", "doubling"])
+@pytest.mark.parametrize(
+    ("length", "bases"), [(70, "{0}"), (9, "[{0}, {0}]")], ids=["deep", "doubling"]
+)
 def test_the_number_of_files_is_bounded(tmp_path: Path, length: int, bases: str) -> None:
     with pytest.raises(ConfigError, match="more than 64"):
         load_experiment(chain(tmp_path, length, bases), root=tmp_path)
@@ -146,8 +179,14 @@ def test_a_chain_within_the_bound_loads(tmp_path: Path) -> None:
 
 
 def test_overlays_win_over_the_experiment_and_overrides_over_overlays(tmp_path: Path) -> None:
-    write(tmp_path, "RNG_SEED: 2\nLOG_PERIOD: 2\nNUM_THREADS: 2\nDIST_TIMEOUT_SEC: 2\n", "under.yaml")
-    first = write(tmp_path, "_BASE_: under.yaml\nLOG_PERIOD: 3\nNUM_THREADS: 3\nDIST_TIMEOUT_SEC: 3\n", "first.yaml")
+    write(
+        tmp_path, "RNG_SEED: 2\nLOG_PERIOD: 2\nNUM_THREADS: 2\nDIST_TIMEOUT_SEC: 2\n", "under.yaml"
+    )
+    first = write(
+        tmp_path,
+        "_BASE_: under.yaml\nLOG_PERIOD: 3\nNUM_THREADS: 3\nDIST_TIMEOUT_SEC: 3\n",
+        "first.yaml",
+    )
     second = write(tmp_path, "NUM_THREADS: 4\nDIST_TIMEOUT_SEC: 4\n", "second.yaml")
     cfg = load(tmp_path, "RNG_SEED: 1\nDEVICE: cpu\n", ["DIST_TIMEOUT_SEC", "5"], [first, second])
     found = (cfg.DEVICE, cfg.RNG_SEED, cfg.LOG_PERIOD, cfg.NUM_THREADS, cfg.DIST_TIMEOUT_SEC)
@@ -171,7 +210,9 @@ def test_overlays_win_over_the_experiment_and_overrides_over_overlays(tmp_path: 
         ("AUG.AA_TYPE", "", ""),
     ],
 )
-def test_overrides_take_the_type_of_the_default(tmp_path: Path, key: str, text: str, value: object) -> None:
+def test_overrides_take_the_type_of_the_default(
+    tmp_path: Path, key: str, text: str, value: object
+) -> None:
     found = flatten(load(tmp_path, "", [key, text]))[key]
     assert repr(found) == repr(value)
 
@@ -209,7 +250,9 @@ def test_a_path_of_the_command_line_is_never_cut_silently(tmp_path: Path, text: 
         (["DATA.MEAN", "[" * 600 + "]" * 600], "DATA.MEAN: "),
     ],
 )
-def test_a_wrong_override_is_a_fault_of_the_command_line(tmp_path: Path, overrides: list[str], named: str) -> None:
+def test_a_wrong_override_is_a_fault_of_the_command_line(
+    tmp_path: Path, overrides: list[str], named: str
+) -> None:
     [line] = faults(tmp_path, "", overrides)
     assert line.startswith("command line: ")
     assert named in line
@@ -239,7 +282,12 @@ def test_faults_of_files_overlays_and_overrides_come_together(tmp_path: Path) ->
 
 def test_a_loaded_configuration_is_frozen(tmp_path: Path) -> None:
     cfg = load(tmp_path)
-    for node, name in ((cfg, "RNG_SEED"), (cfg, "NEW"), (cfg.SOLVER, "MAX_EPOCH"), (cfg.SOLVER, "NEW")):
+    for node, name in (
+        (cfg, "RNG_SEED"),
+        (cfg, "NEW"),
+        (cfg.SOLVER, "MAX_EPOCH"),
+        (cfg.SOLVER, "NEW"),
+    ):
         with pytest.raises(AttributeError):
             setattr(node, name, 1)
 
@@ -262,7 +310,16 @@ def typed(cfg: CfgNode) -> dict[str, str]:
 
 
 def test_a_dumped_configuration_loads_back(tmp_path: Path) -> None:
-    overrides = ["SOLVER.BASE_LR", "3e-7", "SOLVER.CLIP_GRAD_L2NORM", "1e30", "MVIT.DIM_MUL", "[]", "AUG.AA_TYPE", ""]
+    overrides = [
+        "SOLVER.BASE_LR",
+        "3e-7",
+        "SOLVER.CLIP_GRAD_L2NORM",
+        "1e30",
+        "MVIT.DIM_MUL",
+        "[]",
+        "AUG.AA_TYPE",
+        "",
+    ]
     cfg = load(tmp_path, "DATA: {MEAN: [0, 1, 1e-9]}\n", overrides)
     assert len(changed_from_defaults(cfg)) == 5
     assert typed(reloaded(tmp_path, cfg)) == typed(cfg)
@@ -270,7 +327,20 @@ def test_a_dumped_configuration_loads_back(tmp_path: Path) -> None:
 
 
 LOOKS_LIKE_NUMBERS = ["1e5", "1E-3", ".5e1", "7", "0.5", "0x1", "1:30", "2001-12-14"]
-LOOKS_LIKE_YAML = ["True", "null", "~", "<<", "=", " ", "a #b", "a\x85b", "a\u2028b", "\ufeffa", "a\r\nb", "夜"]
+LOOKS_LIKE_YAML = [
+    "True",
+    "null",
+    "~",
+    "<<",
+    "=",
+    " ",
+    "a #b",
+    "a\x85b",
+    "a\u2028b",
+    "\ufeffa",
+    "a\r\nb",
+    "夜",
+]
 
 
 @pytest.mark.parametrize("text", LOOKS_LIKE_NUMBERS + LOOKS_LIKE_YAML)
@@ -286,9 +356,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=st.text(), texts=st.lists(st.text()), number=st.floats(allow_nan=False, allow_infinity=False))
-def test_any_text_and_number_is_read_back_from_a_dump(folder: Path, text: str, texts: list[str], number: float) -> None:
-    cfg = CfgNode({"SECTION": {"TEXT": text, "TEXTS": texts, "NUMBER": number, "ROWS": [[1, number], []]}})
+@given(
+    text=st.text(),
+    texts=st.lists(st.text()),
+    number=st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_any_text_and_number_is_read_back_from_a_dump(
+    folder: Path, text: str, texts: list[str], number: float
+) -> None:
+    cfg = CfgNode(
+        {"SECTION": {"TEXT": text, "TEXTS": texts, "NUMBER": number, "ROWS": [[1, number], []]}}
+    )
     read = read_yaml(write(folder, dump(cfg), "dumped.yaml")).values
     assert {name: repr(value) for name, value in read.items()} == typed(cfg)
 
@@ -313,21 +391,31 @@ def test_the_hash_is_the_same_in_another_process() -> None:
         "print(config_hash(get_cfg()))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
     assert done.stdout.decode().strip() == config_hash(get_cfg())
 
 
 def test_the_hash_of_a_run_sees_every_key_but_those_of_the_machine() -> None:
-    machine = [key for key in KEYS if any(key == name or key.startswith(f"{name}.") for name in MACHINE_KEYS)]
+    machine = [
+        key
+        for key in KEYS
+        if any(key == name or key.startswith(f"{name}.") for name in MACHINE_KEYS)
+    ]
     assert {"OUTPUT_DIR", "DEVICE", "DATA_LOADER.NUM_WORKERS", "DATA.PATH_PREFIX"} <= set(machine)
-    assert all(name in KEYS or any(key.startswith(f"{name}.") for key in KEYS) for name in MACHINE_KEYS)
+    assert all(
+        name in KEYS or any(key.startswith(f"{name}.") for key in KEYS) for name in MACHINE_KEYS
+    )
     for key in KEYS:
         others = [other for other in KEYS if other != key]
         cfg = get_cfg()
         *sections, name = key.split(".")
         node: Any = cfg[sections[0]] if sections else cfg
         node[name] = "another value"
-        changes = config_hash(cfg, [*MACHINE_KEYS, *others]) != config_hash(get_cfg(), [*MACHINE_KEYS, *others])
+        changes = config_hash(cfg, [*MACHINE_KEYS, *others]) != config_hash(
+            get_cfg(), [*MACHINE_KEYS, *others]
+        )
         assert changes == (key not in machine), key
 
 
@@ -347,13 +435,41 @@ def loads_or_config_error(folder: Path, content: bytes) -> None:
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), inner)
+    ),
     max_leaves=6,
 )
-sections = st.dictionaries(st.sampled_from([key.split(".")[-1] for key in KEYS]), values, max_size=3)
-documents = st.dictionaries(st.sampled_from([*get_cfg(), *KEYS, "_BASE_"]), sections | values, max_size=4)
-tags = [f"!!{kind} " for kind in ("int", "bool", "float", "null", "seq", "map", "str", "python/name:os.system")]
-marks = [*"[]{}'\"\n", ": ", "  ", "- ", ", ", "? ", "| ", "# ", "&a ", "*a", "<<", "~", "1", "-1", "0x", "1:0", "1e9"]
+sections = st.dictionaries(
+    st.sampled_from([key.split(".")[-1] for key in KEYS]), values, max_size=3
+)
+documents = st.dictionaries(
+    st.sampled_from([*get_cfg(), *KEYS, "_BASE_"]), sections | values, max_size=4
+)
+tags = [
+    f"!!{kind} "
+    for kind in ("int", "bool", "float", "null", "seq", "map", "str", "python/name:os.system")
+]
+marks = [
+    *"[]{}'\"\n",
+    ": ",
+    "  ",
+    "- ",
+    ", ",
+    "? ",
+    "| ",
+    "# ",
+    "&a ",
+    "*a",
+    "<<",
+    "~",
+    "1",
+    "-1",
+    "0x",
+    "1:0",
+    "1e9",
+]
 fragments = st.sampled_from([*KEYS, *get_cfg(), "_BASE_", *tags, *marks])
 
 
@@ -377,8 +493,12 @@ def test_any_mapping_loads_or_is_a_config_error(folder: Path, document: dict[str
 
 @settings(max_examples=150, deadline=None)
 @given(key=st.sampled_from(KEYS), value=values)
-def test_any_value_of_a_key_loads_or_is_a_config_error_that_names_the_key(folder: Path, key: str, value: Any) -> None:
+def test_any_value_of_a_key_loads_or_is_a_config_error_that_names_the_key(
+    folder: Path, key: str, value: Any
+) -> None:
     path = folder / "fuzz.yaml"
-    path.write_text(f"{key}: {yaml.safe_dump(value, default_flow_style=True, width=10**6)}", encoding="utf-8")
+    path.write_text(
+        f"{key}: {yaml.safe_dump(value, default_flow_style=True, width=10**6)}", encoding="utf-8"
+    )
     found = outcome(path)
     assert not isinstance(found, str) or key in found or "not YAML" in found

@@ -35,7 +35,12 @@ def test_leaves_are_flat_with_their_lines(tmp_path: Path) -> None:
         "DATA.MEAN": [0.4, 0.5],
         "DATA.PATH_PREFIX": "here",
     }
-    assert file.lines == {"SOLVER.MAX_EPOCH": 3, "SOLVER.BASE_LR": 5, "DATA.MEAN": 6, "DATA.PATH_PREFIX": 6}
+    assert file.lines == {
+        "SOLVER.MAX_EPOCH": 3,
+        "SOLVER.BASE_LR": 5,
+        "DATA.MEAN": 6,
+        "DATA.PATH_PREFIX": 6,
+    }
     assert file.at("SOLVER.BASE_LR") == f"{file.path}:5"
     assert file.bases == []
 
@@ -79,7 +84,8 @@ def test_scalars_and_lists(tmp_path: Path, text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "bases"), [("_BASE_: a.yaml", ["a.yaml"]), ("_BASE_: [a.yaml, ../b.yml]", ["a.yaml", "../b.yml"])]
+    ("text", "bases"),
+    [("_BASE_: a.yaml", ["a.yaml"]), ("_BASE_: [a.yaml, ../b.yml]", ["a.yaml", "../b.yml"])],
 )
 def test_bases_are_one_or_a_list(tmp_path: Path, text: str, bases: list[str]) -> None:
     file = read_yaml(write(tmp_path, f"{text}\nRNG_SEED: 1\n"))
@@ -145,14 +151,18 @@ TAGS = [
 
 
 @pytest.mark.parametrize("value", TAGS)
-def test_tags_are_refused_and_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_tags_are_refused_and_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     message = fault(write(tmp_path, f"A: {value}\n"))
     assert "is not allowed" in message
     assert os.listdir(tmp_path) == ["exp.yaml"]
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/object:os.PathLike", "!custom"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/object:os.PathLike", "!custom"]
+)
 def test_a_tag_on_the_whole_document_is_refused(tmp_path: Path, tag: str) -> None:
     assert ":1" in fault(write(tmp_path, f"{tag}\nRNG_SEED: 1\n"))
 
@@ -198,7 +208,9 @@ def test_what_is_no_finite_number_is_refused(tmp_path: Path, value: str) -> None
         ("%YAML 9.9\n---\nA: 1\n", 1),
     ],
 )
-def test_what_is_no_plain_mapping_is_refused_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+def test_what_is_no_plain_mapping_is_refused_with_its_line(
+    tmp_path: Path, text: str, line: int
+) -> None:
     assert f":{line}: " in fault(write(tmp_path, text))
 
 
@@ -228,7 +240,9 @@ def test_files_that_are_no_configurations_are_refused(tmp_path: Path) -> None:
 
 def test_one_megabyte_is_the_limit(tmp_path: Path) -> None:
     text = b"RNG_SEED: 3\n#"
-    assert read_yaml(write(tmp_path, text + b"x" * (MAX_BYTES - len(text)))).values == {"RNG_SEED": 3}
+    assert read_yaml(write(tmp_path, text + b"x" * (MAX_BYTES - len(text)))).values == {
+        "RNG_SEED": 3
+    }
     assert "1 MB" in fault(write(tmp_path, text + b"x" * (MAX_BYTES - len(text) + 1)))
 
 
@@ -237,7 +251,9 @@ def test_text_of_the_command_line_stays_text_where_it_is_no_yaml() -> None:
         assert repr(parse_value(text)) in (repr(text), repr(text.strip()))
 
 
-@pytest.mark.parametrize("text", ["&x 1", "[&x 1, *x]", "!!python/name:os.system", "!custom x", "[" * 600 + "]" * 600])
+@pytest.mark.parametrize(
+    "text", ["&x 1", "[&x 1, *x]", "!!python/name:os.system", "!custom x", "[" * 600 + "]" * 600]
+)
 def test_the_command_line_refuses_what_files_refuse(text: str) -> None:
     with pytest.raises(ValueError, match=r"alias|is not allowed|deep"):
         parse_value(text)

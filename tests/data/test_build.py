@@ -13,11 +13,11 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data import build, sampling, source
-from nightcrawler.data.dataset import RawClips
-from nightcrawler.data.decode import Decoded, decode
-from nightcrawler.data.enhance import gamma_lut
-from nightcrawler.data.views import eval_crops
+from nightcrawler.data import build, frame_sampling, source
+from nightcrawler.data.dataset import DeferredClips
+from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.transforms import eval_crops
+from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.conftest import MakeClip
@@ -41,7 +41,11 @@ def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
 def folder(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve videos of 12 to 15 frames of 40x30, and their lists; read only."""
     root = tmp_path_factory.mktemp("build")
-    places = {"labeled_train/Train": LABELLED, "dry_run/Validation": VALIDATION, "dark_train/Train": DARK}
+    places = {
+        "labeled_train/Train": LABELLED,
+        "dry_run/Validation": VALIDATION,
+        "dark_train/Train": DARK,
+    }
     seeds = itertools.count()
     for place, rows in places.items():
         for name, _ in rows:
@@ -96,7 +100,9 @@ def test_items_of_a_split(folder: Path) -> None:
     assert [(item.name, item.label) for item in items] == LABELLED + VALIDATION
     assert items[0].path == folder / "labeled_train/Train/l0.mp4"
     assert items[-1].path == folder / "dry_run/Validation/v1.mp4"
-    with pytest.raises(UserError, match=r"row 3: label 2 is out of range, expected -1 \(unknown\) or 0..1"):
+    with pytest.raises(
+        UserError, match=r"row 3: label 2 is out of range, expected -1 \(unknown\) or 0..1"
+    ):
         build.build_items(make_cfg(folder, "MODEL.NUM_CLASSES", 2), "train")
 
 
@@ -106,7 +112,9 @@ def test_validation_videos_are_left_out_of_training_unless_asked(folder: Path) -
     assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
 
 
-def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(folder: Path, tmp_path: Path) -> None:
+def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(
+    folder: Path, tmp_path: Path
+) -> None:
     """A dark list that names its clips as the bright one does: they are other files."""
     own = with_lists(folder, tmp_path, arid=[*LABELLED, ("0.mp4", 1)])
     kept = build.build_train_items(make_cfg(own, "TRAIN.BEST_SPLIT", "arid"))
@@ -115,7 +123,8 @@ def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(folde
 
 def test_training_needs_labels_and_videos(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"split 'total_unlabel' is to be trained on, but row 1 \('0.mp4'\) has label -1"
+        UserError,
+        match=r"split 'total_unlabel' is to be trained on, but row 1 \('0.mp4'\) has label -1",
     ):
         build.build_train_items(make_cfg(folder, "DATA.TRAIN_SPLIT", "total_unlabel"))
     own = with_lists(folder, tmp_path, **{"train_label+val_dry": VALIDATION})
@@ -125,7 +134,9 @@ def test_training_needs_labels_and_videos(folder: Path, tmp_path: Path) -> None:
 
 def test_pseudo_items(folder: Path) -> None:
     items = build.build_pseudo_items(make_cfg(folder, "DATA.PSEUDO_CSV", "pseudo/stage1.csv"))
-    assert [(item.name, item.label, *item.probs) for item in items] == [pytest.approx(row) for row in PSEUDO]
+    assert [(item.name, item.label, *item.probs) for item in items] == [
+        pytest.approx(row) for row in PSEUDO
+    ]
     assert items[0].path == folder / "dark_train/Train/0.mp4"
 
 
@@ -150,7 +161,12 @@ def test_mixing_follows_its_keys(folder: Path) -> None:
     on = build.build_mixup(make_cfg(folder, "MIXUP.PROB", 0.5, "MIXUP.SWITCH_PROB", 0.3))
     assert (on.mixup_alpha, on.cutmix_alpha, on.prob, on.switch_prob) == (0.8, 1.0, 0.5, 0.3)
     off = build.build_mixup(make_cfg(folder, "MIXUP.ENABLE", False))
-    assert (off.mixup_alpha, off.cutmix_alpha, off.label_smoothing, off.num_classes) == (0.0, 0.0, 0.1, 3)
+    assert (off.mixup_alpha, off.cutmix_alpha, off.label_smoothing, off.num_classes) == (
+        0.0,
+        0.0,
+        0.1,
+        3,
+    )
 
 
 @pytest.mark.parametrize("phase", ["TRAIN", "ADAPT", "VAL", "TEST"])
@@ -158,11 +174,14 @@ def test_only_dark_splits_are_lit(folder: Path, phase: str) -> None:
     frames = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     cfg = make_cfg(folder, f"ENHANCE.{phase}", "gamma", "ENHANCE.GAMMA", 0.5)
     assert (build.build_phase_enhancement(cfg, phase, dark=False)(frames) == frames).all()
-    assert (build.build_phase_enhancement(cfg, phase, dark=True)(frames) == gamma_lut(0.5)[frames]).all()
+    assert (
+        build.build_phase_enhancement(cfg, phase, dark=True)(frames) == gamma_lut(0.5)[frames]
+    ).all()
 
 
 @pytest.mark.parametrize(
-    ("batch", "micro", "world", "expected"), [(32, 8, 1, 8), (32, 8, 4, 8), (32, 0, 4, 8), (6, 3, 2, 3)]
+    ("batch", "micro", "world", "expected"),
+    [(32, 8, 1, 8), (32, 8, 4, 8), (32, 0, 4, 8), (6, 3, 2, 3)],
 )
 def test_micro_batches(
     folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int, micro: int, world: int, expected: int
@@ -174,14 +193,20 @@ def test_micro_batches(
 
 @pytest.mark.parametrize(
     ("batch", "micro", "world", "said"),
-    [(32, 8, 3, "TRAIN.BATCH_SIZE 32"), (32, 8, 8, "TRAIN.MICRO_BATCH 8"), (32, 5, 1, "TRAIN.MICRO_BATCH 5")],
+    [
+        (32, 8, 3, "TRAIN.BATCH_SIZE 32"),
+        (32, 8, 8, "TRAIN.MICRO_BATCH 8"),
+        (32, 5, 1, "TRAIN.MICRO_BATCH 5"),
+    ],
 )
 def test_micro_batches_that_do_not_divide(
     folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int, micro: int, world: int, said: str
 ) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     with pytest.raises(ConfigError, match=said):
-        build.build_micro_batch(make_cfg(folder, "TRAIN.BATCH_SIZE", batch, "TRAIN.MICRO_BATCH", micro))
+        build.build_micro_batch(
+            make_cfg(folder, "TRAIN.BATCH_SIZE", batch, "TRAIN.MICRO_BATCH", micro)
+        )
 
 
 @pytest.mark.parametrize(
@@ -193,30 +218,37 @@ def test_micro_batches_that_do_not_divide(
         ([1, 3], [3, 1], [(1, 3), (3, 1)]),
     ],
 )
-def test_pairs(folder: Path, views: list[int], crops: list[int], pairs: list[tuple[int, int]]) -> None:
+def test_pairs(
+    folder: Path, views: list[int], crops: list[int], pairs: list[tuple[int, int]]
+) -> None:
     cfg = make_cfg(folder, "TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.NUM_SPATIAL_CROPS", crops)
     assert build.build_pairs(cfg) == pairs
 
 
 def test_lists_that_do_not_pair(folder: Path) -> None:
     cfg = make_cfg(folder, "TEST.NUM_ENSEMBLE_VIEWS", [1, 2, 3], "TEST.NUM_SPATIAL_CROPS", [1, 3])
-    with pytest.raises(ConfigError, match=r"NUM_ENSEMBLE_VIEWS \[1, 2, 3\] and .*NUM_SPATIAL_CROPS \[1, 3\]"):
+    with pytest.raises(
+        ConfigError, match=r"NUM_ENSEMBLE_VIEWS \[1, 2, 3\] and .*NUM_SPATIAL_CROPS \[1, 3\]"
+    ):
         build.build_pairs(cfg)
 
 
 def test_samplers_follow_their_keys(folder: Path) -> None:
-    segment, dense = make_cfg(folder), make_cfg(folder, "DATA.SAMPLING", "dense", "DATA.SAMPLING_RATE", 3)
+    segment, dense = (
+        make_cfg(folder),
+        make_cfg(folder, "DATA.SAMPLING", "dense", "DATA.SAMPLING_RATE", 3),
+    )
     published = make_cfg(folder, "TEST.VIEWS", "published")
     generators = [np.random.default_rng(0) for _ in range(4)]
     drawn = build.build_frame_sampler(segment)(50, generators[0])
-    assert drawn.tolist() == sampling.random_segment_indices(50, generators[1], 4).tolist()
+    assert drawn.tolist() == frame_sampling.random_segment_indices(50, generators[1], 4).tolist()
     drawn = build.build_frame_sampler(dense)(50, generators[2])
-    assert drawn.tolist() == sampling.random_dense_indices(50, generators[3], 4, 3).tolist()
+    assert drawn.tolist() == frame_sampling.random_dense_indices(50, generators[3], 4, 3).tolist()
     place = {"view": 1, "num_views": 3}
     expected = [
-        sampling.segment_indices(50, 4, **place),
-        sampling.dense_indices(50, 4, 3, **place),
-        sampling.segment_indices(50, 4, **place, published=True),
+        frame_sampling.segment_indices(50, 4, **place),
+        frame_sampling.dense_indices(50, 4, 3, **place),
+        frame_sampling.segment_indices(50, 4, **place, published=True),
     ]
     got = [build.build_view_sampler(cfg)(50, 1, 3) for cfg in (segment, dense, published)]
     assert [one.tolist() for one in got] == [one.tolist() for one in expected]
@@ -242,18 +274,23 @@ def test_the_labelled_stream(folder: Path) -> None:
     assert len({index for batch in batches for index in batch["index"].tolist()}) == 4
 
 
-def test_augmentation_can_be_left_to_whoever_takes_the_batch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_augmentation_can_be_left_to_whoever_takes_the_batch(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cfg = make_cfg(folder, "AUG.DEVICE", "gpu", "ADAPT.TRANSFORM", "train")
     (stream,) = build.build_train_streams(cfg)
     adapted = next(iter(build.build_adapt_loader(cfg)[1]))
     for clips, num_copies in ((epoch_of(stream)[0]["clip"], 2), (adapted["clip"], 1)):
-        assert all(isinstance(raw, RawClips) and len(raw.rngs) == num_copies for raw in clips)
+        assert all(isinstance(raw, DeferredClips) and len(raw.rngs) == num_copies for raw in clips)
     assert torch.cuda.is_available() or "AUG.DEVICE is gpu and there is none" in caplog.text
 
 
 def test_workers_do_not_change_an_epoch(folder: Path) -> None:
     alone, shared = (
-        epoch_of(build.build_train_streams(make_cfg(folder, "DATA_LOADER.NUM_WORKERS", workers))[0], epoch=2)
+        epoch_of(
+            build.build_train_streams(make_cfg(folder, "DATA_LOADER.NUM_WORKERS", workers))[0],
+            epoch=2,
+        )
         for workers in (0, 2)
     )
     for one, other in zip(alone, shared, strict=True):
@@ -336,7 +373,9 @@ class CountedDecode:
         return decode(path, choose, **more)
 
 
-def test_an_evaluation_decodes_each_video_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_decodes_each_video_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted = CountedDecode()
     monkeypatch.setattr(source, "decode", counted)
     pairs = [(1, 1), (1, 3), (3, 3)]
@@ -345,7 +384,11 @@ def test_an_evaluation_decodes_each_video_once(folder: Path, monkeypatch: pytest
     assert [sample["index"] for sample in samples] == [0, 1, 2, 3]
     assert counted.names == [Path(name).name for name, _ in DARK]
     assert found.pairs == pairs
-    assert (found.split.name, found.split.dark, names(found.items)) == ("total_unlabel", True, [n for n, _ in DARK])
+    assert (found.split.name, found.split.dark, names(found.items)) == (
+        "total_unlabel",
+        True,
+        [n for n, _ in DARK],
+    )
     lut = gamma_lut(0.25)
     for item, sample in zip(found.items, samples, strict=True):
         whole = decode(item.path, lambda num_frames: range(num_frames)).frames
@@ -353,7 +396,11 @@ def test_an_evaluation_decodes_each_video_once(folder: Path, monkeypatch: pytest
             expected = torch.cat(
                 [
                     eval_crops(
-                        whole[sampling.segment_indices(len(whole), 4, view=view, num_views=views)],
+                        whole[
+                            frame_sampling.segment_indices(
+                                len(whole), 4, view=view, num_views=views
+                            )
+                        ],
                         size=24,
                         num_crops=crops,
                         enhance=lambda frames: lut[frames],
@@ -377,9 +424,15 @@ def test_a_bad_test_video_is_named_in_its_place(folder: Path, tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize(("pairs", "sizes"), [([(1, 1)], [4]), ([(1, 3)], [2, 2]), ([(10, 3)], [1, 1, 1, 1])])
-def test_chunks_hold_about_a_batch_of_clips(folder: Path, pairs: list[tuple[int, int]], sizes: list[int]) -> None:
-    found = build.build_eval_set(make_cfg(folder, "TEST.BATCH_SIZE", 8), "total_unlabel", "TEST", pairs)
+@pytest.mark.parametrize(
+    ("pairs", "sizes"), [([(1, 1)], [4]), ([(1, 3)], [2, 2]), ([(10, 3)], [1, 1, 1, 1])]
+)
+def test_chunks_hold_about_a_batch_of_clips(
+    folder: Path, pairs: list[tuple[int, int]], sizes: list[int]
+) -> None:
+    found = build.build_eval_set(
+        make_cfg(folder, "TEST.BATCH_SIZE", 8), "total_unlabel", "TEST", pairs
+    )
     assert [len(chunk) for chunk in found.loader] == sizes
 
 
@@ -398,7 +451,9 @@ def test_adaptation_clips(folder: Path, transform: str) -> None:
 
 
 def test_adaptation_takes_as_many_batches_as_told(folder: Path) -> None:
-    cfg = make_cfg(folder, "BN.NUM_BATCHES_PRECISE", 1, "TRAIN.BATCH_SIZE", 2, "TRAIN.MICRO_BATCH", 1)
+    cfg = make_cfg(
+        folder, "BN.NUM_BATCHES_PRECISE", 1, "TRAIN.BATCH_SIZE", 2, "TRAIN.MICRO_BATCH", 1
+    )
     sampler, loader, _ = build.build_adapt_loader(cfg)
     assert len(list(loader)) == len(sampler) == 2
     cfg.BN.NUM_BATCHES_PRECISE = 0
@@ -407,5 +462,7 @@ def test_adaptation_takes_as_many_batches_as_told(folder: Path) -> None:
 
 def test_frames_are_scaled_while_decoding_where_asked(folder: Path) -> None:
     cfg = make_cfg(folder, "DATA.DECODE_SHORT_SIDE", 15)
-    decoded = build.build_decode(cfg)(str(folder / "dark_train/Train/0.mp4"), lambda num_frames: [0])
+    decoded = build.build_decode(cfg)(
+        str(folder / "dark_train/Train/0.mp4"), lambda num_frames: [0]
+    )
     assert decoded.frames.shape == (1, 15, 20, 3)

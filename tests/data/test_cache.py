@@ -25,12 +25,19 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.data import cache as cache_module
+from nightcrawler.data.batch_sampler import MicroBatchSampler, SampleKey
 from nightcrawler.data.build import build_decode
-from nightcrawler.data.cache import Cache, CachedVideo, DiskCache, RamCache, decode_cached, video_key
+from nightcrawler.data.cache import (
+    Cache,
+    CachedVideo,
+    DiskCache,
+    RamCache,
+    decode_cached,
+    video_key,
+)
 from nightcrawler.data.dataset import ClipDataset, TrainCollate
-from nightcrawler.data.decode import Decoded, decode
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.sampler import MicroBatchSampler, Request
+from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 from tests.data.test_dataset import eval_clips, train_clips
@@ -44,7 +51,10 @@ SETTINGS = {"short_side": 0}
 def clips(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five videos of 9 to 33 frames of 40 x 30 pixels; frames of 3,600 bytes."""
     folder = tmp_path_factory.mktemp("cache_clips")
-    return [make_clip(folder / f"{number}.mp4", 9 + 6 * number, (40, 30), seed=number) for number in range(5)]
+    return [
+        make_clip(folder / f"{number}.mp4", 9 + 6 * number, (40, 30), seed=number)
+        for number in range(5)
+    ]
 
 
 class Counted:
@@ -70,15 +80,23 @@ def some(num_frames: int) -> list[int]:
 def assert_same(one: Decoded, other: Decoded) -> None:
     assert (one.frames == other.frames).all()
     assert (one.frames.dtype, one.frames.shape) == (other.frames.dtype, other.frames.shape)
-    assert (list(one.indices), one.num_frames, one.fps) == (list(other.indices), other.num_frames, other.fps)
+    assert (list(one.indices), one.num_frames, one.fps) == (
+        list(other.indices),
+        other.num_frames,
+        other.fps,
+    )
 
 
 def make_cache(kind: str, folder: Path, max_bytes: int = 64 * MIB) -> Cache:
     return RamCache(max_bytes) if kind == "ram" else DiskCache(folder / "cache", max_bytes)
 
 
-def cached(cache: Cache, inner: Callable[..., Decoded] = decode, **changed: Any) -> Callable[..., Decoded]:
-    return functools.partial(decode_cached, decode=inner, cache=cache, settings={**SETTINGS, **changed})
+def cached(
+    cache: Cache, inner: Callable[..., Decoded] = decode, **changed: Any
+) -> Callable[..., Decoded]:
+    return functools.partial(
+        decode_cached, decode=inner, cache=cache, settings={**SETTINGS, **changed}
+    )
 
 
 def clip_files(folder: Path) -> list[Path]:
@@ -86,7 +104,9 @@ def clip_files(folder: Path) -> list[Path]:
 
 
 def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in (".clip", ".tmp"))
+    return sum(
+        path.stat().st_size for path in folder.rglob("*") if path.suffix in (".clip", ".tmp")
+    )
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
@@ -106,13 +126,19 @@ def test_a_video_is_decoded_once_and_any_frames_come_from_the_cache(
     assert len(counted.asked) == 2
 
 
-def epochs(items: list[VideoItem], read: Callable[..., Decoded], workers: int) -> list[dict[str, Any]]:
+def epochs(
+    items: list[VideoItem], read: Callable[..., Decoded], workers: int
+) -> list[dict[str, Any]]:
     """Micro-batches of two epochs, by the same workers."""
     dataset = ClipDataset(items, read, train_clips(), 7, replace_bad=True)
     sampler = MicroBatchSampler(len(items), 2, 4, 2, seed=1)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
     loader = DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     batches = []
     for epoch in range(2):
@@ -128,7 +154,9 @@ def test_samples_are_the_same_with_and_without(
     """One of the videos is none, and one has a container that promises a frame more than there is."""
     (tmp_path / "broken.mp4").write_text("not a video")
     paths = [*clips, tmp_path / "broken.mp4", make_clip(tmp_path / "long.mp4", 40, (40, 30))]
-    items = [VideoItem(path.name, number % 3, path, number + 1) for number, path in enumerate(paths)]
+    items = [
+        VideoItem(path.name, number % 3, path, number + 1) for number, path in enumerate(paths)
+    ]
     plain = epochs(items, decode, 0)
     found = epochs(items, cached(make_cache(kind, tmp_path)), workers)
     assert len(plain) == len(found) == 8
@@ -143,7 +171,7 @@ def test_all_views_and_crops_are_the_same(clips: list[Path], tmp_path: Path) -> 
     items = [VideoItem(clips[4].name, 0, clips[4], 1)]
     read = cached(make_cache("disk", tmp_path))
     plain, *again = (
-        ClipDataset(items, reader, eval_clips((1, 1), (3, 3)), 7, False)[Request(0, 0)]
+        ClipDataset(items, reader, eval_clips((1, 1), (3, 3)), 7, False)[SampleKey(0, 0)]
         for reader in (decode, read, read)
     )
     for sample in again:
@@ -160,12 +188,16 @@ class Promising:
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_a_choice_is_asked_for_as_often_as_by_the_decoder(clips: list[Path], tmp_path: Path, kind: str) -> None:
+def test_a_choice_is_asked_for_as_often_as_by_the_decoder(
+    clips: list[Path], tmp_path: Path, kind: str
+) -> None:
     """A choice draws from a generator: one question less, and all later draws were others."""
     read = cached(make_cache(kind, tmp_path), Promising())
     for _ in range(3):
         asked: list[int] = []
-        found = read(str(clips[1]), lambda num_frames, asked=asked: asked.append(num_frames) or [len(asked)])
+        found = read(
+            str(clips[1]), lambda num_frames, asked=asked: asked.append(num_frames) or [len(asked)]
+        )
         assert asked == [16, 15]
         assert found.indices == [2]
 
@@ -203,7 +235,10 @@ def spoil(path: Path, place: int) -> None:
     ],
 )
 def test_a_damaged_file_is_never_used_and_made_again(
-    clips: list[Path], tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    clips: list[Path],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     counted = Counted()
     read = cached(make_cache("disk", tmp_path), counted)
@@ -211,7 +246,9 @@ def test_a_damaged_file_is_never_used_and_made_again(
     shutil.copy(clip_files(tmp_path)[0], tmp_path / "other")
     (path,) = clip_files(tmp_path)
     read(str(clips[1]), some)
-    shutil.copy(next(other for other in clip_files(tmp_path) if other != path), path.parent / "other.clip")
+    shutil.copy(
+        next(other for other in clip_files(tmp_path) if other != path), path.parent / "other.clip"
+    )
     damage(path)
     with caplog.at_level(logging.WARNING, "nightcrawler"):
         assert_same(read(str(clips[2]), every), decode(clips[2], every))
@@ -221,9 +258,16 @@ def test_a_damaged_file_is_never_used_and_made_again(
     assert len(counted.asked) == 6
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 255)), min_size=1, max_size=20), st.booleans())
-def test_wild_damage(clips: list[Path], tmp_path: Path, changes: list[tuple[int, int]], early: bool) -> None:
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 255)), min_size=1, max_size=20),
+    st.booleans(),
+)
+def test_wild_damage(
+    clips: list[Path], tmp_path: Path, changes: list[tuple[int, int]], early: bool
+) -> None:
     """Any bytes changed, anywhere or in the header: the frames are those of the video, and nothing else happens."""
     read = cached(make_cache("disk", tmp_path))
     read(str(clips[0]), every)
@@ -276,10 +320,14 @@ def configured(folder: Path, **data: Any) -> CfgNode:
     return cfg
 
 
-def test_settings_of_the_configuration_do_not_share_frames(clips: list[Path], tmp_path: Path) -> None:
+def test_settings_of_the_configuration_do_not_share_frames(
+    clips: list[Path], tmp_path: Path
+) -> None:
     for number, (short_side, window) in enumerate([(0, 1), (15, 1), (0, 3), (15, 3)], start=1):
         cfg = configured(tmp_path, DECODE_SHORT_SIDE=short_side)
-        plain = build_decode(configured(tmp_path, CACHE="none", DECODE_SHORT_SIDE=short_side), window)
+        plain = build_decode(
+            configured(tmp_path, CACHE="none", DECODE_SHORT_SIDE=short_side), window
+        )
         for _ in range(2):
             assert_same(build_decode(cfg, window)(str(clips[2]), some), plain(str(clips[2]), some))
         assert len(clip_files(tmp_path / "cache")) == number
@@ -288,8 +336,13 @@ def test_settings_of_the_configuration_do_not_share_frames(clips: list[Path], tm
 def test_the_configuration_says_where_and_how_much(clips: list[Path], tmp_path: Path) -> None:
     cfg = configured(tmp_path, CACHE_DIR=str(tmp_path / "there"), CACHE_GIB=0.001)
     read = build_decode(cfg)
-    assert (read.keywords["cache"].folder, read.keywords["cache"].max_bytes) == (tmp_path / "there", 2**30 // 1000)
-    ram = [build_decode(configured(tmp_path, CACHE="ram", CACHE_GIB=1.5), window) for window in (1, 3)]
+    assert (read.keywords["cache"].folder, read.keywords["cache"].max_bytes) == (
+        tmp_path / "there",
+        2**30 // 1000,
+    )
+    ram = [
+        build_decode(configured(tmp_path, CACHE="ram", CACHE_GIB=1.5), window) for window in (1, 3)
+    ]
     assert ram[0].keywords["cache"] is ram[1].keywords["cache"]
     assert ram[0].keywords["cache"].max_bytes == 3 * 2**29
 
@@ -352,7 +405,9 @@ def test_a_long_video_is_not_gathered_in_memory(
     assert counted.asked == [[1, 4, 14], list(range(15)), [1, 4, 20]]
 
 
-def test_a_video_whose_other_frames_are_damaged_is_not_kept(clips: list[Path], tmp_path: Path) -> None:
+def test_a_video_whose_other_frames_are_damaged_is_not_kept(
+    clips: list[Path], tmp_path: Path
+) -> None:
     def partly(path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
         decoded = decode(path, choose)
         if 7 in decoded.indices:
@@ -387,7 +442,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_does_not_stop_a_run(
-    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(source: str, target: str) -> None:
         raise OSError(28, "No space left on device")
@@ -404,7 +462,7 @@ def test_a_full_disk_does_not_stop_a_run(
 KILLED = """
 import os, signal, sys
 from nightcrawler.data import cache
-from nightcrawler.data.decode import decode
+from nightcrawler.data.video.decode import decode
 def killed(source, target):
     os.kill(os.getpid(), signal.SIGKILL)
 cache.os.replace = killed
@@ -437,12 +495,17 @@ def fill(folder: Path, paths: list[Path], max_bytes: int, results: Any) -> None:
 
 
 @pytest.mark.parametrize(("max_bytes", "num_kept"), [(64 * MIB, 5), (170_000, None)])
-def test_two_processes_at_once(clips: list[Path], tmp_path: Path, max_bytes: int, num_kept: int | None) -> None:
+def test_two_processes_at_once(
+    clips: list[Path], tmp_path: Path, max_bytes: int, num_kept: int | None
+) -> None:
     """Every reader sees the right frames; together they stay below the bound."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     orders = [clips, clips, clips[::-1]]
-    processes = [context.Process(target=fill, args=(tmp_path / "cache", order, max_bytes, results)) for order in orders]
+    processes = [
+        context.Process(target=fill, args=(tmp_path / "cache", order, max_bytes, results))
+        for order in orders
+    ]
     for process in processes:
         process.start()
     found = [results.get(timeout=60) for _ in processes]

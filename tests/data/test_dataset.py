@@ -14,21 +14,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from nightcrawler.data.augment import TrainTransform
+from nightcrawler.data.augment.pipeline import TrainTransform
+from nightcrawler.data.batch_sampler import MicroBatchSampler, SampleKey
 from nightcrawler.data.dataset import (
     ClipDataset,
-    TestClips,
+    MultiViewClips,
     TrainClips,
     TrainCollate,
     clips_on,
     keep_samples,
     sample_rng,
 )
-from nightcrawler.data.decode import Decoded, decode
+from nightcrawler.data.frame_sampling import random_segment_indices, segment_indices
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.sampler import MicroBatchSampler, Request
-from nightcrawler.data.sampling import random_segment_indices, segment_indices
-from nightcrawler.data.views import eval_crops
+from nightcrawler.data.transforms import eval_crops
+from nightcrawler.data.video.decode import Decoded, decode
 from tests.conftest import MakeClip
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
@@ -40,7 +40,10 @@ BROKEN = 2
 def items(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
     """Five videos of 9 to 33 frames; the one at `BROKEN` is no video."""
     folder = tmp_path_factory.mktemp("dataset")
-    paths = [make_clip(folder / f"{number}.mp4", 9 + 6 * number, (40, 30), seed=number) for number in range(5)]
+    paths = [
+        make_clip(folder / f"{number}.mp4", 9 + 6 * number, (40, 30), seed=number)
+        for number in range(5)
+    ]
     paths[BROKEN].write_text("not a video")
     return [VideoItem(path.name, number % 3, path, number + 1) for number, path in enumerate(paths)]
 
@@ -72,11 +75,13 @@ def sample_view(num_frames: int, view: int, num_views: int) -> np.ndarray:
 
 
 def make_crops(frames: np.ndarray, num_crops: int) -> Tensor:
-    return eval_crops(frames, size=SIZE, num_crops=num_crops, enhance=lambda x: x, mean=MEAN, std=STD)
+    return eval_crops(
+        frames, size=SIZE, num_crops=num_crops, enhance=lambda x: x, mean=MEAN, std=STD
+    )
 
 
-def eval_clips(*pairs: tuple[int, int]) -> TestClips:
-    return TestClips(sample_view, make_crops, pairs)
+def eval_clips(*pairs: tuple[int, int]) -> MultiViewClips:
+    return MultiViewClips(sample_view, make_crops, pairs)
 
 
 class Counted:
@@ -94,16 +99,22 @@ def train_set(items: Sequence[VideoItem], seed: int = 7, num_copies: int = 2) ->
     return ClipDataset(items, decode, train_clips(num_copies), seed, replace_bad=True)
 
 
-def batches(items: list[VideoItem], num_workers: int, epoch: int = 3, later: bool = False) -> list[dict[str, Any]]:
+def batches(
+    items: list[VideoItem], num_workers: int, epoch: int = 3, later: bool = False
+) -> list[dict[str, Any]]:
     sampler = MicroBatchSampler(len(items), 3, 4, 2, seed=1)
     sampler.set_position(epoch)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
     dataset = ClipDataset(items, decode, train_clips(2, later), 7, replace_bad=True)
-    return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
+    return list(
+        DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(items: list[VideoItem], num_workers: int) -> None:
+def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(
+    items: list[VideoItem], num_workers: int
+) -> None:
     device = torch.device("cpu")
     for one, other in zip(batches(items, 0), batches(items, num_workers, later=True), strict=True):
         assert [raw.frames.dtype for raw in other["clip"]] == [torch.uint8] * 2
@@ -118,7 +129,9 @@ def test_pinned_clips_are_the_same(items: list[VideoItem], monkeypatch: pytest.M
     batch, other = batches(items, 0, later=True)[0], batches(items, 0, later=True)[0]
     pinned = pin_memory(batch)
     assert pinned["clip"][0].frames.data_ptr() != batch["clip"][0].frames.data_ptr()
-    assert torch.equal(clips_on(pinned["clip"], torch.device("cpu")), clips_on(other["clip"], torch.device("cpu")))
+    assert torch.equal(
+        clips_on(pinned["clip"], torch.device("cpu")), clips_on(other["clip"], torch.device("cpu"))
+    )
 
 
 def test_workers_do_not_change_the_data(items: list[VideoItem]) -> None:
@@ -136,18 +149,18 @@ def test_workers_do_not_change_the_data(items: list[VideoItem]) -> None:
 
 
 def test_a_sample_does_not_depend_on_what_came_before(good: list[VideoItem]) -> None:
-    fresh = train_set(good)[Request(1, 5)]["clip"]
+    fresh = train_set(good)[SampleKey(1, 5)]["clip"]
     used = train_set(good)
     for index in range(len(good)):
-        used[Request(index, 4)]
-    assert torch.equal(used[Request(1, 5)]["clip"], fresh)
+        used[SampleKey(index, 4)]
+    assert torch.equal(used[SampleKey(1, 5)]["clip"], fresh)
     # The place in the list does not matter either: the name does.
-    assert torch.equal(train_set(good[::-1])[Request(len(good) - 2, 5)]["clip"], fresh)
+    assert torch.equal(train_set(good[::-1])[SampleKey(len(good) - 2, 5)]["clip"], fresh)
 
 
 def test_seed_epoch_video_and_copy_change_the_sample(good: list[VideoItem]) -> None:
     clips = [
-        train_set(good, seed)[Request(index, epoch)]["clip"]
+        train_set(good, seed)[SampleKey(index, epoch)]["clip"]
         for seed, epoch, index in [(7, 0, 0), (8, 0, 0), (7, 1, 0), (7, 0, 1)]
     ]
     assert all(clip.shape == (2, 3, NUM_FRAMES, SIZE, SIZE) for clip in clips)
@@ -162,21 +175,23 @@ def test_generators_differ_by_each_of_their_parts() -> None:
 
 
 def test_more_copies_leave_the_first_as_they_are(good: list[VideoItem]) -> None:
-    two, three = (train_set(good, num_copies=number)[Request(0, 0)]["clip"] for number in (2, 3))
+    two, three = (train_set(good, num_copies=number)[SampleKey(0, 0)]["clip"] for number in (2, 3))
     assert torch.equal(two, three[:2])
 
 
 @pytest.mark.parametrize("epoch", range(6))
-def test_a_bad_training_video_is_replaced_by_the_seeded_rule(items: list[VideoItem], epoch: int) -> None:
+def test_a_bad_training_video_is_replaced_by_the_seeded_rule(
+    items: list[VideoItem], epoch: int
+) -> None:
     """Attempt a of the video at i takes integers(N) of a generator seeded with (seed, epoch, i, a)."""
     index, attempts = BROKEN, 0
     while index == BROKEN:
         index = int(np.random.default_rng([7, epoch, BROKEN, attempts]).integers(len(items)))
         attempts += 1
     dataset = train_set(items)
-    sample = dataset[Request(BROKEN, epoch)]
+    sample = dataset[SampleKey(BROKEN, epoch)]
     assert (sample["index"], sample["status"]) == (index, "ok")
-    assert torch.equal(sample["clip"], dataset[Request(index, epoch)]["clip"])
+    assert torch.equal(sample["clip"], dataset[SampleKey(index, epoch)]["clip"])
     assert len(sample["bad"]) == attempts
     assert {(bad.name, bad.where) for bad in sample["bad"]} == {("2.mp4", "open")}
     assert "not a video that can be read" in sample["bad"][0].cause
@@ -186,7 +201,7 @@ def test_a_replacement_brings_its_own_label_and_is_counted(items: list[VideoItem
     probs = torch.eye(5)
     collate = TrainCollate(torch.tensor([item.label for item in items]), probs, 2)
     dataset = train_set(items)
-    samples = [dataset[Request(BROKEN, 0)], dataset[Request(0, 0)]]
+    samples = [dataset[SampleKey(BROKEN, 0)], dataset[SampleKey(0, 0)]]
     batch = collate(samples)
     replaced = samples[0]["index"]
     assert replaced != BROKEN
@@ -200,7 +215,7 @@ def test_a_replacement_brings_its_own_label_and_is_counted(items: list[VideoItem
 def test_nothing_but_bad_videos_ends_after_eleven_attempts(items: list[VideoItem]) -> None:
     counted = Counted()
     dataset = ClipDataset([items[BROKEN]] * 3, counted, train_clips(), 7, replace_bad=True)
-    sample = dataset[Request(0, 0)]
+    sample = dataset[SampleKey(0, 0)]
     assert sample["status"].startswith("error: not a video")
     assert len(counted.paths) == len(sample["bad"]) == 11
     batch = TrainCollate(torch.tensor([0, 1, 2]), None, 2)([sample])
@@ -212,7 +227,7 @@ def test_nothing_but_bad_videos_ends_after_eleven_attempts(items: list[VideoItem
 def test_a_bad_test_video_is_not_replaced(items: list[VideoItem]) -> None:
     counted = Counted()
     dataset = ClipDataset(items, counted, eval_clips((1, 1)), 7, replace_bad=False)
-    sample = dataset[Request(BROKEN, 0)]
+    sample = dataset[SampleKey(BROKEN, 0)]
     assert sample["index"] == BROKEN
     assert sample["status"].startswith("error: not a video that can be read")
     assert sample["status"].endswith("(open)")
@@ -227,7 +242,7 @@ def test_other_errors_are_not_swallowed(good: list[VideoItem]) -> None:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        ClipDataset(good, broken_decode, train_clips(), 7, replace_bad=True)[Request(0, 0)]
+        ClipDataset(good, broken_decode, train_clips(), 7, replace_bad=True)[SampleKey(0, 0)]
 
 
 PAIRS = [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -237,7 +252,7 @@ PAIRS = [(1, 1), (1, 3), (3, 1), (3, 3)]
 def test_all_views_and_crops_come_from_one_decode(items: list[VideoItem], index: int) -> None:
     counted = Counted()
     dataset = ClipDataset(items, counted, eval_clips(*PAIRS), 7, replace_bad=False)
-    sample = dataset[Request(index, 0)]
+    sample = dataset[SampleKey(index, 0)]
     assert counted.paths == [str(items[index].path)]
     whole = decode(items[index].path, lambda num_frames: range(num_frames)).frames
     assert list(sample["members"]) == PAIRS
@@ -246,7 +261,9 @@ def test_all_views_and_crops_come_from_one_decode(items: list[VideoItem], index:
         expected = torch.cat([make_crops(frames, num_crops) for frames in views])
         torch.testing.assert_close(sample["clip"][members], expected, rtol=0, atol=1e-6)
     # One middle view and three others; each with three crops, shared by all pairs that need them.
-    distinct = {sample_view(len(whole), view, num).tobytes() for num in (1, 3) for view in range(num)}
+    distinct = {
+        sample_view(len(whole), view, num).tobytes() for num in (1, 3) for view in range(num)
+    }
     assert len(sample["clip"]) == 3 * len(distinct)
 
 
@@ -258,15 +275,17 @@ def test_views_that_coincide_are_made_once(make_clip: MakeClip, tmp_path: Path) 
         made.append(num_crops)
         return make_crops(frames, num_crops)
 
-    maker = TestClips(sample_view, counted_crops, [(3, 3)])
-    sample = ClipDataset([VideoItem("still.mp4", 0, path, 1)], decode, maker, 7, False)[Request(0, 0)]
+    maker = MultiViewClips(sample_view, counted_crops, [(3, 3)])
+    sample = ClipDataset([VideoItem("still.mp4", 0, path, 1)], decode, maker, 7, False)[
+        SampleKey(0, 0)
+    ]
     assert made == [3]
     assert sample["members"] == {(3, 3): [0, 1, 2] * 3}
     assert len(sample["clip"]) == 3
 
 
 def test_a_pair_of_few_crops_does_not_make_more(items: list[VideoItem]) -> None:
-    sample = ClipDataset(items, decode, eval_clips((3, 1)), 7, replace_bad=False)[Request(4, 0)]
+    sample = ClipDataset(items, decode, eval_clips((3, 1)), 7, replace_bad=False)[SampleKey(4, 0)]
     assert sample["members"] == {(3, 1): [0, 1, 2]}
     assert sample["clip"].shape == (3, 3, NUM_FRAMES, SIZE, SIZE)
 
@@ -278,8 +297,8 @@ def test_a_choice_that_is_made_again_uses_the_last_one(items: list[VideoItem]) -
         choose(500)
         return decode(path, choose)
 
-    plain = ClipDataset(items, decode, eval_clips((3, 3)), 7, replace_bad=False)[Request(4, 0)]
-    again = ClipDataset(items, twice, eval_clips((3, 3)), 7, replace_bad=False)[Request(4, 0)]
+    plain = ClipDataset(items, decode, eval_clips((3, 3)), 7, replace_bad=False)[SampleKey(4, 0)]
+    again = ClipDataset(items, twice, eval_clips((3, 3)), 7, replace_bad=False)[SampleKey(4, 0)]
     assert torch.equal(plain["clip"], again["clip"])
     assert plain["members"] == again["members"]
 
@@ -293,7 +312,7 @@ def test_frames_of_a_view_keep_their_order_and_repeats(items: list[VideoItem]) -
 
     transform = train_clips().transform
     maker = TrainClips(lambda num_frames, rng: np.array([5, 2, 2, 7]), look, transform, 1)
-    ClipDataset(items, decode, maker, 7, replace_bad=True)[Request(0, 0)]
+    ClipDataset(items, decode, maker, 7, replace_bad=True)[SampleKey(0, 0)]
     whole = decode(items[0].path, lambda num_frames: range(num_frames)).frames
     np.testing.assert_array_equal(seen[0], whole[[5, 2, 2, 7]])
 

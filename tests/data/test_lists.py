@@ -60,15 +60,32 @@ PLAIN = [("a.mp4", 3, 1), ("b.mp4", -1, 2)]
         (b'a.mp4,3\n"Drink/c, d.mp4",0\n', [("a.mp4", 3, 1), ("Drink/c, d.mp4", 0, 2)]),
         (b'a.mp4,3\n"say ""hi"".mp4",0\n', [("a.mp4", 3, 1), ('say "hi".mp4', 0, 2)]),
     ],
-    ids=["lf", "no-last-lf", "crlf", "bom", "header", "bom-header-crlf", "blank", "spaces", "comma", "quotes"],
+    ids=[
+        "lf",
+        "no-last-lf",
+        "crlf",
+        "bom",
+        "header",
+        "bom-header-crlf",
+        "blank",
+        "spaces",
+        "comma",
+        "quotes",
+    ],
 )
-def test_every_promised_form_reads(folder: Path, content: bytes, expected: list[tuple[str, int, int]]) -> None:
+def test_every_promised_form_reads(
+    folder: Path, content: bytes, expected: list[tuple[str, int, int]]
+) -> None:
     assert brief(read(folder, content)) == expected
 
 
 def test_items_say_where_the_file_is(folder: Path) -> None:
     items = read(folder, 'a.mp4,1\n"Drink/c, d.mp4",0\nmissing.mp4,2\n')
-    assert [item.path for item in items] == [folder / "a.mp4", folder / "Drink/c, d.mp4", folder / "missing.mp4"]
+    assert [item.path for item in items] == [
+        folder / "a.mp4",
+        folder / "Drink/c, d.mp4",
+        folder / "missing.mp4",
+    ]
     assert all(item.path.is_absolute() and item.probs is None for item in items)
 
 
@@ -147,7 +164,9 @@ def test_another_encoding_is_an_error(folder: Path, content: bytes) -> None:
 
 
 def test_a_list_without_any_of_its_videos_names_the_key(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"none of its 2 videos is in .*videos; set DATA\.PATH_PREFIX"):
+    with pytest.raises(
+        UserError, match=r"none of its 2 videos is in .*videos; set DATA\.PATH_PREFIX"
+    ):
         read(folder, "x.mp4,1\ny.mp4,1\n")
 
 
@@ -163,7 +182,9 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
 names = (
     st.lists(
         st.text(
-            st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\\/\ufeff"), min_size=1, max_size=12
+            st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\\/\ufeff"),
+            min_size=1,
+            max_size=12,
         ),
         min_size=1,
         max_size=3,
@@ -195,7 +216,9 @@ def test_written_rows_read_back_equal(
     (folder / "here.mp4").touch()
     rows = [*rows, ("here.mp4", 0)]
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator=line_end, quoting=quoting).writerows([("path", "label")] * header + rows)
+    csv.writer(text, lineterminator=line_end, quoting=quoting).writerows(
+        [("path", "label")] * header + rows
+    )
     (folder / "list.csv").write_bytes(text.getvalue().encode("utf-8-sig" if bom else "utf-8"))
     items = read_list(folder / "list.csv", [folder], 7)
     assert [(item.name, item.label) for item in items] == rows
@@ -212,7 +235,9 @@ def test_pseudo_labels_keep_their_probabilities(folder: Path) -> None:
 def test_pseudo_probabilities_are_normalised(folder: Path) -> None:
     """Published mixing weights sum to 0.95 or 0.3."""
     items = read_soft(folder, "a.mp4,1,0.19,0.57,0.19\nb.mp4,2,0.05,0.1,0.15\n")
-    np.testing.assert_allclose([item.probs for item in items], [[0.2, 0.6, 0.2], [1 / 6, 1 / 3, 1 / 2]], rtol=1e-12)
+    np.testing.assert_allclose(
+        [item.probs for item in items], [[0.2, 0.6, 0.2], [1 / 6, 1 / 3, 1 / 2]], rtol=1e-12
+    )
 
 
 def test_hard_pseudo_labels_have_no_probabilities(folder: Path) -> None:
@@ -270,7 +295,8 @@ def test_published_labelled_lists(tmp_path: Path, name: str, counts: list[int]) 
 
 def test_published_unlabelled_lists(tmp_path: Path) -> None:
     lists = {
-        name: published(tmp_path, f"lists/{name}.csv") for name in ("dark_unlabel", "arid", "total_unlabel", "test")
+        name: published(tmp_path, f"lists/{name}.csv")
+        for name in ("dark_unlabel", "arid", "total_unlabel", "test")
     }
     assert {name: len(items) for name, items in lists.items()} == {
         "dark_unlabel": 3088,
@@ -280,7 +306,9 @@ def test_published_unlabelled_lists(tmp_path: Path) -> None:
     }
     together = [item.name for part in ("dark_unlabel", "arid") for item in lists[part]]
     assert [item.name for item in lists["total_unlabel"]] == together
-    assert {item.label for part in ("dark_unlabel", "total_unlabel", "test") for item in lists[part]} == {-1}
+    assert {
+        item.label for part in ("dark_unlabel", "total_unlabel", "test") for item in lists[part]
+    } == {-1}
 
 
 @pytest.mark.parametrize(
@@ -302,10 +330,14 @@ def test_published_pseudo_labels(tmp_path: Path, stage: int, counts: list[int]) 
 
 def test_the_malformed_official_list_names_its_rows(tmp_path: Path) -> None:
     official = shared() / "reference" / "lists" / "ug2_2022_official" / "ug2_2022_train_labeled.csv"
-    with pytest.raises(UserError, match=r"ug2_2022_train_labeled\.csv: row 1: has 3 fields, expected path,label"):
+    with pytest.raises(
+        UserError, match=r"ug2_2022_train_labeled\.csv: row 1: has 3 fields, expected path,label"
+    ):
         read_list(official, [tmp_path], 11)
     # Without its number column the list has 15 rows with an empty name, the first of them in line 772.
     rows = [line.split(",", 1)[1] for line in official.read_text().splitlines()]
     (tmp_path / "cut.csv").write_text("\n".join(["path,label", *rows[1:]]))
-    with pytest.raises(UserError, match=r"cut\.csv: row 772: an empty path; row 773: .*; and 10 more"):
+    with pytest.raises(
+        UserError, match=r"cut\.csv: row 772: an empty path; row 773: .*; and 10 more"
+    ):
         read_list(tmp_path / "cut.csv", [tmp_path], 11)

@@ -22,7 +22,9 @@ from nightcrawler.utils.errors import UserError
         ("test", "test.csv", ["Test"], True),
     ],
 )
-def test_named_splits_follow_the_layout(name: str, list_file: str, folders: list[str], dark: bool) -> None:
+def test_named_splits_follow_the_layout(
+    name: str, list_file: str, folders: list[str], dark: bool
+) -> None:
     split = get_split(name, "/some/data")
     assert split.name == name
     assert split.list_file == Path("/some/data") / list_file
@@ -32,7 +34,11 @@ def test_named_splits_follow_the_layout(name: str, list_file: str, folders: list
 
 def test_a_darkened_split_is_a_bright_one_that_looks_dark() -> None:
     split, bright = get_split("val_dark", "data"), get_split("val_dry", "data")
-    assert (split.name, split.list_file, split.folders) == ("val_dark", bright.list_file, bright.folders)
+    assert (split.name, split.list_file, split.folders) == (
+        "val_dark",
+        bright.list_file,
+        bright.folders,
+    )
     assert (split.dark, split.darkened, bright.darkened) == (True, True, False)
     assert set(DARKENED) == set(CONFIG_DARKENED)
 
@@ -44,10 +50,16 @@ def test_labels_of_darkened_clips_are_those_of_bright_ones(name: str) -> None:
 
 def test_any_other_name_is_a_dark_list_of_that_name() -> None:
     split = get_split("mine", Path("data"))
-    assert (split.list_file, split.folders, split.dark) == (Path("data/mine.csv"), (Path("data"),), True)
+    assert (split.list_file, split.folders, split.dark) == (
+        Path("data/mine.csv"),
+        (Path("data"),),
+        True,
+    )
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../test", "a\\b", ".hidden", "..", "a\0b", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "../test", "a\\b", ".hidden", "..", "a\0b", "/etc/passwd"]
+)
 def test_a_name_that_is_a_path_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="expected one of train, val_dry,") as caught:
         get_split(name, "data")

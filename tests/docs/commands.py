@@ -70,7 +70,11 @@ def _check_one(words: list[str], root: Path, values: bool) -> Faults:
     if program in SHELL:
         return
     if program == "make":
-        yield from (f"no target '{target}'" for target in rest if "=" not in target and target not in make_targets())
+        yield from (
+            f"no target '{target}'"
+            for target in rest
+            if "=" not in target and target not in make_targets()
+        )
     elif program in PYTHONS and rest[:1] == ["-m"]:
         if importlib.util.find_spec(rest[1]) is None:
             yield f"no module {rest[1]}"
@@ -116,15 +120,21 @@ def _check_script(script: str, arguments: Sequence[str], root: Path, values: boo
 
 def _check_overrides(arguments: Sequence[str], values: bool) -> Faults:
     """Keys exist; where the experiment is known, it can be loaded with these values."""
-    pairs = [place for place, word in enumerate(arguments) if KEY.fullmatch(word) or word in plain_keys()]
+    pairs = [
+        place for place, word in enumerate(arguments) if KEY.fullmatch(word) or word in plain_keys()
+    ]
     unknown = [arguments[place] for place in pairs if arguments[place] not in config_keys()]
     yield from (f"no key {key}" for key in unknown)
     if unknown or not values or "--cfg" not in arguments:
         return
     cfg = ROOT / arguments[arguments.index("--cfg") + 1]
-    layers = [ROOT / arguments[place + 1] for place, word in enumerate(arguments) if word == "--overlay"]
+    layers = [
+        ROOT / arguments[place + 1] for place, word in enumerate(arguments) if word == "--overlay"
+    ]
     overrides = [word for place in pairs for word in arguments[place : place + 2]]
-    if all(path.is_file() for path in (cfg, *layers)) and not any(map(PLACEHOLDER.search, overrides)):
+    if all(path.is_file() for path in (cfg, *layers)) and not any(
+        map(PLACEHOLDER.search, overrides)
+    ):
         try:
             load_experiment(cfg, layers, overrides)
         except ConfigError as error:
@@ -149,7 +159,9 @@ def options(script: str, word: str) -> frozenset[str]:
     """Options that the help of a script, or of its sub-command, knows."""
     command = [sys.executable, str(ROOT / script), *([word] if word else []), "--help"]
     env = tiny.environment(PYTHONPATH=str(ROOT))
-    found = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False).stdout
+    found = subprocess.run(
+        command, capture_output=True, text=True, env=env, timeout=60, check=False
+    ).stdout
     return frozenset(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", found.partition("examples:")[0]))
 
 
@@ -174,13 +186,18 @@ def config_keys() -> frozenset[str]:
 
 def plain_keys() -> frozenset[str]:
     """Keys outside sections."""
-    return frozenset(key for key in config_keys() if "." not in key and not hasattr(get_cfg()[key], "keys"))
+    return frozenset(
+        key for key in config_keys() if "." not in key and not hasattr(get_cfg()[key], "keys")
+    )
 
 
 @functools.cache
 def all_keys() -> frozenset[str]:
     """Keys of configurations and recipes."""
-    recipes = [*(ROOT / "configs").glob("pseudo/**/*.yaml"), *(ROOT / "configs").glob("[vp]*/*.yaml")]
+    recipes = [
+        *(ROOT / "configs").glob("pseudo/**/*.yaml"),
+        *(ROOT / "configs").glob("[vp]*/*.yaml"),
+    ]
     found = {key for path in recipes for key in _flat(yaml.safe_load(path.read_text()))}
     select = {f"SELECT.{key}" for keys in SELECT_KEYS.values() for key in keys}
     return frozenset({*config_keys(), *found, *select, *ENSEMBLE_KEYS})

@@ -89,8 +89,14 @@ def take_apart(path: Path, text: str) -> Page:
             marks = {}
         elif line.startswith("<!--"):
             mark = MARK.fullmatch(line)
-            if not mark or mark[1] not in MARKS or (mark[1] == "needs" and mark[2].split()[0] not in NEEDS):
-                raise ValueError(f"{path.name}:{number}: {line}: expected one of {MARKS}, needs one of {NEEDS}")
+            if (
+                not mark
+                or mark[1] not in MARKS
+                or (mark[1] == "needs" and mark[2].split()[0] not in NEEDS)
+            ):
+                raise ValueError(
+                    f"{path.name}:{number}: {line}: expected one of {MARKS}, needs one of {NEEDS}"
+                )
             marks[mark[1]] = mark[2]
         else:
             if marks and line:

@@ -24,7 +24,15 @@ from tests.docs.commands import IN_EXPERIMENT
 from tests.docs.pages import Block, commands
 from tests.paths import ROOT
 
-COPIED = ("configs", "nightcrawler", "tools", "gen_pseudo_tools", "test_ensemble_vote.py", "Makefile", "pyproject.toml")
+COPIED = (
+    "configs",
+    "nightcrawler",
+    "tools",
+    "gen_pseudo_tools",
+    "test_ensemble_vote.py",
+    "Makefile",
+    "pyproject.toml",
+)
 ACCEPTED = (0, 3)
 TIMEOUT_SEC = 120
 
@@ -63,7 +71,9 @@ class Project:
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / name)
-        for path in itertools.chain.from_iterable(ROOT.glob(f"exp_*/*/{name}") for name in IN_EXPERIMENT):
+        for path in itertools.chain.from_iterable(
+            ROOT.glob(f"exp_*/*/{name}") for name in IN_EXPERIMENT
+        ):
             target = folder / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
@@ -80,7 +90,9 @@ class Project:
         Raises:
             AssertionError: if it does not work.
         """
-        for path in itertools.chain.from_iterable(map(expand, block.marks.get("given", "").split())):
+        for path in itertools.chain.from_iterable(
+            map(expand, block.marks.get("given", "").split())
+        ):
             self._give(path)
         if "file" in block.marks:
             self._write(block.marks["file"], block.text)
@@ -107,7 +119,13 @@ class Project:
         env["PATH"] = f"{self.folder / 'bin'}:{env['PATH']}"
         line = ["bash", "-euo", "pipefail", "-c", command]
         with subprocess.Popen(
-            line, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+            line,
+            cwd=self.folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
         ) as process:
             try:
                 shown, _ = process.communicate(timeout=TIMEOUT_SEC)
@@ -137,7 +155,12 @@ class Project:
             torch.save({"epoch": 3, "model_state": state, "cfg": "TRAIN: {}"}, path)
         else:
             dark = "night" in name
-            tiny.write_video(path.with_suffix(".mp4"), zlib.crc32(name.encode()) % 11, zlib.crc32(name.encode()), dark)
+            tiny.write_video(
+                path.with_suffix(".mp4"),
+                zlib.crc32(name.encode()) % 11,
+                zlib.crc32(name.encode()),
+                dark,
+            )
             path.with_suffix(".mp4").rename(path)
 
     def _old_results(self, seed: int) -> bytes:
@@ -163,7 +186,11 @@ def edited(text: str, lines: list[str]) -> str:
     Raises:
         ValueError: naming the lines that are not there, or more than once.
     """
-    hunks = [list(group) for at, group in itertools.groupby(lines, lambda line: line.startswith("@@")) if not at]
+    hunks = [
+        list(group)
+        for at, group in itertools.groupby(lines, lambda line: line.startswith("@@"))
+        if not at
+    ]
     return functools.reduce(_apply, hunks, text)
 
 

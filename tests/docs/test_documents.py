@@ -43,11 +43,17 @@ def test_every_block_does_what_it_says(page: pages.Page, made: Made, tmp_path: P
 def test_inline_code_names_what_there_is(page: pages.Page) -> None:
     written = [block.marks["file"] for block in page.blocks if "file" in block.marks]
     faults = [
-        f"{page.path.name}:{line}: code goes on in the next line" for line, text in page.prose if text.count("`") % 2
+        f"{page.path.name}:{line}: code goes on in the next line"
+        for line, text in page.prose
+        if text.count("`") % 2
     ]
     for line, text in page.inline():
         words = text.split()
-        found = [f"no key {key[0]}" for key in commands.KEY.finditer(text) if key[0] not in commands.all_keys()]
+        found = [
+            f"no key {key[0]}"
+            for key in commands.KEY.finditer(text)
+            if key[0] not in commands.all_keys()
+        ]
         if words[0] in ("python", "bash", "make") and len(words) > 1 and "..." not in text:
             found += commands.check(text)
         elif words[0] not in written:
@@ -61,12 +67,18 @@ def test_links_resolve(page: pages.Page) -> None:
         name, _, anchor = target.partition("#")
         path = page.path.parent / name if name else page.path
         assert path.exists(), f"{page.path.name}:{line}: {target}"
-        assert not anchor or anchor in pages.read_page(path).anchors(), f"{page.path.name}:{line}: {target}"
+        assert not anchor or anchor in pages.read_page(path).anchors(), (
+            f"{page.path.name}:{line}: {target}"
+        )
 
 
 def test_every_tool_and_page_is_in_a_document() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in pages.PAGES)
-    tools = [*(ROOT / "tools").glob("*.py"), *(ROOT / "tools").rglob("*.sh"), *(ROOT / "docs").glob("*.md")]
+    tools = [
+        *(ROOT / "tools").glob("*.py"),
+        *(ROOT / "tools").rglob("*.sh"),
+        *(ROOT / "docs").glob("*.md"),
+    ]
     assert [path.name for path in tools if path.name not in text] == []
     assert {"run_net.py", "one_node.sh", "extending.md"} <= {path.name for path in tools}
 
@@ -76,9 +88,22 @@ def test_an_extension_takes_fewer_than_40_lines_of_code() -> None:
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert len(sections) == 4
     for section in sections:
-        blocks = [block for block in pages.take_apart(Path("section"), section).blocks if block.language != "bash"]
-        lines = [line for block in blocks for line in block.lines if block.language != "diff" or line[:1] == "+"]
-        code = [line for line in lines if line.strip("+ ") and not line.strip("+ ").startswith(("#", '"""'))]
+        blocks = [
+            block
+            for block in pages.take_apart(Path("section"), section).blocks
+            if block.language != "bash"
+        ]
+        lines = [
+            line
+            for block in blocks
+            for line in block.lines
+            if block.language != "diff" or line[:1] == "+"
+        ]
+        code = [
+            line
+            for line in lines
+            if line.strip("+ ") and not line.strip("+ ").startswith(("#", '"""'))
+        ]
         assert 0 < len(code) < MAX_LINES_OF_CODE, section.splitlines()[0]
 
 
@@ -90,15 +115,24 @@ def test_an_extension_takes_fewer_than_40_lines_of_code() -> None:
     [
         ("python tools/absent.py", "no such script"),
         ("python tools/score.py --no-such", "has no option --no-such"),
-        ("python tools/prepare_data.py tree src --official-lists x", "has no option --official-lists"),
+        (
+            "python tools/prepare_data.py tree src --official-lists x",
+            "has no option --official-lists",
+        ),
         ("bash exp_adapt_bn/uniformer_b32_k600/run.sh TRAIN.BATCHSIZE 4", "no key TRAIN.BATCHSIZE"),
         ("bash exp_adapt_bn/uniformer_b32_k600/run.sh TRAIN.BATCH_SIZE four", "TRAIN.BATCH_SIZE"),
         ("bash exp_adapt_bn/uniformer_b32_k600/run.sh --cover x", "has no option --cover"),
         ("NPROC=2 bash exp_adapt_bn/absent/run.sh", "there is no exp_adapt_bn/absent"),
-        ("sbatch tools/slurm/one_node.sh exp_adapt_bn/sf32_k700 MODEL.NAMES x", "no key MODEL.NAMES"),
+        (
+            "sbatch tools/slurm/one_node.sh exp_adapt_bn/sf32_k700 MODEL.NAMES x",
+            "no key MODEL.NAMES",
+        ),
         ("sbatch --wrap 'python tools/predict.py a --shards 1'", "has no option --shards"),
         ("torchrun --nproc-per-node 2 tools/predict.py a --shards 1", "has no option --shards"),
-        ("cd x && python tools/run_pipeline.py configs/pipeline/absent.yaml", "there is no configs/pipeline/absent"),
+        (
+            "cd x && python tools/run_pipeline.py configs/pipeline/absent.yaml",
+            "there is no configs/pipeline/absent",
+        ),
         ("make absent", "no target 'absent'"),
         ("python -m nightcrawler.absent", "no module"),
         ("curl example.com", "does not know"),
@@ -146,6 +180,9 @@ def test_edits_apply_once_or_not_at_all() -> None:
 
 def test_a_block_that_fails_is_found(made: Made, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", made)
-    for text, language in (("raise SystemExit(1)", "python"), ("python tools/score.py absent.pkl", "bash")):
+    for text, language in (
+        ("raise SystemExit(1)", "python"),
+        ("python tools/score.py absent.pkl", "bash"),
+    ):
         with pytest.raises(AssertionError, match="exit code"):
             project.do(pages.Block(language, 1, [text]))

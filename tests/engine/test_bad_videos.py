@@ -40,7 +40,9 @@ def test_too_many_bad_clips_end_the_run_with_the_list(own_data: Path, tmp_path: 
     for number in (0, 2, 4):
         tiny.damage(own_data / TRAIN / f"b{number}.mp4")
     out = tmp_path / "run"
-    with pytest.raises(UserError, match=r"3 of 8 videos.*DATA.MAX_BAD_FRACTION 0.25; the list is in .*bad.csv"):
+    with pytest.raises(
+        UserError, match=r"3 of 8 videos.*DATA.MAX_BAD_FRACTION 0.25; the list is in .*bad.csv"
+    ):
         build_trainer(tiny.config(own_data, out, "DATA.MAX_BAD_FRACTION", 0.25)).fit()
     assert sorted(row[1] for row in rows_of(out / "bad.csv")[1:]) == ["b0.mp4", "b2.mp4", "b4.mp4"]
     assert not (out / "DONE").exists()
@@ -73,6 +75,8 @@ def test_a_bad_test_clip_keeps_its_row(own_data: Path, trained: Path, tmp_path: 
     assert rows_of(tmp_path / "run/bad_test.csv")[1:] == [["test", "1.mp4", found.status[1]]]
     whole = tiny.config(own_data, tmp_path / "two", *weights)
     tiny.damage(own_data / "Test/2.mp4")
-    with pytest.raises(UserError, match=r"2 of 3 videos of 'test' cannot be read.*results are written"):
+    with pytest.raises(
+        UserError, match=r"2 of 3 videos of 'test' cannot be read.*results are written"
+    ):
         build_tester(whole).run()
     assert load_predictions(tmp_path / "two/testx4x32x1x1.pkl").ok.tolist() == [True, False, False]

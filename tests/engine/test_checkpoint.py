@@ -12,12 +12,23 @@ import pytest
 import torch
 
 from nightcrawler.engine import checkpoint
-from nightcrawler.engine.checkpoint import find_resume, load_checkpoint, save_checkpoint, save_latest, sidecar
+from nightcrawler.engine.checkpoint import (
+    find_resume,
+    load_checkpoint,
+    save_checkpoint,
+    save_latest,
+    sidecar,
+)
 from nightcrawler.utils.errors import UserError
 
 
 def state(value: float = 1.0) -> dict[str, Any]:
-    return {"model_state": {"w": torch.full((64,), value)}, "epoch": int(value), "best": {"top1": 5.0}, "cfg": "A: 1"}
+    return {
+        "model_state": {"w": torch.full((64,), value)},
+        "epoch": int(value),
+        "best": {"top1": 5.0},
+        "cfg": "A: 1",
+    }
 
 
 def test_round_trip_and_sidecar(tmp_path: Path) -> None:
@@ -73,9 +84,13 @@ def test_code_in_a_checkpoint_never_runs(tmp_path: Path, new_container: bool) ->
     assert not trace.exists()
 
 
-def test_resume_takes_the_latest_and_falls_back_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_takes_the_latest_and_falls_back_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     warnings: list[str] = []
-    monkeypatch.setattr(checkpoint.logger, "warning", lambda text, *args: warnings.append(text % args))
+    monkeypatch.setattr(
+        checkpoint.logger, "warning", lambda text, *args: warnings.append(text % args)
+    )
     assert find_resume(tmp_path) is None
     save_latest(tmp_path, state(1))
     save_latest(tmp_path, state(2))
@@ -93,7 +108,9 @@ def test_resume_takes_the_latest_and_falls_back_with_a_warning(tmp_path: Path, m
         find_resume(tmp_path)
 
 
-def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "c.pyth"
     save_checkpoint(path, state(1))
 

@@ -39,7 +39,9 @@ def test_the_average_is_the_formula() -> None:
     assert not average.module.training
 
 
-def best_of(data: Path, out: Path, raw: float, ema: float, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def best_of(
+    data: Path, out: Path, raw: float, ema: float, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """The best of a run that validates both in the end; `best.pyth` holds the weights that were."""
     judged: dict[str, dict[str, torch.Tensor]] = {}
 
@@ -59,7 +61,9 @@ def best_of(data: Path, out: Path, raw: float, ema: float, monkeypatch: pytest.M
     return best
 
 
-def test_the_better_of_both_is_the_best(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_better_of_both_is_the_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The raw weights where they are level; what is not a number is no match for anything."""
     cases = {(30.0, 40.0): "ema", (40.0, 30.0): "raw", (30.0, 30.0): "raw", (math.nan, 30.0): "ema"}
     for number, ((raw, ema), kind) in enumerate(cases.items()):
@@ -72,8 +76,14 @@ def test_both_are_adapted_and_validated(data: Path, tmp_path: Path) -> None:
     trainer.fit()
     for kind, rows in (("adapt", 1), ("val", 3)):
         found = [(row["epoch"], row["weights"]) for row in tiny.metrics(tmp_path, kind)]
-        assert found == [(epoch, weights) for epoch in (1, 2) for weights in ("raw", "ema") for _ in range(rows)]
-    shifts = {row["weights"]: row["layers"] for row in tiny.metrics(tmp_path, "adapt") if row["epoch"] == 2}
+        assert found == [
+            (epoch, weights) for epoch in (1, 2) for weights in ("raw", "ema") for _ in range(rows)
+        ]
+    shifts = {
+        row["weights"]: row["layers"]
+        for row in tiny.metrics(tmp_path, "adapt")
+        if row["epoch"] == 2
+    }
     assert [layer["name"] for layer in shifts["ema"]] == list(batchnorm_layers(trainer.model))
     assert shifts["ema"] != shifts["raw"]
     state = load_checkpoint(tmp_path / LATEST)
@@ -87,4 +97,6 @@ def test_a_step_that_is_not_finite_is_not_averaged(data: Path, tmp_path: Path) -
     trainer.objectives[0].loss = lambda logits, target: loss(logits, target) * math.nan
     trainer.fit()
     assert trainer.stepper.num_skipped == 4
-    assert tiny.differences(dict(before), dict(load_checkpoint(tmp_path / LATEST)["ema_state"])) == []
+    assert (
+        tiny.differences(dict(before), dict(load_checkpoint(tmp_path / LATEST)["ema_state"])) == []
+    )

@@ -38,18 +38,37 @@ def loaded_model(cfg: Any, trained: Path) -> torch.nn.Module:
     return model.eval()
 
 
-def test_results_hold_rows_in_list_order_with_names_and_meta(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_results_hold_rows_in_list_order_with_names_and_meta(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     run_test(data, trained, tmp_path, "arid")
     found = load_predictions(tmp_path / "aridx4x32x1x1.pkl")
     rows = [line.split(",") for line in (data / "arid.csv").read_text().split()]
     assert found.names == [name for name, _ in rows]
     assert found.labels.tolist() == [int(label) for _, label in rows]
     assert found.status == ["ok"] * tiny.NUM_ARID
-    assert (found.logits.dtype, found.probs.dtype, found.labels.dtype) == (np.float32, np.float32, np.int64)
+    assert (found.logits.dtype, found.probs.dtype, found.labels.dtype) == (
+        np.float32,
+        np.float32,
+        np.int64,
+    )
     np.testing.assert_allclose(found.probs.sum(1), 1, atol=1e-6)
     meta, state = found.meta, load_checkpoint(trained / "best.pyth")
-    expected = {"split": "arid", "views": 1, "crops": 1, "num_frames": 4, "crop_size": 32, "labels": "label-free"}
-    expected |= {"enhancement": "gamma", "gamma": 0.25, "model": "uniformer", "seed": 6666, "adapter": "batchnorm"}
+    expected = {
+        "split": "arid",
+        "views": 1,
+        "crops": 1,
+        "num_frames": 4,
+        "crop_size": 32,
+        "labels": "label-free",
+    }
+    expected |= {
+        "enhancement": "gamma",
+        "gamma": 0.25,
+        "model": "uniformer",
+        "seed": 6666,
+        "adapter": "batchnorm",
+    }
     assert {key: meta[key] for key in expected} == expected
     assert meta["checkpoint_sha256"] == sha256_file(trained / "best.pyth")
     assert meta["list_sha256"] == sha256_file(data / "arid.csv")
@@ -57,7 +76,9 @@ def test_results_hold_rows_in_list_order_with_names_and_meta(data: Path, trained
     assert meta["versions"]["torch"] == metadata.version("torch")
 
 
-def test_the_tested_checkpoint_has_the_accuracy_that_validation_saw(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_tested_checkpoint_has_the_accuracy_that_validation_saw(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     run_test(data, trained, tmp_path, "val_dry")
     found = load_predictions(tmp_path / "val_dryx4x32x1x1.pkl")
     best = load_checkpoint(trained / "best.pyth")["best"]
@@ -78,14 +99,18 @@ def test_all_pairs_come_from_one_decode_of_each_video(
     monkeypatch.setattr(source, "decode", counting)
     run_test(data, trained, tmp_path, "test", *PAIRS)
     assert decoded == {"0.mp4": 1, "1.mp4": 1, "2.mp4": 1}
-    assert sorted(p.name for p in tmp_path.glob("*.pkl")) == [f"testx4x32x{p}.pkl" for p in ("1x1", "1x3", "3x3")]
+    assert sorted(p.name for p in tmp_path.glob("*.pkl")) == [
+        f"testx4x32x{p}.pkl" for p in ("1x1", "1x3", "3x3")
+    ]
     for views, crops in ((1, 1), (1, 3), (3, 3)):
         found = load_predictions(tmp_path / f"testx4x32x{views}x{crops}.pkl")
         assert found.num_clips.tolist() == [views * crops] * tiny.NUM_TEST
         assert (found.meta["views"], found.meta["crops"]) == (views, crops)
 
 
-def test_pairs_together_and_alone_give_the_same_rows(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_pairs_together_and_alone_give_the_same_rows(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     run_test(data, trained, tmp_path / "together", "test", *PAIRS)
     for views, crops in ((1, 1), (3, 3)):
         alone = ("TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.NUM_SPATIAL_CROPS", crops)
@@ -128,7 +153,9 @@ def test_rows_against_the_method_written_out(data: Path, trained: Path, tmp_path
                 logits = model(clip).double()
             found = load_predictions(tmp_path / f"testx4x32x{num_views}x{num_crops}.pkl")
             np.testing.assert_allclose(found.logits[row], logits.mean(0), rtol=0, atol=2e-5)
-            np.testing.assert_allclose(found.probs[row], logits.softmax(1).mean(0), rtol=0, atol=5e-6)
+            np.testing.assert_allclose(
+                found.probs[row], logits.softmax(1).mean(0), rtol=0, atol=5e-6
+            )
 
 
 def test_evaluation_leaves_the_model_as_it_was(data: Path, trained: Path, tmp_path: Path) -> None:
@@ -147,7 +174,9 @@ def evaluate(cfg: Any, model: torch.nn.Module) -> Predictions:
     return build_evaluator(cfg, torch.device("cpu")).run(model, eval_set, tiny.NUM_CLASSES)[1, 1]
 
 
-def test_logits_that_are_not_finite_are_a_status_not_a_prediction(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_logits_that_are_not_finite_are_a_status_not_a_prediction(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     cfg = tiny.config(data, tmp_path)
     model = loaded_model(cfg, trained)
     with torch.no_grad():
@@ -157,7 +186,9 @@ def test_logits_that_are_not_finite_are_a_status_not_a_prediction(data: Path, tr
     assert not found.ok.any()
 
 
-def test_a_video_that_comes_twice_or_never_is_an_error(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_video_that_comes_twice_or_never_is_an_error(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     cfg = tiny.config(data, tmp_path)
     model, evaluator = loaded_model(cfg, trained), build_evaluator(cfg, torch.device("cpu"))
     eval_set = build_eval_set(cfg, "arid", "TEST", [(1, 1)])
@@ -180,14 +211,23 @@ def test_a_video_that_two_ranks_have_is_an_error(
 
 
 @pytest.mark.parametrize("fault", ["missing", "damaged", "other model"])
-def test_only_a_whole_checkpoint_of_this_model_is_tested(data: Path, trained: Path, tmp_path: Path, fault: str) -> None:
-    path, overrides = tmp_path / "best.pyth", ("UNIFORMER.DEPTH", "[1, 2, 1, 1]") if fault == "other model" else ()
+def test_only_a_whole_checkpoint_of_this_model_is_tested(
+    data: Path, trained: Path, tmp_path: Path, fault: str
+) -> None:
+    path, overrides = (
+        tmp_path / "best.pyth",
+        ("UNIFORMER.DEPTH", "[1, 2, 1, 1]") if fault == "other model" else (),
+    )
     if fault != "missing":
         content = bytearray((trained / "best.pyth").read_bytes())
         (tmp_path / "best.pyth.sha256").write_bytes((trained / "best.pyth.sha256").read_bytes())
         content[len(content) // 2] ^= fault == "damaged"
         path.write_bytes(content)
-    expected = {"missing": "run run.sh first", "damaged": "damaged", "other model": r"blocks2.1.* \(missing\)"}
+    expected = {
+        "missing": "run run.sh first",
+        "damaged": "damaged",
+        "other model": r"blocks2.1.* \(missing\)",
+    }
     with pytest.raises(UserError, match=expected[fault]):
         tiny.run_net("test", data, tmp_path, *overrides)
     assert not list(tmp_path.glob("*.pkl"))

@@ -37,12 +37,17 @@ def test_darkened_bright_clips_that_pick_the_checkpoint_do_not(tmp_path: Path) -
 def test_weights_pass_on_how_they_were_chosen(tmp_path: Path, labels: str | None) -> None:
     """Public weights do not say, and have not seen these clips."""
     path = tmp_path / "best.pyth"
-    torch.save({"model_state": {"norm.weight": torch.ones(2)}, **({"labels": labels} if labels else {})}, path)
+    torch.save(
+        {"model_state": {"norm.weight": torch.ones(2)}, **({"labels": labels} if labels else {})},
+        path,
+    )
     expected = "oracle" if labels == "oracle" else "label-free"
     assert label_use(tmp_path, tmp_path, "TRAIN.CHECKPOINT_FILE_PATH", path) == expected
 
 
-def test_results_are_stamped_as_the_checkpoint_is_whatever_the_configuration(tmp_path: Path) -> None:
+def test_results_are_stamped_as_the_checkpoint_is_whatever_the_configuration(
+    tmp_path: Path,
+) -> None:
     """What is tested may have been chosen by another configuration than the one that tests it."""
     data, run = tiny.build_data(tmp_path / "data"), tmp_path / "run"
     assert tiny.run_net("train", data, run, "TRAIN.BEST_SPLIT", "arid", "SOLVER.MAX_EPOCH", 1) == 0

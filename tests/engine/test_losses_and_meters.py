@@ -20,15 +20,22 @@ def test_soft_cross_entropy_is_torchs_for_one_hot_and_for_probabilities() -> Non
     hard = soft_cross_entropy(logits, functional.one_hot(labels, 7).double())
     assert hard.item() == pytest.approx(functional.cross_entropy(logits, labels).item())
     probs = torch.randn(5, 7, dtype=torch.float64).softmax(1)
-    assert soft_cross_entropy(logits, probs).item() == pytest.approx(functional.cross_entropy(logits, probs).item())
+    assert soft_cross_entropy(logits, probs).item() == pytest.approx(
+        functional.cross_entropy(logits, probs).item()
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
 def test_distillation_is_the_kl_of_softened_logits(temperature: float) -> None:
-    student, teacher = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    student, teacher = (
+        torch.randn(6, 5, dtype=torch.float64),
+        torch.randn(6, 5, dtype=torch.float64),
+    )
     p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
     expected = temperature**2 * (p * (p.log() - q.log())).sum(1).mean()
-    assert distillation(student, teacher.softmax(1), temperature).item() == pytest.approx(expected.item())
+    assert distillation(student, teacher.softmax(1), temperature).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_distillation_takes_zeros_and_vanishes_at_the_teacher() -> None:

@@ -47,10 +47,16 @@ def test_gradients_that_share_memory_are_separated() -> None:
     token, first, rest = (nn.Parameter(torch.zeros(1, count, 4)) for count in (1, 1, 2))
     weight = torch.arange(12.0).view(1, 3, 4)
     for _ in range(2):
-        tokens = torch.cat([token.expand(1, -1, -1), torch.ones(1, 2, 4)], dim=1) + torch.cat([first, rest], dim=1)
+        tokens = torch.cat([token.expand(1, -1, -1), torch.ones(1, 2, 4)], dim=1) + torch.cat(
+            [first, rest], dim=1
+        )
         (tokens * weight).sum().backward()
         separate_gradients([token, first, rest])
-    for parameter, expected in ((token, weight[:, :1]), (first, weight[:, :1]), (rest, weight[:, 1:])):
+    for parameter, expected in (
+        (token, weight[:, :1]),
+        (first, weight[:, :1]),
+        (rest, weight[:, 1:]),
+    ):
         assert parameter.grad is not None
         assert torch.equal(parameter.grad, 2 * expected)
 

@@ -28,7 +28,14 @@ JOINT = (
     *("DATA.PSEUDO_CSV", "pseudo/stage1.csv", "TRAIN.JOINT_STEP", True, "TRAIN.BATCH_SIZE", 8),
     *("AUG.AA_TYPE", ""),
 )
-TEST = ("TEST.DATA_SELECT", "total_unlabel", "TEST.NUM_ENSEMBLE_VIEWS", "[1, 3]", "TEST.NUM_SPATIAL_CROPS", "[1, 3]")
+TEST = (
+    "TEST.DATA_SELECT",
+    "total_unlabel",
+    "TEST.NUM_ENSEMBLE_VIEWS",
+    "[1, 3]",
+    "TEST.NUM_SPATIAL_CROPS",
+    "[1, 3]",
+)
 RUNS = {"plain": PLAIN, "joint": JOINT}
 
 
@@ -47,7 +54,9 @@ def run_all(data: Path, folder: Path) -> None:
     """Train and test; what a rank loaded goes to `indices{rank}.pt`, its weights at the end to `state{rank}.pt`."""
     for name, overrides in RUNS.items():
         build_trainer(tiny.config(data, folder / name, *overrides)).fit()
-    trainer = build_trainer(tiny.config(data, folder / "unadapted", "ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 1))
+    trainer = build_trainer(
+        tiny.config(data, folder / "unadapted", "ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 1)
+    )
     number = distributed.rank()
     trainer.fit()
     torch.save(trainer.model.state_dict(), folder / f"state{number}.pt")
@@ -60,7 +69,9 @@ def work(rank: int, data: Path, folder: Path) -> None:
     """One of two ranks."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     try:
         run_all(data, folder)
     finally:
@@ -83,10 +94,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def state_of(folder: Path, run: str) -> dict[str, Any]:
     """What must be the same."""
     state = load_checkpoint(folder / run / LATEST)
-    return {name: state[name] for name in ("model_state", "optimizer_state", "epoch", "best", "meter")}
+    return {
+        name: state[name] for name in ("model_state", "optimizer_state", "epoch", "best", "meter")
+    }
 
 
-def test_weights_optimiser_and_adapted_statistics_are_equal_bit_for_bit(folders: tuple[Path, Path]) -> None:
+def test_weights_optimiser_and_adapted_statistics_are_equal_bit_for_bit(
+    folders: tuple[Path, Path],
+) -> None:
     one, two = (state_of(folder, "plain") for folder in folders)
     assert tiny.differences(one, two) == []
 
@@ -97,7 +112,9 @@ def test_other_orders_of_summation_stay_within_rounding(folders: tuple[Path, Pat
     assert one.keys() == two.keys()
     for name, value in one.items():
         largest = value.abs().max().item()
-        torch.testing.assert_close(two[name], value, rtol=0, atol=2e-6 * max(largest, 1e-3), msg=name)
+        torch.testing.assert_close(
+            two[name], value, rtol=0, atol=2e-6 * max(largest, 1e-3), msg=name
+        )
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -110,7 +127,9 @@ def test_validation_figures_are_equal(folders: tuple[Path, Path], run: str) -> N
 @pytest.mark.parametrize("run", RUNS)
 def test_training_figures_are_over_all_ranks(folders: tuple[Path, Path], run: str) -> None:
     one, two = (tiny.metrics(folder / run, "train") for folder in folders)
-    assert [row["grad_norm"] for row in two] == pytest.approx([row["grad_norm"] for row in one], rel=1e-5)
+    assert [row["grad_norm"] for row in two] == pytest.approx(
+        [row["grad_norm"] for row in one], rel=1e-5
+    )
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
     assert [row["top1"] for row in two] == [pytest.approx(row["top1"]) for row in one]
 
@@ -122,7 +141,9 @@ def test_adaptation_sees_each_dark_clip_once(folders: tuple[Path, Path]) -> None
 
 @pytest.mark.parametrize("pair", ["1x1", "3x3"])
 def test_results_files_are_equal(folders: tuple[Path, Path], pair: str) -> None:
-    one, two = (load_predictions(folder / f"test/total_unlabelx4x32x{pair}.pkl") for folder in folders)
+    one, two = (
+        load_predictions(folder / f"test/total_unlabelx4x32x{pair}.pkl") for folder in folders
+    )
     assert len(one.names) == tiny.NUM_DARK + tiny.NUM_ARID
     assert one.names == two.names
     assert one.status == two.status
@@ -136,16 +157,25 @@ def test_every_video_is_loaded_exactly_once(folders: tuple[Path, Path]) -> None:
     (whole,) = (torch.load(folders[0] / "indices0.pt"),)
     parts = [torch.load(folders[1] / f"indices{rank}.pt") for rank in (0, 1)]
     for split, count in (("total_unlabel", 12), ("val_dry", 4)):
-        assert Counter(parts[0][split] + parts[1][split]) == Counter(range(count)) == Counter(whole[split])
+        assert (
+            Counter(parts[0][split] + parts[1][split])
+            == Counter(range(count))
+            == Counter(whole[split])
+        )
         assert all(parts[rank][split] for rank in (0, 1))
-    turns = [micro for pair in zip(parts[0]["train"], parts[1]["train"], strict=True) for micro in pair]
+    turns = [
+        micro for pair in zip(parts[0]["train"], parts[1]["train"], strict=True) for micro in pair
+    ]
     assert turns == whole["train"]
     assert Counter(index for micro in turns for index in micro) == Counter(range(tiny.NUM_TRAIN))
 
 
-def test_running_statistics_without_an_adapter_do_not_depend_on_ranks(folders: tuple[Path, Path]) -> None:
+def test_running_statistics_without_an_adapter_do_not_depend_on_ranks(
+    folders: tuple[Path, Path],
+) -> None:
     one, first, second = (
-        torch.load(folders[i] / f"state{r}.pt", weights_only=True) for i, r in ((0, 0), (1, 0), (1, 1))
+        torch.load(folders[i] / f"state{r}.pt", weights_only=True)
+        for i, r in ((0, 0), (1, 0), (1, 1))
     )
     assert tiny.differences(first, second) == []
     assert set(one) == set(first)
@@ -158,7 +188,11 @@ def test_running_statistics_without_an_adapter_do_not_depend_on_ranks(folders: t
 
 def test_only_the_first_rank_writes(folders: tuple[Path, Path]) -> None:
     one, two = (
-        sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".pt")
+        sorted(
+            str(p.relative_to(folder))
+            for p in folder.rglob("*")
+            if p.is_file() and p.suffix != ".pt"
+        )
         for folder in folders
     )
     assert [name for name in two if name != "rendezvous"] == one

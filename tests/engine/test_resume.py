@@ -17,7 +17,16 @@ from nightcrawler.utils.errors import UserError
 from tests import tiny
 
 LATEST = "checkpoints/checkpoint_latest.pyth"
-STATE = ("model_state", "optimizer_state", "scaler_state", "epoch", "step", "num_skipped", "best", "meter")
+STATE = (
+    "model_state",
+    "optimizer_state",
+    "scaler_state",
+    "epoch",
+    "step",
+    "num_skipped",
+    "best",
+    "meter",
+)
 
 
 def stop_after(trainer: Trainer, step: int) -> None:
@@ -68,7 +77,8 @@ def test_two_streams_stopped_in_the_middle_of_an_epoch(own_data: Path, tmp_path:
     tiny.write_pseudo(own_data, 12)
     overrides = ("MODEL.PSEUDO_LOSS", "kl", "AUG.AA_TYPE", "")
     whole, parts = (
-        tiny.config(own_data, tmp_path / name, *overrides, experiment=tiny.PSEUDO_EXPERIMENT) for name in "ab"
+        tiny.config(own_data, tmp_path / name, *overrides, experiment=tiny.PSEUDO_EXPERIMENT)
+        for name in "ab"
     )
     build_trainer(whole).fit()
     trainer = build_trainer(parts)
@@ -79,7 +89,9 @@ def test_two_streams_stopped_in_the_middle_of_an_epoch(own_data: Path, tmp_path:
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_damaged_latest_checkpoint_falls_back_and_ends_the_same(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_latest_checkpoint_falls_back_and_ends_the_same(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     trainer = build_trainer(tiny.config(data, tmp_path))
     stop_after(trainer, 3)
     with pytest.raises(Preempted):
@@ -90,11 +102,15 @@ def test_a_damaged_latest_checkpoint_falls_back_and_ends_the_same(data: Path, tr
     trainer = build_trainer(tiny.config(data, tmp_path))
     assert (trainer.epoch, trainer.step) == (1, 0)
     trainer.fit()
-    states = [{key: load_checkpoint(out / LATEST)[key] for key in STATE} for out in (tmp_path, trained)]
+    states = [
+        {key: load_checkpoint(out / LATEST)[key] for key in STATE} for out in (tmp_path, trained)
+    ]
     assert tiny.differences(*states) == []
 
 
-def test_the_best_so_far_survives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_so_far_survives_a_stop(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     top1 = iter([50.0, 20.0])
     monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": next(top1)}})
     trainer = build_trainer(tiny.config(data, tmp_path))
@@ -118,7 +134,9 @@ def test_workers_and_places_may_change_between_a_run_and_its_continuation(
     stop_after(trainer, 1)
     with pytest.raises(Preempted):
         trainer.fit()
-    build_trainer(tiny.config(data, tmp_path, "DATA_LOADER.NUM_WORKERS", 1, "TEST.DATA_SELECT", "arid")).fit()
+    build_trainer(
+        tiny.config(data, tmp_path, "DATA_LOADER.NUM_WORKERS", 1, "TEST.DATA_SELECT", "arid")
+    ).fit()
     assert_same_run(tmp_path, trained)
 
 
@@ -126,7 +144,16 @@ def test_clips_made_by_the_training_process_are_those_of_the_workers(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    later = ("DEVICE", "auto", "AUG.DEVICE", "gpu", "ADAPT.TRANSFORM", "train", "DATA_LOADER.NUM_WORKERS", 1)
+    later = (
+        "DEVICE",
+        "auto",
+        "AUG.DEVICE",
+        "gpu",
+        "ADAPT.TRANSFORM",
+        "train",
+        "DATA_LOADER.NUM_WORKERS",
+        1,
+    )
     build_trainer(tiny.config(data, tmp_path / "later", *later)).fit()
     build_trainer(tiny.config(data, tmp_path / "workers", "ADAPT.TRANSFORM", "train")).fit()
     assert_same_run(tmp_path / "later", tmp_path / "workers")
@@ -136,7 +163,9 @@ def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> Non
     build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
     with pytest.raises(UserError, match=r"checkpoint_latest.*another configuration.*OUTPUT_DIR"):
         build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5))
-    fresh = build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5, "TRAIN.AUTO_RESUME", False))
+    fresh = build_trainer(
+        tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5, "TRAIN.AUTO_RESUME", False)
+    )
     assert (fresh.epoch, fresh.step) == (0, 0)
 
 
@@ -146,12 +175,18 @@ def test_other_lists_do_not_go_on(own_data: Path, tmp_path: Path, name: str) -> 
     build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
     path = own_data / f"{name}.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(UserError, match=r"checkpoint_latest.*the list of split \w+ is not what this run began with"):
+    with pytest.raises(
+        UserError, match=r"checkpoint_latest.*the list of split \w+ is not what this run began with"
+    ):
         build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1))
 
 
 def test_a_run_that_was_begun_comes_before_the_weights_it_began_with(
-    data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Resume, then TRAIN.CHECKPOINT_FILE_PATH, then random weights, each said in a line."""
     monkeypatch.setattr(logging.getLogger("nightcrawler"), "propagate", True)
@@ -196,12 +231,18 @@ def test_a_lone_best_checkpoint_is_not_resumed(data: Path, trained: Path, tmp_pa
     assert build_trainer(tiny.config(data, tmp_path)).epoch == 0
 
 
-def test_weights_alone_or_the_whole_state_of_another_run(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_weights_alone_or_the_whole_state_of_another_run(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     source = ("TRAIN.CHECKPOINT_FILE_PATH", trained / LATEST)
     weights = build_trainer(tiny.config(data, tmp_path, *source))
     state = load_checkpoint(trained / LATEST)
     assert not tiny.differences(dict(weights.model.state_dict()), dict(state["model_state"]))
-    assert (weights.epoch, weights.best["epoch"], weights.optimizer.state_dict()["state"]) == (0, -1, {})
+    assert (weights.epoch, weights.best["epoch"], weights.optimizer.state_dict()["state"]) == (
+        0,
+        -1,
+        {},
+    )
     more = ("TRAIN.CHECKPOINT_EPOCH_RESET", False, "SOLVER.MAX_EPOCH", 3)
     whole = build_trainer(tiny.config(data, tmp_path, *source, *more))
     assert (whole.epoch, whole.best) == (2, state["best"])

@@ -18,7 +18,9 @@ from nightcrawler.utils.io import sha256_file
 from tests import tiny
 
 
-def start(folder: Path, file: Path | str, *overrides: Any) -> tuple[nn.Module, dict[str, Any] | None]:
+def start(
+    folder: Path, file: Path | str, *overrides: Any
+) -> tuple[nn.Module, dict[str, Any] | None]:
     """The model and the state that a run would start with."""
     cfg = tiny.config(folder, folder / "out", "TRAIN.CHECKPOINT_FILE_PATH", file, *overrides)
     model = build_model(cfg)
@@ -56,7 +58,8 @@ def test_damaged_weights_of_an_earlier_run_are_noticed(tmp_path: Path, weights: 
 
 def test_weights_alone_are_no_run_to_go_on_with(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(
-        UserError, match=r"has no optimizer_state, only weights: leave TRAIN\.CHECKPOINT_EPOCH_RESET True"
+        UserError,
+        match=r"has no optimizer_state, only weights: leave TRAIN\.CHECKPOINT_EPOCH_RESET True",
     ):
         start(tmp_path, weights, "TRAIN.CHECKPOINT_EPOCH_RESET", False)
 
@@ -72,5 +75,7 @@ def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: P
     state = {name: value for name, value in state.items() if not name.startswith("head.")}
     save_checkpoint(weights, {"model_state": state})
     cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
-    with pytest.raises(UserError, match=r"not of this model, entry by entry.*head\.weight \(missing\)"):
+    with pytest.raises(
+        UserError, match=r"not of this model, entry by entry.*head\.weight \(missing\)"
+    ):
         build_tested_weights(cfg, build_model(cfg))

@@ -12,8 +12,26 @@ from nightcrawler.engine.trainer import Trainer
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 
-STILL = ("SOLVER.BASE_LR", 0, "SOLVER.COSINE_END_LR", 0, "SOLVER.WARMUP_START_LR", 0, "SOLVER.WARMUP_EPOCHS", 0)
-QUICK = ("SOLVER.MAX_EPOCH", 1, "ADAPT.NAME", "none", "AUG.AA_TYPE", "", "TRAIN.VAL_SPLITS", "[val_dry]")
+STILL = (
+    "SOLVER.BASE_LR",
+    0,
+    "SOLVER.COSINE_END_LR",
+    0,
+    "SOLVER.WARMUP_START_LR",
+    0,
+    "SOLVER.WARMUP_EPOCHS",
+    0,
+)
+QUICK = (
+    "SOLVER.MAX_EPOCH",
+    1,
+    "ADAPT.NAME",
+    "none",
+    "AUG.AA_TYPE",
+    "",
+    "TRAIN.VAL_SPLITS",
+    "[val_dry]",
+)
 
 
 def build(data: Path, out: Path, *overrides: Any) -> Trainer:
@@ -46,19 +64,26 @@ def test_steps_of_an_epoch(
 ) -> None:
     """8 labelled clips make 2 batches of 4; a stream shorter than the epoch starts again, one with 3 clips too."""
     tiny.write_pseudo(own_data, num_pseudo)
-    trainer = build(own_data, tmp_path / "run", "TRAIN.EPOCH_LENGTH", length, "TRAIN.JOINT_STEP", joint)
+    trainer = build(
+        own_data, tmp_path / "run", "TRAIN.EPOCH_LENGTH", length, "TRAIN.JOINT_STEP", joint
+    )
     updates = count_updates(trainer)
     trainer.fit()
     rows = tiny.metrics(tmp_path / "run", "train")
     assert [row["step"] for row in rows] == list(range(1, steps + 1))
     assert len(updates) == steps * (1 if joint else 2)
-    assert all(set(row["top1"]) == {"labelled", "pseudo"} and isinstance(row["loss"], float) for row in rows)
+    assert all(
+        set(row["top1"]) == {"labelled", "pseudo"} and isinstance(row["loss"], float)
+        for row in rows
+    )
 
 
 def test_every_video_of_both_streams_is_seen(own_data: Path, tmp_path: Path) -> None:
     """Over two epochs of three steps of four, 8 labelled clips come three times each and 12 dark clips twice."""
     tiny.write_pseudo(own_data, 12)
-    trainer = build(own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2, "TRAIN.BALANCE_PSEUDO", False)
+    trainer = build(
+        own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2, "TRAIN.BALANCE_PSEUDO", False
+    )
     seen: dict[str, list[int]] = {"labelled": [], "pseudo": []}
     load = trainer.stepper._next
 
@@ -89,7 +114,14 @@ def test_a_joint_step_sums_what_separate_steps_take_in_turn(own_data: Path, tmp_
 def test_pseudo_weight_scales_the_pseudo_loss_alone(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 12)
     losses = [
-        last_loss(own_data, tmp_path / str(weight), "TRAIN.JOINT_STEP", True, "TRAIN.PSEUDO_WEIGHT", weight)
+        last_loss(
+            own_data,
+            tmp_path / str(weight),
+            "TRAIN.JOINT_STEP",
+            True,
+            "TRAIN.PSEUDO_WEIGHT",
+            weight,
+        )
         for weight in (0, 1, 3)
     ]
     assert losses[1] > losses[0] > 0
@@ -102,7 +134,9 @@ def test_the_pseudo_weight_grows_over_the_ramp(own_data: Path, tmp_path: Path) -
     without = last_loss(own_data, tmp_path / "without", *common, 0)
     unborn = last_loss(own_data, tmp_path / "unborn", *common, 1, "TRAIN.PSEUDO_RAMP_EPOCHS", 1e9)
     assert unborn == pytest.approx(without, rel=1e-6)
-    objective = build(own_data, tmp_path / "run", *common, 3, "TRAIN.PSEUDO_RAMP_EPOCHS", 2).objectives[1]
+    objective = build(
+        own_data, tmp_path / "run", *common, 3, "TRAIN.PSEUDO_RAMP_EPOCHS", 2
+    ).objectives[1]
     assert [objective.weight_at(epoch) for epoch in (0, 0.5, 1, 2, 7)] == [0, 0.75, 1.5, 3, 3]
 
 
@@ -129,7 +163,9 @@ def test_each_pseudo_loss_trains_and_they_differ(own_data: Path, tmp_path: Path)
         trainer = build(own_data, tmp_path / kind, "MODEL.PSEUDO_LOSS", kind, *more)
         before = {name: value.clone() for name, value in trainer.model.named_parameters()}
         trainer.fit()
-        assert len(tiny.differences(before, dict(trainer.model.named_parameters()))) > 0.9 * len(before)
+        assert len(tiny.differences(before, dict(trainer.model.named_parameters()))) > 0.9 * len(
+            before
+        )
         losses.add(tiny.metrics(tmp_path / kind, "train")[-1]["loss"])
         weights.append(trainer.model.head.weight.detach().clone())
     assert len(losses) == 4
@@ -138,7 +174,9 @@ def test_each_pseudo_loss_trains_and_they_differ(own_data: Path, tmp_path: Path)
 
 def test_soft_losses_need_probabilities(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 8, probs=False)
-    with pytest.raises(UserError, match=r"PSEUDO_LOSS soft needs probabilities.*stage1.csv has none"):
+    with pytest.raises(
+        UserError, match=r"PSEUDO_LOSS soft needs probabilities.*stage1.csv has none"
+    ):
         build(own_data, tmp_path / "run", "MODEL.PSEUDO_LOSS", "soft")
     build(own_data, tmp_path / "hard").fit()
 

@@ -16,8 +16,8 @@ from torch import nn
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.data.build import build_eval_set
-from nightcrawler.engine import journal
-from nightcrawler.engine import step as step_module
+from nightcrawler.engine import metric_logger
+from nightcrawler.engine import train_step as step_module
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
@@ -37,11 +37,17 @@ def test_the_run_folder_is_complete_and_agrees_with_itself(data: Path, trained: 
     cfg = tiny.config(data, trained)
     assert flatten(load_experiment(trained / "resolved.yaml")) == flatten(cfg)
     about = json.loads((trained / "run.json").read_text())
-    best, latest, previous = (load_checkpoint(trained / name) for name in ("best.pyth", LATEST, PREVIOUS))
+    best, latest, previous = (
+        load_checkpoint(trained / name) for name in ("best.pyth", LATEST, PREVIOUS)
+    )
     for state in (best, latest, previous):
         assert state["cfg"] == text
         assert state["config_hash"] == about["config_hash"]
-        assert (state["class_names"], state["labels"], state["seed"]) == (cfg.MODEL.CLASS_NAMES, "label-free", 6666)
+        assert (state["class_names"], state["labels"], state["seed"]) == (
+            cfg.MODEL.CLASS_NAMES,
+            "label-free",
+            6666,
+        )
     assert [(state["epoch"], state["step"]) for state in (latest, previous)] == [(2, 0), (1, 0)]
     assert best["epoch"] == latest["best"]["epoch"]
     same = latest if best["epoch"] == 2 else previous
@@ -66,7 +72,11 @@ def test_metrics_tell_every_step_adaptation_and_validation(trained: Path) -> Non
     assert all(row["num_videos"] == counts[row["split"]] and row["num_bad"] == 0 for row in val)
     top1 = [row["top1"] for row in val if row["split"] == "val_dark"]
     best = load_checkpoint(trained / "best.pyth")["best"]
-    assert (best["top1"], best["epoch"], best["split"]) == (max(top1), 1 + top1.index(max(top1)), "val_dark")
+    assert (best["top1"], best["epoch"], best["split"]) == (
+        max(top1),
+        1 + top1.index(max(top1)),
+        "val_dark",
+    )
 
 
 def test_the_log_tells_pace_waiting_and_work(data: Path, trained: Path) -> None:
@@ -79,7 +89,9 @@ def test_the_log_tells_pace_waiting_and_work(data: Path, trained: Path) -> None:
     assert len(rows) == 4
     for row in rows:
         assert row["gflop_per_sec"] == pytest.approx(6 * gmacs * row["clips_per_sec"])
-        assert row["clips_per_sec"] == pytest.approx(row["step"] * 4 / (row["step"] * row["sec_per_step"]))
+        assert row["clips_per_sec"] == pytest.approx(
+            row["step"] * 4 / (row["step"] * row["sec_per_step"])
+        )
         assert 0 < row["data_wait_percent"] < 100
         assert "gpu_memory_gib" not in row
     text = (trained / "train.log").read_text()
@@ -91,23 +103,50 @@ def test_the_log_tells_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.M
     peaks, said = [7 * 2**30, 3 * 2**29], []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: peaks.pop(0))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: peaks[0])
-    monkeypatch.setattr(journal.logger, "info", said.append)
-    figures = journal.Pace(torch.device("cuda"), gmacs=1.0).figures()
+    monkeypatch.setattr(metric_logger.logger, "info", said.append)
+    figures = metric_logger.Pace(torch.device("cuda"), gmacs=1.0).figures()
     assert figures["gpu_memory_gib"] == 1.5
     more = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "top1": {"labelled": 9.0}}
-    journal.Journal(tmp_path, False, {}).train(0, 1, 1, 2, {**more, **figures})
+    metric_logger.Journal(tmp_path, False, {}).train(0, 1, 1, 2, {**more, **figures})
     assert "data wait 0 %, GPU memory 1.5 GiB, left " in said[0]
     assert tiny.metrics(tmp_path, "train")[0]["gpu_memory_gib"] == 1.5
 
 
 def weights_after_a_step(data: Path, out: Path, micro: int) -> dict[str, torch.Tensor]:
     """Of a model without BatchNorm, clips not mixed: micro-batches are then memory's business alone."""
-    overrides = ("SOLVER.MAX_EPOCH", 1, "TRAIN.BATCH_SIZE", 8, "TRAIN.MICRO_BATCH", micro, "MIXUP.ENABLE", False)
-    small = ("MVIT.DEPTH", 4, "MVIT.EMBED_DIM", 8, "MVIT.DIM_MUL", "[[1, 2.0]]", "MVIT.HEAD_MUL", "[[1, 2.0]]")
+    overrides = (
+        "SOLVER.MAX_EPOCH",
+        1,
+        "TRAIN.BATCH_SIZE",
+        8,
+        "TRAIN.MICRO_BATCH",
+        micro,
+        "MIXUP.ENABLE",
+        False,
+    )
+    small = (
+        "MVIT.DEPTH",
+        4,
+        "MVIT.EMBED_DIM",
+        8,
+        "MVIT.DIM_MUL",
+        "[[1, 2.0]]",
+        "MVIT.HEAD_MUL",
+        "[[1, 2.0]]",
+    )
     pooled = ("MVIT.POOL_Q_STRIDE", "[[1, 1, 2, 2]]", "MVIT.POOL_KV_STRIDE_ADAPTIVE", "[1, 2, 2]")
     plain = ("ADAPT.NAME", "none", "MODEL.DROP_PATH_RATE", 0.0, "MODEL.DROPOUT_RATE", 0.0)
     sgd = ("SOLVER.OPTIMIZING_METHOD", "sgd", "SOLVER.BASE_LR", 0.5, "SOLVER.WARMUP_EPOCHS", 0.0)
-    cfg = tiny.config(data, out, *overrides, *small, *pooled, *plain, *sgd, experiment="exp_adapt_bn/mvit_b32_k600")
+    cfg = tiny.config(
+        data,
+        out,
+        *overrides,
+        *small,
+        *pooled,
+        *plain,
+        *sgd,
+        experiment="exp_adapt_bn/mvit_b32_k600",
+    )
     trainer = build_trainer(cfg)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.fit()
@@ -120,10 +159,14 @@ def test_a_step_is_the_same_however_little_memory_it_takes(data: Path, tmp_path:
     for micro in (1, 2, 4):
         parts = weights_after_a_step(data, tmp_path / str(micro), micro)
         for name, value in whole.items():
-            np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{micro} {name}")
+            np.testing.assert_allclose(
+                parts[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{micro} {name}"
+            )
 
 
-def test_a_run_that_is_done_can_be_started_again_and_changes_nothing(data: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_done_can_be_started_again_and_changes_nothing(
+    data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     assert tiny.run_net("train", data, out, "SOLVER.MAX_EPOCH", 1) == 0
     before = {name: (out / name).read_bytes() for name in ("best.pyth", LATEST, "metrics.jsonl")}
@@ -137,7 +180,9 @@ def final_state(data: Path, out: Path, *overrides: Any) -> dict[str, Any]:
     return load_checkpoint(out / LATEST)
 
 
-def test_adaptation_changes_running_statistics_and_nothing_else(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_adaptation_changes_running_statistics_and_nothing_else(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
     adapted = load_checkpoint(trained / LATEST)
     plain = final_state(data, tmp_path / "plain", "ADAPT.NAME", "none")
     layers = batchnorm_layers(build_model(tiny.config(data, tmp_path)))
@@ -153,7 +198,9 @@ def test_adaptation_waits_for_validation_and_replaces_what_came_before(
     seldom = final_state(data, tmp_path / "seldom", "TRAIN.EVAL_PERIOD", 2)
     assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "adapt")] == [2]
     assert [row["epoch"] for row in tiny.metrics(tmp_path / "seldom", "val")] == [2, 2, 2]
-    assert not tiny.differences(seldom["model_state"], load_checkpoint(trained / LATEST)["model_state"])
+    assert not tiny.differences(
+        seldom["model_state"], load_checkpoint(trained / LATEST)["model_state"]
+    )
 
 
 def test_adapted_statistics_are_those_of_the_lit_dark_clips(data: Path, trained: Path) -> None:
@@ -165,12 +212,16 @@ def test_adapted_statistics_are_those_of_the_lit_dark_clips(data: Path, trained:
     seen: list[torch.Tensor] = []
     layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double()))
     clips = [
-        sample["clip"] for batch in build_eval_set(cfg, "total_unlabel", "TEST", [(1, 1)]).loader for sample in batch
+        sample["clip"]
+        for batch in build_eval_set(cfg, "total_unlabel", "TEST", [(1, 1)]).loader
+        for sample in batch
     ]
     with torch.no_grad():
         model.eval()(torch.cat(clips))
     assert (len(clips), name) == (12, "blocks1.0.norm1")
-    torch.testing.assert_close(layer.running_mean.double(), seen[0].mean((0, 2, 3, 4)), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        layer.running_mean.double(), seen[0].mean((0, 2, 3, 4)), rtol=1e-5, atol=1e-7
+    )
     variance = seen[0].var((0, 2, 3, 4), correction=0)
     torch.testing.assert_close(layer.running_var.double(), variance, rtol=1e-5, atol=1e-9)
 
@@ -180,14 +231,18 @@ def test_the_best_epoch_is_the_first_with_the_highest_top1(
 ) -> None:
     top1 = iter([10.0, 30.0, 30.0, 20.0])
     monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": next(top1)}})
-    trainer = build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 4, "ADAPT.NAME", "none"))
+    trainer = build_trainer(
+        tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 4, "ADAPT.NAME", "none")
+    )
     assert trainer.fit() == {"top1": 30.0, "epoch": 2, "split": "val_dark", "weights": "raw"}
     best, latest = load_checkpoint(tmp_path / "best.pyth"), load_checkpoint(tmp_path / LATEST)
     assert (best["epoch"], latest["epoch"], latest["best"]["epoch"]) == (2, 4, 2)
     assert tiny.differences(best["model_state"], latest["model_state"])
 
 
-def test_a_dark_split_that_picks_the_checkpoint_makes_the_run_an_oracles(data: Path, tmp_path: Path) -> None:
+def test_a_dark_split_that_picks_the_checkpoint_makes_the_run_an_oracles(
+    data: Path, tmp_path: Path
+) -> None:
     state = final_state(data, tmp_path, "TRAIN.BEST_SPLIT", "arid", "SOLVER.MAX_EPOCH", 1)
     assert state["labels"] == "oracle"
     assert {row["labels"] for row in tiny.metrics(tmp_path, "val")} == {"oracle"}
@@ -198,7 +253,9 @@ def test_a_split_without_labels_cannot_pick_the_checkpoint(data: Path, tmp_path:
         build_trainer(tiny.config(data, tmp_path, "TRAIN.BEST_SPLIT", "dark_unlabel"))
 
 
-def test_a_compiled_model_keeps_the_published_names_in_its_checkpoints(data: Path, tmp_path: Path) -> None:
+def test_a_compiled_model_keeps_the_published_names_in_its_checkpoints(
+    data: Path, tmp_path: Path
+) -> None:
     cfg = tiny.config(data, tmp_path, "MODEL.COMPILE", True)
     assert list(build_trainer(cfg).state()["model_state"]) == list(build_model(cfg).state_dict())
 
@@ -213,7 +270,9 @@ def poisoned(data: Path, out: Path, bad_calls: set[int], *overrides: Any) -> Tra
     return trainer
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(data: Path, tmp_path: Path) -> None:
+def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(
+    data: Path, tmp_path: Path
+) -> None:
     trainer = poisoned(data, tmp_path, set(range(8)))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.fit()
@@ -237,27 +296,39 @@ def test_steps_after_a_skipped_one_train(data: Path, tmp_path: Path) -> None:
     assert {int(state["step"]) for state in after["optimizer_state"]["state"].values()} == {3}
 
 
-def test_many_skips_in_a_row_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_skips_in_a_row_end_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(step_module, "MAX_SKIPS_IN_A_ROW", 3)
-    with pytest.raises(UserError, match=r"3 steps in a row were not finite, last at epoch 2 step 1"):
+    with pytest.raises(
+        UserError, match=r"3 steps in a row were not finite, last at epoch 2 step 1"
+    ):
         poisoned(data, tmp_path, set(range(8))).fit()
     with_pauses = poisoned(data, tmp_path / "other", {0, 2, 6})
     with_pauses.fit()
     assert with_pauses.stepper.num_skipped == 3
 
 
-def test_a_step_that_is_not_finite_ends_the_run_where_that_is_asked(data: Path, tmp_path: Path) -> None:
+def test_a_step_that_is_not_finite_ends_the_run_where_that_is_asked(
+    data: Path, tmp_path: Path
+) -> None:
     trainer = poisoned(data, tmp_path, {2}, "TRAIN.NON_FINITE", "raise")
-    with pytest.raises(UserError, match=r"not finite at epoch 1 step 2: loss nan.*TRAIN.NON_FINITE is raise"):
+    with pytest.raises(
+        UserError, match=r"not finite at epoch 1 step 2: loss nan.*TRAIN.NON_FINITE is raise"
+    ):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
     assert not (tmp_path / "DONE").exists()
 
 
-def test_infinite_gradients_are_caught_though_the_loss_is_finite(data: Path, tmp_path: Path) -> None:
+def test_infinite_gradients_are_caught_though_the_loss_is_finite(
+    data: Path, tmp_path: Path
+) -> None:
     trainer = build_trainer(tiny.config(data, tmp_path, "ADAPT.NAME", "none"))
     head = next(
-        module for module in trainer.model.modules() if isinstance(module, nn.Linear) and module.out_features == 11
+        module
+        for module in trainer.model.modules()
+        if isinstance(module, nn.Linear) and module.out_features == 11
     )
     calls = iter(range(1000))
     head.weight.register_hook(lambda grad: grad * (math.inf if next(calls) == 0 else 1.0))

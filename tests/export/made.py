@@ -19,7 +19,9 @@ SMALL = ("DATA.NUM_FRAMES", "4", "DATA.TRAIN_CROP_SIZE", "32", "DATA.TEST_CROP_S
 def write_checkpoint(folder: Path, model_name: str = FAMILIES[0], *overrides: str) -> Path:
     """`best.pyth` of a random model of the demo's size in `folder`, its BatchNorm away from the identity."""
     experiment = ROOT / "exp_adapt_bn" / model_name / "config.yaml"
-    cfg = load_experiment(experiment, [ROOT / "configs/demo.yaml"], [*SMALL, "OUTPUT_DIR", str(folder), *overrides])
+    cfg = load_experiment(
+        experiment, [ROOT / "configs/demo.yaml"], [*SMALL, "OUTPUT_DIR", str(folder), *overrides]
+    )
     torch.manual_seed(3)
     model = build_model(cfg)
     for name, value in model.state_dict().items():

@@ -15,7 +15,7 @@ from nightcrawler.export import formats
 from nightcrawler.export.runtimes import Run, open_onnx, open_pt2, run_module
 from nightcrawler.export.trained import Trained, build_trained
 from nightcrawler.models.formats import read_weights
-from nightcrawler.predict.member import Settings, build_member
+from nightcrawler.predict.predictor import PredictOptions, build_predictor
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.export.made import FAMILIES, write_checkpoint
@@ -54,11 +54,16 @@ def test_every_family_is_the_same_program_and_onnx_graph(model_name: str, tmp_pa
     assert_agrees(open_pt2(tmp_path / "a.pt2"), trained)
     assert_agrees(open_onnx(tmp_path / "a.onnx"), trained)
     model = onnx.load(tmp_path / "a.onnx")
-    assert [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")] == [formats.OPSET]
+    assert [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")] == [
+        formats.OPSET
+    ]
     said = {one.key: one.value for one in model.metadata_props}
     assert json.loads(said["class_names"]) == list(trained.class_names)
     assert said["labels"] == "label-free"
-    first = [value.type.tensor_type.shape.dim[0].dim_param for value in (*model.graph.input, *model.graph.output)]
+    first = [
+        value.type.tensor_type.shape.dim[0].dim_param
+        for value in (*model.graph.input, *model.graph.output)
+    ]
     assert first == ["batch", "batch"]
 
 
@@ -81,7 +86,7 @@ def test_without_the_motion_stem_and_with_frames_of_a_camera(tmp_path: Path) -> 
 def test_frames_of_the_videos_own_size_give_what_testing_gives(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, FAMILIES[2])
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
-    member = build_member(path, "a", None, Settings((1, 1)))
+    member = build_predictor(path, "a", None, PredictOptions((1, 1)))
     decoded = member.decode(str(tmp_path / "a.mp4"), lambda count: list(range(count)))
     (tested,) = member.videos([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
     trained = build_trained(path, True, decoded.frames.shape[1:3], tmp_path)
@@ -96,7 +101,9 @@ def test_int8_is_smaller_and_near(tmp_path: Path) -> None:
     import onnx
 
     trained = built(tmp_path, FAMILIES[1])
-    formats.write_onnx(formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.onnx", trained.about())
+    formats.write_onnx(
+        formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.onnx", trained.about()
+    )
     formats.write_int8(tmp_path / "a.onnx", tmp_path / "a.int8.onnx")
     sizes = [(tmp_path / name).stat().st_size for name in ("a.int8.onnx", "a.onnx")]
     assert sizes[0] < 0.6 * sizes[1]
@@ -121,7 +128,9 @@ def test_safetensors_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
     assert np.array_equal(run_module(again.graph)(frames), run_module(trained.graph)(frames))
 
 
-def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("onnxscript", "onnxruntime", "onnxruntime.quantization"):
         monkeypatch.setitem(sys.modules, name, None)
     program = torch.export.export(torch.nn.Identity(), (torch.zeros(1),))

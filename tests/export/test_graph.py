@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nightcrawler.data.enhance import gamma_lut
+from nightcrawler.data.lowlight.enhance.build import gamma_lut
 from nightcrawler.export.frames import fit_frames
 from nightcrawler.export.graph import FramesToProbs
 from nightcrawler.export.trained import build_trained
@@ -40,7 +40,9 @@ def test_lighting_and_normalisation_are_the_formulas() -> None:
     graph = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, 4)
     lit = np.floor(255.999 * (frames / 255.0) ** 0.25)
     clips = ((lit / 255 - MEAN) / STD).transpose(0, 4, 1, 2, 3)
-    np.testing.assert_allclose(graph(torch.from_numpy(frames)), softmax(clips.reshape(3, -1)), atol=1e-6)
+    np.testing.assert_allclose(
+        graph(torch.from_numpy(frames)), softmax(clips.reshape(3, -1)), atol=1e-6
+    )
 
 
 def test_frames_of_another_size_are_resized_after_lighting_and_cropped_at_the_centre() -> None:
@@ -61,7 +63,9 @@ def test_fitted_frames_have_the_size_and_are_left_alone_where_they_have_it() -> 
     # A bilinear half is the mean of two by two; 10 columns, cropped from the second on.
     expected = frames.reshape(2, 6, 2, 10, 2, 3).mean(axis=(2, 4))[:, :, 2:8]
     assert np.abs(fitted - expected).max() <= 0.5
-    with pytest.raises(UserError, match="a video of 12x20 pixels; the graph takes 8x9: give --frame-size 12x20"):
+    with pytest.raises(
+        UserError, match="a video of 12x20 pixels; the graph takes 8x9: give --frame-size 12x20"
+    ):
         fit_frames(frames, (8, 9))
 
 

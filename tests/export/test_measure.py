@@ -22,14 +22,25 @@ from tests.export.made import write_checkpoint
 def said(probs: list[list[float]], names: list[str], status: str = "ok") -> Predictions:
     values, count = np.array(probs, np.float32), len(names)
     return Predictions(
-        values, values, np.full(count, -1), names, np.ones(count, np.int64), [status] * count, {"split": "test"}
+        values,
+        values,
+        np.full(count, -1),
+        names,
+        np.ones(count, np.int64),
+        [status] * count,
+        {"split": "test"},
     )
 
 
 def test_parity_finds_the_worst_video() -> None:
     reference = said([[0.5, 0.5], [0.2, 0.8]], ["a", "b"])
     found = parity(said([[0.5, 0.5], [0.6, 0.4]], ["a", "b"]), reference)
-    assert (round(found.worst, 6), found.worst_video, found.num_same, found.num_videos) == (0.4, "b", 1, 2)
+    assert (round(found.worst, 6), found.worst_video, found.num_same, found.num_videos) == (
+        0.4,
+        "b",
+        1,
+        2,
+    )
     with pytest.raises(UserError, match=r"^b: damaged: cannot be compared"):
         parity(joined([said([[1, 0]], ["a"]), said([[1, 0]], ["b"], "damaged")]), reference)
 
@@ -53,7 +64,9 @@ def test_runs_see_the_same_clips_and_bad_videos_say_why(tmp_path: Path) -> None:
 
     found = predict_all(trained, {"spy": spy, "graph": run_module(trained.graph)}, items)
     np.testing.assert_allclose(found["spy"].probs[0], np.eye(11)[0], atol=1e-30)
-    np.testing.assert_allclose(found["graph"].probs[0], run_module(trained.graph)(seen[0])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        found["graph"].probs[0], run_module(trained.graph)(seen[0])[0], atol=1e-6
+    )
     assert seen[0].shape == (1, *trained.frame_shape)
     for predictions in found.values():
         assert [status[:5] for status in predictions.status] == ["ok", "error"]
@@ -75,7 +88,11 @@ def test_speeds_run_all_in_turns() -> None:
 def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> None:
     trained = build_trained(write_checkpoint(tmp_path), True, None, tmp_path)
     predictions = said([np.eye(11)[label].tolist() for label in (0, 1, 2, 3)], list("abcd"))
-    predictions.meta |= {"checkpoint_sha256": trained.facts["checkpoint_sha256"], "views": 1, "crops": 3}
+    predictions.meta |= {
+        "checkpoint_sha256": trained.facts["checkpoint_sha256"],
+        "views": 1,
+        "crops": 3,
+    }
     with pytest.raises(UserError, match="no video has a label"):
         results_figure(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])
     add_truth(predictions, {"a": 0, "b": 1, "c": 2, "d": 4})

@@ -24,14 +24,18 @@ STATE = (
 )
 
 
-def _work(rank: int, world: int, seconds: int, folder: Path, work: Callable[..., None], *arguments: Any) -> None:
+def _work(
+    rank: int, world: int, seconds: int, folder: Path, work: Callable[..., None], *arguments: Any
+) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     if world > 1:
         url = f"file://{folder}/rendezvous{world}"
-        distributed.AFTER_YOU_SEC = 0.0
+        distributed.PEER_EXIT_GRACE_SEC = 0.0
         timeout = datetime.timedelta(seconds=seconds)
-        dist.init_process_group("gloo", init_method=url, rank=rank, world_size=world, timeout=timeout)
+        dist.init_process_group(
+            "gloo", init_method=url, rank=rank, world_size=world, timeout=timeout
+        )
     try:
         work(*arguments)
     finally:
@@ -46,7 +50,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def on_ranks(world: int, folder: Path, work: Callable[..., None], *arguments: Any, timeout_sec: int = 30) -> None:
+def on_ranks(
+    world: int, folder: Path, work: Callable[..., None], *arguments: Any, timeout_sec: int = 30
+) -> None:
     """Call `work(*arguments)` on `world` ranks and wait for them."""
     mp.spawn(_work, (world, timeout_sec, folder, work, *arguments), nprocs=world)
 

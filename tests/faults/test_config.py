@@ -70,7 +70,9 @@ def complaint(text: str) -> str:
 def test_a_fault_names_its_key(text: str, key: str) -> None:
     found = complaint(text)
     assert found
-    assert [line for line in found.splitlines() if key not in line] == [], "its consequences name it too"
+    assert [line for line in found.splitlines() if key not in line] == [], (
+        "its consequences name it too"
+    )
     assert "exp.yaml" in found or found.startswith("default: ")
     assert "Traceback" not in found
 

@@ -21,7 +21,12 @@ def train_and_test(data: Path, folder: Path) -> None:
     """As run.sh and test.sh do; nothing is changed but places."""
     overlays = [ROOT / "configs/demo.yaml"]
     weights = ROOT / "configs/demo_weights/uniformer_b32_k600.safetensors"
-    places = ("OUTPUT_DIR", folder / str(distributed.world_size()), "TRAIN.CHECKPOINT_FILE_PATH", weights)
+    places = (
+        "OUTPUT_DIR",
+        folder / str(distributed.world_size()),
+        "TRAIN.CHECKPOINT_FILE_PATH",
+        weights,
+    )
     places += ("DATA.PATH_PREFIX", data, "DEVICE", "cpu", "TENSORBOARD.ENABLE", False)
     cfg = load_experiment(ROOT / tiny.EXPERIMENT / "config.yaml", overlays, list(map(str, places)))
     build_trainer(cfg).fit()
@@ -35,7 +40,11 @@ def test_two_ranks_predict_what_one_does(data: Path, tmp_path: Path) -> None:
     ((one,), (two,)) = ((tmp_path / world).glob("total_unlabel*.pkl") for world in "12")
     assert one.name == two.name
     left, right = load_predictions(one), load_predictions(two)
-    assert left.names == right.names == [row.split(",")[0] for row in (own / "total_unlabel.csv").read_text().split()]
+    assert (
+        left.names
+        == right.names
+        == [row.split(",")[0] for row in (own / "total_unlabel.csv").read_text().split()]
+    )
     assert np.ptp(left.logits, axis=0).max() > 1e-2, "videos are told apart"
     np.testing.assert_allclose(right.logits, left.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(right.probs, left.probs, rtol=0, atol=1e-4)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nightcrawler.data import source
-from nightcrawler.data.decode import Decoded
+from nightcrawler.data.video.decode import Decoded
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.models.build import build_model
 from nightcrawler.pseudo.predictions import Predictions, load_predictions
@@ -60,7 +60,9 @@ def many(tmp_path: Path) -> Path:
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    tiny.write_rows(tmp_path / "data/many.csv", [(name, i % tiny.NUM_CLASSES) for i, name in enumerate(names)])
+    tiny.write_rows(
+        tmp_path / "data/many.csv", [(name, i % tiny.NUM_CLASSES) for i, name in enumerate(names)]
+    )
     return tmp_path / "data"
 
 

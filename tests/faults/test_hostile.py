@@ -69,7 +69,9 @@ def resume(path: Path) -> object:
 
 
 def start(path: Path, *overrides: Any) -> object:
-    cfg = tiny.config(path.parent, path.parent / "out", "TRAIN.CHECKPOINT_FILE_PATH", path, *overrides)
+    cfg = tiny.config(
+        path.parent, path.parent / "out", "TRAIN.CHECKPOINT_FILE_PATH", path, *overrides
+    )
     return build_start(cfg, build_model(cfg))
 
 
@@ -96,7 +98,9 @@ READERS: tuple[Callable[[Path], object], ...] = (
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
-def test_nothing_runs(tmp_path: Path, writer: Callable[[Path, Any], None], reader: Callable[[Path], object]) -> None:
+def test_nothing_runs(
+    tmp_path: Path, writer: Callable[[Path, Any], None], reader: Callable[[Path], object]
+) -> None:
     trace = tmp_path / "ran"
     contents = (
         {"model_state": Attack(trace)},

@@ -50,7 +50,9 @@ def try_to_kill(pid: int) -> None:
 
 def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
     """Rank to process, of the launcher's children."""
-    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
+    ).stdout
     found = {}
     for pid in map(int, listed.split()):
         try:
@@ -88,10 +90,15 @@ def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: sign
     state = state_of(tmp_path / "run")
     place = (state["epoch"] + 1, state["step"])
     assert (tmp_path / "run/PREEMPTED").read_text() == "epoch {} step {}\n".format(*place)
-    assert tuple(tiny.metrics(tmp_path / "run", "train")[-1][key] for key in ("epoch", "step")) == place
+    assert (
+        tuple(tiny.metrics(tmp_path / "run", "train")[-1][key] for key in ("epoch", "step"))
+        == place
+    )
 
 
-def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(data: Path, tmp_path: Path) -> None:
+def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(
+    data: Path, tmp_path: Path
+) -> None:
     """A stop is no failure: no restart is used for it. Equal to one process that nobody disturbed."""
     out, few = tmp_path / "run", ("SOLVER.MAX_EPOCH", 40, "TRAIN.EVAL_PERIOD", 40)
     with launched(data, out, *few, MAX_RESTARTS="1") as process:
@@ -131,7 +138,9 @@ def test_two_machines_of_one_process_each_are_one_run(data: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(data: Path, tmp_path: Path, number: int) -> None:
+def test_a_killed_rank_ends_the_others_and_the_launcher_says_which(
+    data: Path, tmp_path: Path, number: int
+) -> None:
     with launched(data, tmp_path / "run", *LONG) as process:
         wait_for((tmp_path / "run" / LATEST).is_file, process)
         ranks = ranks_of(process)
@@ -167,7 +176,9 @@ if os.environ.get("RANK") == "1":
 
 
 @pytest.mark.parametrize(("env", "lacks"), [({}, "NODE_RANK"), ({"NODE_RANK": "0"}, "RDZV")])
-def test_several_machines_must_say_which_they_are(tmp_path: Path, env: dict[str, str], lacks: str) -> None:
+def test_several_machines_must_say_which_they_are(
+    tmp_path: Path, env: dict[str, str], lacks: str
+) -> None:
     """Else each would train by itself."""
     with launched(tmp_path, tmp_path / "run", NNODES="2", **env) as process:
         _, errors = ended(process)

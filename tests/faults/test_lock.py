@@ -34,7 +34,9 @@ def test_a_second_job_is_refused_until_the_first_is_gone(
     try:
         assert held.wait(30)
         assert tiny.run_net_as_process("train", data, out) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        (line,) = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")
+        ]
         assert f"{out}: another job trains in this folder" in line
         assert f"process {process.pid} on {socket.gethostname()}" in line
         assert {path.name for path in out.iterdir()} == {LOCK, "train.log"}

@@ -19,7 +19,12 @@ from tests import tiny
 from tests.faults.ranks import on_ranks
 
 # Step of six (from 1) to what goes wrong in it, on rank 1.
-FAULTS = {2: ("loss", math.nan), 3: ("gradient", math.inf), 5: ("loss", math.inf), 6: ("gradient", math.nan)}
+FAULTS = {
+    2: ("loss", math.nan),
+    3: ("gradient", math.inf),
+    5: ("loss", math.inf),
+    6: ("gradient", math.nan),
+}
 PLAIN = ("ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 3, "TRAIN.EVAL_PERIOD", 3)
 
 
@@ -52,7 +57,9 @@ def note_weights(trainer: Trainer) -> list[dict[str, Any]]:
     def copy() -> dict[str, Any]:
         kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         states = trainer.optimizer.state_dict()["state"]
-        return kept | {f"{i}/{k}": v.clone() for i, state in states.items() for k, v in state.items()}
+        return kept | {
+            f"{i}/{k}": v.clone() for i, state in states.items() for k, v in state.items()
+        }
 
     def noted(lr: float) -> float:
         if not copies:
@@ -74,7 +81,9 @@ def run(data: Path, folder: Path) -> None:
         poison(trainer)
     trainer.fit()
     torch.save((trainer.stepper.num_skipped, copies), folder / f"skipped{rank}.pt")
-    trainer = build_trainer(tiny.config(data, folder / "raise", *PLAIN, "TRAIN.NON_FINITE", "raise"))
+    trainer = build_trainer(
+        tiny.config(data, folder / "raise", *PLAIN, "TRAIN.NON_FINITE", "raise")
+    )
     if rank == 1:
         poison(trainer)
     with pytest.raises(UserError, match=r"TRAIN\.NON_FINITE is raise") as caught:
@@ -95,7 +104,9 @@ def check_skips(folder: Path) -> None:
 
 def check_lines(data: Path, folder: Path) -> None:
     """A line per rank and step, with the videos of the rank's micro-batch."""
-    rows = [json.loads(line) for line in (folder / "skip/non_finite.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folder / "skip/non_finite.jsonl").read_text().splitlines()
+    ]
     found = [(2 * (row["epoch"] - 1) + row["step"], row["rank"], row["stream"]) for row in rows]
     assert found == [(step, rank, "labelled") for step in FAULTS for rank in (0, 1)]
     known = {line.split(",")[0] for line in (data / "train_label+val_dry.csv").read_text().split()}
@@ -112,5 +123,7 @@ def test_both_ranks_act_alike_and_the_videos_are_named(data: Path, tmp_path: Pat
     check_skips(tmp_path)
     check_lines(data, tmp_path)
     assert (tmp_path / "skip/DONE").is_file()
-    assert [(tmp_path / f"raised{rank}.txt").read_text() for rank in (0, 1)] == ["not finite at epoch 1 step 2"] * 2
+    assert [(tmp_path / f"raised{rank}.txt").read_text() for rank in (0, 1)] == [
+        "not finite at epoch 1 step 2"
+    ] * 2
     assert not (tmp_path / "raise/DONE").exists()

@@ -36,7 +36,7 @@ def run(data: Path, folder: Path, hangs: bool) -> None:
 
     dataset._load = spoilt
     began = time.monotonic()
-    with pytest.raises((UserError, ValueError)) as caught, distributed.contact():
+    with pytest.raises((UserError, ValueError)) as caught, distributed.peer_failure_as_error():
         trainer.fit()
     (folder / f"took{rank}.txt").write_text(str(time.monotonic() - began))
     (folder / f"said{rank}.txt").write_text(f"{caught.type.__name__}: {caught.value}")
@@ -63,14 +63,22 @@ def wait_in_vain(data: Path, folder: Path) -> None:
         while not (folder / "said.txt").exists():
             time.sleep(0.05)
         return
-    with pytest.raises(UserError, match="rank 0 lost contact") as caught, distributed.contact():
+    with (
+        pytest.raises(UserError, match="rank 0 lost contact") as caught,
+        distributed.peer_failure_as_error(),
+    ):
         distributed.barrier()
     (folder / "said.txt").write_text(f"{time.monotonic() - began} {caught.value}")
 
 
 def launched_as(rank: int, port: int, data: Path, folder: Path) -> None:
     """A rank whose environment is a launcher's."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     wait_in_vain(data, folder)
 
@@ -98,13 +106,18 @@ def test_ranks_that_find_different_checkpoints_do_not_start(data: Path, tmp_path
     on_ranks(2, tmp_path, resume_apart, data, tmp_path)
     for rank in (0, 1):
         said = (tmp_path / f"said{rank}.txt").read_text()
-        assert "rank 1 would go on from epoch 1 step 0, rank 0 from epoch 1 step 1: all machines" in said
+        assert (
+            "rank 1 would go on from epoch 1 step 0, rank 0 from epoch 1 step 1: all machines"
+            in said
+        )
 
 
 def train(data: Path, folder: Path, adapters: tuple[str, ...]) -> None:
     for adapter in adapters:
         trainer = build_trainer(
-            tiny.config(data, folder / f"{adapter}{distributed.world_size()}", "ADAPT.NAME", adapter)
+            tiny.config(
+                data, folder / f"{adapter}{distributed.world_size()}", "ADAPT.NAME", adapter
+            )
         )
         trainer.fit()
 
@@ -115,15 +128,27 @@ def test_uneven_data(data: Path, tmp_path: Path) -> None:
     own.mkdir()
     for folder in ("labeled_train", "dry_run", "dark_train", "Test"):
         (own / folder).symlink_to(data / folder)
-    for name, count in (("train_label+val_dry", 7), ("val_dry", 3), ("total_unlabel", 2), ("arid", 5)):
+    for name, count in (
+        ("train_label+val_dry", 7),
+        ("val_dry", 3),
+        ("total_unlabel", 2),
+        ("arid", 5),
+    ):
         rows = (data / f"{name}.csv").read_text().splitlines(keepends=True)
         (own / f"{name}.csv").write_text("".join(rows[:count]))
     adapters = ("batchnorm", "tent")
     train(own, tmp_path, adapters)
     on_ranks(2, tmp_path, train, own, tmp_path, adapters)
     for adapter in adapters:
-        assert [row["num_clips"] for row in tiny.metrics(tmp_path / f"{adapter}2", "adapt")] == [2, 2]
+        assert [row["num_clips"] for row in tiny.metrics(tmp_path / f"{adapter}2", "adapt")] == [
+            2,
+            2,
+        ]
         one, two = (state_of(tmp_path / f"{adapter}{world}") for world in (1, 2))
         for name, value in one["model_state"].items():
-            np.testing.assert_allclose(two["model_state"][name], value, rtol=0, atol=2e-6, err_msg=name)
-        assert tiny.metrics(tmp_path / f"{adapter}1", "val") == tiny.metrics(tmp_path / f"{adapter}2", "val")
+            np.testing.assert_allclose(
+                two["model_state"][name], value, rtol=0, atol=2e-6, err_msg=name
+            )
+        assert tiny.metrics(tmp_path / f"{adapter}1", "val") == tiny.metrics(
+            tmp_path / f"{adapter}2", "val"
+        )

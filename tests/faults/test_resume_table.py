@@ -45,7 +45,9 @@ def digest(out: Path) -> str:
     return hashlib.sha256(content.getvalue()).hexdigest()
 
 
-def stopped_and_continued(data: Path, out: Path, overrides: tuple[Any, ...], more: tuple[Any, ...], step: int) -> None:
+def stopped_and_continued(
+    data: Path, out: Path, overrides: tuple[Any, ...], more: tuple[Any, ...], step: int
+) -> None:
     """Stop after `step` steps, then go on with `more` overrides; only the last rank is asked to stop."""
     trainer = build_trainer(tiny.config(data, out, *overrides))
     if distributed.rank() == distributed.world_size() - 1:
@@ -103,7 +105,9 @@ def within(data: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_stopped_while_the_model_is_adapted_or_validated(data: Path, tmp_path: Path, world: int) -> None:
+def test_stopped_while_the_model_is_adapted_or_validated(
+    data: Path, tmp_path: Path, world: int
+) -> None:
     """Neither is waited for, and what was trained before it is kept."""
     on_ranks(world, tmp_path, within, data, tmp_path)
     for place in ("adaptation", "validation"):

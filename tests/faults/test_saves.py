@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.engine import bad_videos, checkpoint, journal, saver
+from nightcrawler.engine import bad_videos, checkpoint, checkpointer, metric_logger
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import (
     BEST,
@@ -53,7 +53,9 @@ def test_killed_at_any_moment(tmp_path: Path, keep_last: int) -> None:
     done = context.Value("q", 0)
     for _ in range(10):
         before = done.value
-        process = context.Process(target=save_for_ever, args=(tmp_path, before + 1, done, keep_last))
+        process = context.Process(
+            target=save_for_ever, args=(tmp_path, before + 1, done, keep_last)
+        )
         process.start()
         while done.value == before:
             time.sleep(0.001)
@@ -71,7 +73,9 @@ def test_killed_at_any_moment(tmp_path: Path, keep_last: int) -> None:
         for older in filter(Path.exists, checkpoint.older_names(tmp_path, keep_last - 1)):
             assert load_checkpoint(older)["epoch"] <= content["epoch"]
         checkpoint.remove_leftovers(tmp_path)
-        assert not [name for name in os.listdir(tmp_path / "checkpoints") if name.endswith("pyth.tmp")]
+        assert not [
+            name for name in os.listdir(tmp_path / "checkpoints") if name.endswith("pyth.tmp")
+        ]
 
 
 @pytest.mark.parametrize("with_sidecar", [True, False])
@@ -111,7 +115,10 @@ def test_a_damaged_sidecar_does_not_end_the_checking(tmp_path: Path) -> None:
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1
     path.write_bytes(damaged)
-    flipped = [bytes(b ^ (1 << rng.randrange(8)) * (i == n) for i, b in enumerate(hashes)) for n in range(len(hashes))]
+    flipped = [
+        bytes(b ^ (1 << rng.randrange(8)) * (i == n) for i, b in enumerate(hashes))
+        for n in range(len(hashes))
+    ]
     for content in [*(hashes[:length] for length in range(len(hashes))), *flipped]:
         sidecar(path).write_bytes(content)
         with pytest.raises(UserError, match=r"c\.pyth: damaged"):
@@ -119,7 +126,12 @@ def test_a_damaged_sidecar_does_not_end_the_checking(tmp_path: Path) -> None:
 
 
 def test_the_last_ones_are_kept_in_order(tmp_path: Path) -> None:
-    names = ["checkpoint_latest", "checkpoint_previous", "checkpoint_previous_2", "checkpoint_previous_3"]
+    names = [
+        "checkpoint_latest",
+        "checkpoint_previous",
+        "checkpoint_previous_2",
+        "checkpoint_previous_3",
+    ]
     for number in range(1, 7):
         save_latest(tmp_path, state(number), keep_last=4)
     folder = tmp_path / "checkpoints"
@@ -135,7 +147,9 @@ def test_the_last_ones_are_kept_in_order(tmp_path: Path) -> None:
     assert sorted(os.listdir(folder)) == ["checkpoint_latest.pyth", "checkpoint_latest.pyth.sha256"]
 
 
-def test_without_hard_links_the_older_ones_are_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_older_ones_are_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object) -> None:
         raise PermissionError("no links here")
 
@@ -164,7 +178,12 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
     for number in (1, 2):
         save_latest(tmp_path, state(number))
     files = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
-    with full_disk(), pytest.raises(checkpoint.SaveError, match=r"checkpoint_latest\.pyth: not saved \(File too large"):
+    with (
+        full_disk(),
+        pytest.raises(
+            checkpoint.SaveError, match=r"checkpoint_latest\.pyth: not saved \(File too large"
+        ),
+    ):
         save_latest(tmp_path, state(3))
     assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == files
 
@@ -172,7 +191,9 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch, epochs: set[int]) -> list[str]:
     """Let every save of these epochs find a full disk; returns the warnings that are given."""
     warnings: list[str] = []
-    monkeypatch.setattr(saver.logger, "warning", lambda text, *args: warnings.append(text % args))
+    monkeypatch.setattr(
+        checkpointer.logger, "warning", lambda text, *args: warnings.append(text % args)
+    )
     write = checkpoint._write
 
     def checked(content: dict[str, Any], writer: Any) -> None:
@@ -187,10 +208,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, epochs: set[int]) -> list[str]:
 
 
 def quick(data: Path, out: Path, *overrides: Any) -> Trainer:
-    return build_trainer(tiny.config(data, out, "ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 4, *overrides))
+    return build_trainer(
+        tiny.config(data, out, "ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 4, *overrides)
+    )
 
 
-def test_training_goes_on_where_saves_fail(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_goes_on_where_saves_fail(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor the latest before epoch 3 is validated. The best of epoch 2 is lost, so epoch 3, better than epoch 1 though
     worse than it, becomes the best on disk."""
     quick(data, tmp_path / "whole").fit()
@@ -202,12 +227,16 @@ def test_training_goes_on_where_saves_fail(data: Path, tmp_path: Path, monkeypat
     assert sorted(lost) == ["best.pyth", *["checkpoint_latest.pyth"] * 2]
     assert (best["top1"], best["epoch"]) == (30.0, 3)
     assert load_checkpoint(tmp_path / "parts" / BEST)["best"] == best
-    left, right = (load_checkpoint(tmp_path / name / LATEST)["model_state"] for name in ("whole", "parts"))
+    left, right = (
+        load_checkpoint(tmp_path / name / LATEST)["model_state"] for name in ("whole", "parts")
+    )
     assert not tiny.differences(left, right)
     assert (tmp_path / "parts/DONE").is_file()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # TensorBoard's own thread
 def test_curves_and_lists_that_find_no_room_are_lost_and_the_run_is_not(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,8 +246,10 @@ def test_curves_and_lists_that_find_no_room_are_lost_and_the_run_is_not(
     tiny.damage(own / "labeled_train/Train/b0.mp4")
     more = ("TENSORBOARD.ENABLE", True, "TRAIN.MAX_FAILED_SAVES", 9)
     trainer, warnings = quick(own, tmp_path / "run", *more), []
-    for module in (journal, bad_videos):
-        monkeypatch.setattr(module.logger, "warning", lambda text, *args: warnings.append(text % args))
+    for module in (metric_logger, bad_videos):
+        monkeypatch.setattr(
+            module.logger, "warning", lambda text, *args: warnings.append(text % args)
+        )
 
     def validate(self: Trainer, *_: Any) -> dict[str, Any]:
         if self.epoch == 3:
@@ -239,8 +270,12 @@ def test_too_many_failed_saves_in_a_row_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, {2, 3})
-    monkeypatch.setattr(Trainer, "validate", lambda self, *_: {"val_dark": {"top1": float(self.epoch)}})
-    with pytest.raises(UserError, match=r"latest\.pyth: not saved.*5 in a row, TRAIN\.MAX_FAILED_SAVES is 5"):
+    monkeypatch.setattr(
+        Trainer, "validate", lambda self, *_: {"val_dark": {"top1": float(self.epoch)}}
+    )
+    with pytest.raises(
+        UserError, match=r"latest\.pyth: not saved.*5 in a row, TRAIN\.MAX_FAILED_SAVES is 5"
+    ):
         quick(data, tmp_path, "TRAIN.MAX_FAILED_SAVES", 5).fit()
     found = load_checkpoint(tmp_path / LATEST)
     assert (found["epoch"], found["step"]) == (1, 2)

@@ -26,7 +26,12 @@ def submitted(folder: Path, script: str, code: int) -> tuple[int, list[str]]:
     for name, text in FAKES.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
-    job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "41", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
+    job = {
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "41",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
     env = {**os.environ, **job, "NOTES": str(folder / "notes"), "CODE": str(code)}
     env["PATH"] = f"{programs}:{os.environ['PATH']}"
     command = ["bash", str(ROOT / "tools/slurm" / script), "exp_x/model", "RNG_SEED", "1"]
@@ -37,7 +42,9 @@ def submitted(folder: Path, script: str, code: int) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("code", [0, 2, 75])
-def test_only_a_job_that_was_stopped_is_queued_again(tmp_path: Path, script: str, code: int) -> None:
+def test_only_a_job_that_was_stopped_is_queued_again(
+    tmp_path: Path, script: str, code: int
+) -> None:
     found, notes = submitted(tmp_path, script, code)
     assert found == code
     assert ("scontrol requeue 41" in notes) == (code == 75)

@@ -16,13 +16,20 @@ from torch.utils.data._utils import signal_handling
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.engine.build import build_evaluator, build_trainer
-from nightcrawler.engine.loading import watched
+from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.models.build import build_model
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 
-WITH_WORKER = ("DATA_LOADER.NUM_WORKERS", 1, "DATA_LOADER.PREFETCH_FACTOR", 1, "DATA_LOADER.TIMEOUT_SEC", 2)
+WITH_WORKER = (
+    "DATA_LOADER.NUM_WORKERS",
+    1,
+    "DATA_LOADER.PREFETCH_FACTOR",
+    1,
+    "DATA_LOADER.TIMEOUT_SEC",
+    2,
+)
 
 
 def die() -> None:
@@ -83,7 +90,9 @@ def test_a_death_waits_after_a_loader_that_was_not_watched(monkeypatch: pytest.M
     monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     assert list(DataLoader([1], num_workers=1, batch_size=None)) == [1]
     assert getattr(signal.getsignal(signal.SIGCHLD), "__module__", "") == signal_handling.__name__
-    assert list(watched(DataLoader([2], num_workers=1, batch_size=None), [], "numbers")) == [2]
+    assert list(
+        iterate_batches(DataLoader([2], num_workers=1, batch_size=None), [], "numbers")
+    ) == [2]
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
 
 

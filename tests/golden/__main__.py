@@ -20,7 +20,9 @@ def check_file(path: Path) -> list[Check] | None:
 
 def describe(path: Path, checks: list[Check]) -> str:
     """One line: the check that came closest to (or furthest over) its tolerance."""
-    worst = max(checks, key=lambda c: (not c.passed, c.error / c.tolerance if c.tolerance else c.error))
+    worst = max(
+        checks, key=lambda c: (not c.passed, c.error / c.tolerance if c.tolerance else c.error)
+    )
     verdict = "ok  " if all(check.passed for check in checks) else "FAIL"
     failed = sum(not check.passed for check in checks)
     tail = f", {failed} failed" if failed else ""

@@ -11,9 +11,15 @@ import numpy as np
 import torch
 
 from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data.enhance import build_enhancement, build_lighting, gamma_lut
-from nightcrawler.data.sampling import dense_indices, dense_start, segment_bounds, segment_indices, window_indices
-from nightcrawler.data.views import (
+from nightcrawler.data.frame_sampling import (
+    dense_indices,
+    dense_start,
+    segment_bounds,
+    segment_indices,
+    window_indices,
+)
+from nightcrawler.data.lowlight.enhance.build import build_enhancement, build_lighting, gamma_lut
+from nightcrawler.data.transforms import (
     eval_crops,
     resize_short_side,
     short_side_size,
@@ -26,11 +32,18 @@ from tests.golden.fill import scramble, wave
 
 def _run_sparse(case: dict[str, Any]) -> Iterator[Check]:
     for one in case.get("test", []):
-        length, frames, views, view = one["video_length"], one["num_frames"], one["num_views"], one["view"]
+        length, frames, views, view = (
+            one["video_length"],
+            one["num_frames"],
+            one["num_views"],
+            one["view"],
+        )
         got = segment_indices(length, frames, view=view, num_views=views, published=True)
         yield exact(f"published view {view}/{views} of {length}", got.tolist(), one["indices"])
         if views == 1:
-            yield exact(f"single view of {length}", segment_indices(length, frames).tolist(), one["indices"])
+            yield exact(
+                f"single view of {length}", segment_indices(length, frames).tolist(), one["indices"]
+            )
     for one in case.get("train_bounds", []):
         got = segment_bounds(one["video_length"], one["num_frames"])
         yield exact(f"bounds of {one['video_length']}", got.tolist(), one["bounds"])
@@ -39,15 +52,33 @@ def _run_sparse(case: dict[str, Any]) -> Iterator[Check]:
 def _run_dense(case: dict[str, Any]) -> Iterator[Check]:
     for one in case.get("temporal_sampling", []):
         got = window_indices(one["num_total"], one["start"], one["end"], one["num_samples"])
-        yield exact(f"window {one['start']}-{one['end']} of {one['num_total']}", got.tolist(), one["indices"])
+        yield exact(
+            f"window {one['start']}-{one['end']} of {one['num_total']}",
+            got.tolist(),
+            one["indices"],
+        )
     for one in case.get("decode", []):
         args = (one["video_length"], one["num_frames"], one["sampling_rate"])
-        place = {"view": one["clip_idx"], "num_views": one["num_clips"], "use_offset": one["use_offset"]}
-        yield exact(f"clip {place} of {args}", dense_indices(*args, **place).tolist(), one["indices"])
+        place = {
+            "view": one["clip_idx"],
+            "num_views": one["num_clips"],
+            "use_offset": one["use_offset"],
+        }
+        yield exact(
+            f"clip {place} of {args}", dense_indices(*args, **place).tolist(), one["indices"]
+        )
     for one in case.get("get_start_end_idx", []):
-        start = dense_start(one["video_size"], one["clip_size"], one["clip_idx"], one["num_clips"], one["use_offset"])
+        start = dense_start(
+            one["video_size"],
+            one["clip_size"],
+            one["clip_idx"],
+            one["num_clips"],
+            one["use_offset"],
+        )
         got = [start, start + one["clip_size"] - 1]
-        yield absolute(f"window of clip {one['clip_idx']} of {one['num_clips']}", got, one["start_end"], 1e-9)
+        yield absolute(
+            f"window of clip {one['clip_idx']} of {one['num_clips']}", got, one["start_end"], 1e-9
+        )
 
 
 def _check_digest(name: str, clip: torch.Tensor, digest: dict[str, Any]) -> Iterator[Check]:
@@ -69,12 +100,18 @@ def _run_crops(case: dict[str, Any]) -> Iterator[Check]:
     for one in case.get("short_side_resize", []):
         got = short_side_size(one["height"], one["width"], one["short_side"])
         yield exact(f"short side {one['height']}x{one['width']}", list(got), one["out_hw"])
-        resized = resize_short_side(torch.zeros(3, 1, one["height"], one["width"]), one["short_side"])
-        yield exact(f"resized {one['height']}x{one['width']}", list(resized.shape[-2:]), one["out_hw"])
+        resized = resize_short_side(
+            torch.zeros(3, 1, one["height"], one["width"]), one["short_side"]
+        )
+        yield exact(
+            f"resized {one['height']}x{one['width']}", list(resized.shape[-2:]), one["out_hw"]
+        )
     for one in case.get("crops", []):
         clip = torch.from_numpy(wave(tuple(one["input_shape"]))).float()
         name = f"crop {one['spatial_idx']} of {one['input_shape']}"
-        yield from _check_digest(name, spatial_crop(clip, one["size"], one["spatial_idx"]), one["digest"])
+        yield from _check_digest(
+            name, spatial_crop(clip, one["size"], one["spatial_idx"]), one["digest"]
+        )
 
 
 def _frames(text: str) -> np.ndarray:
@@ -88,7 +125,9 @@ def _frames(text: str) -> np.ndarray:
 def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
     for one in case["cases"]:
         lit = "none" if one["gamma"] is None else "gamma"
-        enhance = build_enhancement(lit, dataclasses.replace(build_lighting(get_cfg()), gamma=one["gamma"] or 1.0))
+        enhance = build_enhancement(
+            lit, dataclasses.replace(build_lighting(get_cfg()), gamma=one["gamma"] or 1.0)
+        )
         clips = eval_crops(
             _frames(one["frames"]),
             size=one["size"],
@@ -97,7 +136,9 @@ def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
             mean=[0.45] * 3,
             std=[0.225] * 3,
         )
-        yield from _check_digest(f"{one['frames'][:20]} {lit}", clips[one["spatial_idx"]], one["digest"])
+        yield from _check_digest(
+            f"{one['frames'][:20]} {lit}", clips[one["spatial_idx"]], one["digest"]
+        )
 
 
 def _run_gamma(case: dict[str, Any]) -> Iterator[Check]:
@@ -105,9 +146,21 @@ def _run_gamma(case: dict[str, Any]) -> Iterator[Check]:
 
 
 KINDS = [
-    Kind("segment sampling", lambda stem, case: "train_bounds" in case or "sparse_sampling" in stem, _run_sparse),
-    Kind("dense sampling", lambda stem, case: "temporal_sampling" in case or "dense_sampling" in stem, _run_dense),
-    Kind("spatial crop", lambda stem, case: "uniform_crop_offsets" in case or "spatial_crop" in stem, _run_crops),
+    Kind(
+        "segment sampling",
+        lambda stem, case: "train_bounds" in case or "sparse_sampling" in stem,
+        _run_sparse,
+    ),
+    Kind(
+        "dense sampling",
+        lambda stem, case: "temporal_sampling" in case or "dense_sampling" in stem,
+        _run_dense,
+    ),
+    Kind(
+        "spatial crop",
+        lambda stem, case: "uniform_crop_offsets" in case or "spatial_crop" in stem,
+        _run_crops,
+    ),
     Kind("evaluation transform", lambda stem, case: "eval_chain" in stem, _run_eval_chain),
     Kind("gamma table", lambda stem, case: "lut" in case, _run_gamma),
 ]

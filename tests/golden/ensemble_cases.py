@@ -13,9 +13,9 @@ import numpy as np
 
 from nightcrawler.pseudo.ensemble import Mixture, mix
 from nightcrawler.pseudo.final import final_submission
-from nightcrawler.pseudo.inputs import load_joined
 from nightcrawler.pseudo.labels import Selection, choose
-from nightcrawler.pseudo.recipe import Ensemble, read_label_recipe, read_vote_recipe
+from nightcrawler.pseudo.recipe import EnsembleSpec, read_label_recipe, read_vote_recipe
+from nightcrawler.pseudo.results_files import load_joined
 from nightcrawler.pseudo.vote import vote
 from tests.golden.case import Check, Kind, absolute, exact
 from tests.golden.fill import scramble
@@ -34,7 +34,9 @@ def logits_table(rows: int, classes: int, model: int, variant: int, factor: floa
     true = (7 * r + 3) % classes
     confused = (true + 1 + r % 5) % classes
     strength = 1 + 2.2 * ((13 * r + 5 * variant) % 17) / 16
-    table = 1.2 * np.sin(0.37 * scramble(i + 5000 * model + 333 * variant) + 0.9 * model + 0.31 * variant)
+    table = 1.2 * np.sin(
+        0.37 * scramble(i + 5000 * model + 333 * variant) + 0.9 * model + 0.31 * variant
+    )
     table += (c == true) * strength
     table += (c == confused) * 0.8 * (((r + model + variant) % 4) / 3) * strength
     return (factor * table).astype(np.float32)
@@ -44,14 +46,20 @@ def _names(case: dict[str, Any]) -> list[str]:
     return [f"{row}.mp4" for row in range(case["table"]["rows"])]
 
 
-def _joined(case: dict[str, Any], ensemble: Ensemble, classes: list[str], variant: int, factor: float) -> Any:
+def _joined(
+    case: dict[str, Any], ensemble: EnsembleSpec, classes: list[str], variant: int, factor: float
+) -> Any:
     """Models' tables as results files in the old two-key form, read back and joined."""
     rows, numbers, paths = case["table"]["rows"], case["table"]["model_index"], []
     with tempfile.TemporaryDirectory() as folder:
         for name, (views, _) in zip(ensemble.folders, ensemble.pairs, strict=True):
-            table = logits_table(rows, len(classes), numbers[name], variant, factor if views > 1 else 1.0)
+            table = logits_table(
+                rows, len(classes), numbers[name], variant, factor if views > 1 else 1.0
+            )
             paths.append(Path(folder, f"{name}.pkl"))
-            paths[-1].write_bytes(pickle.dumps({"video_preds": table, "video_labels": np.full(rows, -1)}))
+            paths[-1].write_bytes(
+                pickle.dumps({"video_preds": table, "video_labels": np.full(rows, -1)})
+            )
         return load_joined(paths, ensemble, classes, _names(case))[0]
 
 
@@ -59,7 +67,11 @@ def _run_pseudo(case: dict[str, Any]) -> Iterator[Check]:
     for number, expected in case["stages"].items():
         recipe = read_label_recipe(LABELS_FOLDER / f"stage{number}.yaml")
         if expected["thresholds"] is not None:
-            yield exact(f"stage {number} thresholds", recipe.thresholds, list(expected["thresholds"].values()))
+            yield exact(
+                f"stage {number} thresholds",
+                recipe.thresholds,
+                list(expected["thresholds"].values()),
+            )
         joined = _joined(case, recipe.ensemble, recipe.classes, case["variant"], 1.0)
         mixed = mix(joined.probs, recipe.ensemble.mixture(len(recipe.classes)))
         pseudo = choose(joined, mixed, Selection(recipe.method, recipe.thresholds))
@@ -67,9 +79,14 @@ def _run_pseudo(case: dict[str, Any]) -> Iterator[Check]:
         yield exact(f"stage {number} number", len(pseudo.rows), expected["num_selected"])
         yield exact(f"stage {number} rows", pseudo.rows.tolist(), [row[0] for row in rows])
         yield exact(f"stage {number} labels", pseudo.labels.tolist(), [row[1] for row in rows])
-        counts = {str(label): int((pseudo.labels == label).sum()) for label in sorted(set(pseudo.labels.tolist()))}
+        counts = {
+            str(label): int((pseudo.labels == label).sum())
+            for label in sorted(set(pseudo.labels.tolist()))
+        }
         yield exact(f"stage {number} counts", counts, expected["label_counts"])
-        yield absolute(f"stage {number} probabilities", pseudo.probs, [row[2:] for row in rows], FLOAT32)
+        yield absolute(
+            f"stage {number} probabilities", pseudo.probs, [row[2:] for row in rows], FLOAT32
+        )
 
 
 def _run_vote(case: dict[str, Any]) -> Iterator[Check]:
@@ -79,12 +96,18 @@ def _run_vote(case: dict[str, Any]) -> Iterator[Check]:
     for number, expected in case["modes"].items():
         mode = recipe.mode(int(number))
         nine = int(number) >= 3
-        joined = _joined(case, mode.ensemble, recipe.classes, 2 if nine else 0, 1.5 if nine else 1.0)
+        joined = _joined(
+            case, mode.ensemble, recipe.classes, 2 if nine else 0, 1.5 if nine else 1.0
+        )
         mixed = mix(joined.probs, mode.ensemble.mixture(len(recipe.classes)))
         found = final_submission(joined, mode, recipe.softmax_again)
         submissions[int(number)] = found
         yield absolute(f"mode {number} probabilities", mixed, expected["ensemble_prob"], FLOAT32)
-        yield exact(f"mode {number} before switches", mixed.argmax(axis=1).tolist(), expected["ensemble_argmax"])
+        yield exact(
+            f"mode {number} before switches",
+            mixed.argmax(axis=1).tolist(),
+            expected["ensemble_argmax"],
+        )
         yield exact(f"mode {number} classes", found.labels.tolist(), expected["final_pred"])
         changed = int((found.labels != mixed.argmax(axis=1)).sum())
         yield exact(f"mode {number} switched", changed, expected["num_changed_by_rules"])
@@ -108,7 +131,10 @@ def _check_weights(case: dict[str, Any], modes: dict[int, Any]) -> Iterator[Chec
             yield exact(f"mode {number} weights", found, weights)
     for number in modes.keys() - {0}:
         table = case["post_rules_table"][str(number)]
-        found = [[s.source, s.gate, s.at_most, [list(pair) for pair in s.targets]] for s in modes[number].switches]
+        found = [
+            [s.source, s.gate, s.at_most, [list(pair) for pair in s.targets]]
+            for s in modes[number].switches
+        ]
         yield exact(f"mode {number} switches", found, table)
 
 

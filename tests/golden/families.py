@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from nightcrawler.models.mvit_plan import Pyramid
+from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.resnet3d import Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
@@ -78,7 +78,9 @@ def slowfast(config: Resolved) -> nn.Module:
 
 def mvit(config: Resolved) -> nn.Module:
     """The method's MViT: without PySlowFast's later keys, POOL_FIRST is not read, default norm of pooled tokens."""
-    return _mvit(config, AttentionStyle(mode=config["MVIT"]["MODE"], qkv_bias=config["MVIT"]["QKV_BIAS"]))
+    return _mvit(
+        config, AttentionStyle(mode=config["MVIT"]["MODE"], qkv_bias=config["MVIT"]["QKV_BIAS"])
+    )
 
 
 def mvit_fb(config: Resolved) -> nn.Module:
@@ -98,10 +100,13 @@ def mvit_fb(config: Resolved) -> nn.Module:
 
 def _mvit(config: Resolved, attention: AttentionStyle) -> nn.Module:
     model, data, section = config["MODEL"], config["DATA"], config["MVIT"]
-    adaptive, in_attention = section["POOL_KV_STRIDE_ADAPTIVE"] or (), section.get("DIM_MUL_IN_ATT", False)
+    adaptive, in_attention = (
+        section["POOL_KV_STRIDE_ADAPTIVE"] or (),
+        section.get("DIM_MUL_IN_ATT", False),
+    )
     # The reference takes rows that change nothing, too.
     first, last = (0, section["DEPTH"] - 1) if in_attention else (1, section["DEPTH"])
-    pyramid = Pyramid(
+    pyramid = MViTLayout(
         depth=section["DEPTH"],
         embed_dim=section["EMBED_DIM"],
         num_heads=section["NUM_HEADS"],

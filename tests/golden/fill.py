@@ -57,6 +57,8 @@ def wave(shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
     return (np.sin(0.37 * scramble(i) + 0.5) + 0.5 * np.sin(0.0031 * i)).reshape(shape)
 
 
-def clip_formula(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, offset: int = 0) -> torch.Tensor:
+def clip_formula(
+    shape: tuple[int, ...], dtype: torch.dtype = torch.float64, offset: int = 0
+) -> torch.Tensor:
     """The input clip [B,3,T,H,W] of the cases."""
     return torch.from_numpy(wave(tuple(shape), offset)).to(dtype)

@@ -28,13 +28,19 @@ def _check_state(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
         yield exact("state_dict names in order", list(state), list(expected))
         yield exact("state_dict shapes", state, expected)
     yield exact("state_dict entries", len(state), case["num_state_keys"])
-    yield exact("parameters", sum(parameter.numel() for parameter in model.parameters()), case["num_params"])
+    yield exact(
+        "parameters", sum(parameter.numel() for parameter in model.parameters()), case["num_params"]
+    )
 
 
 def _check_eval(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
     shape = tuple(case["input_shape"])
     taps: dict[str, list[Tensor]] = {}
-    hooks = [_tap(model, name, taps) for name in case.get("taps_float64", {}) if name in dict(model.named_modules())]
+    hooks = [
+        _tap(model, name, taps)
+        for name in case.get("taps_float64", {})
+        if name in dict(model.named_modules())
+    ]
     with torch.no_grad():
         logits = model.eval()(clip_formula(shape))
     for hook in hooks:
@@ -42,7 +48,9 @@ def _check_eval(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
     yield relative("float64 logits", logits, case["logits_float64"], 1e-9)
     for name, values in taps.items():
         expected = case["taps_float64"][name]
-        for value, figures in zip(values, expected if isinstance(expected, list) else [expected], strict=True):
+        for value, figures in zip(
+            values, expected if isinstance(expected, list) else [expected], strict=True
+        ):
             yield from _check_tap(name, value, figures)
     if "logits_float32" in case:
         with torch.no_grad():
@@ -66,13 +74,17 @@ def _check_tap(name: str, value: Tensor, expected: dict[str, Any]) -> Iterator[C
     scale = expected["l2"] / max(value.numel(), 1) ** 0.5
     yield relative(f"{name} l2", value.norm(), expected["l2"], 1e-9)
     yield absolute(f"{name} mean", value.mean(), expected["mean"], 1e-9 * scale)
-    yield absolute(f"{name} first 4", value.contiguous().flatten()[:4], expected["first4"], 1e-8 * scale)
+    yield absolute(
+        f"{name} first 4", value.contiguous().flatten()[:4], expected["first4"], 1e-8 * scale
+    )
 
 
 def _check_training(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
     expected = case["float64"]
     logits = model.train()(clip_formula(tuple(case["input_shape"])))
-    loss = soft_cross_entropy(logits, torch.tensor(case["target"]["soft_target"], dtype=torch.float64))
+    loss = soft_cross_entropy(
+        logits, torch.tensor(case["target"]["soft_target"], dtype=torch.float64)
+    )
     loss.backward()
     yield relative("float64 loss", loss.item(), expected["loss"], 1e-7)
     yield relative("float64 logits", logits.detach(), expected["logits"], 1e-7)
@@ -89,7 +101,11 @@ def _check_training(model: nn.Module, case: dict[str, Any]) -> Iterator[Check]:
         yield relative(f"{name} after", state[name].norm(), statistic["l2"], 1e-7)
     if "params_without_grad" in case:
         without = [name for name, _ in model.named_parameters() if name not in gradients]
-        yield exact("parameters without gradient", len(without), case["params_without_grad"]["count"])
+        yield exact(
+            "parameters without gradient", len(without), case["params_without_grad"]["count"]
+        )
 
 
-KINDS = [Kind("model", lambda stem, case: case.get("family") in FAMILIES and "mode" in case, _run_model)]
+KINDS = [
+    Kind("model", lambda stem, case: case.get("family") in FAMILIES and "mode" in case, _run_model)
+]

@@ -29,7 +29,9 @@ def test_golden(path: Path) -> None:
     assert [check for check in checks if not check.passed] == []
 
 
-def test_the_runner_fails_on_a_wrong_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_runner_fails_on_a_wrong_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     case = json.loads((GOLDEN / "data_gamma_lut.json").read_text())
     good = tmp_path / "data_gamma_lut.json"
     good.write_text(json.dumps(case))
@@ -37,7 +39,10 @@ def test_the_runner_fails_on_a_wrong_number(tmp_path: Path, capsys: pytest.Captu
 
     def bump(value: object) -> object:
         if isinstance(value, dict):
-            return {key: bump(item) if key not in ("gamma", "what") else item for key, item in value.items()}
+            return {
+                key: bump(item) if key not in ("gamma", "what") else item
+                for key, item in value.items()
+            }
         if isinstance(value, list):
             return [bump(item) for item in value]
         return value + 1 if isinstance(value, int) and not isinstance(value, bool) else value

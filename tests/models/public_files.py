@@ -24,7 +24,9 @@ def manifest(stem: str) -> State:
     shapes = json.loads((MANIFESTS / f"{stem}.json").read_text(encoding="utf-8"))["state_dict"]
     counter = "num_batches_tracked"
     kinds = {name: torch.int64 if name.endswith(counter) else torch.float32 for name in shapes}
-    return {name: torch.zeros((), dtype=kinds[name]).expand(shape) for name, shape in shapes.items()}
+    return {
+        name: torch.zeros((), dtype=kinds[name]).expand(shape) for name, shape in shapes.items()
+    }
 
 
 def split_attention(state: State) -> State:
@@ -49,7 +51,11 @@ def pytorchvideo_mvit(name: str) -> str:
     """PySlowFast's name of an MViT entry as pytorchvideo's."""
     if name == "cls_token" or name.startswith("pos_embed"):
         return f"cls_positional_encoding.{name}"
-    heads = {"patch_embed.proj": "patch_embed.patch_model", "norm": "norm_embed", "head.projection": "head.proj"}
+    heads = {
+        "patch_embed.proj": "patch_embed.patch_model",
+        "norm": "norm_embed",
+        "head.projection": "head.proj",
+    }
     layer, _, leaf = name.rpartition(".")
     return f"{heads.get(layer, layer)}.{leaf}"
 
@@ -84,4 +90,9 @@ def alphaction(name: str) -> str:
 
 def pyslowfast(state: State) -> dict[str, Any]:
     """What PySlowFast saves beside the weights."""
-    return {"epoch": 3, "model_state": state, "optimizer_state": {"state": {}, "param_groups": []}, "cfg": "A: 1\n"}
+    return {
+        "epoch": 3,
+        "model_state": state,
+        "optimizer_state": {"state": {}, "param_groups": []},
+        "cfg": "A: 1\n",
+    }

@@ -11,7 +11,9 @@ from tests import tiny
 
 
 def net() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(100, 2))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(100, 2)
+    )
 
 
 class Attention(nn.Module):
@@ -31,6 +33,8 @@ def test_counting_does_not_change_the_model_nor_draw(training: bool) -> None:
     before, generator = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     count_gmacs(model, (2, 3, 5, 5))
     assert tiny.differences(before, dict(model.state_dict())) == []
-    assert not any(isinstance(value, torch._subclasses.FakeTensor) for value in model.state_dict().values())
+    assert not any(
+        isinstance(value, torch._subclasses.FakeTensor) for value in model.state_dict().values()
+    )
     assert model.training == training
     assert torch.equal(torch.get_rng_state(), generator)

@@ -16,7 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from nightcrawler.models.formats import FORMATS, nearest_format, plain_names, read_weights, recognise
+from nightcrawler.models.formats import (
+    FORMATS,
+    nearest_format,
+    plain_names,
+    read_weights,
+    recognise,
+)
 from nightcrawler.utils.errors import UserError
 from tests.models import public_files
 from tests.models.public_files import manifest, named, split_attention
@@ -49,10 +55,22 @@ PAIRS = [
     ("blocks.0.multipathway_blocks.1.norm.running_var", "s1.pathway1_stem.bn.running_var"),
     ("blocks.0.multipathway_fusion.conv_fast_to_slow.weight", "s1_fuse.conv_f2s.weight"),
     ("blocks.3.multipathway_fusion.norm.weight", "s4_fuse.bn.weight"),
-    ("blocks.1.multipathway_blocks.0.res_blocks.0.branch1_conv.weight", "s2.pathway0_res0.branch1.weight"),
-    ("blocks.1.multipathway_blocks.0.res_blocks.0.branch1_norm.bias", "s2.pathway0_res0.branch1_bn.bias"),
-    ("blocks.3.multipathway_blocks.1.res_blocks.22.branch2.conv_b.weight", "s4.pathway1_res22.branch2.b.weight"),
-    ("blocks.4.multipathway_blocks.1.res_blocks.2.branch2.norm_c.bias", "s5.pathway1_res2.branch2.c_bn.bias"),
+    (
+        "blocks.1.multipathway_blocks.0.res_blocks.0.branch1_conv.weight",
+        "s2.pathway0_res0.branch1.weight",
+    ),
+    (
+        "blocks.1.multipathway_blocks.0.res_blocks.0.branch1_norm.bias",
+        "s2.pathway0_res0.branch1_bn.bias",
+    ),
+    (
+        "blocks.3.multipathway_blocks.1.res_blocks.22.branch2.conv_b.weight",
+        "s4.pathway1_res22.branch2.b.weight",
+    ),
+    (
+        "blocks.4.multipathway_blocks.1.res_blocks.2.branch2.norm_c.bias",
+        "s5.pathway1_res2.branch2.c_bn.bias",
+    ),
     ("blocks.6.proj.bias", "head.projection.bias"),
     ("blocks.0.norm.weight", "s1.pathway0_stem.bn.weight"),
     ("blocks.2.res_blocks.1.branch2.norm_a.weight", "s3.pathway0_res1.branch2.a_bn.weight"),
@@ -70,8 +88,14 @@ def test_every_manifest_is_recognised(stem: str, model: str) -> None:
 
 @pytest.mark.parametrize("published", [published for published, _ in PAIRS])
 def test_published_names_lead_to_ours(published: str) -> None:
-    mvit = published.startswith(("cls_pos", "patch", "norm_", "head")) or ".attn." in published or "norm1" in published
-    [found] = [f for f in FORMATS if f.name == f"pytorchvideo {'MViT' if mvit else 'SlowFast or ResNet'}"]
+    mvit = (
+        published.startswith(("cls_pos", "patch", "norm_", "head"))
+        or ".attn." in published
+        or "norm1" in published
+    )
+    [found] = [
+        f for f in FORMATS if f.name == f"pytorchvideo {'MViT' if mvit else 'SlowFast or ResNet'}"
+    ]
     assert found.renamed(published) == dict(PAIRS)[published]
 
 
@@ -80,31 +104,46 @@ def test_pytorchvideo_resnets_read_as_pyslowfast_ones(tmp_path: Path, stem: str)
     expected = manifest(stem)
     two = "slowfast" in stem
     torch.save(
-        {"model_state": named(expected, lambda name: public_files.pytorchvideo_resnet(name, two))}, tmp_path / "a.pyth"
+        {"model_state": named(expected, lambda name: public_files.pytorchvideo_resnet(name, two))},
+        tmp_path / "a.pyth",
     )
     file = read_weights(tmp_path / "a.pyth")
     assert file.format is not None
     assert file.format.name == "pytorchvideo SlowFast or ResNet"
-    assert {name: value.shape for name, value in file.state.items()} == {n: v.shape for n, v in expected.items()}
+    assert {name: value.shape for name, value in file.state.items()} == {
+        n: v.shape for n, v in expected.items()
+    }
 
 
 @pytest.mark.parametrize("split", [False, True])
 def test_pytorchvideo_mvit_reads_as_pyslowfast_one(tmp_path: Path, split: bool) -> None:
     expected = manifest("fb_mvit_b_32x3_conv_k600")
     expected = split_attention(expected) if split else expected
-    torch.save({"model_state": named(expected, public_files.pytorchvideo_mvit)}, tmp_path / "a.pyth")
+    torch.save(
+        {"model_state": named(expected, public_files.pytorchvideo_mvit)}, tmp_path / "a.pyth"
+    )
     file = read_weights(tmp_path / "a.pyth")
     assert file.format is not None
     assert file.format.name == "pytorchvideo MViT"
     assert list(file.state) == list(expected)
 
 
-@pytest.mark.parametrize("container", ["", "model", "model_state", "state_dict", "model_state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module.", "module.backbone.", "_orig_mod.", "model.encoder."])
+@pytest.mark.parametrize(
+    "container", ["", "model", "model_state", "state_dict", "model_state_dict"]
+)
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module.backbone.", "_orig_mod.", "model.encoder."]
+)
 def test_containers_and_prefixes_fall_away(tmp_path: Path, container: str, prefix: str) -> None:
-    state = {f"{prefix}blocks1.0.norm1.weight": torch.ones(3), f"{prefix}module_list.weight": torch.zeros(2)}
+    state = {
+        f"{prefix}blocks1.0.norm1.weight": torch.ones(3),
+        f"{prefix}module_list.weight": torch.zeros(2),
+    }
     torch.save({container: state, "epoch": 4} if container else state, tmp_path / "a.pth")
-    assert list(read_weights(tmp_path / "a.pth").state) == ["blocks1.0.norm1.weight", "module_list.weight"]
+    assert list(read_weights(tmp_path / "a.pth").state) == [
+        "blocks1.0.norm1.weight",
+        "module_list.weight",
+    ]
 
 
 def test_a_prefix_that_tells_two_entries_apart_stays() -> None:
@@ -127,7 +166,13 @@ def test_two_entries_of_one_name_are_an_error(tmp_path: Path) -> None:
 
 def test_names_of_others_are_of_no_known_format() -> None:
     resnet = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"]
-    vit = ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight"]
+    vit = [
+        "cls_token",
+        "pos_embed",
+        "patch_embed.proj.weight",
+        "blocks.0.norm1.weight",
+        "blocks.0.attn.qkv.weight",
+    ]
     assert recognise(resnet) is None
     assert recognise(vit) is None
     assert recognise([]) is None
@@ -138,9 +183,18 @@ def test_own_checkpoints_say_classes_and_configuration(tmp_path: Path) -> None:
     about = {"class_names": ["Run", "Sit"], "cfg": "MODEL: {}\n", "config_hash": "ab12", "epoch": 3}
     torch.save({"model_state": {"head.weight": torch.ones(2, 3)}, **about}, tmp_path / "best.pyth")
     file = read_weights(tmp_path / "best.pyth")
-    assert (file.class_names, file.config_text, file.config_hash) == (("Run", "Sit"), "MODEL: {}\n", "ab12")
-    torch.save({"model_state": {"w": torch.ones(1)}, "class_names": 5, "cfg": [1]}, tmp_path / "odd.pyth")
-    assert (read_weights(tmp_path / "odd.pyth").class_names, read_weights(tmp_path / "odd.pyth").config_text) == (
+    assert (file.class_names, file.config_text, file.config_hash) == (
+        ("Run", "Sit"),
+        "MODEL: {}\n",
+        "ab12",
+    )
+    torch.save(
+        {"model_state": {"w": torch.ones(1)}, "class_names": 5, "cfg": [1]}, tmp_path / "odd.pyth"
+    )
+    assert (
+        read_weights(tmp_path / "odd.pyth").class_names,
+        read_weights(tmp_path / "odd.pyth").config_text,
+    ) == (
         (),
         "",
     )
@@ -152,7 +206,11 @@ def test_safetensors_with_and_without_metadata(tmp_path: Path) -> None:
     file = read_weights(tmp_path / "a.safetensors")
     assert torch.equal(file.state["a"], state["module.a"])
     assert file.class_names == ()
-    save_file(state, tmp_path / "b.safetensors", {"class_names": json.dumps(["x, y", 'z"']), "config_hash": "12"})
+    save_file(
+        state,
+        tmp_path / "b.safetensors",
+        {"class_names": json.dumps(["x, y", 'z"']), "config_hash": "12"},
+    )
     file = read_weights(tmp_path / "b.safetensors")
     assert (file.class_names, file.config_hash) == (("x, y", 'z"'), "12")
     save_file(state, tmp_path / "c.safetensors", {"class_names": "not json"})
@@ -199,7 +257,9 @@ def test_the_attack_works_on_a_reader_that_trusts(tmp_path: Path) -> None:
 def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path: Path, name: str, kind: str) -> None:
     content = {"model_state": {"w": torch.zeros(2), "x": Attack(tmp_path / "trace")}}
     if kind.startswith("protocol"):
-        (tmp_path / name).write_bytes(pickle.dumps(Attack(tmp_path / "trace"), protocol=int(kind[-1])))
+        (tmp_path / name).write_bytes(
+            pickle.dumps(Attack(tmp_path / "trace"), protocol=int(kind[-1]))
+        )
     else:
         torch.save(content, tmp_path / name, _use_new_zipfile_serialization=kind == "zip")
     text = refusal(tmp_path / name)
@@ -252,7 +312,9 @@ def test_damaged_files_read_or_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=200))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_random_bytes_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     for suffix in (".pth", ".safetensors"):
         (tmp_path / f"a{suffix}").write_bytes(content)

@@ -15,7 +15,10 @@ TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e
 
 def heads(dtype: torch.dtype, count: int = 3) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(*SHAPE, generator=generator, dtype=torch.float64).to(dtype) for _ in range(count)]
+    return [
+        torch.randn(*SHAPE, generator=generator, dtype=torch.float64).to(dtype)
+        for _ in range(count)
+    ]
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
@@ -44,7 +47,9 @@ def test_attention(
         mixed = attend(q, k, v, mask, scale=scale)
     assert mixed.dtype == dtype
     torch.testing.assert_close(mixed.double(), expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(attend(q, k, v, mask, scale=scale).double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        attend(q, k, v, mask, scale=scale).double(), expected, rtol=tolerance, atol=tolerance
+    )
 
 
 def test_bfloat16_still_trains() -> None:

@@ -12,7 +12,13 @@ from tests.golden.families import build_family
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.paths import GOLDEN
 
-EVALUATED = ["uniformer_tiny", "uniformer_tiny_split", "mvit_tiny_sep_cls", "fb_mvitv2_tiny", "fb_slowfast_r50_w16"]
+EVALUATED = [
+    "uniformer_tiny",
+    "uniformer_tiny_split",
+    "mvit_tiny_sep_cls",
+    "fb_mvitv2_tiny",
+    "fb_slowfast_r50_w16",
+]
 TRAINED = ["uniformer_tiny_train", "mvit_tiny_sep_cls_train", "fb_slowfast_r50_w16_train"]
 
 
@@ -41,7 +47,9 @@ def test_training(stem: str) -> None:
     loss.backward()
     assert loss.item() == pytest.approx(case["float64"]["loss"], rel=1e-7)
     norms = {
-        name: parameter.grad.norm().item() for name, parameter in model.named_parameters() if parameter.grad is not None
+        name: parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
     }
     for name, norm in case["float64"]["grad_l2"].items():
         assert norms[name] == pytest.approx(norm, rel=1e-7)

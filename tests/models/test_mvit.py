@@ -71,7 +71,9 @@ def read_golden(stem: str) -> dict[str, Any]:
 
 def from_config(**values: Any) -> nn.Module:
     cfg = get_cfg()
-    cfg.merge_from_list([item for pair in {"MODEL.NAME": "mvit", **values}.items() for item in pair])
+    cfg.merge_from_list(
+        [item for pair in {"MODEL.NAME": "mvit", **values}.items() for item in pair]
+    )
     return build_model(cfg)
 
 
@@ -81,7 +83,11 @@ def from_config(**values: Any) -> nn.Module:
 @pytest.mark.parametrize("stem", GOLDENS)
 def test_golden(stem: str) -> None:
     checks = list(KINDS[0].run(read_golden(stem)))
-    assert {check.name for check in checks} >= {"state_dict entries", "parameters", "float64 logits"}
+    assert {check.name for check in checks} >= {
+        "state_dict entries",
+        "parameters",
+        "float64 logits",
+    }
     assert [check for check in checks if not check.passed] == []
 
 
@@ -142,13 +148,19 @@ def test_torchvision_gives_the_same_logits(
         for plan in plans
     ]
     flags = dict.fromkeys(("residual_pool", "rel_pos_embed", "proj_after_attn"), version == 2)
-    theirs = torchvision_mvit.MViT(shape[1:], shape[0], blocks, residual_with_cls_embed=False, num_classes=5, **flags)
+    theirs = torchvision_mvit.MViT(
+        shape[1:], shape[0], blocks, residual_with_cls_embed=False, num_classes=5, **flags
+    )
     theirs = theirs.double().eval()
     size = {"num_frames": trained[0], "size": trained[1]}
-    ours = tiny_v2(**size) if version == 2 else tiny(**size, attention=AttentionStyle(norm_eps=1e-6))
+    ours = (
+        tiny_v2(**size) if version == 2 else tiny(**size, attention=AttentionStyle(norm_eps=1e-6))
+    )
     ours_state, state = ours.state_dict(), theirs.state_dict()
     assert sorted(map(our_name, state)) == sorted(ours_state)
-    theirs.load_state_dict({name: ours_state[our_name(name)].reshape(value.shape) for name, value in state.items()})
+    theirs.load_state_dict(
+        {name: ours_state[our_name(name)].reshape(value.shape) for name, value in state.items()}
+    )
     clip = clip_formula((2, 3, *shape))
     with torch.no_grad():
         torch.testing.assert_close(ours(clip), theirs(clip), rtol=1e-11, atol=1e-11)
@@ -180,9 +192,15 @@ def test_models_for_odd_sizes_have_the_published_shapes(frames: int, size: int) 
     model = tiny_v2(num_frames=frames, size=size)
     tables = {name: len(value) for name, value in model.state_dict().items() if "rel_pos" in name}
     whole, half = size // 4, size // 4 // 2
-    assert [tables[f"blocks.{block}.attn.rel_pos_h"] for block in range(3)] == [2 * n - 1 for n in (whole, half, half)]
-    assert [tables[f"blocks.{block}.attn.rel_pos_w"] for block in range(3)] == [2 * n - 1 for n in (whole, half, half)]
-    assert {tables[f"blocks.{block}.attn.rel_pos_t"] for block in range(3)} == {2 * (frames // 2) - 1}
+    assert [tables[f"blocks.{block}.attn.rel_pos_h"] for block in range(3)] == [
+        2 * n - 1 for n in (whole, half, half)
+    ]
+    assert [tables[f"blocks.{block}.attn.rel_pos_w"] for block in range(3)] == [
+        2 * n - 1 for n in (whole, half, half)
+    ]
+    assert {tables[f"blocks.{block}.attn.rel_pos_t"] for block in range(3)} == {
+        2 * (frames // 2) - 1
+    }
     assert model(clip_formula((1, 3, frames, size, size))).isfinite().all()
 
 
@@ -192,14 +210,18 @@ def test_models_for_odd_sizes_have_the_published_shapes(frames: int, size: int) 
 def tokens_before_norm(model: MViT, clip: Tensor) -> tuple[Tensor, Tensor]:
     """The tokens that leave the last block, and the logits."""
     seen: list[Tensor] = []
-    hook = model.blocks[-1].register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
+    hook = model.blocks[-1].register_forward_hook(
+        lambda module, inputs, output: seen.append(output[0])
+    )
     with torch.no_grad():
         logits = model(clip)
     hook.remove()
     return seen[0], logits
 
 
-@pytest.mark.parametrize(("cls_token", "mean_pooling"), [(True, False), (True, True), (False, False), (False, True)])
+@pytest.mark.parametrize(
+    ("cls_token", "mean_pooling"), [(True, False), (True, True), (False, False), (False, True)]
+)
 def test_what_the_classifier_sees(cls_token: bool, mean_pooling: bool) -> None:
     model = tiny(cls_token=cls_token, mean_pooling=mean_pooling)
     tokens, logits = tokens_before_norm(model, clip_formula((2, 3, 4, 32, 32)))
@@ -208,17 +230,25 @@ def test_what_the_classifier_sees(cls_token: bool, mean_pooling: bool) -> None:
         seen = model.norm(tokens[:, int(cls_token) :].mean(dim=1))
     else:
         seen = model.norm(tokens)[:, 0] if cls_token else model.norm(tokens).mean(dim=1)
-    torch.testing.assert_close(logits, seen @ model.head.projection.weight.T + model.head.projection.bias)
+    torch.testing.assert_close(
+        logits, seen @ model.head.projection.weight.T + model.head.projection.bias
+    )
 
 
 def test_norm_stem_comes_after_positions() -> None:
     model, seen = tiny(norm_stem=True), {}
-    model.patch_embed.register_forward_hook(lambda module, inputs, output: seen.update(patches=output[0]))
-    model.blocks[0].register_forward_hook(lambda module, inputs, output: seen.update(entering=inputs[0]))
+    model.patch_embed.register_forward_hook(
+        lambda module, inputs, output: seen.update(patches=output[0])
+    )
+    model.blocks[0].register_forward_hook(
+        lambda module, inputs, output: seen.update(entering=inputs[0])
+    )
     with torch.no_grad():
         model(clip_formula((1, 3, 4, 32, 32)))
     tokens = torch.cat([model.cls_token, seen["patches"]], dim=1) + model._positions((2, 8, 8))
-    expected = nn.functional.layer_norm(tokens, (8,), model.norm_stem.weight, model.norm_stem.bias, 1e-6)
+    expected = nn.functional.layer_norm(
+        tokens, (8,), model.norm_stem.weight, model.norm_stem.bias, 1e-6
+    )
     torch.testing.assert_close(seen["entering"], expected)
     assert "norm_stem.weight" in model.state_dict()
 
@@ -226,7 +256,9 @@ def test_norm_stem_comes_after_positions() -> None:
 def test_the_motion_stem_sees_six_channels() -> None:
     model, clip = tiny(motion_stem=True), clip_formula((2, 3, 4, 32, 32))
     seen = []
-    model.patch_embed.proj.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model.patch_embed.proj.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
     logits = model(clip)
     assert torch.equal(seen[0], motion_channels(clip))
     assert model.patch_embed.proj.weight.shape[1] == 6
@@ -238,9 +270,14 @@ def test_recomputed_activations_give_the_same_gradients(make: Any) -> None:
     clip = clip_formula((2, 3, 4, 32, 32))
     gradients: list[dict[str, Tensor | None]] = []
     for count in (0, 2):
-        model, calls = make(checkpoint=count, drop_path=0.4, dropout=0.2, head_dropout=0.3).train(), []
+        model, calls = (
+            make(checkpoint=count, drop_path=0.4, dropout=0.2, head_dropout=0.3).train(),
+            [],
+        )
         for number, block in enumerate(model.blocks):
-            block.attn.register_forward_pre_hook(lambda *_, number=number, calls=calls: calls.append(number))
+            block.attn.register_forward_pre_hook(
+                lambda *_, number=number, calls=calls: calls.append(number)
+            )
         torch.manual_seed(3)
         model(clip).square().sum().backward()
         assert [calls.count(number) for number in range(2)] == [2 if count else 1] * 2
@@ -252,10 +289,14 @@ def test_recomputed_activations_give_the_same_gradients(make: Any) -> None:
 def test_dropout_and_drop_path_are_where_they_belong() -> None:
     model = tiny_v2(drop_path=0.4, dropout=0.2, head_dropout=0.3)
     assert [block.drop_path.drop_prob for block in model.blocks] == pytest.approx([0, 0.2, 0.4])
-    rates = {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
+    rates = {
+        name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)
+    }
     assert rates.pop("head.dropout") == 0.3
     assert set(rates) == {"pos_drop"} | {
-        f"blocks.{block}.{name}" for block in range(3) for name in ("attn.proj_drop", "mlp.drop1", "mlp.drop2")
+        f"blocks.{block}.{name}"
+        for block in range(3)
+        for name in ("attn.proj_drop", "mlp.drop1", "mlp.drop2")
     }
     assert set(rates.values()) == {0.2}
     applied: list[str] = []
@@ -328,7 +369,10 @@ SMALL = {
 def test_every_key_changes_the_model(change: dict[str, Any]) -> None:
     """Other parameters, or other logits from the same."""
     plain, changed = (from_config(**{**SMALL, **values}) for values in ({}, change))
-    states = [{name: value.shape for name, value in model.state_dict().items()} for model in (plain, changed)]
+    states = [
+        {name: value.shape for name, value in model.state_dict().items()}
+        for model in (plain, changed)
+    ]
     clip = clip_formula((1, 3, 4, 32, 32))
     with torch.no_grad():
         logits = [fill_state_dict(model).eval()(clip) for model in (plain, changed)]
@@ -338,7 +382,13 @@ def test_every_key_changes_the_model(change: dict[str, Any]) -> None:
 
 def test_rates_and_recomputation_come_from_the_configuration() -> None:
     rates = {"MODEL.DROPOUT_RATE": 0.5, "MODEL.DROP_PATH_RATE": 0.3, "MVIT.DROPOUT_RATE": 0.1}
-    model = from_config(**SMALL, **rates, **{"MODEL.USE_CHECKPOINT": True, "MODEL.CHECKPOINT_NUM": [1]})
-    assert (model.head.dropout.p, model.blocks[1].drop_path.drop_prob, model.pos_drop.p) == (0.5, 0.3, 0.1)
+    model = from_config(
+        **SMALL, **rates, **{"MODEL.USE_CHECKPOINT": True, "MODEL.CHECKPOINT_NUM": [1]}
+    )
+    assert (model.head.dropout.p, model.blocks[1].drop_path.drop_prob, model.pos_drop.p) == (
+        0.5,
+        0.3,
+        0.1,
+    )
     assert model.num_recomputed == 1
     assert from_config(**SMALL, **{"MODEL.CHECKPOINT_NUM": [1]}).num_recomputed == 0

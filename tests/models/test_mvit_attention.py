@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nightcrawler.models.mvit import AttentionStyle, PooledAttention, relative_rows
-from nightcrawler.models.mvit_plan import BlockPlan, Pool
+from nightcrawler.models.mvit_layout import BlockPlan, Pool
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.models.tiny_mvit import tiny, tiny_v2
 
 
-def pool_by_hand(attention: PooledAttention, name: str, pool: Pool, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+def pool_by_hand(
+    attention: PooledAttention, name: str, pool: Pool, tokens: Tensor, grid: tuple[int, ...]
+) -> Tensor:
     """A window at a time; returns the pooled tokens, normed where there is a norm."""
     layer, norm = getattr(attention, f"pool_{name}"), getattr(attention, f"norm_{name}")
     num_cls, channels = attention.num_cls, tokens.shape[-1]
@@ -27,11 +29,15 @@ def pool_by_hand(attention: PooledAttention, name: str, pool: Pool, tokens: Tens
     mode = attention.style.mode
     edge = -math.inf if mode == "max" else 0.0
     volume = nn.functional.pad(volume, pads, value=edge)
-    sizes = [(volume.shape[2 + axis] - pool.kernel[axis]) // pool.stride[axis] + 1 for axis in range(3)]
+    sizes = [
+        (volume.shape[2 + axis] - pool.kernel[axis]) // pool.stride[axis] + 1 for axis in range(3)
+    ]
     rows = [tokens[:, index] for index in range(num_cls)]
     for place in itertools.product(*map(range, sizes)):
         starts = [number * step for number, step in zip(place, pool.stride, strict=True)]
-        t, h, w = (slice(start, start + size) for start, size in zip(starts, pool.kernel, strict=True))
+        t, h, w = (
+            slice(start, start + size) for start, size in zip(starts, pool.kernel, strict=True)
+        )
         window = volume[:, :, t, h, w]
         if mode == "max":
             rows.append(window.amax(dim=(2, 3, 4)))
@@ -49,7 +55,9 @@ def pool_by_hand(attention: PooledAttention, name: str, pool: Pool, tokens: Tens
     return (scaled * norm.weight + norm.bias).flatten(-2)
 
 
-def attention_by_hand(attention: PooledAttention, plan: BlockPlan, tokens: Tensor, pooled: dict[str, Any]) -> Tensor:
+def attention_by_hand(
+    attention: PooledAttention, plan: BlockPlan, tokens: Tensor, pooled: dict[str, Any]
+) -> Tensor:
     """A head, a query and a key at a time; `pooled` are the grids of queries and keys, whole multiples."""
     style, num_cls = attention.style, attention.num_cls
     if hasattr(attention, "qkv"):
@@ -65,13 +73,19 @@ def attention_by_hand(attention: PooledAttention, plan: BlockPlan, tokens: Tenso
     places = {key: list(itertools.product(*map(range, grid))) for key, grid in pooled.items()}
     tables = (attention.rel_pos_t, attention.rel_pos_h, attention.rel_pos_w)
     heads = []
-    for q, k, v in zip(*(sources[name].chunk(plan.num_heads, dim=-1) for name in "qkv"), strict=True):
+    for q, k, v in zip(
+        *(sources[name].chunk(plan.num_heads, dim=-1) for name in "qkv"), strict=True
+    ):
         scores = torch.einsum("bqc,bkc->bqk", q, k) / q.shape[-1] ** 0.5
-        for (i, query), (j, key) in itertools.product(enumerate(places["q"]), enumerate(places["k"])):
+        for (i, query), (j, key) in itertools.product(
+            enumerate(places["q"]), enumerate(places["k"])
+        ):
             for axis, table in enumerate(tables):
                 if table is not None:
                     num_q, num_k = pooled["q"][axis], pooled["k"][axis]
-                    distance = query[axis] * max(num_k // num_q, 1) - key[axis] * max(num_q // num_k, 1)
+                    distance = query[axis] * max(num_k // num_q, 1) - key[axis] * max(
+                        num_q // num_k, 1
+                    )
                     row = table[distance + (num_k - 1) * max(num_q // num_k, 1)]
                     scores[:, num_cls + i, num_cls + j] += q[:, num_cls + i] @ row
         exps = (scores - scores.amax(-1, keepdim=True)).exp()
@@ -106,11 +120,15 @@ REL = {"rel_pos_spatial": True, "rel_pos_temporal": True}
 )
 @pytest.mark.parametrize("num_cls", [0, 1])
 @pytest.mark.parametrize("strides", [((1, 2, 2), (2, 1, 1)), (None, (1, 2, 2)), ((1, 1, 1), None)])
-def test_attention_is_the_formula(options: dict[str, Any], num_cls: int, strides: tuple[Any, Any]) -> None:
+def test_attention_is_the_formula(
+    options: dict[str, Any], num_cls: int, strides: tuple[Any, Any]
+) -> None:
     grid = (2, 4, 2)
     query, key_value = (Pool((3, 3, 1), stride) if stride else None for stride in strides)
     plan = BlockPlan(8, 12, 12, 2, grid, query, key_value)
-    attention = fill_state_dict(PooledAttention(plan, AttentionStyle(**options), num_cls, 0.0)).eval()
+    attention = fill_state_dict(
+        PooledAttention(plan, AttentionStyle(**options), num_cls, 0.0)
+    ).eval()
     tokens = clip_formula((2, num_cls + math.prod(grid), 8))
     sizes = {
         name: tuple(-(-n // s) for n, s in zip(grid, stride or (1, 1, 1), strict=True))
@@ -125,9 +143,16 @@ def test_attention_is_the_formula(options: dict[str, Any], num_cls: int, strides
 
 @pytest.mark.parametrize(
     ("mode", "pool_first", "channels"),
-    [("conv", False, 6), ("conv", True, 4), ("conv_unshared", False, 12), ("conv_unshared", True, 8)],
+    [
+        ("conv", False, 6),
+        ("conv", True, 4),
+        ("conv_unshared", False, 12),
+        ("conv_unshared", True, 8),
+    ],
 )
-def test_kernels_and_norms_are_shared_by_heads_or_not(mode: str, pool_first: bool, channels: int) -> None:
+def test_kernels_and_norms_are_shared_by_heads_or_not(
+    mode: str, pool_first: bool, channels: int
+) -> None:
     pool = Pool((1, 3, 3), (1, 2, 2))
     attention = PooledAttention(
         BlockPlan(8, 12, 12, 2, (2, 4, 4), pool, pool), AttentionStyle(mode, pool_first), 1, 0.0
@@ -147,12 +172,16 @@ def test_relative_tables_are_as_long_as_published() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
-def test_relative_rows_count_in_steps_of_the_finer_axis(count: int, ratio: int, coarse_queries: bool) -> None:
+def test_relative_rows_count_in_steps_of_the_finer_axis(
+    count: int, ratio: int, coarse_queries: bool
+) -> None:
     num_q, num_k = (count, count * ratio) if coarse_queries else (count * ratio, count)
     table = torch.arange(2 * max(num_q, num_k) - 1, dtype=torch.float64)[:, None]
     rows = relative_rows(table, num_q, num_k)[..., 0].tolist()
     step_q, step_k = (ratio, 1) if coarse_queries else (1, ratio)
-    assert rows == [[i * step_q - j * step_k + (num_k - 1) * step_k for j in range(num_k)] for i in range(num_q)]
+    assert rows == [
+        [i * step_q - j * step_k + (num_k - 1) * step_k for j in range(num_k)] for i in range(num_q)
+    ]
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40))
@@ -183,14 +212,18 @@ def positions_by_hand(table: Tensor, grid: tuple[int, ...]) -> Tensor:
     """`[T, H, W, C]` to another size, an axis after the other."""
     for axis, size in enumerate(grid):
         moved = table.transpose(0, axis)
-        table = resized_by_hand(moved.flatten(1), size).unflatten(1, moved.shape[1:]).transpose(0, axis)
+        table = (
+            resized_by_hand(moved.flatten(1), size).unflatten(1, moved.shape[1:]).transpose(0, axis)
+        )
     return table.flatten(0, 2)
 
 
 @pytest.mark.parametrize("grid", [(2, 8, 8), (4, 8, 8), (2, 5, 11), (3, 16, 4), (1, 1, 1)])
 @pytest.mark.parametrize("cls_token", [True, False])
 @pytest.mark.parametrize("separate", [True, False])
-def test_absolute_positions_are_interpolated(grid: tuple[int, ...], cls_token: bool, separate: bool) -> None:
+def test_absolute_positions_are_interpolated(
+    grid: tuple[int, ...], cls_token: bool, separate: bool
+) -> None:
     model = tiny(sep_pos_embed=separate, cls_token=cls_token)
     first, num_cls = [], int(cls_token)
     if separate:
@@ -208,7 +241,9 @@ def test_positions_of_the_training_size_are_exactly_the_tables() -> None:
     sums = separate.pos_embed_temporal[0][:, None] + separate.pos_embed_spatial[0]
     assert torch.equal(separate._positions((2, 8, 8))[0, 1:], sums.flatten(0, 1))
     table = tiny_v2().blocks[0].attn.rel_pos_h
-    assert torch.equal(relative_rows(table, 8, 8), torch.stack([table[i : i + 8].flip(0) for i in range(8)]))
+    assert torch.equal(
+        relative_rows(table, 8, 8), torch.stack([table[i : i + 8].flip(0) for i in range(8)])
+    )
 
 
 def test_relative_tables_of_another_length_are_interpolated() -> None:

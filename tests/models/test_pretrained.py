@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from nightcrawler.models import zoo
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from nightcrawler.models.mvit_plan import Pyramid
+from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.pretrained import arrange_attention, inflate, load_pretrained, resize_table
 from nightcrawler.models.resnet3d import ResNet3D
 from nightcrawler.models.slowfast import SlowFast
@@ -32,14 +32,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parame
 K600 = "fb_mvit_b_32x3_conv_k600"
 HEADS = ["head.weight", "head.bias"]
 PROJECTIONS = ["head.projection.weight", "head.projection.bias"]
-PYRAMID = Pyramid(
-    depth=2, embed_dim=8, dim_mul=((1, 2.0),), head_mul=((1, 2.0),), q_stride=((1, 1, 2, 2),), kv_stride_adaptive=()
+PYRAMID = MViTLayout(
+    depth=2,
+    embed_dim=8,
+    dim_mul=((1, 2.0),),
+    head_mul=((1, 2.0),),
+    q_stride=((1, 1, 2, 2),),
+    kv_stride_adaptive=(),
 )
 
 
 def alphaction_file() -> dict[str, Any]:
-    state = {name: value for name, value in manifest("sf32_k700").items() if not name.startswith("projection.")}
-    state |= {"projection.weight": torch.zeros(()).expand(700, 2048), "projection.bias": torch.zeros(()).expand(700)}
+    state = {
+        name: value
+        for name, value in manifest("sf32_k700").items()
+        if not name.startswith("projection.")
+    }
+    state |= {
+        "projection.weight": torch.zeros(()).expand(700, 2048),
+        "projection.bias": torch.zeros(()).expand(700),
+    }
     return {"model": named(state, public_files.alphaction), "iteration": 7}
 
 
@@ -64,8 +76,20 @@ PUBLIC: dict[str, tuple[Make, Callable[[], nn.Module], list[str], str, int]] = {
         "Sense-X UniFormer",
         0,
     ),
-    "k600.pyth": (lambda: pyslowfast(manifest(K600)), lambda: MViT(11), PROJECTIONS, "PySlowFast MViT", 0),
-    "k600.pyth, same classes": (lambda: pyslowfast(manifest(K600)), lambda: MViT(600), [], "PySlowFast MViT", 0),
+    "k600.pyth": (
+        lambda: pyslowfast(manifest(K600)),
+        lambda: MViT(11),
+        PROJECTIONS,
+        "PySlowFast MViT",
+        0,
+    ),
+    "k600.pyth, same classes": (
+        lambda: pyslowfast(manifest(K600)),
+        lambda: MViT(600),
+        [],
+        "PySlowFast MViT",
+        0,
+    ),
     "PySlowFast MViT, q k v": (
         lambda: pyslowfast(split_attention(manifest(K600))),
         lambda: MViT(11),
@@ -81,13 +105,21 @@ PUBLIC: dict[str, tuple[Make, Callable[[], nn.Module], list[str], str, int]] = {
         144,
     ),
     "pytorchvideo MViT": (
-        lambda: {"model_state": named(split_attention(manifest(K600)), public_files.pytorchvideo_mvit)},
+        lambda: {
+            "model_state": named(split_attention(manifest(K600)), public_files.pytorchvideo_mvit)
+        },
         lambda: MViT(11),
         PROJECTIONS,
         "pytorchvideo MViT",
         48,
     ),
-    "AlphAction": (alphaction_file, lambda: SlowFast(11), ["projection.weight", "projection.bias"], "AlphAction", 0),
+    "AlphAction": (
+        alphaction_file,
+        lambda: SlowFast(11),
+        ["projection.weight", "projection.bias"],
+        "AlphAction",
+        0,
+    ),
     "PySlowFast SlowFast": (
         lambda: pyslowfast(manifest("fb_slowfast_8x8_r101")),
         lambda: ResNet3D(11, depth=101),
@@ -116,7 +148,13 @@ PUBLIC: dict[str, tuple[Make, Callable[[], nn.Module], list[str], str, int]] = {
         "Sense-X UniFormer",
         0,
     ),
-    "the method's SlowFast": (lambda: pyslowfast(manifest("sf32_k700")), lambda: SlowFast(11), [], "AlphAction", 0),
+    "the method's SlowFast": (
+        lambda: pyslowfast(manifest("sf32_k700")),
+        lambda: SlowFast(11),
+        [],
+        "AlphAction",
+        0,
+    ),
 }
 
 
@@ -126,7 +164,9 @@ def test_every_public_format_fills_its_model(tmp_path: Path, kind: str) -> None:
     torch.save(content(), tmp_path / "file.pth")
     with torch.device("meta"):
         model = build()
-    report = load_pretrained(model, tmp_path / "file.pth", class_names=[f"class {i}" for i in range(11)])
+    report = load_pretrained(
+        model, tmp_path / "file.pth", class_names=[f"class {i}" for i in range(11)]
+    )
     assert report.share == 1.0
     assert report.missing == missing
     assert sorted(report.skipped) == sorted(missing)
@@ -145,7 +185,11 @@ def test_frozen_norms_take_files_of_others(tmp_path: Path) -> None:
     report = load_pretrained(model, tmp_path / "file.pth")
     assert report.share == 1.0
     assert report.missing == ["projection.weight", "projection.bias"]
-    assert {name.rsplit(".", 1)[1] for name in report.skipped} == {"num_batches_tracked", "weight", "bias"}
+    assert {name.rsplit(".", 1)[1] for name in report.skipped} == {
+        "num_batches_tracked",
+        "weight",
+        "bias",
+    }
 
 
 # --- values arrive where they belong ----------------------------------------------------------------------------
@@ -160,7 +204,9 @@ def filled(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = build()
     for value in model.state_dict().values():
-        value.copy_(torch.rand(value.shape) + 0.5 if value.is_floating_point() else torch.tensor(seed))
+        value.copy_(
+            torch.rand(value.shape) + 0.5 if value.is_floating_point() else torch.tensor(seed)
+        )
     return model
 
 
@@ -177,19 +223,31 @@ def filled(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     ],
 )
 def test_every_value_arrives_under_its_name(
-    tmp_path: Path, build: Callable[[], nn.Module], rename: Callable[[str], str], change: Callable[[Any], Any]
+    tmp_path: Path,
+    build: Callable[[], nn.Module],
+    rename: Callable[[str], str],
+    change: Callable[[Any], Any],
 ) -> None:
     giver, taker = filled(build, 1), filled(build, 2)
     torch.save({"model": named(change(giver.state_dict()), rename)}, tmp_path / "a.pth")
     report = load_pretrained(taker, tmp_path / "a.pth", complete=True)
     assert report.missing == list(report.skipped) == []
     found = taker.state_dict()
-    assert [name for name, value in giver.state_dict().items() if not torch.equal(found[name], value)] == []
+    assert [
+        name for name, value in giver.state_dict().items() if not torch.equal(found[name], value)
+    ] == []
 
 
 def test_attention_splits_and_stacks_in_the_order_q_k_v() -> None:
-    whole = {"blocks.0.attn.qkv.weight": torch.arange(18.0).reshape(9, 2), "blocks.0.attn.qkv.bias": torch.arange(9.0)}
-    parts = {f"blocks.0.attn.{part}.{leaf}": torch.empty(0) for part in "qkv" for leaf in ("weight", "bias")}
+    whole = {
+        "blocks.0.attn.qkv.weight": torch.arange(18.0).reshape(9, 2),
+        "blocks.0.attn.qkv.bias": torch.arange(9.0),
+    }
+    parts = {
+        f"blocks.0.attn.{part}.{leaf}": torch.empty(0)
+        for part in "qkv"
+        for leaf in ("weight", "bias")
+    }
     split, how = arrange_attention(whole, list(parts))
     assert split["blocks.0.attn.k.bias"].tolist() == [3, 4, 5]
     assert split["blocks.0.attn.v.weight"].tolist() == [[12, 13], [14, 15], [16, 17]]
@@ -197,7 +255,12 @@ def test_attention_splits_and_stacks_in_the_order_q_k_v() -> None:
     again, _ = arrange_attention(split, list(whole))
     assert all(torch.equal(again[name], value) for name, value in whole.items())
     # Nothing is stacked of parts that do not belong together, nor touched where the model has it so.
-    assert arrange_attention({name: value for name, value in split.items() if ".k." not in name}, list(whole))[1] == {}
+    assert (
+        arrange_attention(
+            {name: value for name, value in split.items() if ".k." not in name}, list(whole)
+        )[1]
+        == {}
+    )
     assert arrange_attention(whole, list(whole))[0] == whole
 
 
@@ -222,7 +285,9 @@ class Toy(nn.Module):
 
 
 @pytest.mark.parametrize("image_kernel", [(), (1,)])
-def test_an_inflated_kernel_gives_a_still_clip_what_the_image_gave(tmp_path: Path, image_kernel: tuple) -> None:
+def test_an_inflated_kernel_gives_a_still_clip_what_the_image_gave(
+    tmp_path: Path, image_kernel: tuple
+) -> None:
     toy, kernel, bias = Toy(kernel=(5, 3, 3)), torch.randn(4, 2, 3, 3), torch.randn(4)
     stored = kernel.reshape(4, 2, *image_kernel, 3, 3)
     torch.save({"conv.weight": stored, "conv.bias": bias}, tmp_path / "image.pth")
@@ -244,7 +309,10 @@ def test_a_centered_kernel_sees_the_middle_frame() -> None:
 
 def test_linear_layers_become_convolutions_of_one_cell(tmp_path: Path) -> None:
     toy = Toy(kernel=(1, 1, 1))
-    torch.save({"conv.weight": torch.arange(8.0).reshape(4, 2), "conv.bias": torch.zeros(4)}, tmp_path / "a.pth")
+    torch.save(
+        {"conv.weight": torch.arange(8.0).reshape(4, 2), "conv.bias": torch.zeros(4)},
+        tmp_path / "a.pth",
+    )
     report = load_pretrained(toy, tmp_path / "a.pth")
     assert report.converted == {"conv.weight": "[4, 2] reshaped to [4, 2, 1, 1, 1]"}
     assert toy.conv.weight.flatten().tolist() == list(range(8))
@@ -252,8 +320,12 @@ def test_linear_layers_become_convolutions_of_one_cell(tmp_path: Path) -> None:
 
 def test_a_kernel_of_another_size_is_left_out_and_named(tmp_path: Path) -> None:
     toy = Toy()
-    torch.save({"conv.weight": torch.zeros(4, 2, 5, 5), "conv.bias": torch.zeros(4)}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"conv\.weight \(shape \[4, 2, 5, 5\], the model has \[4, 2, 3, 3, 3\]\)"):
+    torch.save(
+        {"conv.weight": torch.zeros(4, 2, 5, 5), "conv.bias": torch.zeros(4)}, tmp_path / "a.pth"
+    )
+    with pytest.raises(
+        UserError, match=r"conv\.weight \(shape \[4, 2, 5, 5\], the model has \[4, 2, 3, 3, 3\]\)"
+    ):
         load_pretrained(toy, tmp_path / "a.pth")
 
 
@@ -264,14 +336,19 @@ def resampled(values: np.ndarray, length: int) -> np.ndarray:
     """Linear interpolation between cell centres along the first axis, ends held."""
     centres = (np.arange(length) + 0.5) * len(values) / length - 0.5
     columns = values.reshape(len(values), -1).T
-    found = np.stack([np.interp(centres, np.arange(len(values)), column) for column in columns], axis=-1)
+    found = np.stack(
+        [np.interp(centres, np.arange(len(values)), column) for column in columns], axis=-1
+    )
     return found.reshape(length, *values.shape[1:])
 
 
 @pytest.mark.parametrize(
-    ("grid", "wanted"), [((7,), (4,)), ((3,), (3,)), ((4, 4), (7, 7)), ((2, 3), (5, 2)), ((2, 4, 4), (4, 2, 2))]
+    ("grid", "wanted"),
+    [((7,), (4,)), ((3,), (3,)), ((4, 4), (7, 7)), ((2, 3), (5, 2)), ((2, 4, 4), (4, 2, 2))],
 )
-def test_tables_are_interpolated_along_each_axis(grid: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_tables_are_interpolated_along_each_axis(
+    grid: tuple[int, ...], wanted: tuple[int, ...]
+) -> None:
     table = np.random.default_rng(0).normal(size=(*grid, 3))
     expected = table
     for axis, length in enumerate(wanted):
@@ -306,12 +383,17 @@ def test_a_model_of_another_size_starts_where_the_first_would_be(
     tmp_path: Path, options: dict[str, Any], tables: list[str], num_frames: int, size: int
 ) -> None:
     """MViT interpolates positions itself when it sees another size: the two ways must agree."""
-    giver, taker = tiny_mvit(num_frames=8, size=32, **options), tiny_mvit(5, num_frames, size, **options)
+    giver, taker = (
+        tiny_mvit(num_frames=8, size=32, **options),
+        tiny_mvit(5, num_frames, size, **options),
+    )
     for parameter in giver.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     torch.save(giver.state_dict(), tmp_path / "a.pth")
     report = load_pretrained(taker, tmp_path / "a.pth", complete=True)
-    resized = {name for name in tables if taker.state_dict()[name].shape != giver.state_dict()[name].shape}
+    resized = {
+        name for name in tables if taker.state_dict()[name].shape != giver.state_dict()[name].shape
+    }
     assert set(report.converted) == resized
     assert bool(resized) == ((num_frames, size) != (8, 32))
     clip = torch.randn(2, 3, num_frames, size, size)
@@ -327,7 +409,10 @@ def test_equal_sizes_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_grid_that_a_joint_table_is_taken_for_is_said(tmp_path: Path) -> None:
-    giver, taker = tiny_mvit(num_frames=8, size=32, sep_pos_embed=False), tiny_mvit(5, 16, 32, sep_pos_embed=False)
+    giver, taker = (
+        tiny_mvit(num_frames=8, size=32, sep_pos_embed=False),
+        tiny_mvit(5, 16, 32, sep_pos_embed=False),
+    )
     torch.save(giver.state_dict(), tmp_path / "a.pth")
     how = "positions [1, 257, 8] interpolated to [1, 513, 8], taken as 4 x 8 x 8 of them"
     assert load_pretrained(taker, tmp_path / "a.pth").converted == {"pos_embed": how}
@@ -340,7 +425,9 @@ def test_a_table_whose_grid_cannot_be_told_is_left_out(tmp_path: Path) -> None:
     assert report.skipped == {"pos_embed": "shape [1, 16, 8], the model has [1, 129, 8]"}
     state = tiny_mvit().state_dict()
     torch.save({**state, "pos_embed_spatial": torch.zeros(1, 15, 8)}, tmp_path / "b.pth")
-    assert list(load_pretrained(tiny_mvit(), tmp_path / "b.pth", min_match=0.5).skipped) == ["pos_embed_spatial"]
+    assert list(load_pretrained(tiny_mvit(), tmp_path / "b.pth", min_match=0.5).skipped) == [
+        "pos_embed_spatial"
+    ]
 
 
 # --- the classifier ---------------------------------------------------------------------------------------------
@@ -353,7 +440,9 @@ def save_toy(path: Path, class_names: list[str], **about: Any) -> Toy:
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_rows_follow_their_class_names(tmp_path: Path, data: st.DataObject) -> None:
     source = data.draw(st.permutations([f"c{i}" for i in range(7)]))
     wanted = data.draw(st.lists(st.sampled_from(source), min_size=1, max_size=7, unique=True))
@@ -416,8 +505,13 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "a.pyth")
     uniformer = UniFormer(5, depth=(1, 1, 1, 1), embed_dim=(8, 8, 16, 16), head_dim=8)
     text = message(uniformer, tmp_path / "a.pyth")
-    assert text.startswith(f"{tmp_path / 'a.pyth'}: fills only 0.0 % of the backbone's parameters, MODEL.MIN_MATCH is")
-    assert "looks like a pytorchvideo SlowFast or ResNet file, for MODEL.NAME resnet3d; the model is uniformer" in text
+    assert text.startswith(
+        f"{tmp_path / 'a.pyth'}: fills only 0.0 % of the backbone's parameters, MODEL.MIN_MATCH is"
+    )
+    assert (
+        "looks like a pytorchvideo SlowFast or ResNet file, for MODEL.NAME resnet3d; the model is uniformer"
+        in text
+    )
     assert "s1.pathway0_stem.conv.weight (the model has no such entry)" in text
     assert "patch_embed1.norm.weight (missing)" in text
 
@@ -425,22 +519,34 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
 def test_another_size_of_the_same_architecture_is_named(tmp_path: Path) -> None:
     torch.save(ResNet3D(5, depth=18, width=16).state_dict(), tmp_path / "a.pyth")
     text = message(ResNet3D(5, depth=18, width=8), tmp_path / "a.pyth")
-    assert "looks like a PySlowFast SlowFast or ResNet file, as MODEL.NAME resnet3d takes, but of another size" in text
-    assert "s1.pathway0_stem.conv.weight (shape [16, 3, 1, 7, 7], the model has [8, 3, 1, 7, 7])" in text
+    assert (
+        "looks like a PySlowFast SlowFast or ResNet file, as MODEL.NAME resnet3d takes, but of another size"
+        in text
+    )
+    assert (
+        "s1.pathway0_stem.conv.weight (shape [16, 3, 1, 7, 7], the model has [8, 3, 1, 7, 7])"
+        in text
+    )
 
 
 def test_names_of_nobody_are_said_to_be_so(tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(2), "norm.weight": torch.ones(3), "c": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save(
+        {"a": torch.zeros(2), "norm.weight": torch.ones(3), "c": torch.ones(3)}, tmp_path / "a.pth"
+    )
     text = message(tiny_mvit(), tmp_path / "a.pth", min_match=0)
     assert "its names are of no format known (nearest is Sense-X UniFormer, 33 % of them)" in text
 
 
 @pytest.mark.parametrize(("min_match", "loads"), [(0.70, True), (0.72, False), (1.0, False)])
-def test_the_share_counts_parameters_outside_the_head(tmp_path: Path, min_match: float, loads: bool) -> None:
+def test_the_share_counts_parameters_outside_the_head(
+    tmp_path: Path, min_match: float, loads: bool
+) -> None:
     """Of 100 and 40 parameters, 100 are there: 71.4 %."""
     model = nn.ModuleDict({"a": nn.Linear(10, 10, bias=False), "b": nn.Linear(10, 4, bias=False)})
     model["head"] = nn.Linear(1000, 5)
-    torch.save({"a.weight": torch.ones(10, 10), "head.weight": torch.zeros(5, 1000)}, tmp_path / "a.pth")
+    torch.save(
+        {"a.weight": torch.ones(10, 10), "head.weight": torch.zeros(5, 1000)}, tmp_path / "a.pth"
+    )
     if loads:
         report = load_pretrained(model, tmp_path / "a.pth", min_match=min_match)
         assert report.share == pytest.approx(100 / 140)
@@ -471,7 +577,10 @@ def test_testing_wants_every_entry_on_both_sides(tmp_path: Path) -> None:
             ResNet3D(5, depth=18, width=8), tmp_path / f"{name}.pth", complete=True
         )
         load_pretrained(ResNet3D(5, depth=18, width=8), tmp_path / f"{name}.pth")
-    torch.save({key: value for key, value in state.items() if "num_batches" not in key}, tmp_path / "counters.pth")
+    torch.save(
+        {key: value for key, value in state.items() if "num_batches" not in key},
+        tmp_path / "counters.pth",
+    )
     load_pretrained(ResNet3D(5, depth=18, width=8), tmp_path / "counters.pth", complete=True)
 
 
@@ -518,13 +627,17 @@ def test_other_missing_files_say_what_to_do(folder: Path) -> None:
         assert text in str(caught.value)
 
 
-def test_a_known_hash_is_checked_for_names_not_for_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_hash_is_checked_for_names_not_for_paths(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(Toy().state_dict(), folder / "weights" / "toy.pth")
     digest = sha256_file(folder / "weights" / "toy.pth")
     monkeypatch.setitem(zoo.ZOO, "toy", ZooEntry("toy.pth", "nowhere", digest))
     assert load_pretrained(Toy(), "toy").sha256 == digest
     monkeypatch.setitem(zoo.ZOO, "toy", ZooEntry("toy.pth", "nowhere", "0" * 64))
-    with pytest.raises(UserError, match=f"not the published file: its sha256 is {digest}, expected {'0' * 64}"):
+    with pytest.raises(
+        UserError, match=f"not the published file: its sha256 is {digest}, expected {'0' * 64}"
+    ):
         load_pretrained(Toy(), "toy")
     load_pretrained(Toy(), folder / "weights" / "toy.pth")
     monkeypatch.setitem(zoo.ZOO, "toy", ZooEntry("toy.pth", "nowhere"))

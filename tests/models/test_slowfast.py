@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.models.build import build_model
-from nightcrawler.models.conv3d import FrozenBatchNorm3d, conv3d, conv_norm, spread_frames, strided_frames
+from nightcrawler.models.conv3d import (
+    FrozenBatchNorm3d,
+    conv3d,
+    conv_norm,
+    spread_frames,
+    strided_frames,
+)
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.nonlocal_block import NonLocal
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, Layout, ResNet3D
@@ -68,7 +74,11 @@ def tiny(**options: Any) -> SlowFast:
 @pytest.mark.parametrize("stem", GOLDENS)
 def test_golden(stem: str) -> None:
     checks = list(KINDS[0].run(read_golden(stem)))
-    assert {check.name for check in checks} >= {"state_dict entries", "parameters", "float64 logits"}
+    assert {check.name for check in checks} >= {
+        "state_dict entries",
+        "parameters",
+        "float64 logits",
+    }
     assert [check for check in checks if not check.passed] == []
 
 
@@ -91,28 +101,41 @@ def test_spread_frames_go_from_the_first_to_the_last_in_even_steps(alpha: int, c
     num_frames = alpha * count
     frames = spread_frames(num_frames, alpha)
     assert (len(frames), frames[0], frames[-1]) == (count, 0, num_frames - 1)
-    assert all(abs(frame - i * (num_frames - 1) / (count - 1)) <= 1.001 for i, frame in enumerate(frames))
+    assert all(
+        abs(frame - i * (num_frames - 1) / (count - 1)) <= 1.001 for i, frame in enumerate(frames)
+    )
 
 
 @pytest.mark.parametrize("num_frames", [1, 6, 7, 33])
-@pytest.mark.parametrize("model", [SlowFast(3, **{**TINY, "alpha": 4}), ResNet3D(3, depth=18, width=8)])
+@pytest.mark.parametrize(
+    "model", [SlowFast(3, **{**TINY, "alpha": 4}), ResNet3D(3, depth=18, width=8)]
+)
 def test_frames_that_do_not_fit_alpha_are_one_line(model: nn.Module, num_frames: int) -> None:
-    with pytest.raises(UserError, match=rf"{num_frames} frames.*multiple of SLOWFAST.ALPHA 4") as caught:
+    with pytest.raises(
+        UserError, match=rf"{num_frames} frames.*multiple of SLOWFAST.ALPHA 4"
+    ) as caught:
         model(torch.zeros(1, 3, num_frames, 32, 32))
     assert "\n" not in str(caught.value)
 
 
 def test_a_clip_too_short_for_the_pool_over_time_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"1 frames is too short: DATA\.NUM_FRAMES must be at least 2"):
+    with pytest.raises(
+        UserError, match=r"1 frames is too short: DATA\.NUM_FRAMES must be at least 2"
+    ):
         slow_net(arch="c2d")(clip_formula((1, 3, 1, 32, 32)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"width": 10, "beta_inv": 4}, "multiple of SLOWFAST.BETA_INV 4"), ({"fusion_kernel": 4}, "must be odd")],
+    [
+        ({"width": 10, "beta_inv": 4}, "multiple of SLOWFAST.BETA_INV 4"),
+        ({"fusion_kernel": 4}, "must be odd"),
+    ],
 )
 @pytest.mark.parametrize("network", [SlowFast, ResNet3D])
-def test_pathways_that_do_not_fit_are_one_line(network: type[nn.Module], options: dict[str, int], message: str) -> None:
+def test_pathways_that_do_not_fit_are_one_line(
+    network: type[nn.Module], options: dict[str, int], message: str
+) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=message):
         network(3, **options)
 
@@ -155,8 +178,15 @@ def nonlocal_by_hand(block: NonLocal, x: Tensor, weigh: Any) -> Tensor:
         return torch.einsum("bn...c,oc->bn...o", places, conv.weight[:, :, 0, 0, 0]) + conv.bias
 
     places, keys = (value.flatten(2).transpose(1, 2) for value in (x, pooled))
-    theta, phi, g = project(block.conv_theta, places), project(block.conv_phi, keys), project(block.conv_g, keys)
-    mixed = torch.stack([torch.einsum("bk,bkc->bc", weigh(theta[:, i], phi), g) for i in range(places.shape[1])], dim=1)
+    theta, phi, g = (
+        project(block.conv_theta, places),
+        project(block.conv_phi, keys),
+        project(block.conv_g, keys),
+    )
+    mixed = torch.stack(
+        [torch.einsum("bk,bkc->bc", weigh(theta[:, i], phi), g) for i in range(places.shape[1])],
+        dim=1,
+    )
     norm = block.norm
     scaled = (project(block.conv_out, mixed) - norm.running_mean) / (norm.running_var + 1e-5).sqrt()
     return (places + scaled * norm.weight + norm.bias).transpose(1, 2).reshape(x.shape)
@@ -171,7 +201,9 @@ def dot_product(query: Tensor, keys: Tensor) -> Tensor:
     return torch.einsum("bc,bkc->bk", query, keys) / keys.shape[1]
 
 
-@pytest.mark.parametrize(("kind", "weigh"), [("softmax", embedded_gaussian), ("dot_product", dot_product)])
+@pytest.mark.parametrize(
+    ("kind", "weigh"), [("softmax", embedded_gaussian), ("dot_product", dot_product)]
+)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_nonlocal_block_equals_the_formula(kind: str, weigh: Any, groups: int) -> None:
     block = fill_state_dict(NonLocal(6, (1, 2, 2), groups, kind)).eval()
@@ -191,7 +223,9 @@ def test_a_fresh_nonlocal_block_changes_nothing_and_takes_maps_smaller_than_its_
 @pytest.mark.parametrize("arch", ["c2d", "i3d", "slow", "slowfast"])
 def test_published_nonlocal_blocks_stand_where_pyslowfast_has_them(arch: str) -> None:
     with torch.device("meta"):
-        model = from_config(**{"MODEL.NAME": "resnet3d", "RESNET.ARCH": arch, "RESNET.NONLOCAL": True})
+        model = from_config(
+            **{"MODEL.NAME": "resnet3d", "RESNET.ARCH": arch, "RESNET.NONLOCAL": True}
+        )
     blocks = {name: block for name, block in model.named_modules() if isinstance(block, NonLocal)}
     places = ["s3.pathway0_nonlocal1", "s3.pathway0_nonlocal3"]
     assert list(blocks) == places + [f"s4.pathway0_nonlocal{i}" for i in (1, 3, 5)]
@@ -220,18 +254,25 @@ def test_c2d_on_a_still_clip_is_torchvision_resnet50_on_the_image(arch: str) -> 
     fill_state_dict(theirs).eval()
     ours = ResNet3D(7, arch=arch, depth=50).double().eval()
     weights = theirs.state_dict()
-    state = {name: weights[as_torchvision(name)].reshape(value.shape) for name, value in ours.state_dict().items()}
+    state = {
+        name: weights[as_torchvision(name)].reshape(value.shape)
+        for name, value in ours.state_dict().items()
+    }
     ours.load_state_dict(state)
     image = clip_formula((1, 3, 1, 64, 96))
     with torch.no_grad():
-        torch.testing.assert_close(ours(image.expand(-1, -1, 2, -1, -1)), theirs(image[:, :, 0]), rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            ours(image.expand(-1, -1, 2, -1, -1)), theirs(image[:, :, 0]), rtol=1e-10, atol=0
+        )
 
 
 def test_i3d_has_the_published_kernels_in_time_and_halves_time_once() -> None:
     with torch.device("meta"):
         model = ResNet3D(5, arch="i3d", depth=50)
     kernels = {
-        name: module.kernel_size[0] for name, module in model.named_modules() if name.endswith((".conv", "branch2.a"))
+        name: module.kernel_size[0]
+        for name, module in model.named_modules()
+        if name.endswith((".conv", "branch2.a"))
     }
     assert list(kernels.values()) == [5, 3, 3, 3, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 1, 3, 1]
     lengths: dict[str, int] = {}
@@ -260,16 +301,23 @@ def test_layout_sets_strides_dilations_temporal_and_nonlocal_blocks() -> None:
     assert (block.b.dilation, block.b.padding) == ((1, 2, 2), (0, 2, 2))
     assert net.s3.pathway0_res0.branch2.a.stride == (1, 2, 2)
     assert net.s3.pathway0_res0.branch2.b.stride == (1, 1, 1)
-    temporal = [net.get_submodule(f"s{s}.pathway0_res{i}.branch2.a").kernel_size[0] for s in (4, 5) for i in (0, 1)]
+    temporal = [
+        net.get_submodule(f"s{s}.pathway0_res{i}.branch2.a").kernel_size[0]
+        for s in (4, 5)
+        for i in (0, 1)
+    ]
     assert temporal == [3, 1, 1, 1]
     seen = net.s3.pathway0_nonlocal1
     assert (seen.groups, seen.pool, seen.kind) == (2, (2, 1, 1), "softmax")
 
 
 @pytest.mark.parametrize(
-    ("build", "num_stems"), [(lambda **o: tiny(**o).eval(), 2), (lambda **o: slow_net(arch="slow", **o), 1)]
+    ("build", "num_stems"),
+    [(lambda **o: tiny(**o).eval(), 2), (lambda **o: slow_net(arch="slow", **o), 1)],
 )
-def test_motion_stem_of_a_still_clip_sees_its_three_colours_only(build: Any, num_stems: int) -> None:
+def test_motion_stem_of_a_still_clip_sees_its_three_colours_only(
+    build: Any, num_stems: int
+) -> None:
     plain, motion = build(), build(motion_stem=True)
     own, stems = motion.state_dict(), 0
     for name, value in plain.state_dict().items():
@@ -318,8 +366,12 @@ WILD = {
 @pytest.mark.parametrize("name", WILD)
 @settings(max_examples=15, deadline=None)
 @given(pairs=st.integers(1, 5), height=st.integers(16, 70), width=st.integers(16, 70))
-def test_any_clip_size_gives_finite_logits_of_each_clip(name: str, pairs: int, height: int, width: int) -> None:
-    clips = torch.randn(2, 3, 2 * pairs, height, width, generator=torch.Generator().manual_seed(height * width))
+def test_any_clip_size_gives_finite_logits_of_each_clip(
+    name: str, pairs: int, height: int, width: int
+) -> None:
+    clips = torch.randn(
+        2, 3, 2 * pairs, height, width, generator=torch.Generator().manual_seed(height * width)
+    )
     with torch.no_grad():
         logits = WILD[name](clips)
         alone = WILD[name](clips[1:])

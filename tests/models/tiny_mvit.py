@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from nightcrawler.models.mvit_plan import Pyramid
+from nightcrawler.models.mvit_layout import MViTLayout
 from tests.golden.fill import fill_state_dict
 
 GROWTH = ((1, 2.0),)
-TINY = Pyramid(
-    depth=2, embed_dim=8, dim_mul=GROWTH, head_mul=GROWTH, q_stride=((1, 1, 2, 2),), kv_stride_adaptive=(1, 2, 2)
+TINY = MViTLayout(
+    depth=2,
+    embed_dim=8,
+    dim_mul=GROWTH,
+    head_mul=GROWTH,
+    q_stride=((1, 1, 2, 2),),
+    kv_stride_adaptive=(1, 2, 2),
 )
-TINY_V2 = Pyramid(
+TINY_V2 = MViTLayout(
     depth=3,
     embed_dim=8,
     dim_mul=GROWTH,
@@ -22,12 +27,16 @@ TINY_V2 = Pyramid(
     kv_stride_adaptive=(1, 4, 4),
     kernel=(3, 3, 3),
 )
-STYLE_V2 = AttentionStyle(rel_pos_spatial=True, rel_pos_temporal=True, residual_pooling=True, norm_eps=1e-6)
+STYLE_V2 = AttentionStyle(
+    rel_pos_spatial=True, rel_pos_temporal=True, residual_pooling=True, norm_eps=1e-6
+)
 
 
-def tiny(pyramid: Pyramid = TINY, **options: Any) -> MViT:
+def tiny(pyramid: MViTLayout = TINY, **options: Any) -> MViT:
     """A filled two-block model in evaluation mode and float64, for clips 4 x 32 x 32."""
-    return fill_state_dict(MViT(5, **{"num_frames": 4, "size": 32, "pyramid": pyramid, **options})).eval()
+    return fill_state_dict(
+        MViT(5, **{"num_frames": 4, "size": 32, "pyramid": pyramid, **options})
+    ).eval()
 
 
 def tiny_v2(**options: Any) -> MViT:

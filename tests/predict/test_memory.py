@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.group import build_group
+from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.long_video import long_video
-from nightcrawler.predict.member import Settings
+from nightcrawler.predict.predictor import PredictOptions
 from nightcrawler.predict.windows import Window
 from nightcrawler.synthetic.video import write_video
 
@@ -29,13 +29,18 @@ def resident_mib() -> float:
 def hour(path: Path) -> Path:
     """An hour in which the light goes up and down; its frames would take 253 MiB."""
     frame = np.random.default_rng(0).integers(0, 20, (HEIGHT, WIDTH, 3), np.uint8)
-    write_video(path, (frame + np.uint8(number % 16) for number in range(FPS * HOUR_SEC)), Fraction(FPS))
+    write_video(
+        path, (frame + np.uint8(number % 16) for number in range(FPS * HOUR_SEC)), Fraction(FPS)
+    )
     return path
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="needs Linux: reads /proc")
 def test_an_hour_takes_no_more_memory_than_minutes(models: list[Path], tmp_path: Path) -> None:
-    group, item = build_group([models[0]], None, Path(), Settings()), VideoItem("hour", -1, hour(tmp_path / "h.mp4"), 1)
+    group, item = (
+        build_ensemble([models[0]], None, Path(), PredictOptions()),
+        VideoItem("hour", -1, hour(tmp_path / "h.mp4"), 1),
+    )
     taken = []
 
     def show(windows: Iterable[Window], total: int) -> Iterator[Window]:

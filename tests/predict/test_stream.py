@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.decode import decode
-from nightcrawler.data.limits import Limits
-from nightcrawler.data.names import is_live
-from nightcrawler.data.survey import survey
+from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.source_names import is_live
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError
@@ -20,22 +20,26 @@ from tests.conftest import MakeClip
 
 
 def streamed(path: Path, **options: int) -> list[Frame]:
-    return list(video_frames(str(path), survey(str(path), Limits()), **options))
+    return list(video_frames(str(path), probe(str(path), Limits()), **options))
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
 @pytest.mark.parametrize("short_side", [0, 24])
-def test_frames_are_those_of_decode(make_clip: MakeClip, tmp_path: Path, rotation: int, short_side: int) -> None:
+def test_frames_are_those_of_decode(
+    make_clip: MakeClip, tmp_path: Path, rotation: int, short_side: int
+) -> None:
     path = make_clip(tmp_path / "clip.mp4", 14, rotation=rotation, options={"bf": "2"})
     frames = streamed(path, short_side=short_side)
-    np.testing.assert_array_equal([one.rgb for one in frames], decode(path, range, short_side=short_side).frames)
+    np.testing.assert_array_equal(
+        [one.rgb for one in frames], decode(path, range, short_side=short_side).frames
+    )
     assert [one.number for one in frames] == list(range(14))
     np.testing.assert_allclose([one.time_sec for one in frames], np.arange(14) / 25, atol=1e-6)
 
 
 def test_a_file_cut_short_is_an_error_at_its_end(make_clip: MakeClip, tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.avi", 20, codec="mpeg4")
-    found = survey(str(path), Limits())
+    found = probe(str(path), Limits())
     shorter = make_clip(tmp_path / "shorter.avi", 10, codec="mpeg4")
     with pytest.raises(VideoError, match="cut short: 10 of 20 frames"):
         list(video_frames(str(shorter), found))
@@ -43,7 +47,15 @@ def test_a_file_cut_short_is_an_error_at_its_end(make_clip: MakeClip, tmp_path: 
 
 def test_names_of_live_sources() -> None:
     assert [name for name in ("rtsp://a/b", "RTSPS://a", "/dev/video0") if not is_live(name)] == []
-    others = ("http://a/b", "rtsp:", "file:rtsp://a", "/dev/video0/x", "/dev/videos", "clip.mp4", "/dev/video0\n")
+    others = (
+        "http://a/b",
+        "rtsp:",
+        "file:rtsp://a",
+        "/dev/video0/x",
+        "/dev/videos",
+        "clip.mp4",
+        "/dev/video0\n",
+    )
     assert [name for name in others if is_live(name)] == []
 
 
@@ -56,7 +68,10 @@ def test_a_source_that_is_not_there(source: str) -> None:
 def test_paced_frames_come_no_sooner_than_a_camera_gives_them() -> None:
     pixel = np.zeros((1, 1, 3), np.uint8)
     start = time.monotonic()
-    arrived = [time.monotonic() - start for _ in paced([Frame(n, n / 10, pixel) for n in range(4)], speed=2)]
+    arrived = [
+        time.monotonic() - start
+        for _ in paced([Frame(n, n / 10, pixel) for n in range(4)], speed=2)
+    ]
     assert all(at >= n / 20 for n, at in enumerate(arrived))
 
 

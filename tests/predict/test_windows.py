@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.data.limits import Limits
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.stream import Frame
 from nightcrawler.predict.windows import (
     Piece,
@@ -29,12 +29,19 @@ def frames_at(*times: float) -> list[Frame]:
 
 def spans(times: list[float], window: float, stride: float) -> list[tuple[float, float, list[int]]]:
     found = sliding_windows(frames_at(*times), window, stride)
-    return [(one.start_sec, round(one.end_sec, 6), [frame.number for frame in one.frames]) for one in found]
+    return [
+        (one.start_sec, round(one.end_sec, 6), [frame.number for frame in one.frames])
+        for one in found
+    ]
 
 
 def test_windows_slide_and_the_last_ends_with_the_video() -> None:
     seconds = [float(time) for time in range(8)]
-    assert spans(seconds, 4, 2) == [(0, 4, [0, 1, 2, 3]), (2, 6, [2, 3, 4, 5]), (4, 8, [4, 5, 6, 7])]
+    assert spans(seconds, 4, 2) == [
+        (0, 4, [0, 1, 2, 3]),
+        (2, 6, [2, 3, 4, 5]),
+        (4, 8, [4, 5, 6, 7]),
+    ]
     assert spans(seconds[:7], 4, 2)[1:] == [(2, 6, [2, 3, 4, 5]), (3, 7, [3, 4, 5, 6])]
     assert spans(seconds[:6], 4, 4) == [(0, 4, [0, 1, 2, 3]), (2, 6, [2, 3, 4, 5])]
 
@@ -58,13 +65,17 @@ def test_a_gap_of_years_takes_no_time() -> None:
     st.floats(0.5, 5),
     st.floats(0.05, 1),
 )
-def test_every_frame_is_in_a_window_and_no_window_is_longer(gaps: list[float], window: float, share: float) -> None:
+def test_every_frame_is_in_a_window_and_no_window_is_longer(
+    gaps: list[float], window: float, share: float
+) -> None:
     times = np.cumsum(gaps) - gaps[0]
     found = list(sliding_windows(frames_at(*times), window, window * share))
     assert {frame.number for one in found for frame in one.frames} == set(range(len(times)))
     for one in found:
         assert one.frames[-1].time_sec - one.frames[0].time_sec <= window + 1e-9
-        assert [frame.number for frame in one.frames] == sorted(frame.number for frame in one.frames)
+        assert [frame.number for frame in one.frames] == sorted(
+            frame.number for frame in one.frames
+        )
     assert [one.start_sec for one in found] == sorted(one.start_sec for one in found)
 
 
@@ -73,7 +84,9 @@ def test_a_window_that_takes_too_much_memory_is_refused() -> None:
         list(sliding_windows(frames_at(0, 1, 2), 9, 3, "a.mp4", Limits(memory_bytes=6)))
 
 
-@pytest.mark.parametrize(("window", "stride"), [(0, 0), (-1, 1), (2, 3), (2, 0), (2, 0.001), (float("inf"), 1)])
+@pytest.mark.parametrize(
+    ("window", "stride"), [(0, 0), (-1, 1), (2, 3), (2, 0), (2, 0.001), (float("inf"), 1)]
+)
 def test_steps_that_make_no_sense(window: float, stride: float) -> None:
     with pytest.raises(UserError, match="expected a window above 0 s"):
         check_steps(window, stride)
@@ -101,7 +114,11 @@ def test_a_gap_between_windows_stays_one() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6), st.floats(0, 1)), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 6), st.floats(0, 1)), min_size=1, max_size=30
+    )
+)
 def test_pieces_are_the_mean_of_what_covers_them(steps: list[tuple[int, int, float]]) -> None:
     """Against a table of every second."""
     timeline, start, windows = Timeline(), 0, []

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.prepare import audit as module
-from nightcrawler.prepare.audit import KILLED, Source, audit, duplicates, leakage, read_rows, read_source
+from nightcrawler.prepare.audit import (
+    KILLED,
+    Source,
+    audit,
+    duplicates,
+    leakage,
+    read_rows,
+    read_source,
+)
 from nightcrawler.prepare.measure import Measurement
 from nightcrawler.utils.errors import UserError
 from tests.paths import shared
@@ -27,12 +35,24 @@ def note_and_measure(path: str) -> Measurement:
         os.kill(os.getpid(), signal.SIGKILL)
     status = os.stat(path)
     text = Path(path).read_text()
-    return Measurement(path, "ok", "", status.st_size, status.st_mtime_ns, f"sha of {text}" if text else "", fps=12.5)
+    return Measurement(
+        path,
+        "ok",
+        "",
+        status.st_size,
+        status.st_mtime_ns,
+        f"sha of {text}" if text else "",
+        fps=12.5,
+    )
 
 
 def note_and_lack_memory(path: str) -> Measurement:
     row = note_and_measure(path)
-    return replace(row, status="bad", cause="unexpected MemoryError: ") if Path(path).stem == "b" else row
+    return (
+        replace(row, status="bad", cause="unexpected MemoryError: ")
+        if Path(path).stem == "b"
+        else row
+    )
 
 
 def source(folder: Path, name: str = "all") -> Source:
@@ -40,7 +60,12 @@ def source(folder: Path, name: str = "all") -> Source:
 
 
 def calls(folder: Path) -> Counter[str]:
-    return Counter({path.name.removesuffix(".mp4.calls"): len(path.read_text()) for path in folder.glob("*.calls")})
+    return Counter(
+        {
+            path.name.removesuffix(".mp4.calls"): len(path.read_text())
+            for path in folder.glob("*.calls")
+        }
+    )
 
 
 @pytest.fixture
@@ -123,7 +148,9 @@ def test_an_audit_that_is_stopped_goes_on(videos: Path, tmp_path: Path) -> None:
 def test_a_file_that_ends_its_process_is_one_bad_row(videos: Path, jobs: int) -> None:
     (videos / "bcrash.mp4").write_text("x")
     rows = {Path(row.path).stem: row for row in run(videos, jobs)}
-    assert {name: row.status for name, row in rows.items()} == dict.fromkeys("abcd", "ok") | {"bcrash": "bad"}
+    assert {name: row.status for name, row in rows.items()} == dict.fromkeys("abcd", "ok") | {
+        "bcrash": "bad"
+    }
     assert rows["bcrash"].cause == KILLED
     before = calls(videos)
     run(videos, jobs)
@@ -131,7 +158,9 @@ def test_a_file_that_ends_its_process_is_one_bad_row(videos: Path, jobs: int) ->
     assert calls(videos)["a"] == before["a"]
 
 
-def test_rows_are_saved_while_it_goes_on(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_saved_while_it_goes_on(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SAVE_SEC", 0.0)
     seen = []
 
@@ -150,12 +179,27 @@ def row(path: str, content: str = "", size: int = 1) -> Measurement:
 
 
 def test_equal_content_is_grouped_but_empty_files_are_not() -> None:
-    rows = [row("a", "1"), row("b", "2"), row("c", "1"), row("d", "0", 0), row("e", "0", 0), row("f"), row("g")]
+    rows = [
+        row("a", "1"),
+        row("b", "2"),
+        row("c", "1"),
+        row("d", "0", 0),
+        row("e", "0", 0),
+        row("f"),
+        row("g"),
+    ]
     assert [[one.path for one in group] for group in duplicates(rows)] == [["a", "c"]]
 
 
 def test_leakage_tells_the_same_file_from_copies() -> None:
-    rows = [row("a", "1"), row("b", "2"), row("copy of a", "1"), row("c", "3"), row("d", "0", 0), row("e", "0", 0)]
+    rows = [
+        row("a", "1"),
+        row("b", "2"),
+        row("copy of a", "1"),
+        row("c", "3"),
+        row("d", "0", 0),
+        row("e", "0", 0),
+    ]
     sources = [
         Source("train", ("a", "b", "d")),
         Source("val", ("b", "copy of a", "c", "e")),
@@ -169,9 +213,14 @@ def test_leakage_tells_the_same_file_from_copies() -> None:
     assert found[0].examples == (("a", "copy of a"), ("b", "b"))
 
 
-def test_the_csv_names_all_sources_of_a_file_and_the_first_of_its_copies(videos: Path, tmp_path: Path) -> None:
+def test_the_csv_names_all_sources_of_a_file_and_the_first_of_its_copies(
+    videos: Path, tmp_path: Path
+) -> None:
     (videos / "d.mp4").write_text("a")
-    sources = [source(videos, "one"), replace(source(videos, "two"), paths=source(videos).paths[-1:] * 2)]
+    sources = [
+        source(videos, "one"),
+        replace(source(videos, "two"), paths=source(videos).paths[-1:] * 2),
+    ]
     audit(sources, tmp_path / "out", 1, function=note_and_measure)
     with open(tmp_path / "out/audit.csv", newline="") as file:
         table = {Path(line["path"]).stem: line for line in csv.DictReader(file)}
@@ -181,13 +230,25 @@ def test_the_csv_names_all_sources_of_a_file_and_the_first_of_its_copies(videos:
 
 
 def test_a_folder_gives_all_that_could_be_a_video(tmp_path: Path) -> None:
-    for name in ("b.mp4", "a/x.wav", "a/strange", "list.csv", "notes.TXT", ".hidden.mp4", ".git/y.mp4"):
+    for name in (
+        "b.mp4",
+        "a/x.wav",
+        "a/strange",
+        "list.csv",
+        "notes.TXT",
+        ".hidden.mp4",
+        ".git/y.mp4",
+    ):
         (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "v" / name).touch()
     (tmp_path / "v/loop").symlink_to(tmp_path / "v")
     (tmp_path / "v/link.mp4").symlink_to(tmp_path / "v/b.mp4")
     found = read_source(tmp_path / "v")
-    assert {os.path.relpath(path, tmp_path / "v") for path in found.paths} == {"b.mp4", "a/x.wav", "a/strange"}
+    assert {os.path.relpath(path, tmp_path / "v") for path in found.paths} == {
+        "b.mp4",
+        "a/x.wav",
+        "a/strange",
+    }
     assert found.name == str(tmp_path / "v")
 
 
@@ -198,14 +259,25 @@ def test_lists_are_looked_up_where_the_layout_has_them(tmp_path: Path) -> None:
     (tmp_path / "train_label+val_dry.csv").write_text("a.mp4,0\nb.mp4,3\ngone.mp4,1\n")
     (tmp_path / "own.csv").write_text("own.mp4,70\nTest/0.mp4,-1\n")
     train = read_source(tmp_path / "train_label+val_dry.csv")
-    expected = ("labeled_train/Train/a.mp4", "dry_run/Validation/b.mp4", "labeled_train/Train/gone.mp4")
+    expected = (
+        "labeled_train/Train/a.mp4",
+        "dry_run/Validation/b.mp4",
+        "labeled_train/Train/gone.mp4",
+    )
     assert train.paths == tuple(str(tmp_path / name) for name in expected)
-    assert read_source(tmp_path / "own.csv").paths == (str(tmp_path / "own.mp4"), str(tmp_path / "Test/0.mp4"))
+    assert read_source(tmp_path / "own.csv").paths == (
+        str(tmp_path / "own.mp4"),
+        str(tmp_path / "Test/0.mp4"),
+    )
 
 
 def test_what_is_neither_folder_nor_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    faults = {"empty": "no file in it", "gone.csv": "no such list", "video.mp4": "expected a folder, or a list"}
+    faults = {
+        "empty": "no file in it",
+        "gone.csv": "no such list",
+        "video.mp4": "expected a folder, or a list",
+    }
     for name, part in faults.items():
         with pytest.raises(UserError, match=f"{name}.*{part}"):
             read_source(tmp_path / name)
@@ -216,7 +288,15 @@ def test_every_odd_clip_has_a_row(tmp_path: Path) -> None:
     rows = {Path(row.path).name: row for row in audit([found], tmp_path, 2)}
     assert set(rows) == set(os.listdir(shared() / "clips/odd"))
     bad = {name for name, row in rows.items() if row.status == "bad"}
-    assert {"audio_only.mp4", "zero_bytes.mp4", "random_bytes.mp4", "truncated_faststart.mp4"} <= bad
+    assert {
+        "audio_only.mp4",
+        "zero_bytes.mp4",
+        "random_bytes.mp4",
+        "truncated_faststart.mp4",
+    } <= bad
     assert not {"verydark.mp4", "one_frame.mp4", "xvid_bframes.avi", "vfr.mp4", "hevc10.mp4"} & bad
     assert all(row.cause for name, row in rows.items() if name in bad)
-    assert (rows["nasa_13013_rotated.mp4"].width, rows["nasa_13013_rotated.mp4"].height) == (270, 480)
+    assert (rows["nasa_13013_rotated.mp4"].width, rows["nasa_13013_rotated.mp4"].height) == (
+        270,
+        480,
+    )

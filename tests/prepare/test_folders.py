@@ -16,7 +16,9 @@ from nightcrawler.prepare import audit
 from nightcrawler.prepare.folders import natural_key, printable, scan_folder
 from nightcrawler.utils.errors import UserError
 
-NAMES = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=12)
+NAMES = st.text(
+    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=12
+)
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -28,7 +30,16 @@ def touch(folder: Path, *names: str | bytes) -> None:
 
 
 def test_numbers_sort_as_numbers_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path, "10.mp4", "2.mp4", "Run/Run_1_10.MP4", "Run/Run_1_9.avi", "notes.txt", ".part.mp4", ".git/x.mp4")
+    touch(
+        tmp_path,
+        "10.mp4",
+        "2.mp4",
+        "Run/Run_1_10.MP4",
+        "Run/Run_1_9.avi",
+        "notes.txt",
+        ".part.mp4",
+        ".git/x.mp4",
+    )
     found = scan_folder(tmp_path)
     assert found.videos == ("2.mp4", "10.mp4", "Run/Run_1_9.avi", "Run/Run_1_10.MP4")
     assert (found.refused, found.num_others, found.empty) == ((), 1, ())
@@ -40,7 +51,9 @@ def test_folders_without_a_video_are_named(tmp_path: Path) -> None:
     assert (found.videos, found.empty, found.num_others) == (("Run/1.mp4",), ("Jump", "Walk"), 2)
 
 
-def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Any user may be root, who reads everything: the system's answer is made up."""
     touch(tmp_path, "Run/1.mp4", "Jump/1.mp4")
     scan = os.scandir
@@ -80,12 +93,22 @@ def test_what_a_list_cannot_hold_is_named_with_its_reason(tmp_path: Path) -> Non
 
 def test_what_is_not_refused_can_be_read_from_a_list(tmp_path: Path) -> None:
     """Names that `scan_folder` lets through survive writing and `read_list`."""
-    touch(tmp_path / "v", 'quo"te.mp4', "comma, name.mp4", "ümläut.mp4", "-dash.mp4", "#1.mp4", "=1+1.mp4")
+    touch(
+        tmp_path / "v",
+        'quo"te.mp4',
+        "comma, name.mp4",
+        "ümläut.mp4",
+        "-dash.mp4",
+        "#1.mp4",
+        "=1+1.mp4",
+    )
     videos = scan_folder(tmp_path / "v").videos
     assert len(videos) == 6
     rows = ['"' + name.replace('"', '""') + '",0\n' for name in videos]
     (tmp_path / "list.csv").write_text("".join(rows))
-    assert [item.name for item in read_list(tmp_path / "list.csv", [tmp_path / "v"], 1)] == list(videos)
+    assert [item.name for item in read_list(tmp_path / "list.csv", [tmp_path / "v"], 1)] == list(
+        videos
+    )
 
 
 def test_a_linked_folder_is_scanned_and_a_missing_one_is_empty(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nightcrawler.prepare.lists import (
     DARK_FOLDER,
     DRY_FOLDER,
     TEST_FOLDER,
-    Plan,
+    ListPlan,
     keep_present,
     plan_arid,
     plan_tree,
@@ -28,7 +28,13 @@ from nightcrawler.prepare.write import compare, write_lists
 from nightcrawler.utils.errors import UserError
 from tests.paths import shared
 
-LISTS = ("train_label+val_dry.csv", "val_dry.csv", "dark_unlabel.csv", "total_unlabel.csv", "test.csv")
+LISTS = (
+    "train_label+val_dry.csv",
+    "val_dry.csv",
+    "dark_unlabel.csv",
+    "total_unlabel.csv",
+    "test.csv",
+)
 VAL_NAME = "Film_drink_u_nm_np1_fr_goo_9.avi"
 
 
@@ -36,16 +42,25 @@ def folder(place: str, names: list[str]) -> Folder:
     return Folder(Path("data", place), tuple(sorted(names, key=natural_key)))
 
 
-def official(name: str, *rows: tuple[str, int], repaired: tuple[int, ...] = ()) -> dict[str, OfficialList]:
+def official(
+    name: str, *rows: tuple[str, int], repaired: tuple[int, ...] = ()
+) -> dict[str, OfficialList]:
     return {name: OfficialList(Path(name), rows, repaired)}
 
 
-def small(**changes: list[str]) -> Plan:
+def small(**changes: list[str]) -> ListPlan:
     """A plan of a few clips; `changes` replaces what a folder holds: bright, dry, dark or test."""
-    held = {"bright": ["a.avi", "b.mp4"], "dry": [VAL_NAME], "dark": ["0.mp4", "Run/Run_1_1.mp4"], "test": ["0.mp4"]}
+    held = {
+        "bright": ["a.avi", "b.mp4"],
+        "dry": [VAL_NAME],
+        "dark": ["0.mp4", "Run/Run_1_1.mp4"],
+        "test": ["0.mp4"],
+    }
     held |= changes
     places = (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)
-    folders = {place: folder(place, names) for place, names in zip(places, held.values(), strict=True)}
+    folders = {
+        place: folder(place, names) for place, names in zip(places, held.values(), strict=True)
+    }
     return plan_ug2(
         folders,
         official(published.LABELLED_LIST, ("a.avi", 1), ("b.mp4", 4), repaired=(1,))
@@ -53,7 +68,7 @@ def small(**changes: list[str]) -> Plan:
     )
 
 
-def noted(plan: Plan, *parts: str) -> bool:
+def noted(plan: ListPlan, *parts: str) -> bool:
     return any(all(part in note for part in parts) for note in plan.notes)
 
 
@@ -78,21 +93,27 @@ def published_folders(reference: Path) -> dict[str, Folder]:
     return {place: folder(place, found) for place, found in held.items()}
 
 
-def test_published_names_give_the_published_files_byte_for_byte(reference: Path, tmp_path: Path) -> None:
+def test_published_names_give_the_published_files_byte_for_byte(
+    reference: Path, tmp_path: Path
+) -> None:
     lists = {path.name: read_ug2_list(path) for path in (reference / "ug2_2022_official").iterdir()}
     plan = plan_ug2(published_folders(reference), lists)
     assert set(plan.lists) == set(LISTS)
     write_lists(compare(tmp_path, plan))
     for name in LISTS:
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
-    assert all(expected == found for table in plan.tables.values() for expected, found in table.values())
+    assert all(
+        expected == found for table in plan.tables.values() for expected, found in table.values()
+    )
     assert len(plan.notes) == 2
     assert noted(plan, "15 rows repaired (770..784)")
     assert noted(plan, "val_dry.csv", "read from the names")
 
 
 def test_arid_gives_its_published_file_and_its_splits(reference: Path, tmp_path: Path) -> None:
-    lists = {path.name: read_arid_list(path) for path in (reference / "arid_v1_official").glob("*split*")}
+    lists = {
+        path.name: read_arid_list(path) for path in (reference / "arid_v1_official").glob("*split*")
+    }
     plan = plan_arid(published_folders(reference)[DARK_FOLDER], lists)
     write_lists(compare(tmp_path, plan))
     for name in ("arid.csv", "total_unlabel.csv"):
@@ -102,24 +123,37 @@ def test_arid_gives_its_published_file_and_its_splits(reference: Path, tmp_path:
     assert plan.lists["arid_split1_train.csv"][0] == ("dark_train/Train/Drink/Drink_11_1.mp4", 0)
     assert len(plan.lists["arid_split3_test.csv"]) == plan.counts["arid_split3_test.csv"] == 852
     assert len(plan.notes) == 9
-    assert noted(plan, "arid_split1_train.csv: 2288 files have another suffix", "Drink_11_1.avi is Drink")
+    assert noted(
+        plan, "arid_split1_train.csv: 2288 files have another suffix", "Drink_11_1.avi is Drink"
+    )
 
 
 def test_version_1_0_of_arid_is_recognised(reference: Path) -> None:
     parts = [
-        read_arid_list(reference / f"arid_v1_official/ARID_split1_{part}.txt") for part in ("train", "test", "other")
+        read_arid_list(reference / f"arid_v1_official/ARID_split1_{part}.txt")
+        for part in ("train", "test", "other")
     ]
     plan = plan_arid(folder(DARK_FOLDER, [name for part in parts for name, _ in part.rows]), {})
     assert noted(plan, "3784 clips of ARID v1.0", "v1.5 has 6207")
     assert not noted(plan, "missing")
     assert plan.tables["ARID"]["Drink"] == (485, 338)
     # Clips named .avi are found, in the published order of their .mp4 names.
-    ranks = [published.arid_order().index(name.replace(".avi", ".mp4")) for name, _ in plan.lists["arid.csv"]]
+    ranks = [
+        published.arid_order().index(name.replace(".avi", ".mp4"))
+        for name, _ in plan.lists["arid.csv"]
+    ]
     assert ranks == sorted(ranks)
 
 
 def test_arid_clips_are_ordered_as_published_and_strangers_come_last() -> None:
-    names = ["Run/Run_1_1.mp4", "Drink/Drink_10_1.mp4", "Drink/Drink_16_13.mp4", "Wave/new.mp4", "Dance/x.mp4", "7.mp4"]
+    names = [
+        "Run/Run_1_1.mp4",
+        "Drink/Drink_10_1.mp4",
+        "Drink/Drink_16_13.mp4",
+        "Wave/new.mp4",
+        "Dance/x.mp4",
+        "7.mp4",
+    ]
     names.append("Wave/new.avi")  # the same clip in another container
     plan = plan_arid(folder(DARK_FOLDER, names), {})
     rows = plan.lists["arid.csv"]
@@ -134,7 +168,9 @@ def test_arid_clips_are_ordered_as_published_and_strangers_come_last() -> None:
 
 
 def test_without_arid_there_is_an_error_that_names_the_folder() -> None:
-    with pytest.raises(UserError, match=r"data/dark_train/Train: no video in a class folder .*Drink, .*DATASET.md"):
+    with pytest.raises(
+        UserError, match=r"data/dark_train/Train: no video in a class folder .*Drink, .*DATASET.md"
+    ):
         plan_arid(folder(DARK_FOLDER, ["0.mp4", "Dance/x.mp4"]), {})
 
 
@@ -154,7 +190,9 @@ def test_missing_renamed_and_unlisted_files_are_named() -> None:
     assert noted(plan, "train_label+val_dry.csv: missing files: 1: a.avi")
     assert noted(plan, "1 files have another suffix", "b.mp4 is b.avi")
     assert noted(plan, "labeled_train/Train: 1 videos are in no list: more.mp4")
-    assert noted(plan, "test.csv: missing files: 3102: 0.mp4, 2.mp4, 3.mp4, 4.mp4, 5.mp4 and 3097 more")
+    assert noted(
+        plan, "test.csv: missing files: 3102: 0.mp4, 2.mp4, 3.mp4, 4.mp4, 5.mp4 and 3097 more"
+    )
     assert noted(plan, "Test: 1 videos are in no list: 5000.mp4")
 
 
@@ -169,15 +207,23 @@ def test_what_is_not_there_has_no_list() -> None:
 
 
 def test_without_the_challenges_lists_only_the_numbered_clips_are_listed() -> None:
-    folders = {place: folder(place, ["0.mp4"]) for place in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)}
+    folders = {
+        place: folder(place, ["0.mp4"])
+        for place in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)
+    }
     plan = plan_ug2(folders, official(published.DRY_RUN_LIST, (VAL_NAME, -1)))
     assert set(plan.lists) == {"dark_unlabel.csv", "total_unlabel.csv", "test.csv"}
     assert noted(plan, "not built without ug2_2022_train_labeled.csv:", "--official-lists")
 
 
 def test_a_name_in_both_bright_folders_is_an_error() -> None:
-    lists = official(published.LABELLED_LIST, (VAL_NAME, 0)) | official(published.DRY_RUN_LIST, (VAL_NAME, -1))
-    folders = {place: folder(place, [VAL_NAME]) for place in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)}
+    lists = official(published.LABELLED_LIST, (VAL_NAME, 0)) | official(
+        published.DRY_RUN_LIST, (VAL_NAME, -1)
+    )
+    folders = {
+        place: folder(place, [VAL_NAME])
+        for place in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)
+    }
     with pytest.raises(UserError, match="in labeled_train/Train and in dry_run/Validation"):
         plan_ug2(folders, lists)
 
@@ -187,7 +233,7 @@ NAMES = st.lists(st.from_regex(r"\A[ab]{1,2}\.(mp4|avi|mkv)\Z"), unique=True, ma
 
 @given(NAMES, NAMES)
 def test_no_video_stands_for_two_rows(listed: list[str], there: list[str]) -> None:
-    rows = keep_present(Plan(), "x.csv", [(name, at) for at, name in enumerate(listed)], there)
+    rows = keep_present(ListPlan(), "x.csv", [(name, at) for at, name in enumerate(listed)], there)
     assert len({name for name, _ in rows}) == len(rows)
     assert {name for name, _ in rows} <= set(there)
     assert all(name in {found for found, _ in rows} for name in listed if name in there)
@@ -208,11 +254,17 @@ def tree(count: int, fraction: float = 0.25, seed: int = 0) -> Counter[tuple[str
 
 
 @pytest.mark.parametrize(
-    ("count", "fraction", "num_val"), [(8, 0.25, 2), (1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (9, 0, 0)]
+    ("count", "fraction", "num_val"),
+    [(8, 0.25, 2), (1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (9, 0, 0)],
 )
-def test_each_class_gives_its_share_for_validation(count: int, fraction: float, num_val: int) -> None:
+def test_each_class_gives_its_share_for_validation(
+    count: int, fraction: float, num_val: int
+) -> None:
     counts = tree(count, fraction)
-    assert all(counts[name, True] == num_val and counts[name, False] == count - num_val for name in ("Run", "walk"))
+    assert all(
+        counts[name, True] == num_val and counts[name, False] == count - num_val
+        for name in ("Run", "walk")
+    )
 
 
 def test_the_choice_follows_the_seed() -> None:

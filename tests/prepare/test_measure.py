@@ -38,7 +38,9 @@ def test_brightness_is_that_of_the_frames(tmp_path: Path) -> None:
     assert (found.size_bytes, found.mtime_ns) == (status.st_size, status.st_mtime_ns)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.mean == pytest.approx(frames.mean(), abs=0.01)
-    assert [found.p5, found.p50, found.p95] == np.percentile(frames, [5, 50, 95], method="inverted_cdf").tolist()
+    assert [found.p5, found.p50, found.p95] == np.percentile(
+        frames, [5, 50, 95], method="inverted_cdf"
+    ).tolist()
     lit = 255 * (frames / 255.0) ** found.gamma
     assert lit.mean() == pytest.approx(TARGET_MEAN, abs=0.5)
 
@@ -76,14 +78,20 @@ def test_whatever_is_no_video_has_a_row_with_its_cause(make_clip: MakeClip, tmp_
     assert rows["cut.avi"].sha256 == hashlib.sha256(cut.read_bytes()).hexdigest()
 
 
-def test_a_fault_that_nobody_thought_of_is_a_row_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_nobody_thought_of_is_a_row_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("strange")
 
     (tmp_path / "a.mp4").write_bytes(b"x")
     monkeypatch.setattr(module, "decode", fail)
     found = measure(str(tmp_path / "a.mp4"))
-    assert (found.status, found.cause, found.size_bytes) == ("bad", "unexpected RuntimeError: strange", 1)
+    assert (found.status, found.cause, found.size_bytes) == (
+        "bad",
+        "unexpected RuntimeError: strange",
+        1,
+    )
 
 
 def test_dark_real_clips_are_dark_and_get_a_gamma() -> None:

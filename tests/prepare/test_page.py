@@ -40,7 +40,11 @@ class Reader(HTMLParser):
 
     @property
     def images(self) -> list[Image.Image]:
-        uris = [value.removeprefix("data:image/png;base64,") for name, value in self.attributes if name == "src"]
+        uris = [
+            value.removeprefix("data:image/png;base64,")
+            for name, value in self.attributes
+            if name == "src"
+        ]
         return [Image.open(io.BytesIO(base64.b64decode(uri, validate=True))) for uri in uris]
 
 
@@ -53,7 +57,9 @@ def page(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "bad.mp4").write_text(EVIL)
     first = Source(EVIL, tuple(map(str, [*clips, folder / "bad.mp4"])))
     second = Source("second", (str(clips[0]), str(evil)))
-    return build_page([first, second], [measure(path) for path in dict.fromkeys(first.paths + second.paths)])
+    return build_page(
+        [first, second], [measure(path) for path in dict.fromkeys(first.paths + second.paths)]
+    )
 
 
 def test_names_are_shown_as_text(page: str) -> None:
@@ -97,7 +103,10 @@ def test_figures_and_tables_are_there(page: str) -> None:
 def test_the_second_picture_of_a_pair_is_the_lit_one(make_clip: MakeClip, tmp_path: Path) -> None:
     path = str(make_clip(tmp_path / "a.mp4", 6))
     row = replace(measure(path), gamma=0.4)
-    pair = [np.asarray(image).astype(float) for image in Reader(build_page([Source("s", (path,))], [row])).images[6:8]]
+    pair = [
+        np.asarray(image).astype(float)
+        for image in Reader(build_page([Source("s", (path,))], [row])).images[6:8]
+    ]
     assert pair[0].shape == pair[1].shape == (48, 64, 3)
     assert np.abs(pair[1] - 255 * (pair[0] / 255) ** row.gamma).max() <= 1.01
 

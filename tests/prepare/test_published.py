@@ -69,13 +69,18 @@ def test_the_challenges_lists_give_the_published_rows() -> None:
     assert list(labelled.rows) == expected[:2625]
     dry_run = read_ug2_list(official[published.DRY_RUN_LIST])
     assert [(name, label_of_hmdb_name(name)) for name, _ in dry_run.rows] == expected[2625:]
-    assert [name for name, _ in read_ug2_list(official[published.DARK_LIST]).rows] == published.numbered(3088)
+    assert [
+        name for name, _ in read_ug2_list(official[published.DARK_LIST]).rows
+    ] == published.numbered(3088)
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_arid_splits_cover_version_1_0(split: int) -> None:
     folder = shared() / "reference/lists/arid_v1_official"
-    parts = [read_arid_list(folder / f"ARID_split{split}_{part}.txt").rows for part in ("train", "test", "other")]
+    parts = [
+        read_arid_list(folder / f"ARID_split{split}_{part}.txt").rows
+        for part in ("train", "test", "other")
+    ]
     names = [name for rows in parts for name, _ in rows]
     assert len(set(names)) == len(names) == sum(published.ARID_V10.values()) == 3784
     assert Counter(name.split("/")[0] for name in names) == published.ARID_V10
@@ -125,7 +130,9 @@ def test_arid_rows_at_fault_are_named(tmp_path: Path, text: str, part: str) -> N
 def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path: Path) -> None:
     text = "\ufeff" + SPOILT.replace("\n", "\r\n")
     assert read_ug2_list(write(tmp_path / "list.csv", text)).rows[1] == ("-18N3.mp4", 4)
-    arid = read_arid_list(write(tmp_path / "list.txt", "0\t0\tDrink/Drink_1_1.avi\r\n1\t5\tRun/Run_1_1.avi\r\n"))
+    arid = read_arid_list(
+        write(tmp_path / "list.txt", "0\t0\tDrink/Drink_1_1.avi\r\n1\t5\tRun/Run_1_1.avi\r\n")
+    )
     assert arid.rows == (("Drink/Drink_1_1.avi", 0), ("Run/Run_1_1.avi", 5))
 
 
@@ -135,14 +142,18 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
         read_ug2_list(tmp_path / "list.csv")
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "x_climb_u_nm_np1_fr_goo_9.avi", "drink.avi", "drink_u_nm_np1_fr_goo_9.avi"])
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "x_climb_u_nm_np1_fr_goo_9.avi", "drink.avi", "drink_u_nm_np1_fr_goo_9.avi"]
+)
 def test_a_name_that_tells_no_class_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="has no class in its name"):
         label_of_hmdb_name(name)
 
 
 def test_only_the_class_field_of_a_name_counts() -> None:
-    assert label_of_hmdb_name("Run_and_drink_wave_f_cm_np2_ri_bad_0.avi") == published.CLASSES.index("Wave")
+    assert label_of_hmdb_name(
+        "Run_and_drink_wave_f_cm_np2_ri_bad_0.avi"
+    ) == published.CLASSES.index("Wave")
 
 
 def test_lists_are_found_at_the_top_or_a_little_deeper(tmp_path: Path) -> None:

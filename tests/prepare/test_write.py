@@ -7,15 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.prepare.lists import Plan
-from nightcrawler.prepare.write import check_places, compare, put_in_place, refuse_to_replace, write_lists
+from nightcrawler.prepare.lists import ListPlan
+from nightcrawler.prepare.write import (
+    check_places,
+    compare,
+    put_in_place,
+    refuse_to_replace,
+    write_lists,
+)
 from nightcrawler.utils.errors import UserError
 
 ROWS = [("a, b.mp4", 0), ("c.mp4", 1)]
 
 
-def plan(name: str = "val_dry.csv", rows: list[tuple[str, int]] = ROWS) -> Plan:
-    return Plan(lists={name: rows})
+def plan(name: str = "val_dry.csv", rows: list[tuple[str, int]] = ROWS) -> ListPlan:
+    return ListPlan(lists={name: rows})
 
 
 @pytest.mark.parametrize(("name", "end"), [("val_dry.csv", b"\r\n"), ("arid.csv", b"\n")])
@@ -26,7 +32,9 @@ def test_line_ends_are_the_published_ones(tmp_path: Path, name: str, end: bytes)
     assert (tmp_path / name).read_bytes() == b'"a, b.mp4",0' + end + b"c.mp4,1" + end
 
 
-@pytest.mark.parametrize("text", ['"a, b.mp4",0\nc.mp4,1\n', '\ufeffpath,label\r\n"a, b.mp4",0\r\n\r\nc.mp4,1\r\n'])
+@pytest.mark.parametrize(
+    "text", ['"a, b.mp4",0\nc.mp4,1\n', '\ufeffpath,label\r\n"a, b.mp4",0\r\n\r\nc.mp4,1\r\n']
+)
 def test_a_list_of_the_same_rows_stays_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "val_dry.csv"
     path.write_bytes(text.encode())
@@ -47,7 +55,9 @@ def test_a_list_of_the_same_rows_stays_as_it_is(tmp_path: Path, text: str) -> No
         (b'"a', "it is no list"),
     ],
 )
-def test_another_list_is_refused_with_how_it_differs(tmp_path: Path, text: bytes, what: str) -> None:
+def test_another_list_is_refused_with_how_it_differs(
+    tmp_path: Path, text: bytes, what: str
+) -> None:
     path = tmp_path / "val_dry.csv"
     path.write_bytes(text)
     changes = compare(tmp_path, plan())
@@ -65,7 +75,9 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "src"
 
 
-def test_copies_are_made_once_and_again_where_they_are_missing(source: Path, tmp_path: Path) -> None:
+def test_copies_are_made_once_and_again_where_they_are_missing(
+    source: Path, tmp_path: Path
+) -> None:
     pair = (source / "a/1.mp4", tmp_path / "out/a/1.mp4")
     for _ in range(2):
         check_places([pair], copy=True)
@@ -77,7 +89,9 @@ def test_copies_are_made_once_and_again_where_they_are_missing(source: Path, tmp
         check_places([pair], copy=True)
 
 
-def test_links_are_made_once_and_other_things_are_not_replaced(source: Path, tmp_path: Path) -> None:
+def test_links_are_made_once_and_other_things_are_not_replaced(
+    source: Path, tmp_path: Path
+) -> None:
     pair = (source, tmp_path / "out/Train")
     for _ in range(2):
         check_places([pair], copy=False)

@@ -14,20 +14,24 @@ from nightcrawler.pseudo.calibration import Calibration, agreeing, calibrated, s
 from nightcrawler.pseudo.ensemble import Joined, Mixture, join, mix
 from nightcrawler.pseudo.labels import Selection, choose
 from nightcrawler.pseudo.recipe import read_label_recipe
-from nightcrawler.pseudo.search import Found
+from nightcrawler.pseudo.search import ThresholdSearch
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.pseudo.made import made, yaml_file
 
 FREE = Calibration(floor=0.0, ceiling=100.0)
 
 
-def joined_of(*models: list[list[float]], labels: list[int] | None = None) -> tuple[Joined, np.ndarray]:
+def joined_of(
+    *models: list[list[float]], labels: list[int] | None = None
+) -> tuple[Joined, np.ndarray]:
     """Models' probabilities joined, and their mean."""
     probs = [np.array(model) for model in models]
     num_videos, num_classes = probs[0].shape
     known = np.array(labels if labels is not None else [-1] * num_videos)
     names, ok = [f"{row}.mp4" for row in range(num_videos)], np.ones(num_videos, bool)
-    joined = Joined(names, known, ok, ["ok"] * num_videos, probs, [str(label) for label in range(num_classes)])
+    joined = Joined(
+        names, known, ok, ["ok"] * num_videos, probs, [str(label) for label in range(num_classes)]
+    )
     return joined, np.mean(probs, axis=0)
 
 
@@ -60,8 +64,12 @@ def test_precision_is_sought_among_clips_that_count() -> None:
     found = search_precision(known, mixed, Calibration(precision=1.0, agree=2))
     assert found.thresholds.tolist() == pytest.approx([0.7, 0.8])
     assert found.reached.tolist() == [True, True]
-    assert search_precision(known, mixed, Calibration(precision=1.0)).thresholds[0] == pytest.approx(0.7)
-    with pytest.raises(UserError, match="none of the 5 clips to calibrate with has a prediction and a label"):
+    assert search_precision(known, mixed, Calibration(precision=1.0)).thresholds[
+        0
+    ] == pytest.approx(0.7)
+    with pytest.raises(
+        UserError, match="none of the 5 clips to calibrate with has a prediction and a label"
+    ):
         search_precision(replace(known, labels=np.full(5, -1)), mixed, FREE)
 
 
@@ -83,7 +91,7 @@ CONFIDENCES = np.array([0.9 - 0.01 * number for number in range(10)] + [0.7, 0.6
 def test_rules_in_their_order(
     rules: Calibration, reached: list[bool], fraction: float, kept: list[int], settled: list[str]
 ) -> None:
-    found = Found(np.array([0.875, 0.65]), np.array(reached))
+    found = ThresholdSearch(np.array([0.875, 0.65]), np.array(reached))
     thresholds, by = calibrated(CLASSES, CONFIDENCES, found, fraction, [1.0, 1.0], rules)
     counts = np.bincount(CLASSES[thresholds[CLASSES] <= CONFIDENCES], minlength=2)
     assert (counts.tolist(), by) == (kept, settled)
@@ -91,13 +99,21 @@ def test_rules_in_their_order(
 
 def test_the_prior_shares_out() -> None:
     """Of 12 videos, a prior of 3 to 1 grants class 0 nine and class 1 three."""
-    found = Found(np.array([0.0, 0.0]), np.array([True, True]))
-    thresholds, by = calibrated(CLASSES, CONFIDENCES, found, 1.0, [3.0, 1.0], Calibration(floor=0.0, ceiling=1.0))
+    found = ThresholdSearch(np.array([0.0, 0.0]), np.array([True, True]))
+    thresholds, by = calibrated(
+        CLASSES, CONFIDENCES, found, 1.0, [3.0, 1.0], Calibration(floor=0.0, ceiling=1.0)
+    )
     assert np.bincount(CLASSES[thresholds[CLASSES] <= CONFIDENCES]).tolist() == [9, 2]
     assert by == ["ceiling", "precision"]
 
 
-@given(st.integers(0, 500), st.floats(0, 1), st.floats(1, 4), st.floats(0.05, 1), st.sampled_from([0, 1, 2, 0.5, 1.0]))
+@given(
+    st.integers(0, 500),
+    st.floats(0, 1),
+    st.floats(1, 4),
+    st.floats(0.05, 1),
+    st.sampled_from([0, 1, 2, 0.5, 1.0]),
+)
 def test_bounds_hold_whatever_the_predictions(
     seed: int, floor: float, ceiling: float, fraction: float, agree: float
 ) -> None:
@@ -105,7 +121,10 @@ def test_bounds_hold_whatever_the_predictions(
     models = [made(30, 4, seed + number) for number in range(2)]
     joined = join(models, ["a", "b"], ("probs", "probs"))
     mixed = mix(joined.probs, Mixture(np.full((4, 2), 0.5)))
-    found, prior = Found(rng.uniform(0, 1, 4), rng.random(4) < 0.7), rng.integers(0, 9, 4) + np.eye(4)[seed % 4]
+    found, prior = (
+        ThresholdSearch(rng.uniform(0, 1, 4), rng.random(4) < 0.7),
+        rng.integers(0, 9, 4) + np.eye(4)[seed % 4],
+    )
     rules = Calibration(agree=agree, floor=floor, ceiling=ceiling)
     selection = Selection("calibrated", None, fraction, prior.tolist(), rules, found)
     candidates = agreeing(joined, mixed.argmax(axis=1), agree)
@@ -130,7 +149,14 @@ RECIPE = "CLASSES: [a, b]\nLABELS: label-free\nMODELS: {m: here}\nSELECT:\n  MET
 
 def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:
     assert read_label_recipe(yaml_file(tmp_path, RECIPE)).calibration == Calibration()
-    lines = ("PRECISION: 0.9", "SPLIT: mine", "AGREE: 2", "PRIOR: {b: 0.75, a: 0.25}", "FLOOR: 0", "CEILING: 5")
+    lines = (
+        "PRECISION: 0.9",
+        "SPLIT: mine",
+        "AGREE: 2",
+        "PRIOR: {b: 0.75, a: 0.25}",
+        "FLOOR: 0",
+        "CEILING: 5",
+    )
     text = RECIPE + "".join(f"  {line}\n" for line in (*lines, "FRACTION: 0.3"))
     recipe = read_label_recipe(yaml_file(tmp_path, text))
     assert recipe.calibration == Calibration(0.9, "mine", 2, (0.25, 0.75), 0.0, 5.0)

@@ -32,7 +32,11 @@ def test_softmax_is_scipys_also_of_large_numbers() -> None:
 
 def test_kinds_of_scores_are_their_formulas() -> None:
     one = made()
-    logits, probs, clips = one.logits.astype(np.float64), one.probs.astype(np.float64), one.num_clips[:, None]
+    logits, probs, clips = (
+        one.logits.astype(np.float64),
+        one.probs.astype(np.float64),
+        one.num_clips[:, None],
+    )
     expected = {
         "probs": probs,
         "softmax": special.softmax(logits, axis=1),
@@ -69,7 +73,10 @@ def test_videos_without_a_prediction_are_flat_and_counted() -> None:
     assert all((own[[1]] == 0.25).all() for own in joined.probs)
     assert np.isfinite(np.stack(joined.probs)).all()
     line = without_prediction(joined)
-    assert line == "2 of 12 videos have no prediction: row 2 'v1.mp4', row 4 'v3.mp4' (cannot be decoded)"
+    assert (
+        line
+        == "2 of 12 videos have no prediction: row 2 'v1.mp4', row 4 'v3.mp4' (cannot be decoded)"
+    )
     assert without_prediction(join([made()], ["a"], ["probs"])) == ""
 
 
@@ -95,13 +102,19 @@ def joined_with(other: Predictions) -> None:
 def test_a_missing_video_is_an_error_that_names_file_and_rows() -> None:
     with pytest.raises(UserError) as caught:
         joined_with(permuted(made(), [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]))
-    assert str(caught.value) == "b.pkl: 2 videos of a.pkl are missing: row 3 'v2.mp4', row 12 'v11.mp4' there"
+    assert (
+        str(caught.value)
+        == "b.pkl: 2 videos of a.pkl are missing: row 3 'v2.mp4', row 12 'v11.mp4' there"
+    )
 
 
 def test_an_extra_video_is_an_error_that_names_file_and_rows() -> None:
     with pytest.raises(UserError) as caught:
         joined_with(made(14))
-    assert str(caught.value) == "b.pkl: 2 videos that a.pkl does not have: row 13 'v12.mp4', row 14 'v13.mp4'"
+    assert (
+        str(caught.value)
+        == "b.pkl: 2 videos that a.pkl does not have: row 13 'v12.mp4', row 14 'v13.mp4'"
+    )
 
 
 def test_many_rows_are_counted_not_listed() -> None:
@@ -130,7 +143,9 @@ def test_another_number_or_order_of_classes_is_an_error() -> None:
 
 
 def test_class_names_come_from_the_file_that_has_them() -> None:
-    assert join([made(), made(class_names=list("abcd"))], ["a", "b"], ["probs"] * 2).class_names == list("abcd")
+    assert join(
+        [made(), made(class_names=list("abcd"))], ["a", "b"], ["probs"] * 2
+    ).class_names == list("abcd")
     assert join([made()], ["a"], ["probs"]).class_names == ["0", "1", "2", "3"]
 
 
@@ -151,12 +166,15 @@ def by_hand(probs: list[np.ndarray], mixture: Mixture) -> np.ndarray:
         leading = int(np.argmax(probs[mixture.leader][video]))
         weights = mixture.weights[leading]
         row = [
-            sum(weight * own[video, label] for weight, own in zip(weights, probs, strict=True)) for label in range(4)
+            sum(weight * own[video, label] for weight, own in zip(weights, probs, strict=True))
+            for label in range(4)
         ]
         if mixture.normalize:
             row = [value / sum(row) for value in row]
         winner = int(np.argmax(row))
-        rows.append(list(probs[mixture.overrule[winner]][video]) if winner in mixture.overrule else row)
+        rows.append(
+            list(probs[mixture.overrule[winner]][video]) if winner in mixture.overrule else row
+        )
     return np.array(rows)
 
 

@@ -7,11 +7,11 @@ from scipy import special
 
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.final import final_submission
-from nightcrawler.pseudo.recipe import Ensemble, Mode
-from nightcrawler.pseudo.rules import Switch
+from nightcrawler.pseudo.label_switches import Switch
+from nightcrawler.pseudo.recipe import EnsembleSpec, Mode
 from tests.pseudo.made import made
 
-TWO = Ensemble({"a": "", "b": ""}, ("probs",) * 2, ((1, 3),) * 2)
+TWO = EnsembleSpec({"a": "", "b": ""}, ("probs",) * 2, ((1, 3),) * 2)
 
 
 def test_a_mode_mixes_switches_and_says_how_probable() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from nightcrawler.data.lists import read_pseudo
 from nightcrawler.pseudo.ensemble import Joined, Mixture, join, mix
-from nightcrawler.pseudo.labels import Selection, choose, compare, read_labels, table, write_pseudo_labels
+from nightcrawler.pseudo.labels import (
+    Selection,
+    choose,
+    compare,
+    read_labels,
+    table,
+    write_pseudo_labels,
+)
 from nightcrawler.pseudo.recipe import read_label_recipe
 from nightcrawler.utils.errors import UserError
 from tests.paths import ROOT, shared
@@ -26,7 +33,9 @@ def test_thresholds_keep_videos_that_reach_them() -> None:
     models, mixed = joined()
     thresholds = [0.4, 0.5, 0.6, 0.7]
     found = choose(models, mixed, Selection("thresholds", thresholds))
-    expected = [row for row in range(40) if mixed[row].max() >= thresholds[int(mixed[row].argmax())]]
+    expected = [
+        row for row in range(40) if mixed[row].max() >= thresholds[int(mixed[row].argmax())]
+    ]
     assert 0 < len(expected) < 40
     assert found.rows.tolist() == expected
     assert found.labels.tolist() == mixed[expected].argmax(axis=1).tolist()
@@ -69,7 +78,9 @@ def test_what_is_written_is_what_training_reads(tmp_path: Path) -> None:
     assert [item.name for item in items] == [names[row] for row in found.rows]
     assert [item.label for item in items] == found.labels.tolist()
     probs = np.array([item.probs for item in items])
-    np.testing.assert_allclose(probs, found.probs / found.probs.sum(axis=1, keepdims=True), rtol=1e-8)
+    np.testing.assert_allclose(
+        probs, found.probs / found.probs.sum(axis=1, keepdims=True), rtol=1e-8
+    )
     assert read_labels(tmp_path / "pseudo/s.csv") == {item.name: item.label for item in items}
 
 
@@ -102,12 +113,27 @@ def test_lists_may_have_a_header_and_a_mark(tmp_path: Path) -> None:
 
 def test_figures_of_a_class_are_their_definitions() -> None:
     truth = {"a": 0, "b": 0, "c": 1, "d": 1, "e": -1, "f": 1}
-    figures = compare(["a", "c", "d", "e", "x"], np.array([0, 0, 1, 1, 1]), truth, ["Run", "Sit", "Jump"])
+    figures = compare(
+        ["a", "c", "d", "e", "x"], np.array([0, 0, 1, 1, 1]), truth, ["Run", "Sit", "Jump"]
+    )
     rows = [(one.name, one.rows, one.known, one.correct, one.true, one.covered) for one in figures]
-    assert rows == [("Run", 2, 2, 1, 2, 1), ("Sit", 3, 1, 1, 3, 2), ("Jump", 0, 0, 0, 0, 0), ("all", 5, 3, 2, 5, 3)]
+    assert rows == [
+        ("Run", 2, 2, 1, 2, 1),
+        ("Sit", 3, 1, 1, 3, 2),
+        ("Jump", 0, 0, 0, 0, 0),
+        ("all", 5, 3, 2, 5, 3),
+    ]
     assert [figures[0].precision, figures[0].coverage, figures[1].coverage] == [0.5, 0.5, 2 / 3]
     lines = list(table(figures, [0.1, 0.25, 1.0]))
-    assert lines[0].split() == ["class", "rows", "known", "right", "precision", "coverage", "threshold"]
+    assert lines[0].split() == [
+        "class",
+        "rows",
+        "known",
+        "right",
+        "precision",
+        "coverage",
+        "threshold",
+    ]
     assert lines[2].split() == ["Sit", "3", "1", "1", "100.00", "%", "66.7", "%", "0.2500"]
     assert lines[3].split() == ["Jump", "0", "0", "0", "-", "-", "1.0000"]
     assert lines[4].split() == ["all", "5", "3", "2", "66.67", "%", "60.0", "%"]
@@ -119,9 +145,18 @@ PUBLISHED = [(4484, 93.78, 49.5), (7051, 94.78, 75.6), (8712, 90.77, 93.9), (929
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_the_published_files_are_worth_what_was_measured(stage: int) -> None:
     folder = shared() / "reference"
-    truth, pseudo = read_labels(folder / "lists/arid.csv"), read_labels(folder / f"pseudo/stage{stage}.csv")
-    figures = compare(pseudo, np.array(list(pseudo.values())), truth, [str(label) for label in range(11)])[-1]
-    assert (figures.rows, round(100 * figures.precision, 2), round(100 * figures.coverage, 1)) == PUBLISHED[stage - 1]
+    truth, pseudo = (
+        read_labels(folder / "lists/arid.csv"),
+        read_labels(folder / f"pseudo/stage{stage}.csv"),
+    )
+    figures = compare(
+        pseudo, np.array(list(pseudo.values())), truth, [str(label) for label in range(11)]
+    )[-1]
+    assert (
+        figures.rows,
+        round(100 * figures.precision, 2),
+        round(100 * figures.coverage, 1),
+    ) == PUBLISHED[stage - 1]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

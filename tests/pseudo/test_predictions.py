@@ -38,7 +38,9 @@ def test_round_trip(tmp_path: Path) -> None:
     assert after.names == before.names
     assert after.meta == before.meta
     assert after.labels.dtype == np.int64
-    plain = pickle.loads((tmp_path / "r.pkl").read_bytes())  # our own bytes: any pickle reader sees plain arrays
+    plain = pickle.loads(
+        (tmp_path / "r.pkl").read_bytes()
+    )  # our own bytes: any pickle reader sees plain arrays
     assert {type(value) for value in plain.values()} == {np.ndarray, dict}
 
 
@@ -71,7 +73,9 @@ def test_object_arrays_with_code_are_refused(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"hello", pickle.dumps([1, 2]), pickle.dumps({"video_preds": 3})])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"hello", pickle.dumps([1, 2]), pickle.dumps({"video_preds": 3})]
+)
 def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pkl"
     path.write_bytes(content)
@@ -85,7 +89,9 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None
 def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
     some().save(tmp_path / "r.pkl")
     content = read_plain_pickle(tmp_path / "r.pkl")
-    (tmp_path / "r.pkl").write_bytes(pickle.dumps({**content, key: content[key].dtype.type(1)[...]}))
+    (tmp_path / "r.pkl").write_bytes(
+        pickle.dumps({**content, key: content[key].dtype.type(1)[...]})
+    )
     with pytest.raises(UserError, match=rf"'{key}' is of another form"):
         load_predictions(tmp_path / "r.pkl")
 
@@ -101,7 +107,9 @@ def test_truncations_never_pass(tmp_path: Path) -> None:
 
 def test_the_old_form_needs_the_list_that_names_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "old.pkl"
-    path.write_bytes(pickle.dumps({"video_preds": np.eye(3, dtype=np.float32), "video_labels": np.arange(3)}))
+    path.write_bytes(
+        pickle.dumps({"video_preds": np.eye(3, dtype=np.float32), "video_labels": np.arange(3)})
+    )
     with pytest.raises(UserError, match="list file"):
         load_predictions(path)
     with pytest.raises(UserError, match="2 names"):

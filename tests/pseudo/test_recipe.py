@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.pseudo.recipe import (
-    Ensemble,
+    EnsembleSpec,
     LabelRecipe,
     Thresholds,
     read_label_recipe,
@@ -28,7 +28,14 @@ VOTE_RECIPES = sorted((ROOT / "configs/vote").glob("*.yaml"))
 
 
 def test_there_are_these_recipes() -> None:
-    assert [path.stem for path in LABEL_RECIPES] == ["default", "distil", "stage1", "stage2", "stage3", "stage4"]
+    assert [path.stem for path in LABEL_RECIPES] == [
+        "default",
+        "distil",
+        "stage1",
+        "stage2",
+        "stage3",
+        "stage4",
+    ]
     assert [path.stem for path in VOTE_RECIPES] == ["default", "ug2_2022"]
 
 
@@ -47,12 +54,17 @@ def test_vote_recipes_have_modes_0_to_4_of_experiments_that_are_there(path: Path
     recipe = read_vote_recipe(path)
     assert list(recipe.modes) == [0, 1, 2, 3, 4]
     for mode in recipe.modes.values():
-        assert all((ROOT / folder / "config.yaml").is_file() for folder in mode.ensemble.folders.values())
+        assert all(
+            (ROOT / folder / "config.yaml").is_file() for folder in mode.ensemble.folders.values()
+        )
         assert len(mode.ensemble.folders) == 5
 
 
 def test_the_default_recipes_are_sound() -> None:
-    labels, vote = read_label_recipe(ROOT / "configs/pseudo/default.yaml"), read_vote_recipe(VOTE_RECIPES[0])
+    labels, vote = (
+        read_label_recipe(ROOT / "configs/pseudo/default.yaml"),
+        read_vote_recipe(VOTE_RECIPES[0]),
+    )
     ensembles = [labels.ensemble, *(mode.ensemble for mode in vote.modes.values())]
     for ensemble in ensembles:
         # Neither temperature depends on the number of clips.
@@ -76,7 +88,9 @@ def test_the_published_recipes_are_as_odd_as_they_were() -> None:
     vote = read_vote_recipe(ROOT / "configs/vote/ug2_2022.yaml")
     assert vote.mode(0).ensemble.pairs == ((1, 3),) * 4 + ((1, 1),)
     assert vote.mode(4).ensemble.pairs == ((3, 3),) * 5
-    np.testing.assert_allclose(vote.mode(3).ensemble.mixture(11).weights.sum(axis=1), [1] * 6 + [0.3, 0.3] + [1] * 3)
+    np.testing.assert_allclose(
+        vote.mode(3).ensemble.mixture(11).weights.sum(axis=1), [1] * 6 + [0.3, 0.3] + [1] * 3
+    )
     assert vote.mode(1).ensemble.overrule == {5: 3, 9: 3}
     turn, walk = 8, 9
     assert (vote.mode(1).switches[2].source, vote.mode(1).switches[2].gate) == (turn, walk)
@@ -92,7 +106,7 @@ MODELS = "MODELS: {a: one, b: two}\n"
 
 def test_a_small_recipe_has_sound_defaults(tmp_path: Path) -> None:
     found = label_recipe(tmp_path, MODELS)
-    assert found.ensemble == Ensemble({"a": "one", "b": "two"}, ("probs",) * 2, ((1, 1),) * 2)
+    assert found.ensemble == EnsembleSpec({"a": "one", "b": "two"}, ("probs",) * 2, ((1, 1),) * 2)
     assert found.method == "all"
     # What does not say how its numbers were chosen is not taken for label-free.
     assert found.labels == "oracle"
@@ -104,7 +118,10 @@ def test_a_base_is_changed_key_by_key(tmp_path: Path) -> None:
     found = label_recipe(tmp_path, "_BASE_: base.yaml\nENSEMBLE:\n  WEIGHTS: {b: 0.7}\n").ensemble
     assert (found.weights, found.normalize) == ((0.0, 0.7), False)
     yaml_file(tmp_path, MODELS + "ENSEMBLE:\n  WEIGHTS: {a: 0.2}\n", "base.yaml")
-    assert label_recipe(tmp_path, "_BASE_: base.yaml\nENSEMBLE: {WEIGHTS: equal}\n").ensemble.weights is None
+    assert (
+        label_recipe(tmp_path, "_BASE_: base.yaml\nENSEMBLE: {WEIGHTS: equal}\n").ensemble.weights
+        is None
+    )
 
 
 def test_a_file_that_is_its_own_base_is_an_error(tmp_path: Path) -> None:
@@ -125,34 +142,66 @@ CLASSES = "CLASSES: [x, y]\n"
         (MODELS + "LABELS: none\n", ":2: LABELS: 'none', expected label-free, oracle"),
         (MODELS + "CLASSES: [x, x]\n", "a class is there twice"),
         (MODELS + "ENSEMBLE: {RULES: []}\n", "ENSEMBLE.RULES: unknown key"),
-        (MODELS + "ENSEMBLE: {SCORES: logits}\n", "ENSEMBLE.SCORES: 'logits', expected one of probs"),
+        (
+            MODELS + "ENSEMBLE: {SCORES: logits}\n",
+            "ENSEMBLE.SCORES: 'logits', expected one of probs",
+        ),
         (MODELS + "ENSEMBLE:\n  SCORES: {a: probs}\n", "one for each of a, b"),
         (MODELS + "ENSEMBLE: {NORMALIZE: 1}\n", "expected True or False"),
         (MODELS + "ENSEMBLE: {VIEWS: [1, 0]}\n", "expected [views, crops]"),
-        (MODELS + "ENSEMBLE: {VIEWS: [1, 2]}\n", "[1, 2], expected [views, crops] with 1 crop or 3"),
-        (MODELS + "ENSEMBLE: {LEADER: a}\n", "ENSEMBLE.LEADER: a leads nothing: there is no ENSEMBLE.LED"),
+        (
+            MODELS + "ENSEMBLE: {VIEWS: [1, 2]}\n",
+            "[1, 2], expected [views, crops] with 1 crop or 3",
+        ),
+        (
+            MODELS + "ENSEMBLE: {LEADER: a}\n",
+            "ENSEMBLE.LEADER: a leads nothing: there is no ENSEMBLE.LED",
+        ),
         (MODELS + "ENSEMBLE: {WEIGHTS: [1, 2]}\n", "expected model: number"),
-        (MODELS + "ENSEMBLE:\n  WEIGHTS: {c: 1}\n", ":3: ENSEMBLE.WEIGHTS: 'c' is not one of MODELS"),
+        (
+            MODELS + "ENSEMBLE:\n  WEIGHTS: {c: 1}\n",
+            ":3: ENSEMBLE.WEIGHTS: 'c' is not one of MODELS",
+        ),
         (MODELS + "ENSEMBLE:\n  WEIGHTS: {a: -1}\n", "expected numbers from 0"),
         (MODELS + "ENSEMBLE:\n  WEIGHTS: {a: 0}\n", "not all 0"),
-        (MODELS + "ENSEMBLE:\n  NORMALIZE: False\n  WEIGHTS: {a: 1, b: 0.1}\n", "sum to 1.1: more than 1"),
-        (MODELS + CLASSES + "ENSEMBLE:\n  LED: {x: {a: 1}}\n", "ENSEMBLE.LEADER: None, expected one of a, b"),
+        (
+            MODELS + "ENSEMBLE:\n  NORMALIZE: False\n  WEIGHTS: {a: 1, b: 0.1}\n",
+            "sum to 1.1: more than 1",
+        ),
+        (
+            MODELS + CLASSES + "ENSEMBLE:\n  LED: {x: {a: 1}}\n",
+            "ENSEMBLE.LEADER: None, expected one of a, b",
+        ),
         (MODELS + CLASSES + "ENSEMBLE:\n  LEADER: a\n  LED: {z: {a: 1}}\n", "'z' is not a class"),
-        (MODELS + CLASSES + "ENSEMBLE:\n  LEADER: a\n  LED: {x: 0.5}\n", "0.5, expected model: number"),
+        (
+            MODELS + CLASSES + "ENSEMBLE:\n  LEADER: a\n  LED: {x: 0.5}\n",
+            "0.5, expected model: number",
+        ),
         (MODELS + CLASSES + "ENSEMBLE:\n  LEADER: a\n  LED: 3\n", "3, expected name: value lines"),
         (MODELS + "ENSEMBLE:\n  OVERRULE: {x: a}\n", "'x' is not a class"),
         (MODELS + CLASSES + "ENSEMBLE:\n  OVERRULE: {x: c}\n", "'c' is not one of MODELS"),
         (MODELS + "SELECT: {METHOD: best}\n", "'best', expected all, thresholds"),
         (MODELS + "SELECT: {METHOD: thresholds}\n", "there are no SELECT.THRESHOLDS"),
         (MODELS + "SELECT: {METHOD: all, FRACTION: 0.5}\n", "SELECT.FRACTION: unknown key"),
-        (MODELS + CLASSES + "SELECT:\n  METHOD: thresholds\n  THRESHOLDS: {x: 0.5}\n", "for each of CLASSES (x, y)"),
-        (MODELS + CLASSES + "SELECT:\n  METHOD: thresholds\n  THRESHOLDS: {x: 0.5, y: 2}\n", "y: 2, expected"),
+        (
+            MODELS + CLASSES + "SELECT:\n  METHOD: thresholds\n  THRESHOLDS: {x: 0.5}\n",
+            "for each of CLASSES (x, y)",
+        ),
+        (
+            MODELS + CLASSES + "SELECT:\n  METHOD: thresholds\n  THRESHOLDS: {x: 0.5, y: 2}\n",
+            "y: 2, expected",
+        ),
         (MODELS + "SELECT: {METHOD: top_fraction, FRACTION: 0}\n", "SELECT.FRACTION: 0, expected"),
         (MODELS + "SELECT: {METHOD: top_fraction, FRACTION: []}\n", "SELECT.FRACTION: []"),
-        (MODELS + CLASSES + "SELECT:\n  METHOD: balanced\n  PRIOR: {x: 0, y: 1}\n", "numbers above 0"),
+        (
+            MODELS + CLASSES + "SELECT:\n  METHOD: balanced\n  PRIOR: {x: 0, y: 1}\n",
+            "numbers above 0",
+        ),
     ],
 )
-def test_a_bad_label_recipe_is_an_error_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+def test_a_bad_label_recipe_is_an_error_with_its_place(
+    text: str, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError) as caught:
         label_recipe(tmp_path, text)
     assert said in str(caught.value)
@@ -183,7 +232,10 @@ def test_a_mode_changes_whole_values_of_the_ensemble(tmp_path: Path) -> None:
         (MODELS + MODES + "VOTE: {TIE: coin}\n", "VOTE.TIE: 'coin'"),
         (MODELS + MODES + "OUTPUT: {FORM: x}\n", "OUTPUT.FORM: unknown key"),
         (MODELS + 'MODES:\n  "0": {TIE: class}\n', "ENSEMBLE.TIE: unknown key"),
-        (MODELS + 'MODES:\n  "0": {RULES: [{FROM: x}]}\n', "ENSEMBLE.RULES: row 1: expected the keys"),
+        (
+            MODELS + 'MODES:\n  "0": {RULES: [{FROM: x}]}\n',
+            "ENSEMBLE.RULES: row 1: expected the keys",
+        ),
     ],
 )
 def test_a_bad_vote_recipe_is_an_error_with_its_place(text: str, said: str, tmp_path: Path) -> None:
@@ -198,7 +250,9 @@ def test_thresholds_are_read_back_bit_for_bit(tmp_path: Path) -> None:
     names = ["yes", "No: way", "é", "3", "a.b"]
     before = Thresholds(names, "oracle", odd)
     write_thresholds(tmp_path / "t.yaml", before, "A note.")
-    assert (tmp_path / "t.yaml").read_text(encoding="utf-8").startswith("# A note.\nLABELS: oracle\n")
+    assert (
+        (tmp_path / "t.yaml").read_text(encoding="utf-8").startswith("# A note.\nLABELS: oracle\n")
+    )
     assert read_thresholds(tmp_path / "t.yaml") == before
 
 
@@ -213,7 +267,7 @@ def test_bad_thresholds_are_errors(tmp_path: Path) -> None:
 
 
 def test_other_numbers_of_models_need_a_recipe_that_treats_all_alike() -> None:
-    alike = Ensemble({"a": "1", "b": "2"}, ("softmax",) * 2, ((1, 3),) * 2)
+    alike = EnsembleSpec({"a": "1", "b": "2"}, ("softmax",) * 2, ((1, 3),) * 2)
     assert alike.resized(2) is alike
     assert alike.resized(5).mixture(2).weights.tolist() == [[0.2] * 5] * 2
     assert alike.resized(5).scores == ("softmax",) * 5

@@ -14,12 +14,16 @@ def made(seed: int, num_videos: int = 60) -> tuple[np.ndarray, np.ndarray, np.nd
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, num_videos)
     classes = np.where(rng.random(num_videos) < 0.7, labels, rng.integers(0, 3, num_videos))
-    confidences = np.round(0.3 + 0.4 * (classes == labels) * rng.random(num_videos) + 0.3 * rng.random(num_videos), 1)
+    confidences = np.round(
+        0.3 + 0.4 * (classes == labels) * rng.random(num_videos) + 0.3 * rng.random(num_videos), 1
+    )
     labels[rng.random(num_videos) < 0.2] = -1
     return classes, confidences, labels
 
 
-def figures(classes: np.ndarray, confidences: np.ndarray, labels: np.ndarray, label: int) -> dict[float, list[float]]:
+def figures(
+    classes: np.ndarray, confidences: np.ndarray, labels: np.ndarray, label: int
+) -> dict[float, list[float]]:
     """Precision, recall and F1 of a class for each threshold that its videos of known label allow."""
     known = labels >= 0
     candidates = sorted(set(confidences[known & (classes == label)]))
@@ -27,7 +31,9 @@ def figures(classes: np.ndarray, confidences: np.ndarray, labels: np.ndarray, la
     for threshold in candidates:
         guess = ((classes == label) & (confidences >= threshold))[known]
         true = (labels == label)[known]
-        found[threshold] = [float(score(true, guess)) for score in (precision_score, recall_score, f1_score)]
+        found[threshold] = [
+            float(score(true, guess)) for score in (precision_score, recall_score, f1_score)
+        ]
     return found
 
 
@@ -38,12 +44,16 @@ def test_every_goal_is_the_best_of_all_thresholds(seed: int) -> None:
         every = figures(classes, confidences, labels, label)
         f1 = search(classes, confidences, labels, 3, "f1")
         best = max(f for _, _, f in every.values())
-        assert f1.thresholds[label] == min(t for t, (_, _, f) in every.items() if f == pytest.approx(best, abs=1e-12))
+        assert f1.thresholds[label] == min(
+            t for t, (_, _, f) in every.items() if f == pytest.approx(best, abs=1e-12)
+        )
         precision = search(classes, confidences, labels, 3, "precision", 0.8)
         good = [t for t, (p, _, _) in every.items() if p >= 0.8]
         assert precision.reached[label] == bool(good)
         highest = max(p for p, _, _ in every.values())
-        assert precision.thresholds[label] == (min(good) if good else min(t for t in every if every[t][0] == highest))
+        assert precision.thresholds[label] == (
+            min(good) if good else min(t for t in every if every[t][0] == highest)
+        )
         recall = search(classes, confidences, labels, 3, "recall", 0.5)
         good = [t for t, (_, r, _) in every.items() if r >= 0.5]
         assert recall.reached[label] == bool(good)

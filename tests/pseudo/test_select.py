@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.pseudo.select import class_balanced, keep_all, most_probable, selected, top_fraction
+from nightcrawler.pseudo.select import (
+    class_balanced,
+    keep_all,
+    most_probable,
+    selected,
+    top_fraction,
+)
 
 CLASSES = np.array([0, 0, 0, 0, 1, 1, 2])
 CONFIDENCES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
@@ -27,8 +33,12 @@ def test_a_threshold_is_reached_by_its_equal() -> None:
     assert selected(CLASSES, CONFIDENCES, keep_all(3)).all()
 
 
-@pytest.mark.parametrize(("fraction", "counts"), [(0.5, [2, 1, 1]), (0.51, [3, 2, 1]), (1.0, [4, 2, 1])])
-def test_top_fraction_keeps_the_most_confident_of_each_class(fraction: float, counts: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("fraction", "counts"), [(0.5, [2, 1, 1]), (0.51, [3, 2, 1]), (1.0, [4, 2, 1])]
+)
+def test_top_fraction_keeps_the_most_confident_of_each_class(
+    fraction: float, counts: list[int]
+) -> None:
     kept = selected(CLASSES, CONFIDENCES, top_fraction(CLASSES, CONFIDENCES, 3, fraction))
     assert np.bincount(CLASSES[kept], minlength=3).tolist() == counts
     for label in range(3):
@@ -44,7 +54,9 @@ def test_rounding_up_is_not_fooled_by_floating_point() -> None:
 
 def test_ties_at_the_threshold_are_all_kept() -> None:
     confidences = np.array([0.9, 0.5, 0.5, 0.5])
-    assert selected(np.zeros(4, int), confidences, top_fraction(np.zeros(4, int), confidences, 1, 0.5)).all()
+    assert selected(
+        np.zeros(4, int), confidences, top_fraction(np.zeros(4, int), confidences, 1, 0.5)
+    ).all()
 
 
 def test_balanced_gives_each_class_its_share() -> None:
@@ -52,7 +64,9 @@ def test_balanced_gives_each_class_its_share() -> None:
     confidences = np.random.default_rng(0).permutation(100) / 100
     kept = selected(classes, confidences, class_balanced(classes, confidences, 0.6, [1, 1, 1]))
     assert np.bincount(classes[kept]).tolist() == [20, 20, 10]
-    kept = selected(classes, confidences, class_balanced(classes, confidences, 0.5, [0.6, 0.3, 0.1]))
+    kept = selected(
+        classes, confidences, class_balanced(classes, confidences, 0.5, [0.6, 0.3, 0.1])
+    )
     assert np.bincount(classes[kept]).tolist() == [30, 15, 5]
 
 
@@ -62,7 +76,9 @@ def test_balanced_gives_each_class_its_share() -> None:
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_rows_is_irrelevant(rows: list[tuple[int, int]], fraction: float, random: object) -> None:
+def test_the_order_of_rows_is_irrelevant(
+    rows: list[tuple[int, int]], fraction: float, random: object
+) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     results = []
@@ -78,4 +94,7 @@ def test_the_order_of_rows_is_irrelevant(rows: list[tuple[int, int]], fraction: 
     assert results[:2] == results[2:]
     counts = np.bincount([c for c, _ in rows], minlength=4)
     kept = selected(classes, confidences, np.array(results[0]))
-    assert (np.bincount(classes[kept], minlength=4) >= [math.floor(fraction * count) for count in counts]).all()
+    assert (
+        np.bincount(classes[kept], minlength=4)
+        >= [math.floor(fraction * count) for count in counts]
+    ).all()

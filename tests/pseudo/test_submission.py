@@ -33,7 +33,11 @@ def test_the_forms_as_text(tmp_path: Path) -> None:
     for form in FORMS:
         write_submission(tmp_path / "s.csv", ONE, form)
         texts[form] = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()
-    assert texts["number"] == ["VideoID,Video,ClassID,Probability", '0,"b,1.mp4",2,0.25', "1,a é.mp4,1,0.75"]
+    assert texts["number"] == [
+        "VideoID,Video,ClassID,Probability",
+        '0,"b,1.mp4",2,0.25',
+        "1,a é.mp4,1,0.75",
+    ]
     assert texts["all_probs"][0] == "VideoID,Video,ClassID,Probability,p0,p1,p2"
     assert texts["all_probs"][2] == "1,a é.mp4,1,0.75,0.125,0.75,0.125"
     assert texts["challenge"][0] == texts["number"][0]
@@ -44,7 +48,12 @@ def test_the_forms_as_text(tmp_path: Path) -> None:
 def test_float32_numbers_survive(tmp_path: Path) -> None:
     probs = np.random.default_rng(0).dirichlet(np.ones(5), 200).astype(np.float32)
     labels = probs.argmax(axis=1)
-    one = Submission([str(i) for i in range(200)], labels, probs.max(axis=1).astype(np.float64), probs.astype(float))
+    one = Submission(
+        [str(i) for i in range(200)],
+        labels,
+        probs.max(axis=1).astype(np.float64),
+        probs.astype(float),
+    )
     write_submission(tmp_path / "s.csv", one, "all_probs")
     found = read_submission(tmp_path / "s.csv")
     assert found.probs is not None

@@ -18,7 +18,10 @@ def by_hand(labels: list[int], confidences: list[float], tie: str) -> int:
     """One video's winner; exact sums of eighths."""
     votes = Counter(labels)
     most = max(votes.values())
-    support = {label: sum(p for one, p in zip(labels, confidences, strict=True) if one == label) for label in votes}
+    support = {
+        label: sum(p for one, p in zip(labels, confidences, strict=True) if one == label)
+        for label in votes
+    }
     leading = [label for label in votes if votes[label] == most]
     return min(leading, key=lambda label: (-support[label] if tie == "probability" else 0, label))
 
@@ -34,11 +37,15 @@ ballots = st.integers(1, 6).flatmap(
 
 @given(ballots, st.sampled_from(["probability", "class"]), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
-def test_the_winner_is_the_one_by_hand_whoever_votes_first(rows: list, tie: str, random: object) -> None:
+def test_the_winner_is_the_one_by_hand_whoever_votes_first(
+    rows: list, tie: str, random: object
+) -> None:
     labels = np.array([[label for label, _ in row] for row in rows]).T
     confidences = np.array([[p / 8 for _, p in row] for row in rows]).T
     found = majority(labels, confidences, 4, tie)
-    assert found.tolist() == [by_hand([a for a, _ in row], [p / 8 for _, p in row], tie) for row in rows]
+    assert found.tolist() == [
+        by_hand([a for a, _ in row], [p / 8 for _, p in row], tie) for row in rows
+    ]
     order = list(range(len(labels)))
     random.shuffle(order)  # type: ignore[attr-defined]
     assert majority(labels[order], confidences[order], 4, tie).tolist() == found.tolist()
@@ -61,7 +68,9 @@ def test_ties() -> None:
 
 def submission(names: str, labels: list[int], seed: int = 0, probs: bool = True) -> Submission:
     own = np.random.default_rng(seed).dirichlet(np.ones(4), len(labels))
-    return Submission(list(names), np.array(labels), own[np.arange(len(labels)), labels], own if probs else None)
+    return Submission(
+        list(names), np.array(labels), own[np.arange(len(labels)), labels], own if probs else None
+    )
 
 
 def test_one_voter_is_elected() -> None:
@@ -81,7 +90,9 @@ def test_files_are_joined_by_name() -> None:
     for_a = (second.confidences[1] + third.confidences[2]) / 2
     assert found.confidences[0] == pytest.approx(for_a)
     assert found.probs is not None
-    np.testing.assert_allclose(found.probs[0], (first.probs[0] + second.probs[1] + third.probs[2]) / 3)
+    np.testing.assert_allclose(
+        found.probs[0], (first.probs[0] + second.probs[1] + third.probs[2]) / 3
+    )
 
 
 def test_probabilities_of_all_classes_need_them_of_all_voters() -> None:
@@ -90,7 +101,9 @@ def test_probabilities_of_all_classes_need_them_of_all_voters() -> None:
 
 
 def test_other_videos_or_classes_are_errors() -> None:
-    with pytest.raises(UserError, match=r"^2\.csv: 1 videos of 1\.csv are missing: row 2 'b' there"):
+    with pytest.raises(
+        UserError, match=r"^2\.csv: 1 videos of 1\.csv are missing: row 2 'b' there"
+    ):
         vote([submission("ab", [0, 1]), submission("ac", [0, 1])], ["1.csv", "2.csv"])
     other = Submission(["a", "b"], np.array([0, 1]), np.full(2, 0.5), np.full((2, 2), 0.5))
     with pytest.raises(UserError, match="of 2, 4 classes"):

@@ -21,14 +21,30 @@ def joints_of(action: str, seed: int, facing: float = 0.0) -> tuple[Body, Joints
 
 
 def test_class_order_is_the_data_sets() -> None:
-    assert list(ACTIONS) == ["Drink", "Jump", "Pick", "Pour", "Push", "Run", "Sit", "Stand", "Turn", "Walk", "Wave"]
+    assert list(ACTIONS) == [
+        "Drink",
+        "Jump",
+        "Pick",
+        "Pour",
+        "Push",
+        "Run",
+        "Sit",
+        "Stand",
+        "Turn",
+        "Walk",
+        "Wave",
+    ]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_limbs_keep_their_lengths_and_feet_their_ground(action: str) -> None:
     for seed in SEEDS:
         body, joints = joints_of(action, seed, facing=0.7)
-        pairs = {"thigh": ("hip", "knee"), "shank": ("knee", "ankle"), "upper_arm": ("shoulder", "elbow")}
+        pairs = {
+            "thigh": ("hip", "knee"),
+            "shank": ("knee", "ankle"),
+            "upper_arm": ("shoulder", "elbow"),
+        }
         for part, (upper, lower) in {**pairs, "forearm": ("elbow", "hand")}.items():
             length = np.linalg.norm(joints[lower] - joints[upper], axis=-1)
             np.testing.assert_allclose(length, body.lengths[part], rtol=1e-9)

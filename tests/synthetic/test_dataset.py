@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.decode import decode
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.splits import get_split
-from nightcrawler.synthetic.dataset import Settings, clip_frames, make_plan, write_dataset
+from nightcrawler.data.video.decode import decode
+from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan, write_dataset
 from nightcrawler.utils.errors import UserError
 
-TINY = Settings(train=2, val=1, unlabel=1, arid=1, test=1, height=48, width=64)
+TINY = DatasetSpec(train=2, val=1, unlabel=1, arid=1, test=1, height=48, width=64)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_list_leads_to_its_files(data: Path) -> None:
-    counts = {"train": 33, "val_dry": 11, "dark_unlabel": 11, "arid": 11, "total_unlabel": 22, "test": 11}
+    counts = {
+        "train": 33,
+        "val_dry": 11,
+        "dark_unlabel": 11,
+        "arid": 11,
+        "total_unlabel": 22,
+        "test": 11,
+    }
     for name, count in counts.items():
         split = get_split(name, data)
         rows = read_list(split.list_file, split.folders, 11)
@@ -67,7 +74,10 @@ def test_same_seed_same_frames_other_seed_other_frames() -> None:
     assert 2 * fps <= len(frames) <= 3 * fps
     np.testing.assert_array_equal(frames, again)
     other = make_plan(replace(TINY, seed=1)).clips[-1]
-    assert clip_frames(other, TINY)[0].shape != frames.shape or (clip_frames(other, TINY)[0] != frames).any()
+    assert (
+        clip_frames(other, TINY)[0].shape != frames.shape
+        or (clip_frames(other, TINY)[0] != frames).any()
+    )
 
 
 def test_files_are_complete_and_decode_to_all_frames(data: Path) -> None:

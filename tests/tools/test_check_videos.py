@@ -24,9 +24,13 @@ NUM_LINKS = 200
 @pytest.fixture
 def data(make_clip: MakeClip, tmp_path: Path) -> Path:
     """Three clips in the layout: two for training, of which the dry run holds a copy, and one of the dry run."""
-    for seed, name in enumerate(("labeled_train/Train/a.mp4", "labeled_train/Train/b.mp4", "dry_run/Validation/c.mp4")):
+    for seed, name in enumerate(
+        ("labeled_train/Train/a.mp4", "labeled_train/Train/b.mp4", "dry_run/Validation/c.mp4")
+    ):
         make_clip(tmp_path / "data" / name, 6, seed=seed)
-    shutil.copy(tmp_path / "data/labeled_train/Train/a.mp4", tmp_path / "data/dry_run/Validation/copy.mp4")
+    shutil.copy(
+        tmp_path / "data/labeled_train/Train/a.mp4", tmp_path / "data/dry_run/Validation/copy.mp4"
+    )
     (tmp_path / "data/train_label+val_dry.csv").write_text("a.mp4,0\nb.mp4,1\nc.mp4,2\n")
     (tmp_path / "data/val_dry.csv").write_text("c.mp4,2\ncopy.mp4,0\n")
     return tmp_path / "data"
@@ -41,7 +45,9 @@ def table(out: Path) -> dict[str, dict[str, str]]:
         return {Path(row["path"]).name: row for row in csv.DictReader(file)}
 
 
-def test_an_audit_of_lists_finds_leakage(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_audit_of_lists_finds_leakage(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lists = (data / "train_label+val_dry.csv", data / "val_dry.csv")
     assert check(*lists, "--out", tmp_path / "out", "--jobs", 2) == 0
     shown = capsys.readouterr().out
@@ -54,7 +60,9 @@ def test_an_audit_of_lists_finds_leakage(data: Path, tmp_path: Path, capsys: pyt
     assert "Leakage between sources" in (tmp_path / "out/audit.html").read_text()
 
 
-def test_bad_videos_end_with_3_and_are_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_videos_end_with_3_and_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny.damage(data / "labeled_train/Train/b.mp4")
     (data / "dry_run/Validation/c.mp4").unlink()
     assert check(data / "train_label+val_dry.csv", "--out", tmp_path / "out", "--jobs", 1) == 3
@@ -74,7 +82,10 @@ def test_bad_videos_end_with_3_and_are_named(data: Path, tmp_path: Path, capsys:
     [
         (("{data}/gone.csv", "--out", "{data}/o"), "gone.csv: no such list"),
         (("{data}/Test", "--out", "{data}/o"), "expected a folder, or a list"),
-        (("{data}/labeled_train", "--out", "{data}/o", "--jobs", "0"), "--jobs 0: expected at least 1"),
+        (
+            ("{data}/labeled_train", "--out", "{data}/o", "--jobs", "0"),
+            "--jobs 0: expected at least 1",
+        ),
         (
             ("{data}/labeled_train", "--out", "{data}/val_dry.csv"),
             "val_dry.csv: is a file, expected a folder to write into",
@@ -102,13 +113,23 @@ def alive(pid: int) -> bool:
 @pytest.mark.fault
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
+    data: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     if signal.getsignal(how) == signal.SIG_IGN:
         pytest.skip("this process passes on that it ignores the signal")
     for number in range(NUM_LINKS):
         os.link(data / "labeled_train/Train/a.mp4", data / f"labeled_train/Train/x{number}.mp4")
     out = tmp_path / "out"
-    command = [sys.executable, str(ROOT / "tools/check_videos.py"), str(data), "--out", str(out), "--jobs", "2"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/check_videos.py"),
+        str(data),
+        "--out",
+        str(out),
+        "--jobs",
+        "2",
+    ]
     process = subprocess.Popen(
         command, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.mvit import MViT
-from nightcrawler.models.mvit_plan import Pyramid
+from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.utils import cli
 from nightcrawler.utils.io import sha256_file
@@ -34,7 +34,7 @@ MVIT:
   POOL_Q_STRIDE: [[1, 1, 2, 2]]
   POOL_KV_STRIDE_ADAPTIVE: [1, 2, 2]
 """
-PYRAMID = Pyramid(
+PYRAMID = MViTLayout(
     depth=2,
     embed_dim=8,
     dim_mul=((1, 2.0),),
@@ -56,8 +56,15 @@ def convert(*argv: Any) -> int:
 def own(tmp_path: Path) -> Path:
     """A checkpoint of a run, with classes and configuration."""
     path = tmp_path / "best.pyth"
-    about = {"class_names": NAMES, "cfg": "MODEL: {NAME: mvit}\n", "config_hash": "ab12", "epoch": 3}
-    torch.save({"model_state": mvit().state_dict(), "optimizer_state": {"state": {}}, **about}, path)
+    about = {
+        "class_names": NAMES,
+        "cfg": "MODEL: {NAME: mvit}\n",
+        "config_hash": "ab12",
+        "epoch": 3,
+    }
+    torch.save(
+        {"model_state": mvit().state_dict(), "optimizer_state": {"state": {}}, **about}, path
+    )
     return path
 
 
@@ -75,7 +82,9 @@ def test_inspect_prints_what_a_file_holds(own: Path, capsys: pytest.CaptureFixtu
     assert sorted(path.name for path in own.parent.iterdir()) == ["best.pyth"]
 
 
-def test_inspect_says_what_a_file_does_not_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_says_what_a_file_does_not_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"w": torch.ones(3)}, tmp_path / "a.pth")
     assert convert(tmp_path / "a.pth", "--inspect") == 0
     shown = capsys.readouterr().out
@@ -104,7 +113,12 @@ def test_weights_alone_are_written_and_load_again(own: Path, tmp_path: Path, suf
 def test_what_is_written_is_plain(own: Path, tmp_path: Path) -> None:
     convert(own, "--to", tmp_path / "a.pyth")
     verify(tmp_path / "a.pyth")
-    assert set(load_checkpoint(tmp_path / "a.pyth")) == {"model_state", "class_names", "cfg", "config_hash"}
+    assert set(load_checkpoint(tmp_path / "a.pyth")) == {
+        "model_state",
+        "class_names",
+        "cfg",
+        "config_hash",
+    }
     convert(own, "--to", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["class_names"]) == NAMES
@@ -120,7 +134,12 @@ def test_public_names_become_ours(tmp_path: Path) -> None:
 
 def test_tensors_that_share_memory_are_written_one_by_one(tmp_path: Path) -> None:
     base = torch.arange(12.0)
-    state = {"a": base[:6], "b": base[3:9], "c": base.reshape(3, 4).T, "d": torch.ones(()).expand(5)}
+    state = {
+        "a": base[:6],
+        "b": base[3:9],
+        "c": base.reshape(3, 4).T,
+        "d": torch.ones(()).expand(5),
+    }
     torch.save(state, tmp_path / "a.pth")
     assert convert(tmp_path / "a.pth", "--to", tmp_path / "a.safetensors") == 0
     assert tiny.differences(read_weights(tmp_path / "a.safetensors").state, state) == []
@@ -133,22 +152,34 @@ def test_with_an_experiment_weights_are_fitted_to_its_model(own: Path, tmp_path:
     found, given = read_weights(out), read_weights(own)
     assert found.class_names == ("Wave", "Run", "Sit")
     assert "EMBED_DIM: 8" in found.config_text
-    assert torch.equal(found.state["head.projection.bias"], given.state["head.projection.bias"][[2, 0, 1]])
+    assert torch.equal(
+        found.state["head.projection.bias"], given.state["head.projection.bias"][[2, 0, 1]]
+    )
     assert found.state["pos_embed_temporal"].shape == (1, 4, 8)
-    report = load_pretrained(mvit(num_frames=8), out, class_names=["Wave", "Run", "Sit"], complete=True)
+    report = load_pretrained(
+        mvit(num_frames=8), out, class_names=["Wave", "Run", "Sit"], complete=True
+    )
     assert report.converted == {}
 
 
 def test_a_classifier_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
-    torch.save(pyslowfast(MViT(7, num_frames=8, size=32, pyramid=PYRAMID).state_dict()), tmp_path / "k.pyth")
-    assert convert(tmp_path / "k.pyth", "--to", tmp_path / "a.pyth", "--cfg", tmp_path / "config.yaml") == 0
+    torch.save(
+        pyslowfast(MViT(7, num_frames=8, size=32, pyramid=PYRAMID).state_dict()),
+        tmp_path / "k.pyth",
+    )
+    assert (
+        convert(tmp_path / "k.pyth", "--to", tmp_path / "a.pyth", "--cfg", tmp_path / "config.yaml")
+        == 0
+    )
     found = read_weights(tmp_path / "a.pyth")
     assert found.class_names == ()
     assert [name for name in found.state if name.startswith("head")] == []
 
 
-def test_faults_are_one_line_and_leave_nothing(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_one_line_and_leave_nothing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "hostile.pth").write_bytes(pickle.dumps({"w": print}))
     (tmp_path / "empty.pth").write_bytes(b"")
     before = own.read_bytes()
@@ -183,7 +214,9 @@ def test_nothing_to_do_is_a_usage_error(
     assert text in capsys.readouterr().err
 
 
-def test_half_is_half_the_size_and_near(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_is_half_the_size_and_near(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     assert convert(own, "--to", whole) == 0
     assert convert(own, "--half", "--to", half) == 0

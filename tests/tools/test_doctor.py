@@ -31,7 +31,16 @@ def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "all is well"
     assert all(line.startswith("ok     ") for line in lines[:-1])
-    for name in ("python", "libraries", "optional", "ffmpeg", "devices", "video", "model on cpu", "split test"):
+    for name in (
+        "python",
+        "libraries",
+        "optional",
+        "ffmpeg",
+        "devices",
+        "video",
+        "model on cpu",
+        "split test",
+    ):
         assert sum(line.startswith(f"ok     {name}: ") for line in lines) == 1
 
 

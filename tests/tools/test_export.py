@@ -42,8 +42,22 @@ def test_files_tables_and_card(
     for name in ("onnxscript", "onnx", "onnxruntime"):
         pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler[export]'")
     clips = sorted((data / "Test").glob("*.mp4"))
-    shown = ["--int8", "--check", *clips, "--benchmark", "--repeats", 1, "--split", "test", "--data", data]
-    assert export(experiment, "--out", tmp_path, "--threads", 1, *shown, "--truth", data / "truth.csv") == 0
+    shown = [
+        "--int8",
+        "--check",
+        *clips,
+        "--benchmark",
+        "--repeats",
+        1,
+        "--split",
+        "test",
+        "--data",
+        data,
+    ]
+    assert (
+        export(experiment, "--out", tmp_path, "--threads", 1, *shown, "--truth", data / "truth.csv")
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     names = {"model.pt2", "model.onnx", "model.int8.onnx", "model.safetensors", "MODEL_CARD.md"}
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -59,15 +73,23 @@ def test_files_tables_and_card(
 
 
 def test_a_difference_is_told_by_the_exit_code(
-    experiment: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    experiment: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(measure, "TOLERANCE", -1.0)
     assert export(experiment, "--formats", "pt2", "--check", data / "Test/0.mp4") == 1
     assert "DIFFERS" in capsys.readouterr().out
-    assert {path.name for path in (experiment / "export").iterdir()} == {"model.pt2", "MODEL_CARD.md"}
+    assert {path.name for path in (experiment / "export").iterdir()} == {
+        "model.pt2",
+        "MODEL_CARD.md",
+    }
 
 
-def test_faults_are_one_line(experiment: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_one_line(
+    experiment: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = [experiment, "--formats", "safetensors"]
     for argv, text in {
         (data,): "no such checkpoint; train it first",
@@ -79,7 +101,9 @@ def test_faults_are_one_line(experiment: Path, data: Path, capsys: pytest.Captur
         (*plain, "--results", data / "truth.csv"): "not a readable results file",
     }.items():
         assert export(*argv) == cli.EXIT_USER_ERROR
-        error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("measure ")]
+        error = [
+            line for line in capsys.readouterr().err.splitlines() if not line.startswith("measure ")
+        ]
         assert text in error[0]
         assert len(error) == 1
 
@@ -93,7 +117,9 @@ def test_faults_are_one_line(experiment: Path, data: Path, capsys: pytest.Captur
         (["--batch", "0"], "--batch: expected at least 1"),
     ],
 )
-def test_options_that_do_not_go_together(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_do_not_go_together(
+    argv: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         export("exp", *argv)
     assert caught.value.code == 2

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from nightcrawler.pipeline import label
 from nightcrawler.utils import cli
+from nightcrawler.workflow import label
 from tests import tiny
 from tests.paths import ROOT
 
@@ -20,9 +20,13 @@ SLOW = ("torch", "torchvision", "timm", "av", "pandas", "sklearn")
 def test_help_is_quick_and_has_examples(tool: str) -> None:
     command = [sys.executable, "-X", "importtime", str(ROOT / "tools" / tool), "--help"]
     env = tiny.environment(COLUMNS="120")
-    process = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+    process = subprocess.run(
+        command, capture_output=True, text=True, env=env, timeout=60, check=False
+    )
     assert process.returncode == 0
-    imported = {line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if "|" in line}
+    imported = {
+        line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if "|" in line
+    }
     assert "argparse" in imported
     assert sorted(imported & set(SLOW)) == []
     assert process.stdout.startswith("usage: ")
@@ -49,7 +53,9 @@ def test_an_unknown_option_exits_with_2_without_a_traceback(tool: str) -> None:
         *(("prepare_data", task) for task in ("ug2", "arid", "tree")),
     ],
 )
-def test_help_of_a_subcommand_has_its_own_examples(tool: str, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_subcommand_has_its_own_examples(
+    tool: str, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         tiny.load_tool(tool).main([task, "--help"])
     shown = capsys.readouterr().out.split("examples:\n")[1].strip().splitlines()
@@ -73,7 +79,10 @@ def test_numbers_that_cannot_be(
     with pytest.raises(SystemExit) as stop:
         tiny.load_tool(tool).main(argv)
     assert stop.value.code == 2
-    assert f"argument {argv[-2]}: '{argv[-1]}': expected a whole number of at least {least}" in capsys.readouterr().err
+    assert (
+        f"argument {argv[-2]}: '{argv[-1]}': expected a whole number of at least {least}"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,9 +102,11 @@ def test_debug_is_known_after_a_subcommand(
         assert ("Traceback" in capsys.readouterr().err) is bool(more)
 
 
-def test_labels_of_any_round_have_help_and_refuse_what_is_no_round(capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_of_any_round_have_help_and_refuse_what_is_no_round(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for argv, code, said in (
-        (["--help"], 0, "examples:\n  python -m nightcrawler.pipeline.label 5"),
+        (["--help"], 0, "examples:\n  python -m nightcrawler.workflow.label 5"),
         (["x"], 2, "argument ROUND: 'x': expected a whole number of at least 1"),
         (["0"], 2, "argument ROUND: '0': expected a whole number of at least 1"),
         ([], 2, "the following arguments are required: ROUND"),

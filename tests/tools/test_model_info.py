@@ -22,9 +22,13 @@ UNIFORMER: {{EMBED_DIM: {list(DIMS)}, DEPTH: [0, 0, 0, 0], HEAD_DIM: 2}}
 KERNELS = (3 * 4 * 4, 2 * 2, 2 * 2, 2 * 2)
 # Positions after each: time 4 -> 2 and stays, space 32 -> 8 -> 4 -> 2 -> 1.
 POSITIONS = (2 * 8 * 8, 2 * 4 * 4, 2 * 2 * 2, 2 * 1 * 1)
-CONVOLUTIONS = [kernel * width * dim for kernel, width, dim in zip(KERNELS, (3, *DIMS[:3]), DIMS, strict=True)]
+CONVOLUTIONS = [
+    kernel * width * dim for kernel, width, dim in zip(KERNELS, (3, *DIMS[:3]), DIMS, strict=True)
+]
 PARAMETERS = sum(CONVOLUTIONS) + 3 * sum(DIMS) + 2 * DIMS[-1] + (DIMS[-1] + 1) * CLASSES
-MULTIPLY_ADDS = sum(a * b for a, b in zip(CONVOLUTIONS, POSITIONS, strict=True)) + DIMS[-1] * CLASSES
+MULTIPLY_ADDS = (
+    sum(a * b for a, b in zip(CONVOLUTIONS, POSITIONS, strict=True)) + DIMS[-1] * CLASSES
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +45,18 @@ def bare(tmp_path: Path) -> Path:
 
 
 def net() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(100, 2))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(100, 2)
+    )
 
 
 def test_a_bare_model_has_the_figures_worked_out_by_hand(tool: ModuleType, bare: Path) -> None:
     info = tool.describe(bare, tool.parse([str(bare)]))
-    assert (info.model, info.clip, info.clips_per_sec) == ("uniformer", (3, FRAMES, SIDE, SIDE), None)
+    assert (info.model, info.clip, info.clips_per_sec) == (
+        "uniformer",
+        (3, FRAMES, SIDE, SIDE),
+        None,
+    )
     assert info.parameters == PARAMETERS
     assert info.gmacs == pytest.approx(MULTIPLY_ADDS / 1e9, rel=1e-12)
     assert info.norms == {"BatchNorm": 1, "LayerNorm": 4, "GroupNorm": 0, "RMSNorm": 0}
@@ -58,7 +68,9 @@ def test_activations_are_what_the_backward_pass_needs(tool: ModuleType) -> None:
     assert tool.count_activation_bytes(nn.Sequential(*layers), (3, 10)) == 4 * 3 * (10 + 20)
     # Input of the convolution, of the norm (with a mean and a deviation a channel), output of ReLU.
     assert tool.count_activation_bytes(net(), (2, 3, 5, 5)) == 4 * 2 * 25 * (3 + 4 + 4) + 4 * 2 * 4
-    half = tool.count_activation_bytes(nn.Sequential(nn.Linear(10, 20), nn.Tanh()), (3, 10), torch.bfloat16)
+    half = tool.count_activation_bytes(
+        nn.Sequential(nn.Linear(10, 20), nn.Tanh()), (3, 10), torch.bfloat16
+    )
     # The input's copy and the output, in two bytes a number.
     assert half == 2 * 3 * (10 + 20)
 
@@ -68,7 +80,9 @@ def test_looking_does_not_change_the_model(tool: ModuleType) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tool.count_activation_bytes(model, (2, 3, 5, 5))
     assert tiny.differences(before, dict(model.state_dict())) == []
-    assert not any(isinstance(value, torch._subclasses.FakeTensor) for value in model.state_dict().values())
+    assert not any(
+        isinstance(value, torch._subclasses.FakeTensor) for value in model.state_dict().values()
+    )
 
 
 def test_the_table_is_aligned_and_says_what_it_counts(
@@ -85,7 +99,9 @@ def test_the_table_is_aligned_and_says_what_it_counts(
     assert "multiply-adds" in legend
 
 
-def test_markdown_is_a_row_a_model(tool: ModuleType, bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_is_a_row_a_model(
+    tool: ModuleType, bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overlay = bare.parent / "five.yaml"
     overlay.write_text("MODEL: {NUM_CLASSES: 5, CLASS_NAMES: [a, b, c, d, e]}\n", encoding="utf-8")
     tool.main(["--markdown", str(bare), "--overlay", str(overlay)])
@@ -97,7 +113,10 @@ def test_markdown_is_a_row_a_model(tool: ModuleType, bare: Path, capsys: pytest.
 
 
 def test_speed_is_measured_when_asked(
-    tool: ModuleType, bare: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType,
+    bare: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tool, "SPEED_SEC", 0.0)
     tool.main([str(bare), "--speed"])
@@ -113,11 +132,18 @@ def test_speed_is_measured_when_asked(
         (["configs"], "config.yaml: no such file"),
         (["configs/base.yaml", "DATA.FRAMES", "3"], "DATA.FRAMES: unknown key"),
         (["configs/base.yaml", "DATA.NUM_FRAMES"], "this one has no partner"),
-        (["configs/models/tv_s3d.yaml", "DATA.NUM_FRAMES", "2"], "torchvision/s3d takes at least 5 frames"),
+        (
+            ["configs/models/tv_s3d.yaml", "DATA.NUM_FRAMES", "2"],
+            "torchvision/s3d takes at least 5 frames",
+        ),
     ],
 )
 def test_faults_are_one_line(
-    tool: ModuleType, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tool: ModuleType,
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert cli.run(tool.main, words) == 2

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.decode import decode
+from nightcrawler.data.video.decode import decode
 from nightcrawler.predict import parts
 from nightcrawler.pseudo.predictions import load_predictions
 from nightcrawler.utils import cli
@@ -66,10 +66,16 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_folder_with_a_bad_video(data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_a_bad_video(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = Path(shutil.copytree(data / "Test", tmp_path / "clips"))
     tiny.damage(folder / "bad.mp4")
-    out = [("--csv", tmp_path / "o.csv"), ("--json", tmp_path / "o.json"), ("--annotate", tmp_path / "shown")]
+    out = [
+        ("--csv", tmp_path / "o.csv"),
+        ("--json", tmp_path / "o.json"),
+        ("--annotate", tmp_path / "shown"),
+    ]
     assert predict(folder, "--experiment", model, "--top", 2, *sum(out, ())) == 3
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
@@ -87,7 +93,9 @@ def test_a_folder_with_a_bad_video(data: Path, model: Path, tmp_path: Path, caps
         assert float(row[3]) >= float(row[5])
     written = sorted(path.name for path in (tmp_path / "shown").iterdir())
     assert written == ["0.mp4.annotated.mp4", "1.mp4.annotated.mp4", "2.mp4.annotated.mp4"]
-    clip, source = (decode(path, range).frames for path in (tmp_path / "shown" / written[0], folder / "0.mp4"))
+    clip, source = (
+        decode(path, range).frames for path in (tmp_path / "shown" / written[0], folder / "0.mp4")
+    )
     assert len(clip) == len(source)
     assert clip[:, : clip.shape[1] // 2].mean() > 2 * source.mean()  # lit
 
@@ -99,17 +107,32 @@ def test_a_long_video_has_a_timeline(data: Path, model: Path, tmp_path: Path) ->
     header, *rows = rows_of(out)
     assert header == ["video", "start_sec", "end_sec", "class", "probability"]
     assert (float(rows[0][1]), float(rows[-1][2])) == (0.0, 1.0)
-    assert all(before[2] == after[1] and before[3] != after[3] for before, after in itertools.pairwise(rows))
+    assert all(
+        before[2] == after[1] and before[3] != after[3]
+        for before, after in itertools.pairwise(rows)
+    )
     assert (tmp_path / "shown/0.mp4.annotated.mp4").is_file()
 
 
 def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> None:
     lines = tmp_path / "live.jsonl"
-    argv = (data / "Test/0.mp4", "--live", "--experiment", model, "--window-sec", 0.4, "--stride-sec", 0.2)
+    argv = (
+        data / "Test/0.mp4",
+        "--live",
+        "--experiment",
+        model,
+        "--window-sec",
+        0.4,
+        "--stride-sec",
+        0.2,
+    )
     assert predict(*argv, "--jsonl", lines) == 0
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert found
-    assert all(one["end_sec"] - one["start_sec"] <= 0.4 + 1 / 12 and one["dropped_frames"] >= 0 for one in found)
+    assert all(
+        one["end_sec"] - one["start_sec"] <= 0.4 + 1 / 12 and one["dropped_frames"] >= 0
+        for one in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +175,11 @@ def test_errors_are_one_line(
 
 def test_a_watched_folder(data: Path, model: Path, tmp_path: Path) -> None:
     """A file that grows is waited for; Ctrl-C ends it; what is done is not done again."""
-    folder, lines, content = tmp_path / "in", tmp_path / "found.jsonl", (data / "Test/0.mp4").read_bytes()
+    folder, lines, content = (
+        tmp_path / "in",
+        tmp_path / "found.jsonl",
+        (data / "Test/0.mp4").read_bytes(),
+    )
     folder.mkdir()
     (folder / "old.mp4").write_bytes(content)
     lines.write_text(json.dumps({"video": "old.mp4"}) + '\n{"video": "ha')
@@ -169,7 +196,9 @@ def test_a_watched_folder(data: Path, model: Path, tmp_path: Path) -> None:
         assert process.wait(PATIENCE_SEC) == 3  # one was bad
     finally:
         process.kill()
-    found = {one["video"]: one["status"] for one in map(json.loads, lines.read_text().splitlines()[2:])}
+    found = {
+        one["video"]: one["status"] for one in map(json.loads, lines.read_text().splitlines()[2:])
+    }
     assert set(found) == {"slow.mp4", "bad.mp4"}
     assert found["slow.mp4"] == "ok"
     assert found["bad.mp4"].startswith("error: ")
@@ -198,7 +227,10 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
 ) -> None:
     """One of three shards is killed; five shards do the rest; the result is that of one process, byte for byte."""
     out = tmp_path / "three"
-    shards = [start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3") for index in range(3)]
+    shards = [
+        start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3")
+        for index in range(3)
+    ]
     part = parts.part_path(out, "0.mp4")
     wait_for(part.is_file)
     shards[0].kill()
@@ -206,7 +238,9 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     shards[0].wait()
     part_of_last = parts.part_path(out, "21.mp4")
     part_of_last.unlink(missing_ok=True)  # where the kill came too late, as if it had not
-    (part.parent / f".{part.name}.x.tmp").write_text("{")  # as a process leaves that is killed while it writes
+    (part.parent / f".{part.name}.x.tmp").write_text(
+        "{"
+    )  # as a process leaves that is killed while it writes
     assert predict("merge", "--out", out, many) == 2
     assert "of 24 videos have no prediction: '" in capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").rglob("*.json")}
@@ -245,7 +279,14 @@ def test_a_merge_proves_that_all_is_there_once(
     ("env", "shard"),
     [
         ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
-        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "5"}, (2, 3)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_MIN": "5",
+            },
+            (2, 3),
+        ),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (0, 2)),
     ],
 )

@@ -56,7 +56,9 @@ def written(root: Path) -> dict[str, str]:
     return {path.name: path.read_bytes().decode() for path in root.glob("*.csv")}
 
 
-def test_what_is_written_is_read_by_the_data_path(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_written_is_read_by_the_data_path(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert prepare("ug2", "--root", root) == 0
     assert prepare("arid", "--root", root) == 0
     counts = {"train": 3, "val_dry": 1, "dark_unlabel": 2, "arid": 2, "total_unlabel": 4, "test": 1}
@@ -82,7 +84,9 @@ def test_a_dry_run_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]
     assert "nothing was written" in shown
 
 
-def test_another_list_is_only_replaced_when_asked(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_list_is_only_replaced_when_asked(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "val_dry.csv").write_text("mine.mp4,3\n")
     assert prepare("ug2", "--root", root) == 2
     error = capsys.readouterr().err
@@ -95,7 +99,9 @@ def test_another_list_is_only_replaced_when_asked(root: Path, capsys: pytest.Cap
     assert written(root)["val_dry.csv"] == f"{VAL_NAME},0\r\n"
 
 
-def test_official_lists_may_lie_elsewhere(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_official_lists_may_lie_elsewhere(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "lists").rename(tmp_path / "official")
     assert prepare("ug2", "--root", root, "--dry-run") == 0
     assert "give --official-lists DIR" in capsys.readouterr().out
@@ -109,10 +115,23 @@ def test_official_lists_may_lie_elsewhere(root: Path, tmp_path: Path, capsys: py
 def test_a_tree_becomes_data_that_an_experiment_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], copy: bool
 ) -> None:
-    source = touch(tmp_path / "src", *(f"{name}/{number}.mp4" for name in ("Run: fast", "sit") for number in range(4)))
+    source = touch(
+        tmp_path / "src",
+        *(f"{name}/{number}.mp4" for name in ("Run: fast", "sit") for number in range(4)),
+    )
     dark = touch(tmp_path / "night", "1.mp4", "deep/2.mp4")
     out = tmp_path / "data"
-    argv = ("tree", source, "--dark", dark, "--out", out, "--val-fraction", 0.25, *(["--copy"] if copy else []))
+    argv = (
+        "tree",
+        source,
+        "--dark",
+        dark,
+        "--out",
+        out,
+        "--val-fraction",
+        0.25,
+        *(["--copy"] if copy else []),
+    )
     assert prepare(*argv, "--dry-run") == 0
     assert not out.exists()
     for _ in range(2):
@@ -142,13 +161,25 @@ def test_a_refused_tree_leaves_no_folder(tmp_path: Path) -> None:
         (("ug2", "--root", "{tmp}/gone"), "gone: no such folder"),
         (("arid", "--root", "{tmp}"), "no video in a class folder"),
         (("tree", "{tmp}/gone", "--out", "{tmp}/o"), "gone: no such folder"),
-        (("tree", "{tmp}/src", "--out", "{tmp}/o", "--val-fraction", "1"), "--val-fraction 1.0: expected"),
-        (("tree", "{tmp}/src", "--out", "{tmp}/o", "--val-fraction", "nan"), "--val-fraction nan: expected"),
+        (
+            ("tree", "{tmp}/src", "--out", "{tmp}/o", "--val-fraction", "1"),
+            "--val-fraction 1.0: expected",
+        ),
+        (
+            ("tree", "{tmp}/src", "--out", "{tmp}/o", "--val-fraction", "nan"),
+            "--val-fraction nan: expected",
+        ),
         (("tree", "{tmp}/src", "--out", "{tmp}/o", "--seed", "-1"), "--seed -1: expected"),
         (("tree", "{tmp}/src", "--out", "{tmp}/src/a"), "--out"),
         (("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}/src/a"), "is inside"),
-        (("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}"), "SRC {tmp}/src: is inside {tmp}, all of which"),
-        (("tree", "{tmp}/src", "--out", "{tmp}/night/o", "--dark", "{tmp}/night"), "--out {tmp}/night/o: is inside"),
+        (
+            ("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}"),
+            "SRC {tmp}/src: is inside {tmp}, all of which",
+        ),
+        (
+            ("tree", "{tmp}/src", "--out", "{tmp}/night/o", "--dark", "{tmp}/night"),
+            "--out {tmp}/night/o: is inside",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -19,7 +19,17 @@ from nightcrawler.utils import cli
 from nightcrawler.utils.io import sha256_file
 from tests.paths import ROOT, shared
 from tests.pseudo.made import made, permuted, yaml_file
-from tests.tools.skeleton import CLASSES, MODELS, NAMES, TRUTH, VOTE, copy_project, results, rows_of, run
+from tests.tools.skeleton import (
+    CLASSES,
+    MODELS,
+    NAMES,
+    TRUTH,
+    VOTE,
+    copy_project,
+    results,
+    rows_of,
+    run,
+)
 
 STAGES = [f"gen_pseudo_tools/generate_pseudo_label_stage{stage}.py" for stage in (1, 2, 3, 4)]
 EMU = "gen_pseudo_tools/generate_pseudo_label_arid_emu.py"
@@ -35,7 +45,9 @@ def project(tmp_path: Path) -> Path:
 def stage_results(project: Path, stage: str = "exp_adapt_bn", **options: Any) -> list[Predictions]:
     """Results of the four models on unlabelled clips; what they are calibrated with is there too."""
     for seed, model in enumerate(MODELS, start=10):
-        results(project / stage / model / "val_darkx8x64x1x1.pkl", seed, labels=TRUTH, split="val_dark")
+        results(
+            project / stage / model / "val_darkx8x64x1x1.pkl", seed, labels=TRUTH, split="val_dark"
+        )
     write_list(project / "data/train_label+val_dry.csv", NAMES, TRUTH)
     return [
         results(project / stage / model / "total_unlabelx8x64x1x1.pkl", seed, **options)
@@ -71,14 +83,21 @@ def agreeing_models(models: list[Predictions], mean: np.ndarray) -> np.ndarray:
 def test_help_is_quick_and_has_examples(name: str) -> None:
     command = [sys.executable, "-X", "importtime", str(ROOT / name), "--help"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    imported = {line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if "|" in line}
+    imported = {
+        line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if "|" in line
+    }
     assert "argparse" in imported
-    assert sorted(imported & {"torch", "torchvision", "timm", "av", "pandas", "sklearn", "scipy"}) == []
+    assert (
+        sorted(imported & {"torch", "torchvision", "timm", "av", "pandas", "sklearn", "scipy"})
+        == []
+    )
     assert f"python {name}" in process.stdout.split("examples:")[1]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_nothing_there_is_a_one_line_error(name: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_there_is_a_one_line_error(
+    name: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(project, name) == cli.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -96,7 +115,9 @@ def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project:
     mixed /= mixed.sum(axis=1, keepdims=True)
     assert run(project, STAGES[stage - 1]) == 0
     rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
-    known = [load_predictions(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS]
+    known = [
+        load_predictions(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS
+    ]
     found = mean_of(known)
     expected = []
     for label in range(5):
@@ -114,10 +135,14 @@ def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project:
     assert [row[0] for row in rows] == [NAMES[row] for row in sorted(expected)]
     for row in rows:
         assert int(row[1]) == mixed[NAMES.index(row[0])].argmax()
-        np.testing.assert_allclose([float(text) for text in row[2:]], mixed[NAMES.index(row[0])], rtol=1e-8)
+        np.testing.assert_allclose(
+            [float(text) for text in row[2:]], mixed[NAMES.index(row[0])], rtol=1e-8
+        )
 
 
-def test_what_was_made_of_what_is_beside_the_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_made_of_what_is_beside_the_file(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project, config_hash="abc")
     assert run(project, STAGES[0]) == 0
     out = project / "data/pseudo/stage1.csv"
@@ -145,7 +170,9 @@ def test_files_are_the_same_whatever_the_order_of_rows_but_the_first(project: Pa
     assert (project / "data/pseudo/stage1.csv").read_bytes() == before
 
 
-def test_an_oracle_input_makes_an_oracle_output(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_oracle_input_makes_an_oracle_output(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project)
     path = project / "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"
     one = made(60, 5, 3, names=NAMES, class_names=CLASSES)
@@ -172,7 +199,9 @@ def test_any_models_weights_and_thresholds_can_be_given(project: Path) -> None:
     assert {int(row[1]) for row in rows_of(out)} <= {0, 1, 2}
 
 
-def test_videos_that_could_not_be_read_are_said_and_left_out(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_videos_that_could_not_be_read_are_said_and_left_out(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project)
     results(project / "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl", 3, bad=[4, 50])
     paths = sorted(project.glob("exp_adapt_bn/*/total*.pkl"))
@@ -192,7 +221,19 @@ def test_results_in_the_old_form_need_the_list_that_names_them(
     (project / "list.csv").write_text("".join(f"{name},-1\n" for name in NAMES))
     assert run(project, STAGES[3], "--predictions", *paths) == cli.EXIT_USER_ERROR
     assert "give the list file" in capsys.readouterr().err
-    assert run(project, STAGES[3], "--predictions", *paths, "--list", project / "list.csv", "--thresholds", 0) == 0
+    assert (
+        run(
+            project,
+            STAGES[3],
+            "--predictions",
+            *paths,
+            "--list",
+            project / "list.csv",
+            "--thresholds",
+            0,
+        )
+        == 0
+    )
     assert [row[0] for row in rows_of(project / "data/pseudo/stage4.csv")] == NAMES
 
 
@@ -221,13 +262,20 @@ def test_bad_options_are_one_line_errors(
     assert not (project / "data/pseudo").exists()
 
 
-def test_the_published_recipe_is_for_the_published_classes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_published_recipe_is_for_the_published_classes(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project)
-    assert run(project, STAGES[0], "--recipe", project / "configs/pseudo/ug2_2022/stage1.yaml") == cli.EXIT_USER_ERROR
+    assert (
+        run(project, STAGES[0], "--recipe", project / "configs/pseudo/ug2_2022/stage1.yaml")
+        == cli.EXIT_USER_ERROR
+    )
     assert "the recipe has Drink, Jump" in capsys.readouterr().err
     paths = sorted(project.glob("exp_adapt_bn/*/*.pkl"))[:2]
     recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
-    assert run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths) == cli.EXIT_USER_ERROR
+    assert (
+        run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths) == cli.EXIT_USER_ERROR
+    )
     assert "--predictions: the recipe mixes 4 models" in capsys.readouterr().err
 
 
@@ -242,14 +290,19 @@ def calibrated_with(project: Path, split: str, *argv: Any) -> int:
     return run(project, STAGES[0], "--calibrate", *paths, *argv)
 
 
-@pytest.mark.parametrize(("split", "stamp"), [("val_dark", "label-free"), ("arid", "oracle"), ("mine", "oracle")])
+@pytest.mark.parametrize(
+    ("split", "stamp"), [("val_dark", "label-free"), ("arid", "oracle"), ("mine", "oracle")]
+)
 def test_labels_of_dark_clips_need_an_oracle_to_be_asked_for(
     split: str, stamp: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project)
     assert calibrated_with(project, split) == (0 if stamp == "label-free" else cli.EXIT_USER_ERROR)
     if stamp == "oracle":
-        assert "are those of dark clips, which make an oracle of all that follows" in capsys.readouterr().err
+        assert (
+            "are those of dark clips, which make an oracle of all that follows"
+            in capsys.readouterr().err
+        )
         assert not (project / "data/pseudo").exists()
     assert calibrated_with(project, split, "--oracle") == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
@@ -257,12 +310,16 @@ def test_labels_of_dark_clips_need_an_oracle_to_be_asked_for(
     assert capsys.readouterr().out.splitlines()[-1].endswith(stamp)
 
 
-def test_an_oracle_takes_results_of_arid_by_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_oracle_takes_results_of_arid_by_itself(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project)
     assert run(project, STAGES[0], "--oracle") == cli.EXIT_USER_ERROR
     assert "no results of split 'arid'" in capsys.readouterr().err
     for seed, model in enumerate(MODELS, start=20):
-        results(project / "exp_adapt_bn" / model / "aridx8x64x1x1.pkl", seed, labels=TRUTH, split="arid")
+        results(
+            project / "exp_adapt_bn" / model / "aridx8x64x1x1.pkl", seed, labels=TRUTH, split="arid"
+        )
     assert run(project, STAGES[0], "--oracle") == 0
     assert json.loads((project / "data/pseudo/stage1.json").read_text())["labels"] == "oracle"
 
@@ -272,7 +329,12 @@ def test_what_calibrated_is_beside_the_file(project: Path) -> None:
     assert run(project, STAGES[0]) == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
     assert about["rules"] == ["precision"] * 5
-    assert (about["method"], about["precision"], about["split"], about["agree"]) == ("calibrated", 0.8, "val_dark", 0.5)
+    assert (about["method"], about["precision"], about["split"], about["agree"]) == (
+        "calibrated",
+        0.8,
+        "val_dark",
+        0.5,
+    )
     files = [project / "exp_adapt_bn" / model / "val_darkx8x64x1x1.pkl" for model in MODELS]
     assert [one["sha256"] for one in about["known"]] == [sha256_file(path) for path in files]
 
@@ -283,7 +345,9 @@ def test_a_class_that_the_labelled_list_does_not_have_keeps_one_video(project: P
     assert run(project, STAGES[0], "--labelled", project / "list.csv") == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
     assert (about["rows_per_class"][4], about["rules"][4]) == (1, "ceiling")
-    assert about["labels"] == "oracle", "no bright split has a list of this name: its labels may be of dark clips"
+    assert about["labels"] == "oracle", (
+        "no bright split has a list of this name: its labels may be of dark clips"
+    )
 
 
 def test_results_of_several_gammas_are_found(project: Path) -> None:
@@ -293,24 +357,39 @@ def test_results_of_several_gammas_are_found(project: Path) -> None:
     assert run(project, STAGES[0]) == 0
 
 
-def test_results_of_other_weights_do_not_calibrate(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_other_weights_do_not_calibrate(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project, checkpoint_sha256="ab")
     assert run(project, STAGES[0]) == cli.EXIT_USER_ERROR
-    assert "is of other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl" in capsys.readouterr().err
+    assert (
+        "is of other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--oracle", "--thresholds", "0.5"], "have no effect: thresholds are not calibrated (thresholds)"),
+        (
+            ["--oracle", "--thresholds", "0.5"],
+            "have no effect: thresholds are not calibrated (thresholds)",
+        ),
         (["--calibrate", "a.pkl"], "--calibrate: 1 results for 4 models"),
         (["--labelled", "absent.csv"], "absent.csv: cannot be read (No such file or directory)"),
         (["--labelled", "high.csv"], "high.csv: largest label 7, expected 0..4"),
-        (["--predictions", "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"], "the recipe calibrates: give --calib"),
+        (
+            ["--predictions", "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"],
+            "the recipe calibrates: give --calib",
+        ),
     ],
 )
 def test_bad_calibrations_are_one_line_errors(
-    argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    argv: list[str],
+    said: str,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage_results(project)
     write_list(project / "high.csv", ["a.mp4"], [7])
@@ -376,7 +455,9 @@ def test_results_of_dark_clips_make_an_oracle_whatever_split_is_named(project: P
     assert read_thresholds(project / "data/pseudo/thresholds_stage1.yaml").labels == "oracle"
 
 
-def test_thresholds_of_other_classes_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thresholds_of_other_classes_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage_results(project)
     path = yaml_file(project, "LABELS: label-free\nCLASSES: [a, b]\nTHRESHOLDS: {a: 0.5, b: 0.5}\n")
     assert run(project, STAGES[0], "--thresholds", path) == cli.EXIT_USER_ERROR
@@ -396,7 +477,11 @@ def test_thresholds_of_other_classes_are_refused(project: Path, capsys: pytest.C
     ],
 )
 def test_bad_labels_are_one_line_errors(
-    argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    argv: list[str],
+    said: str,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage_results(project)
     write_arid(project)
@@ -410,15 +495,32 @@ def test_bad_labels_are_one_line_errors(
     assert error.count("\n") == 1
 
 
-def test_the_published_files_are_analysed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_published_files_are_analysed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = shared() / "reference"
     files = [folder / f"pseudo/stage{stage}.csv" for stage in (1, 2, 3, 4)]
     recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
-    assert run(project, EMU, "--pseudo", *files, "--labels", folder / "lists/arid.csv", "--recipe", recipe) == 0
+    assert (
+        run(
+            project,
+            EMU,
+            "--pseudo",
+            *files,
+            "--labels",
+            folder / "lists/arid.csv",
+            "--recipe",
+            recipe,
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     summary = [line.split(".csv: ")[1] for line in lines if ".csv: " in line]
     assert [line.split(" rows")[0] for line in summary] == ["4484", "7051", "8712", "9295"]
-    figures = [(line.split("precision ")[1].split()[0], line.split("coverage ")[1].split()[0]) for line in summary]
+    figures = [
+        (line.split("precision ")[1].split()[0], line.split("coverage ")[1].split()[0])
+        for line in summary
+    ]
     assert figures == [("93.78", "49.5"), ("94.78", "75.6"), ("90.77", "93.9"), ("89.56", "100.0")]
     assert all("oracle" in line for line in summary)
     assert sum(line.startswith("Drink ") for line in lines) == 4

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.pipeline.report import read_figures
+from nightcrawler.report.page import read_figures
 from tests import tiny
 from tests.paths import ROOT
-from tests.pipeline.made_run import Made, make
+from tests.report.made_run import Made, make
 
 CLASSES, MODELS, NUM = ["climb", "dance", "kneel"], ["one", "two"], 30
 
@@ -33,7 +33,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same recipe with three seeds."""
     folder = tmp_path_factory.mktemp("runs")
-    return [make(Made(folder / f"seed{seed}", data, CLASSES, MODELS, control=["two"], seed=seed)) for seed in range(3)]
+    return [
+        make(Made(folder / f"seed{seed}", data, CLASSES, MODELS, control=["two"], seed=seed))
+        for seed in range(3)
+    ]
 
 
 def cells(table: str, split: str, stage: str) -> list[str]:
@@ -64,7 +67,10 @@ def test_one_run(runs: list[Path], tmp_path: Path) -> None:
         "-",
     ]
     assert cells(done.stdout, "test", "arid_pred")[1].startswith(f"{vote['percent']:.1f} [")
-    assert "split test, seed 0, 30 clips, measured with hidden labels; nothing was chosen by them" in done.stdout
+    assert (
+        "split test, seed 0, 30 clips, measured with hidden labels; nothing was chosen by them"
+        in done.stdout
+    )
     one = figures["pseudo"][-1]
     said = done.stdout[done.stdout.index("pseudo-labels of total_unlabel") :]
     assert re.search(rf"^round2 +{one['rows']} +{one['coverage']:.1f} +- +0$", said, re.MULTILINE)
@@ -111,7 +117,9 @@ def test_a_run_that_lacks_a_figure_is_counted(runs: list[Path], data: Path, tmp_
         (["{run}", "{other}"], "its classes are not those of seed0: no mean of both"),
     ],
 )
-def test_errors_are_one_line(argv: list[str], said: str, runs: list[Path], data: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(
+    argv: list[str], said: str, runs: list[Path], data: Path, tmp_path: Path
+) -> None:
     other = make(Made(tmp_path / "other", data, CLASSES[::-1], MODELS))
     places = {"folder": tmp_path, "run": runs[0], "data": data, "other": other}
     done = tiny.run_tool("report.py", *(text.format(**places) for text in argv))

@@ -58,7 +58,12 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         (),
         (TRAIN_LIST, "no such list", "DATASET.md"),
     ),
-    "empty list": ("train", lambda data: (data / TRAIN_LIST).write_text(""), (), (TRAIN_LIST, "the list is empty")),
+    "empty list": (
+        "train",
+        lambda data: (data / TRAIN_LIST).write_text(""),
+        (),
+        (TRAIN_LIST, "the list is empty"),
+    ),
     "label out of range": (
         "train",
         lambda data: set_row(data, "b1.avi,11"),
@@ -71,7 +76,12 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         (),
         (TRAIN_LIST, "row 2", "'../../secret.mp4'", "leaves its folder"),
     ),
-    "name twice": ("train", lambda data: set_row(data, "b0.mp4,1"), (), ("row 2: 'b0.mp4' is in row 1 already",)),
+    "name twice": (
+        "train",
+        lambda data: set_row(data, "b0.mp4,1"),
+        (),
+        ("row 2: 'b0.mp4' is in row 1 already",),
+    ),
     "typo in a key": (
         "train",
         nothing,
@@ -84,7 +94,12 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         ("TRAIN.BATCH_SIZE", "many"),
         ("TRAIN.BATCH_SIZE: expected a whole number, found text 'many'",),
     ),
-    "key without value": ("train", nothing, ("TRAIN.BATCH_SIZE",), ("TRAIN.BATCH_SIZE", "no partner")),
+    "key without value": (
+        "train",
+        nothing,
+        ("TRAIN.BATCH_SIZE",),
+        ("TRAIN.BATCH_SIZE", "no partner"),
+    ),
     "checkpoint that matches nothing": (
         "train",
         foreign_checkpoint,
@@ -97,14 +112,24 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         ("TRAIN.CHECKPOINT_FILE_PATH", "uniformer_base_k600_32x4"),
         ("weights 'uniformer_base_k600_32x4' are not there", "TRAIN.CHECKPOINT_FILE_PATH"),
     ),
-    "nothing to test": ("test", nothing, (), ("best.pyth: no checkpoint to test", "run run.sh first")),
+    "nothing to test": (
+        "test",
+        nothing,
+        (),
+        ("best.pyth: no checkpoint to test", "run run.sh first"),
+    ),
     "split that is not one": (
         "test",
         nothing,
         ("TEST.DATA_SELECT", "../test"),
         ("split '../test'", "expected one of train, val_dry"),
     ),
-    "processes that were not launched": ("train", nothing, ("NUM_GPUS", "2"), ("NUM_GPUS 2", "1 processes")),
+    "processes that were not launched": (
+        "train",
+        nothing,
+        ("NUM_GPUS", "2"),
+        ("NUM_GPUS 2", "1 processes"),
+    ),
 }
 
 
@@ -150,8 +175,14 @@ def test_bad_input_in_a_process_of_its_own(data: Path, tmp_path: Path, fault: st
 def test_a_typo_in_a_file_is_named_with_its_line(data: Path, tmp_path: Path) -> None:
     typo = tmp_path / "typo.yaml"
     typo.write_text("SOLVER:\n  MAX_EPOCH: 3\nTRAIN:\n  BACH_SIZE: 4\n")
-    process = tiny.run_tool("run_net.py", "train", *tiny.arguments(data, tmp_path / "run"), "--overlay", str(typo))
-    assert_one_line(process.returncode, process.stderr, (f"{typo}:4: TRAIN.BACH_SIZE: unknown key", "TRAIN.BATCH_SIZE"))
+    process = tiny.run_tool(
+        "run_net.py", "train", *tiny.arguments(data, tmp_path / "run"), "--overlay", str(typo)
+    )
+    assert_one_line(
+        process.returncode,
+        process.stderr,
+        (f"{typo}:4: TRAIN.BACH_SIZE: unknown key", "TRAIN.BATCH_SIZE"),
+    )
 
 
 def test_too_many_undecodable_clips_stop_training_with_the_list(
@@ -159,14 +190,27 @@ def test_too_many_undecodable_clips_stop_training_with_the_list(
 ) -> None:
     for name in ("b0.mp4", "b1.avi"):
         tiny.damage(data / "labeled_train/Train" / name)
-    code, listed = tiny.run_net_as_process("train", data, tmp_path / "run"), tmp_path / "run/bad.csv"
+    code, listed = (
+        tiny.run_net_as_process("train", data, tmp_path / "run"),
+        tmp_path / "run/bad.csv",
+    )
     parts = ("2 of 8 videos cannot be used", "DATA.MAX_BAD_FRACTION 0.01", str(listed))
     assert_one_line(code, capsys.readouterr().err, parts)
-    assert {line.split(",")[1] for line in listed.read_text().splitlines()[1:]} == {"b0.mp4", "b1.avi"}
+    assert {line.split(",")[1] for line in listed.read_text().splitlines()[1:]} == {
+        "b0.mp4",
+        "b1.avi",
+    }
 
 
-def test_debug_shows_where_an_error_was_raised(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tiny.run_net_as_process("test", data, tmp_path / "run", "TEST.DATA_SELECT", "x/y", "--debug") == 2
+def test_debug_shows_where_an_error_was_raised(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        tiny.run_net_as_process(
+            "test", data, tmp_path / "run", "TEST.DATA_SELECT", "x/y", "--debug"
+        )
+        == 2
+    )
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.splitlines()[-1].startswith("error: split 'x/y'")
@@ -190,7 +234,9 @@ def test_show_config_prints_what_a_run_would_use(data: Path, tmp_path: Path) -> 
 
 
 def test_output_goes_to_the_experiments_folder_by_default() -> None:
-    process = tiny.run_tool("run_net.py", "show-config", "--cfg", str(ROOT / tiny.EXPERIMENT / "config.yaml"))
+    process = tiny.run_tool(
+        "run_net.py", "show-config", "--cfg", str(ROOT / tiny.EXPERIMENT / "config.yaml")
+    )
     assert yaml.safe_load(process.stdout)["OUTPUT_DIR"] == tiny.EXPERIMENT
 
 
@@ -203,7 +249,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     raise AssertionError("nothing happened within 30 s")
 
 
-def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
+def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     long = tiny.arguments(data, out, "SOLVER.MAX_EPOCH", 500, "TRAIN.EVAL_PERIOD", 500)
     command = [sys.executable, str(ROOT / "tools/run_net.py"), "train", *long]
@@ -228,14 +276,18 @@ def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(data: Path, t
     assert (trainer.epoch + 1, trainer.step) == last
 
 
-def test_several_processes_keep_the_exit_code_of_unreadable_videos(data: Path, tmp_path: Path) -> None:
+def test_several_processes_keep_the_exit_code_of_unreadable_videos(
+    data: Path, tmp_path: Path
+) -> None:
     """DATASET.md: test.sh ends with exit code 3, and every video has its row."""
     assert tiny.run_net("train", data, tmp_path / "train", "SOLVER.MAX_EPOCH", 1) == 0
     tiny.damage(data / "dark_train/Train/1.mp4")
     weights = ("TEST.CHECKPOINT_FILE_PATH", tmp_path / "train/best.pyth")
     process = tiny.launch("test", 2, data, tmp_path / "run", *weights)
     found = load_predictions(tmp_path / "run/total_unlabelx4x32x1x1.pkl")
-    assert found.names == [line.split(",")[0] for line in (data / "total_unlabel.csv").read_text().split()]
+    assert found.names == [
+        line.split(",")[0] for line in (data / "total_unlabel.csv").read_text().split()
+    ]
     assert found.ok.tolist() == [name != "1.mp4" for name in found.names]
     assert "Traceback" not in process.stderr
     assert process.returncode == 3

@@ -24,16 +24,27 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> N
     write_checkpoint(tmp_path / "night")
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     (tmp_path / "tmp").mkdir()
-    command = [sys.executable, str(ROOT / "tools/serve.py"), "--experiment", str(tmp_path / "night"), "--port", "0"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/serve.py"),
+        "--experiment",
+        str(tmp_path / "night"),
+        "--port",
+        "0",
+    ]
     env = tiny.environment(TMPDIR=str(tmp_path / "tmp"))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading the models\n"
         found = re.search(r"open http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
         assert found is not None
         connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
-        connection.request("POST", "/clips", (tmp_path / "a.mp4").read_bytes(), {"X-File-Name": "a.mp4"})
+        connection.request(
+            "POST", "/clips", (tmp_path / "a.mp4").read_bytes(), {"X-File-Name": "a.mp4"}
+        )
         assert connection.getresponse().status == 200
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         workers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
@@ -78,7 +89,9 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         (["--experiment", "a", "--max-mib", "0"], "--max-mib: expected more than 0"),
     ],
 )
-def test_options_that_do_not_go_together(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_do_not_go_together(
+    argv: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         tiny.load_tool("serve").main(argv)
     assert caught.value.code == 2

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nightcrawler.data.decode import decode
-from nightcrawler.data.enhance import gamma_lut
-from nightcrawler.data.enhance_zero_dce import DCENet
+from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
+from nightcrawler.data.video.decode import decode
 from nightcrawler.utils import cli
 from tests import tiny
 from tests.conftest import MakeClip
@@ -29,9 +29,24 @@ def show(*argv: object) -> int:
     return cli.run(tiny.load_tool("show_clip").main, list(map(str, argv)))
 
 
-def test_each_enhancement_is_a_row_of_frames(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_enhancement_is_a_row_of_frames(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Frames of 64x48 shown as they are: the picture's pixels are the frames'."""
-    assert show(video, "--out", tmp_path / "new" / "a.png", "--columns", 3, "--width", 64, "--gamma", 0.5) == 0
+    assert (
+        show(
+            video,
+            "--out",
+            tmp_path / "new" / "a.png",
+            "--columns",
+            3,
+            "--width",
+            64,
+            "--gamma",
+            0.5,
+        )
+        == 0
+    )
     sheet = np.asarray(Image.open(tmp_path / "new" / "a.png"))
     frames = decode(video, lambda _: [0, 5, 11]).frames
     assert sheet.shape == (20 + 5 * 48, LABEL_PX + 3 * 64, 3)
@@ -41,22 +56,54 @@ def test_each_enhancement_is_a_row_of_frames(video: Path, tmp_path: Path, capsys
         assert sheet[20 + 48 * row : 20 + 48 * (row + 1), :LABEL_PX].max() > 200
     said = capsys.readouterr().out
     names = ("as it is", "gamma", "auto_gamma", "clahe", "retinex")
-    assert re.findall(r"([a-z][a-z_ ]+) \d+\.\d", said.split(": ", 1)[1].splitlines()[0]) == list(names)
+    assert re.findall(r"([a-z][a-z_ ]+) \d+\.\d", said.split(": ", 1)[1].splitlines()[0]) == list(
+        names
+    )
     assert f"gamma {gamma_lut(0.5)[frames].mean():.1f}" in said
     assert "zero_dce is left out: name its weights with --zero-dce-weights" in said
 
 
-def test_several_videos_a_network_and_denoising(video: Path, make_clip: MakeClip, tmp_path: Path) -> None:
+def test_several_videos_a_network_and_denoising(
+    video: Path, make_clip: MakeClip, tmp_path: Path
+) -> None:
     other = make_clip(tmp_path / "b.mp4", 2, (32, 64))
     torch.save(DCENet().state_dict(), tmp_path / "dce.pth")
-    options = ("--zero-dce-weights", tmp_path / "dce.pth", "--denoise-frames", 3, "--columns", 4, "--width", 64)
+    options = (
+        "--zero-dce-weights",
+        tmp_path / "dce.pth",
+        "--denoise-frames",
+        3,
+        "--columns",
+        4,
+        "--width",
+        64,
+    )
     assert show(video, other, "--out", tmp_path / "two.png", *options) == 0
     with Image.open(tmp_path / "two.png") as sheet:
-        assert (sheet.format, sheet.size) == ("PNG", (LABEL_PX + 4 * 64, 20 + 7 * 48 + 20 + 7 * 128))
+        assert (sheet.format, sheet.size) == (
+            "PNG",
+            (LABEL_PX + 4 * 64, 20 + 7 * 48 + 20 + 7 * 128),
+        )
 
 
-def test_only_what_is_asked_for_is_shown(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show(video, "--out", tmp_path / "a.png", "--only", "clahe", "--clahe-tiles", 2, 2, "--columns", 1) == 0
+def test_only_what_is_asked_for_is_shown(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        show(
+            video,
+            "--out",
+            tmp_path / "a.png",
+            "--only",
+            "clahe",
+            "--clahe-tiles",
+            2,
+            2,
+            "--columns",
+            1,
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert re.findall(r"(as it is|\w+) \d+\.\d", said.splitlines()[0]) == ["as it is", "clahe"]
     assert "zero_dce" not in said
@@ -66,19 +113,32 @@ def test_only_what_is_asked_for_is_shown(video: Path, tmp_path: Path, capsys: py
     ("options", "said"),
     [
         (("--only", "gama"), "unknown enhancement 'gama'; did you mean 'gamma'?"),
-        (("--only", "zero_dce", "--zero-dce-weights", "gone.pth"), "gone.pth: no such file; get Epoch99.pth"),
-        (("--clahe-clip", "0"), "ENHANCE.CLAHE_CLIP: 0.0 is out of range, expected between 1 and 256"),
+        (
+            ("--only", "zero_dce", "--zero-dce-weights", "gone.pth"),
+            "gone.pth: no such file; get Epoch99.pth",
+        ),
+        (
+            ("--clahe-clip", "0"),
+            "ENHANCE.CLAHE_CLIP: 0.0 is out of range, expected between 1 and 256",
+        ),
         (("--denoise-frames", "2"), "ENHANCE.DENOISE_FRAMES: 2 is even"),
         (("--columns", "0"), "--columns 0: expected 1 to 64"),
         (("--width", "9"), "--width 9: expected 16 pixels or more"),
         (("--columns", "64", "--width", "4096"), "and 16384 in all columns together"),
         (("--zero-dce-weights", ""), ""),
         (("--out", "a.txt"), "--out a.txt: expected a name that ends in .png"),
-        (("--out", __file__ + "/a.png"), "test_show_clip.py: is a file, expected a folder to write into"),
+        (
+            ("--out", __file__ + "/a.png"),
+            "test_show_clip.py: is a file, expected a folder to write into",
+        ),
     ],
 )
 def test_faults_are_one_line(
-    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+    video: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
 ) -> None:
     code = show(video, "--out", tmp_path / "a.png", *options)
     error = capsys.readouterr().err
@@ -88,7 +148,9 @@ def test_faults_are_one_line(
     assert (tmp_path / "a.png").exists() == (not said)
 
 
-def test_a_video_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_video_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.mp4").write_text("not a video")
     assert show(tmp_path / "a.mp4", "--out", tmp_path / "a.png") == 2
     assert re.fullmatch(r"error: .*a\.mp4: not a video .*\n", capsys.readouterr().err)

@@ -25,8 +25,13 @@ def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path)
 
 
-def final_results(project: Path, pairs: tuple[str, ...] = ("1x3", "3x3")) -> dict[str, list[Predictions]]:
-    folders = [*(f"exp_pseudo_stage4/{model}" for model in MODELS), "exp_experts/uniformer_b32_ssv2"]
+def final_results(
+    project: Path, pairs: tuple[str, ...] = ("1x3", "3x3")
+) -> dict[str, list[Predictions]]:
+    folders = [
+        *(f"exp_pseudo_stage4/{model}" for model in MODELS),
+        "exp_experts/uniformer_b32_ssv2",
+    ]
     return {
         pair: [
             results(project / folder / f"testx8x64x{pair}.pkl", 10 * place + seed)
@@ -41,7 +46,11 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
     assert run(project, VOTE) == 0
     out = project / "submission"
     names = {path.name for path in out.iterdir()}
-    assert names == {f"arid_pred{part}.{end}" for part in ("", "_0", "_1", "_2", "_3", "_4") for end in ("csv", "json")}
+    assert names == {
+        f"arid_pred{part}.{end}"
+        for part in ("", "_0", "_1", "_2", "_3", "_4")
+        for end in ("csv", "json")
+    }
     labels = []
     for mode in range(5):
         weights = [0.25] * 4 + [0.0] if mode == 4 else [0.2] * 5
@@ -54,7 +63,9 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
         found = read_submission(out / f"arid_pred_{mode}.csv")
         assert found.names == NAMES
         assert found.labels.tolist() == mixed.argmax(axis=1).tolist()
-        np.testing.assert_allclose(found.confidences, mixed.max(axis=1) / mixed.sum(axis=1), rtol=1e-8)
+        np.testing.assert_allclose(
+            found.confidences, mixed.max(axis=1) / mixed.sum(axis=1), rtol=1e-8
+        )
         labels.append(found.labels)
     final = read_submission(out / "arid_pred.csv")
     votes = np.stack([np.bincount(column, minlength=5) for column in np.stack(labels).T])
@@ -68,7 +79,12 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
 def test_runs_are_equal_byte_for_byte_and_forms_elect_the_same(project: Path) -> None:
     final_results(project)
     whole = {}
-    for form, argv in {"a": [], "b": [], "c": ["--all-probs"], "d": ["--probability-format", "challenge"]}.items():
+    for form, argv in {
+        "a": [],
+        "b": [],
+        "c": ["--all-probs"],
+        "d": ["--probability-format", "challenge"],
+    }.items():
         assert run(project, VOTE, "--out", project / form, *argv) == 0
         whole[form] = read_submission(project / form / "arid_pred.csv")
         assert whole[form].labels.tolist() == whole["a"].labels.tolist()
@@ -83,7 +99,10 @@ def test_runs_are_equal_byte_for_byte_and_forms_elect_the_same(project: Path) ->
 def test_modes_and_voters_can_be_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     final_results(project)
     assert run(project, VOTE, "--modes", 0, 3, "--vote", 0, 3) == 0
-    assert json.loads((project / "submission/arid_pred.json").read_text())["inputs"][1]["file"] == "arid_pred_3.csv"
+    assert (
+        json.loads((project / "submission/arid_pred.json").read_text())["inputs"][1]["file"]
+        == "arid_pred_3.csv"
+    )
     assert run(project, VOTE, "--modes", 0, "--vote", 0, 1) == cli.EXIT_USER_ERROR
     assert "arid_pred_1.csv: no such submission; generate its mode first" in capsys.readouterr().err
     assert run(project, VOTE, "--modes", 7) == cli.EXIT_USER_ERROR
@@ -117,7 +136,9 @@ def test_a_submission_that_was_changed_by_hand_is_not_label_free(project: Path) 
     assert json.loads((project / "submission/arid_pred.json").read_text())["labels"] == "oracle"
 
 
-def test_other_videos_in_one_file_are_an_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_videos_in_one_file_are_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     final_results(project)
     path = project / "exp_experts/uniformer_b32_ssv2/testx8x64x1x3.pkl"
     permuted(made(60, 5, names=NAMES), range(59)).save(path)
@@ -136,10 +157,15 @@ def test_functions_of_the_script(project: Path) -> None:
     first = module.generate_final_sub(0, out=project / "s", form="all_probs")
     assert first == project / "s/arid_pred_0.csv"
     assert module.vote_for_sub([first], out=project / "s") == project / "s/arid_pred.csv"
-    assert read_submission(project / "s/arid_pred.csv").labels.tolist() == read_submission(first).labels.tolist()
+    assert (
+        read_submission(project / "s/arid_pred.csv").labels.tolist()
+        == read_submission(first).labels.tolist()
+    )
     about = json.loads(first.with_suffix(".json").read_text())
     lacking = read_submission(first).names[3]
-    first.with_suffix(".json").write_text(json.dumps({**about, "without_prediction": [lacking, "another.mp4"]}))
+    first.with_suffix(".json").write_text(
+        json.dumps({**about, "without_prediction": [lacking, "another.mp4"]})
+    )
     module.vote_for_sub([first], out=project / "s")
     assert json.loads((project / "s/arid_pred.json").read_text())["without_prediction"] == [lacking]
     with pytest.raises(module.UserError, match="at least one"):
@@ -151,21 +177,39 @@ def test_the_published_files_and_recipe_give_the_published_vote(project: Path) -
     case = json.loads((GOLDEN / "ensemble_final_vote.json").read_text())
     published = project / "configs/vote/ug2_2022.yaml"
     rows = case["table"]["rows"]
-    for number, (name, folder) in enumerate(read_vote_recipe(published).mode(0).ensemble.folders.items()):
+    for number, (name, folder) in enumerate(
+        read_vote_recipe(published).mode(0).ensemble.folders.items()
+    ):
         assert case["table"]["model_index"][name] == number
         for pair in ("1x1" if name == "dense" else "1x3", "3x3"):
             table = logits_table(rows, 11, number, *((2, 1.5) if pair == "3x3" else (0, 1.0)))
             path = project / folder / f"testx32x224x{pair}.pkl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pickle.dumps({"video_preds": table, "video_labels": np.full(rows, -1)}))
+            path.write_bytes(
+                pickle.dumps({"video_preds": table, "video_labels": np.full(rows, -1)})
+            )
     names = project / "test.csv"
     names.write_text("".join(f"{row}.mp4,-1\n" for row in range(rows)))
-    assert run(project, VOTE, "--recipe", published, "--list", names, "--probability-format", "challenge") == 0
+    assert (
+        run(
+            project,
+            VOTE,
+            "--recipe",
+            published,
+            "--list",
+            names,
+            "--probability-format",
+            "challenge",
+        )
+        == 0
+    )
     out = project / "submission"
     assert read_submission(out / "arid_pred.csv").labels.tolist() == case["vote_modes_1_and_4"]
     for mode, expected in case["modes"].items():
         found = read_submission(out / f"arid_pred_{mode}.csv")
         assert found.labels.tolist() == expected["final_pred"]
         assert found.probs is not None
-        np.testing.assert_allclose(found.probs[:5], expected["output_prob_float32_first5rows"], atol=1e-7)
+        np.testing.assert_allclose(
+            found.probs[:5], expected["output_prob_float32_first5rows"], atol=1e-7
+        )
     assert json.loads((out / "arid_pred.json").read_text())["labels"] == "oracle"

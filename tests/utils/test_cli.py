@@ -20,7 +20,13 @@ def failing(argv: Sequence[str]) -> int:
 
 @pytest.mark.parametrize(
     ("argv", "value", "shown"),
-    [([], None, False), ([], "", False), ([], "0", False), ([], "1", True), (["--debug"], None, True)],
+    [
+        ([], None, False),
+        ([], "", False),
+        ([], "0", False),
+        ([], "1", True),
+        (["--debug"], None, True),
+    ],
 )
 def test_a_traceback_is_shown_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
@@ -57,7 +63,9 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         "import sys\nfrom nightcrawler.utils.cli import run\n"
         "sys.exit(run(lambda argv: [print('x' * 99) for _ in range(99999)] and 0))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
@@ -86,10 +94,15 @@ def test_an_error_of_the_system_names_the_file_that_was_wanted(
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", ""])
-def test_numbers_below_the_least_say_what_is_expected(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_below_the_least_say_what_is_expected(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     parser = cli.make_parser("x")
     parser.add_argument("--threads", type=cli.at_least(0))
     assert parser.parse_args(["--threads", "0"]).threads == 0
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", text])
-    assert f"argument --threads: '{text}': expected a whole number of at least 0" in capsys.readouterr().err
+    assert (
+        f"argument --threads: '{text}': expected a whole number of at least 0"
+        in capsys.readouterr().err
+    )

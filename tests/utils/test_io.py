@@ -71,4 +71,6 @@ def test_csv_rows_and_hash(tmp_path: Path) -> None:
     write_csv_rows(path, [("name", "why"), ("a,b.mp4", 3)])
     assert path.read_bytes() == b'name,why\n"a,b.mp4",3\n'
     (tmp_path / "empty").touch()
-    assert sha256_file(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b")
+    assert sha256_file(tmp_path / "empty").startswith(
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b"
+    )

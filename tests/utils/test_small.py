@@ -22,14 +22,21 @@ def test_registry_names_what_it_knows_and_the_closest() -> None:
     registry = Registry("model")
     registry.register("uniformer")(dict)
     assert registry.get("uniformer") is dict
-    with pytest.raises(UserError, match=r"unknown model 'unifromer'; did you mean 'uniformer'\? \(known: uniformer\)"):
+    with pytest.raises(
+        UserError,
+        match=r"unknown model 'unifromer'; did you mean 'uniformer'\? \(known: uniformer\)",
+    ):
         registry.get("unifromer")
     with pytest.raises(ValueError, match="twice"):
         registry.register("uniformer")(list)
 
 
-@pytest.mark.parametrize("error", [UserError("no such key"), FileNotFoundError(2, "No such file", "x.csv")])
-def test_user_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [UserError("no such key"), FileNotFoundError(2, "No such file", "x.csv")]
+)
+def test_user_errors_are_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
     def main(argv: object) -> int:
         raise error
 
@@ -70,7 +77,12 @@ def test_json_lines_hold_arrays_and_say_nan_as_text(tmp_path: Path) -> None:
 
 
 def test_derived_seeds_are_pure_and_differ_by_place() -> None:
-    seeds = {derived_seed(6666, epoch, step, k) for epoch in range(5) for step in range(20) for k in range(4)}
+    seeds = {
+        derived_seed(6666, epoch, step, k)
+        for epoch in range(5)
+        for step in range(20)
+        for k in range(4)
+    }
     assert len(seeds) == 400
     assert derived_seed(6666, 1, 2, 3) == derived_seed(6666, 1, 2, 3)
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -16,9 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
     *("--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"),
 )
@@ -38,7 +47,9 @@ class Browser:
         self.console: list[str] = []
         self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.call(f"{domain}.enable")
 
@@ -57,7 +68,9 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._read], [], [], self.patience_sec)[0], "the browser does not answer"
+            assert select.select([self._read], [], [], self.patience_sec)[0], (
+                "the browser does not answer"
+            )
             block = os.read(self._read, 1 << 20)
             assert block, "the browser ended"
             self._rest += block
@@ -75,7 +88,9 @@ class Browser:
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript in the page."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        found = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -90,7 +105,9 @@ class Browser:
     def open(self, address: str) -> None:
         """Go to a page and wait until it is loaded."""
         self.call("Page.navigate", url=address)
-        self.wait(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(address)})")
+        self.wait(
+            f"document.readyState === 'complete' && location.href.startsWith({json.dumps(address)})"
+        )
 
     def choose(self, selector: str, path: Path) -> None:
         """Choose a file in an input."""
@@ -101,12 +118,20 @@ class Browser:
     def press(self, key: str, code: int) -> None:
         """Press and let go of a key, such as `ArrowLeft` (37) or `Tab` (9)."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
+            )
 
-    def look_like(self, width: int, height: int, scheme: str = "light", motion: str = "no-preference") -> None:
+    def look_like(
+        self, width: int, height: int, scheme: str = "light", motion: str = "no-preference"
+    ) -> None:
         """Size in pixels and what the person prefers."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
         )
         wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
         features = [{"name": name, "value": value} for name, value in wishes.items()]
@@ -133,7 +158,11 @@ def opened() -> Iterator[Browser]:
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        silent = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
         process = subprocess.Popen(command, preexec_fn=connect, pass_fds=(3, 4), **silent)
         os.close(to_read[0])
         os.close(to_write[1])

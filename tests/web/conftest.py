@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.data.limits import Limits
+from nightcrawler.data.video.integrity.limits import Limits
 from tests import tiny
 from tests.export.made import write_checkpoint
 
@@ -48,11 +48,17 @@ class Served:
             names = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, names)
             answer = connection.getresponse()
-            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+            return (
+                answer.status,
+                {key.lower(): value for key, value in answer.getheaders()},
+                answer.read(),
+            )
 
     def send(self, name: str, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
         """Status and content of the answer to a clip."""
-        status, _, content = self.ask("POST", "/clips", body, x_file_name=urllib.parse.quote(name), **headers)
+        status, _, content = self.ask(
+            "POST", "/clips", body, x_file_name=urllib.parse.quote(name), **headers
+        )
         return status, json.loads(content)
 
 
@@ -66,9 +72,19 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
 
     worker = Worker(build, answer_sec, start_sec=120)
     worker.start()
-    told = {"models": ["m"], "class_names": ["Run"], "enhancement": "gamma 0.25", "labels": "label-free"}
+    told = {
+        "models": ["m"],
+        "class_names": ["Run"],
+        "enhancement": "gamma 0.25",
+        "labels": "label-free",
+    }
     told |= {key: value for key, value in worker.about.items() if key in told}
-    limits = {"most_bytes": MOST_BYTES, "most_sec": 20.0, "upload_sec": 2.0, "answer_sec": answer_sec}
+    limits = {
+        "most_bytes": MOST_BYTES,
+        "most_sec": 20.0,
+        "upload_sec": 2.0,
+        "answer_sec": answer_sec,
+    }
     app = make_app(worker, folder, Site(**(told | limits | site)))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     listening = socket.socket()
@@ -95,15 +111,21 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 
 @pytest.fixture(scope="session")
-def served(experiments: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(
+    experiments: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     """A page with both models; a timeline has windows of 0.4 s."""
     for name in ("starlette", "uvicorn"):
         pytest.importorskip(name, reason=WHY)
-    from nightcrawler.web.look import Look, build_looker
+    from nightcrawler.web.inference import InferenceOptions, build_inference
 
     limits = Limits(file_bytes=MOST_BYTES, memory_bytes=1 << 28)
-    look = Look(experiments, None, None, Path(), True, Path(), 0.4, 0.2, 20.0, limits, 1)
-    with serving(functools.partial(build_looker, look), tmp_path_factory.mktemp("kept"), 100) as running:
+    look = InferenceOptions(
+        experiments, None, None, Path(), True, Path(), 0.4, 0.2, 20.0, limits, 1
+    )
+    with serving(
+        functools.partial(build_inference, look), tmp_path_factory.mktemp("kept"), 100
+    ) as running:
         yield running
 
 

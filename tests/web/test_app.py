@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 
-from nightcrawler.data.decode import decode
-from nightcrawler.data.enhance import apply_gamma
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.group import build_group
-from nightcrawler.predict.member import Settings
+from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.video.decode import decode
+from nightcrawler.predict.ensemble import build_ensemble
+from nightcrawler.predict.predictor import PredictOptions
 from tests.web import answers
 from tests.web.conftest import MOST_BYTES, WHY, Served, serving
 
@@ -27,16 +27,23 @@ def decoded(content: bytes) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def test_a_clip_is_answered_as_predicting_answers_it(served: Served, clip: Path, experiments: tuple[Path, ...]) -> None:
+def test_a_clip_is_answered_as_predicting_answers_it(
+    served: Served, clip: Path, experiments: tuple[Path, ...]
+) -> None:
     status, said = served.send(clip.name, clip.read_bytes())
     assert status == 200
-    group = build_group(experiments, None, Path(), Settings())
+    group = build_ensemble(experiments, None, Path(), PredictOptions())
     (row,) = group.videos([VideoItem(clip.name, -1, clip, 1)])
     expected = [(group.class_names[label], row.probs[label]) for label in row.top(5)]
     assert [one["class"] for one in said["top"]] == [name for name, _ in expected]
-    np.testing.assert_allclose([one["probability"] for one in said["top"]], [prob for _, prob in expected], atol=1e-6)
+    np.testing.assert_allclose(
+        [one["probability"] for one in said["top"]], [prob for _, prob in expected], atol=1e-6
+    )
     votes = [(one["name"], one["class"], one["agrees"]) for one in said["models"]]
-    wanted = [(name, group.class_names[vote]) for name, vote in zip(("first", "second"), row.votes, strict=True)]
+    wanted = [
+        (name, group.class_names[vote])
+        for name, vote in zip(("first", "second"), row.votes, strict=True)
+    ]
     assert votes == [(name, vote, vote == expected[0][0]) for name, vote in wanted]
     assert said["name"] == clip.name
     assert said["num_frames"] == 12
@@ -44,10 +51,14 @@ def test_a_clip_is_answered_as_predicting_answers_it(served: Served, clip: Path,
     np.testing.assert_allclose(edges, [0, 1], atol=1e-6)
 
 
-def test_its_two_pictures_are_the_clip_before_and_after_it_is_lit(served: Served, clip: Path) -> None:
+def test_its_two_pictures_are_the_clip_before_and_after_it_is_lit(
+    served: Served, clip: Path
+) -> None:
     _, said = served.send(clip.name, clip.read_bytes())
     source = decode(str(clip), lambda count: list(range(count))).frames
-    shown = [decoded(served.ask("GET", f"/{said[key]}")[2]).astype(float) for key in ("before", "after")]
+    shown = [
+        decoded(served.ask("GET", f"/{said[key]}")[2]).astype(float) for key in ("before", "after")
+    ]
     lit = apply_gamma(source, 0.25)
     for found, frames in zip(shown, (source, lit), strict=True):
         assert found.shape == frames.shape
@@ -66,16 +77,31 @@ def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> No
         assert served.send(clip.name, clip.read_bytes())[0] == 200
     assert served.ask("GET", f"/{first}")[0] == 404
     assert len(list(served.folder.iterdir())) == MOST_KEPT
-    assert {path.name for path in served.folder.rglob("*") if path.is_file()} == {"before.mp4", "after.mp4"}
+    assert {path.name for path in served.folder.rglob("*") if path.is_file()} == {
+        "before.mp4",
+        "after.mp4",
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "body", "headers", "status", "text"),
     [
-        ("notes.txt", b"walk", {}, 415, "'notes.txt' is not a video by its name: expected one of mp4,"),
+        (
+            "notes.txt",
+            b"walk",
+            {},
+            415,
+            "'notes.txt' is not a video by its name: expected one of mp4,",
+        ),
         ("noname", b"walk", {}, 415, "is not a video by its name"),
         ("../../etc/passwd", b"walk", {}, 415, "'passwd' is not"),
-        ("notes.mp4", b"these are words\n" * 99, {}, 422, "this clip cannot be used: not a video that can be read"),
+        (
+            "notes.mp4",
+            b"these are words\n" * 99,
+            {},
+            422,
+            "this clip cannot be used: not a video that can be read",
+        ),
         ("empty.mp4", b"", {}, 422, "the file is empty"),
         ("big.mp4", bytes(MOST_BYTES + 1), {}, 413, "larger than 1 MiB"),
         ("a.mp4", b"walk", {"sec_fetch_site": "cross-site"}, 403, "from this page only"),
@@ -97,14 +123,28 @@ def test_requests_of_other_sites_and_names_are_refused(served: Served) -> None:
     status, _, content = served.ask("POST", "/clips", b"walk")
     assert status == 400
     assert b"X-File-Name" in content
-    for path in ("/clips/x/before.mp4", "/app.py", "/page.html", "/clips/..%2f..%2fapp.py/before.mp4", "/../app.py"):
+    for path in (
+        "/clips/x/before.mp4",
+        "/app.py",
+        "/page.html",
+        "/clips/..%2f..%2fapp.py/before.mp4",
+        "/../app.py",
+    ):
         assert served.ask("GET", path)[0] == 404
 
 
 def test_every_answer_says_that_nothing_is_loaded_from_elsewhere(served: Served) -> None:
-    for method, path in (("GET", "/"), ("GET", "/style.css"), ("GET", "/no"), ("POST", "/clips"), ("PUT", "/clips")):
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/style.css"),
+        ("GET", "/no"),
+        ("POST", "/clips"),
+        ("PUT", "/clips"),
+    ):
         headers = served.ask(method, path)[1]
-        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        assert headers["content-security-policy"].startswith(
+            "default-src 'none'; script-src 'self';"
+        )
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
@@ -126,8 +166,12 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-@pytest.mark.parametrize(("name", "text"), [("hang.mp4", "took more than 2 s"), ("crash.mp4", "signal SIGSEGV")])
-def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(fragile: Served, name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"), [("hang.mp4", "took more than 2 s"), ("crash.mp4", "signal SIGSEGV")]
+)
+def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(
+    fragile: Served, name: str, text: str
+) -> None:
     pid = fragile.worker.pid
     status, said = fragile.send(name, b"frames")
     assert status == 500
@@ -140,7 +184,9 @@ def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(fragile: Ser
 def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:
     from nightcrawler.web.app import MOST_WAITING
 
-    threads = [threading.Thread(target=fragile.send, args=("hang.mp4", b"x")) for _ in range(MOST_WAITING)]
+    threads = [
+        threading.Thread(target=fragile.send, args=("hang.mp4", b"x")) for _ in range(MOST_WAITING)
+    ]
     for thread in threads:
         thread.start()
     time.sleep(0.8)
@@ -153,11 +199,15 @@ def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_an_upload_that_is_slow_or_longer_than_it_says_is_cut_off(fragile: Served, chunked: bool) -> None:
+def test_an_upload_that_is_slow_or_longer_than_it_says_is_cut_off(
+    fragile: Served, chunked: bool
+) -> None:
     kept = sorted(fragile.folder.iterdir())
     with socket.create_connection(("127.0.0.1", fragile.port), timeout=30) as connection:
         how = "Transfer-Encoding: chunked" if chunked else "Content-Length: 99"
-        connection.sendall(f"POST /clips HTTP/1.1\r\nHost: localhost\r\nX-File-Name: a.mp4\r\n{how}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /clips HTTP/1.1\r\nHost: localhost\r\nX-File-Name: a.mp4\r\n{how}\r\n\r\n".encode()
+        )
         if chunked:
             block = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
             for _ in range(MOST_BYTES // (1 << 16) + 1):

@@ -11,7 +11,9 @@ from tests.web import browser as chromium
 from tests.web.browser import Browser
 from tests.web.conftest import Served
 
-pytestmark = pytest.mark.skipif(chromium.CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    chromium.CHROMIUM is None, reason="needs Chromium: apt-get install chromium"
+)
 IS_ALLOWED = "Failed to load resource: the server responded with a status of 4"
 
 
@@ -45,16 +47,25 @@ def test_upload_and_result(page: Browser, served: Served, clip: Path) -> None:
     assert page.run("document.querySelectorAll('#bars li').length") == 5
     best = page.run("document.querySelector('#bars span').innerText")
     assert text(page, "#answer").startswith(best)
-    assert page.run("[...document.querySelectorAll('#votes span')].map((one) => one.innerText)") == ["first", "second"]
+    assert page.run(
+        "[...document.querySelectorAll('#votes span')].map((one) => one.innerText)"
+    ) == ["first", "second"]
     assert page.run("document.querySelectorAll('#track button').length") >= 1
     assert page.run("document.activeElement.id") == "result"
-    page.wait("['before', 'after'].every((id) => find(id).videoWidth === 48 && find(id).currentTime > 0)")
+    page.wait(
+        "['before', 'after'].every((id) => find(id).videoWidth === 48 && find(id).currentTime > 0)"
+    )
     assert [error for error in page.console if not error.startswith(IS_ALLOWED)] == []
     assert {request.split("/")[2] for request in page.requests} == {f"127.0.0.1:{served.port}"}
 
 
-def test_a_text_file_is_an_error_and_the_next_clip_works(page: Browser, clip: Path, tmp_path: Path) -> None:
-    for name, why in (("notes.txt", "is not a video by its name"), ("notes.mp4", "not a video that can be read")):
+def test_a_text_file_is_an_error_and_the_next_clip_works(
+    page: Browser, clip: Path, tmp_path: Path
+) -> None:
+    for name, why in (
+        ("notes.txt", "is not a video by its name"),
+        ("notes.mp4", "not a video that can be read"),
+    ):
         (tmp_path / name).write_text("Walk, then run.\n" * 20)
         page.choose("#file", tmp_path / name)
         page.wait(f"document.getElementById('why').innerText.includes('{why}')")
@@ -112,6 +123,17 @@ def test_it_fits_and_can_be_read(page: Browser, clip: Path, width: int, scheme: 
       const both = [light(style(selector).color), light(style(ground).backgroundColor)].sort((a, b) => b - a);
       return (both[0] + 0.05) / (both[1] + 0.05);
     }"""
-    pairs = (("h1", "body"), (".lead", "body"), (".button", ".button"), ("#name", ".say"), ("dd", "body"))
-    for selector, ground in (*pairs, ("#why", ".error"), (".error h2", ".error"), ("#track button", "#track button")):
+    pairs = (
+        ("h1", "body"),
+        (".lead", "body"),
+        (".button", ".button"),
+        ("#name", ".say"),
+        ("dd", "body"),
+    )
+    for selector, ground in (
+        *pairs,
+        ("#why", ".error"),
+        (".error h2", ".error"),
+        ("#track button", "#track button"),
+    ):
         assert page.run(f"({contrast})('{selector}', '{ground}')") >= 4.5, selector

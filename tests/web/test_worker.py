@@ -79,7 +79,8 @@ def test_killed_from_outside_between_clips_it_comes_back(worker: Worker) -> None
 def test_questions_of_several_threads_do_not_mix(worker: Worker) -> None:
     found: dict[str, object] = {}
     threads = [
-        threading.Thread(target=lambda name=name: found.update({name: ask(worker, name)["name"]})) for name in "pqrst"
+        threading.Thread(target=lambda name=name: found.update({name: ask(worker, name)["name"]}))
+        for name in "pqrst"
     ]
     for thread in threads:
         thread.start()

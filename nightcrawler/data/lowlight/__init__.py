@@ -1,0 +1,1 @@
+"""The night camera model and the enhancement of dark frames."""

@@ -1,0 +1,1 @@
+"""Limits, container checks and checksums of video files."""

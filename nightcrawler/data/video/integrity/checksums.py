@@ -1,0 +1,64 @@
+"""Checksums of videos: the only sure sign of damage, since most codecs decode a wrong byte into a wrong picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.integrity.limits import Limits, check_file
+from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.io import sha256_file
+
+
+def read_checksums(path: Path, folder: Path) -> dict[str, str]:
+    """SHA-256 of each file, by its path without links.
+
+    Args:
+        path: what `sha256sum` writes, a line each: 64 hexadecimal digits, two characters, the file's path.
+        folder: where `sha256sum` ran.
+
+    Raises:
+        UserError: naming the file and the line that is not of that form.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"DATA.CHECKSUMS {path} cannot be read: {error}") from None
+    checksums = {}
+    for row, line in enumerate(lines, 1):
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
+        if match is None:
+            raise UserError(
+                f"{path}, line {row}: expected the form of sha256sum: 64 hex digits, two spaces, a path"
+            )
+        checksums[os.path.realpath(folder / match[2])] = match[1].lower()
+    return checksums
+
+
+def decode_checked(
+    path: str,
+    choose: Callable[[int], Sequence[int]],
+    *,
+    decode: Callable[..., Decoded],
+    checksums: Mapping[str, str],
+) -> Decoded:
+    """Decode a file whose bytes are those that its checksum was made of.
+
+    Args:
+        path, choose: as of `decode`.
+        decode: reads the wanted frames of a file.
+        checksums: SHA-256 by path (see `read_checksums`).
+
+    Raises:
+        VideoError: also if the file has no checksum or another one.
+    """
+    check_file(path, Limits())
+    expected = checksums.get(os.path.realpath(path))
+    if expected is None:
+        raise VideoError(path, "no line for it in DATA.CHECKSUMS", "checksum")
+    if sha256_file(path) != expected:
+        raise VideoError(path, "damaged: its bytes are not those of DATA.CHECKSUMS", "checksum")
+    return decode(path, choose)

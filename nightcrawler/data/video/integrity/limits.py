@@ -1,0 +1,110 @@
+"""What a video may be at most, checked before anything of that size is allocated."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nightcrawler.utils.errors import VideoError
+
+# A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which the reader makes an index.
+EMPTY_TABLE = re.compile(rb"\0...stsz....(?!\0\0\0\0)....(....)|\0...trun....(....)", re.DOTALL)
+MOST_HEADER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a video may be at most.
+
+    Attributes:
+        file_bytes: size of the file.
+        side_px: width and height.
+        pixels: width x height.
+        frames: number of frames.
+        memory_bytes: wanted frames of one video, together.
+    """
+
+    file_bytes: int = 8 << 30
+    side_px: int = 8192
+    pixels: int = 4096 * 4096
+    frames: int = 1_000_000
+    memory_bytes: int = 4 << 30
+
+
+def check_file(path: str, limits: Limits) -> None:
+    """Refuse what is no regular file, or promises more than the limits, before a reader opens it.
+
+    Raises:
+        VideoError: naming what is wrong.
+    """
+    if "\0" in path:
+        raise VideoError(repr(path), "the path holds a NUL character", "open")
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(path, "not a regular file", "open")
+    if status.st_size == 0:
+        raise VideoError(path, "the file is empty", "open")
+    if status.st_size > limits.file_bytes:
+        raise VideoError(
+            path, f"{status.st_size} bytes, over the limit of {limits.file_bytes}", "limits"
+        )
+    try:
+        promised = max(_promised_frames(path, status.st_size), default=0)
+    except OSError as error:
+        raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
+    most = min(limits.frames, status.st_size)
+    if promised > most:
+        raise VideoError(path, f"its header promises {promised} frames, more than {most}", "limits")
+
+
+def _promised_frames(path: str, size: int) -> Iterator[int]:
+    """Entries of each table of an MP4 file that takes no space for them; nothing for other files."""
+    with open(path, "rb") as file:
+        place = 0
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            length = length or size - place
+            if length < 8 or not (kind.isalnum() or kind == b"uuid"):
+                return
+            if kind in (b"moov", b"moof"):
+                file.seek(place)
+                if min(length, size - place) > MOST_HEADER_BYTES:
+                    raise VideoError(path, f"a header of {length} bytes, over the limit", "limits")
+                for match in EMPTY_TABLE.finditer(file.read(length)):
+                    yield int.from_bytes(match[1] or match[2], "big")
+            place += length
+
+
+def check_size(path: str, width: int, height: int, limits: Limits) -> None:
+    """Refuse a picture size over the limits.
+
+    Raises:
+        VideoError: naming the size and the limit.
+    """
+    if width <= 0 or height <= 0:
+        raise VideoError(path, "the video has no picture size", "limits")
+    if max(width, height) > limits.side_px or width * height > limits.pixels:
+        most = f"{limits.side_px} a side and {limits.pixels} in all"
+        raise VideoError(path, f"{width}x{height} pixels, over the limit of {most}", "limits")
+
+
+def check_memory(path: str, num_frames: int, width: int, height: int, limits: Limits) -> None:
+    """Refuse to gather more frames than memory is allowed for.
+
+    Raises:
+        VideoError: naming the need and the limit.
+    """
+    need = num_frames * width * height * 3
+    if need > limits.memory_bytes:
+        what = f"{num_frames} frames of {width}x{height} pixels take {need >> 20} MiB"
+        raise VideoError(path, f"{what}, over the limit of {limits.memory_bytes >> 20}", "limits")

@@ -1,1 +1,0 @@
-"""The chain as one command: a recipe becomes links, the runner knows from files what is done."""

@@ -1,0 +1,128 @@
+"""Samplers: the order is a pure function of seed, epoch and position, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nightcrawler.data.batch_sampler import (
+    ChunkSampler,
+    MicroBatchSampler,
+    SampleKey,
+    balanced_order,
+)
+
+
+def steps_of_all_ranks(
+    num_items: int, steps: int, batch: int, micro: int, world: int, epoch: int
+) -> list[list[int]]:
+    """Videos of each step, gathered over ranks in micro-batch order."""
+    ranks = [
+        MicroBatchSampler(num_items, steps, batch, micro, rank, world, seed=7)
+        for rank in range(world)
+    ]
+    for sampler in ranks:
+        sampler.set_position(epoch)
+    streams = [list(sampler) for sampler in ranks]
+    per_step = batch // (micro * world)
+    gathered = []
+    for step in range(steps):
+        rows = [
+            streams[rank][step * per_step + k] for k in range(per_step) for rank in range(world)
+        ]
+        gathered.append([request.index for row in rows for request in row])
+    return gathered
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_ranks_share_the_same_steps(world: int) -> None:
+    assert steps_of_all_ranks(50, 6, 8, 2, world, 3) == steps_of_all_ranks(50, 6, 8, 2, 1, 3)
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(1, 6))
+@settings(max_examples=50, deadline=None)
+def test_over_epochs_every_video_comes_equally_often(
+    num_items: int, steps: int, epochs: int
+) -> None:
+    sampler = MicroBatchSampler(num_items, steps, 4, 2, seed=1)
+    counts: Counter[int] = Counter()
+    for epoch in range(epochs):
+        sampler.set_position(epoch)
+        counts.update(request.index for batch in sampler for request in batch)
+    assert sum(counts.values()) == epochs * steps * 4
+    full = [counts[index] for index in range(num_items)]
+    assert max(full) - min(full) <= 1
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_balanced_classes_come_equally_often_and_so_do_videos_of_a_class(
+    classes: list[int], cycles: int
+) -> None:
+    labels = np.array(classes)
+    drawn = np.concatenate([balanced_order(3, 1, cycle, labels) for cycle in range(cycles)])
+    per_class = Counter(labels[drawn].tolist())
+    assert set(per_class) == set(classes)
+    assert len(set(per_class.values())) == 1
+    for label in per_class:
+        counts = np.bincount(drawn, minlength=len(labels))[labels == label]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_balanced_stream_is_the_same_on_any_rank_and_after_resuming() -> None:
+    labels = np.array([0] * 20 + [1] * 3 + [2])
+    whole = MicroBatchSampler(24, 5, 8, 2, seed=2, balance=labels)
+    batches = list(whole)
+    assert Counter(labels[[r.index for batch in batches[:12] for r in batch]].tolist()) == {
+        0: 8,
+        1: 8,
+        2: 8,
+    }
+    ranks = [
+        list(MicroBatchSampler(24, 5, 8, 2, rank, 2, seed=2, balance=labels)) for rank in range(2)
+    ]
+    assert [batch for pair in zip(*ranks, strict=True) for batch in pair] == batches
+    whole.set_position(0, first_step=3)
+    assert list(whole) == batches[12:]
+
+
+def test_resuming_in_the_middle_gives_the_rest() -> None:
+    sampler = MicroBatchSampler(30, 5, 6, 3, seed=2)
+    sampler.set_position(1)
+    whole = list(sampler)
+    sampler.set_position(1, first_step=3)
+    assert list(sampler) == whole[6:]
+    assert len(sampler) == 4
+
+
+def test_epochs_and_streams_differ() -> None:
+    first = MicroBatchSampler(30, 5, 6, 3, seed=2)
+    other = MicroBatchSampler(30, 5, 6, 3, seed=2, stream=1)
+    assert list(first) != list(other)
+    before = list(first)
+    first.set_position(1)
+    assert [[r.index for r in b] for b in first] != [[r.index for r in b] for b in before]
+
+
+@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 4))
+@settings(deadline=None)
+def test_chunks_cover_every_video_once_without_padding(
+    num_items: int, chunk: int, world: int
+) -> None:
+    ranks = [ChunkSampler(num_items, chunk, rank, world) for rank in range(world)]
+    seen = [request.index for sampler in ranks for batch in sampler for request in batch]
+    assert sorted(seen) == list(range(num_items))
+    assert [len(sampler) for sampler in ranks] == [len(list(sampler)) for sampler in ranks]
+
+
+def test_a_limited_chunk_sampler_is_the_same_on_any_number_of_ranks() -> None:
+    def taken(world: int) -> set[SampleKey]:
+        ranks = [ChunkSampler(100, 4, rank, world, limit=30, seed=5) for rank in range(world)]
+        return {request for sampler in ranks for batch in sampler for request in batch}
+
+    assert taken(1) == taken(3)
+    assert len(taken(1)) == 30

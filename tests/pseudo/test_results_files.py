@@ -1,0 +1,120 @@
+"""Finding results files, joining them from disk, and the stamps of what is made of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nightcrawler.pseudo.recipe import EnsembleSpec
+from nightcrawler.pseudo.results_files import (
+    label_use,
+    load_joined,
+    read_about,
+    results_file,
+    write_about,
+)
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import sha256_file
+from tests.pseudo.made import made
+
+TWO = EnsembleSpec({"a": "", "b": ""}, ("probs",) * 2, ((1, 3),) * 2)
+
+
+def test_the_results_of_a_split_and_a_pair_are_found_at_any_clip_size(tmp_path: Path) -> None:
+    for name in (
+        "testx32x224x1x3",
+        "testx32x224x3x3",
+        "test2x32x224x1x1",
+        "aridx8x64x1x1",
+        "testx32x224x1x3x",
+        "test",
+    ):
+        (tmp_path / f"{name}.pkl").touch()
+    assert results_file(tmp_path, "test", (1, 3)).name == "testx32x224x1x3.pkl"
+    assert results_file(tmp_path, "arid", (1, 1)).name == "aridx8x64x1x1.pkl"
+
+
+def test_no_results_or_several_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"run .*test\.sh TEST\.DATA_SELECT test TEST\.NUM_ENSEMBLE_VIEWS 1"
+    ):
+        results_file(tmp_path / "absent", "test", (1, 3))
+    for size in (64, 224):
+        (tmp_path / f"testx32x{size}x1x3.pkl").touch()
+    with pytest.raises(
+        UserError, match=r"several results: testx32x224x1x3\.pkl, testx32x64x1x3\.pkl"
+    ):
+        results_file(tmp_path, "test", (1, 3))
+
+
+def saved(folder: Path, **meta: object) -> list[Path]:
+    paths = [folder / "a.pkl", folder / "b.pkl"]
+    for seed, path in enumerate(paths):
+        made(seed=seed, **meta).save(path)  # type: ignore[arg-type]
+    return paths
+
+
+def test_files_are_joined_and_say_what_they_are(tmp_path: Path) -> None:
+    paths = saved(tmp_path, class_names=list("abcd"), config_hash="123")
+    joined, inputs = load_joined(paths, TWO, list("abcd"))
+    assert joined.class_names == list("abcd")
+    assert inputs[1] == {
+        "file": f"{tmp_path.name}/b.pkl",
+        "sha256": sha256_file(paths[1]),
+        "split": "total_unlabel",
+        "labels": "label-free",
+        "config_hash": "123",
+    }
+
+
+def test_classes_are_the_recipes_or_an_error(tmp_path: Path) -> None:
+    paths = saved(tmp_path)
+    assert load_joined(paths, TWO, list("wxyz"))[0].class_names == list("wxyz")
+    with pytest.raises(UserError, match="the recipe has a, b"):
+        load_joined(paths, TWO, ["a", "b"])
+    with pytest.raises(UserError, match="classes a, b, c, d, but the recipe has a, b, d, c"):
+        load_joined(saved(tmp_path, class_names=list("abcd")), TWO, list("abdc"))
+
+
+def test_a_file_twice_is_an_error(tmp_path: Path) -> None:
+    paths = saved(tmp_path)
+    with pytest.raises(UserError, match="a file is there twice"):
+        load_joined([paths[0], tmp_path / "." / "a.pkl"], TWO, [])
+
+
+def test_only_what_says_so_everywhere_is_label_free() -> None:
+    free, oracle = {"labels": "label-free"}, {"labels": "oracle"}
+    assert label_use([free, free], "label-free") == "label-free"
+    assert label_use([free, oracle]) == "oracle"
+    assert label_use([free, {}]) == "oracle"
+    assert label_use([free], "oracle") == "oracle"
+
+
+def test_what_is_said_beside_a_file_holds_for_its_bytes_only(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("a\n")
+    assert read_about(path)["labels"] == "oracle"
+    write_about(path, {"labels": "label-free", "mode": 3})
+    assert json.loads((tmp_path / "s.json").read_text())["sha256"] == sha256_file(path)
+    assert read_about(path)["labels"] == "label-free"
+    path.write_text("b\n")
+    assert read_about(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
+    (tmp_path / "s.json").write_text("[")
+    assert read_about(path)["labels"] == "oracle"
+
+
+def test_the_chain_needs_numpy_and_yaml_only() -> None:
+    code = """
+import sys, numpy, yaml
+before = {name.split(".")[0] for name in sys.modules}
+import nightcrawler.pseudo.command, nightcrawler.pseudo.final, nightcrawler.pseudo.search
+print(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert process.stdout.strip() == "['nightcrawler']"

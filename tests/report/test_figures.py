@@ -1,0 +1,309 @@
+"""The report of a made run: figures against what is counted from the files; what is not there, what is bad."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.report.page import read_figures, write_report
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+from tests.paths import ROOT
+from tests.report.made_run import (
+    CLASSES,
+    EVIL,
+    MODELS,
+    NUM_ARID,
+    NUM_DARK,
+    NUM_TEST,
+    NUM_VAL,
+    SEED,
+    Made,
+    make,
+)
+from tests.report.page_reader import Reader
+
+
+def of(figures: dict[str, Any], split: str) -> dict[str, Any]:
+    return next(one for one in figures["splits"] if one["split"] == split)
+
+
+def results(run: Path, name: str, split: str) -> Predictions:
+    return load_predictions(run / name / f"{split}x4x32x1x1.pkl")
+
+
+def true_labels(data: Path, *names: str) -> dict[str, int]:
+    """Rows of lists, read by the csv module alone."""
+    found: dict[str, int] = {}
+    for name in names:
+        with open(data / name, newline="") as file:
+            found |= {path: int(label) for path, label in csv.reader(file)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("split", "lists", "total"),
+    [
+        ("val_dry", ("val_dry.csv",), NUM_VAL),
+        ("test", ("truth/test.csv",), NUM_TEST),
+        ("total_unlabel", ("truth/dark_unlabel.csv", "arid.csv"), NUM_DARK + NUM_ARID),
+    ],
+)
+def test_accuracy_is_that_of_the_files(
+    run: Path, data: Path, figures: dict[str, Any], split: str, lists: tuple[str, ...], total: int
+) -> None:
+    truth, table = true_labels(data, *lists), of(figures, split)
+    assert [stage["stage"] for stage in table["stages"]] == ["round0", "round1", "round2"]
+    for stage in table["stages"]:
+        probs = []
+        for model in MODELS:
+            found = results(run, f"{stage['stage']}/{model}", split)
+            labels = np.array([truth[name] for name in found.names])
+            probs.append(found.probs.astype(np.float64))
+            right = int((found.probs.argmax(axis=1) == labels).sum())
+            assert (stage["models"][model]["correct"], stage["models"][model]["total"]) == (
+                right,
+                total,
+            )
+        both = [100 * one["correct"] / total for one in stage["models"].values()]
+        assert stage["mean"] == pytest.approx(sum(both) / 2)
+        assert stage["models"][stage["best"]]["percent"] == pytest.approx(max(both))
+        right = int(((probs[0] + probs[1]).argmax(axis=1) == labels).sum())
+        assert stage["ensemble"]["correct"] == right
+        same = (probs[0].argmax(axis=1) == probs[1].argmax(axis=1)).mean()
+        assert stage["mean_agreement"] == pytest.approx(100 * same)
+        assert list(stage["control"]) == (["one"] if stage["round"] else [])
+    control = results(run, "control/round2/one", split)
+    right = int((control.probs.argmax(axis=1) == labels).sum())
+    last = table["stages"][-1]
+    assert last["control"]["one"]["correct"] == right
+    assert last["control_mean"] == pytest.approx(100 * right / total)
+    assert last["same_mean"] == last["models"]["one"]["percent"]
+
+
+def test_controls_of_several_models_have_an_ensemble(data: Path, tmp_path: Path) -> None:
+    run = make(Made(tmp_path / "run", data, CLASSES, MODELS, control=MODELS))
+    found = of(write_report(run, ROOT, {}, run / "report.html"), "test")["stages"]
+    truth = true_labels(data, "truth/test.csv")
+    both = [results(run, f"control/round2/{model}", "test") for model in MODELS]
+    labels = np.array([truth[name] for name in both[0].names])
+    right = int(((both[0].probs + both[1].probs).argmax(axis=1) == labels).sum())
+    assert [stage["control_ensemble"] is not None for stage in found] == [False, True, True]
+    assert (found[2]["control_ensemble"]["correct"], found[2]["control_ensemble"]["total"]) == (
+        right,
+        NUM_TEST,
+    )
+    assert "ensemble of<br>controls" in (run / "report.html").read_text()
+
+
+def test_the_vote_is_counted_beside_them(run: Path, data: Path, figures: dict[str, Any]) -> None:
+    truth = true_labels(data, "truth/test.csv")
+    with open(run / "submission/arid_pred.csv", newline="") as file:
+        right = sum(int(row["ClassID"]) == truth[row["Video"]] for row in csv.DictReader(file))
+    votes = of(figures, "test")["votes"]
+    assert [vote["name"] for vote in votes] == ["arid_pred_0", "arid_pred"]
+    assert (votes[-1]["correct"], votes[-1]["total"], votes[-1]["use"]) == (
+        right,
+        NUM_TEST,
+        "label-free",
+    )
+    assert of(figures, "val_dry")["votes"] == []
+
+
+def test_a_clip_that_nobody_could_read_is_no_answer_of_the_vote(data: Path, tmp_path: Path) -> None:
+    """The submission has to give it a class: the first, which may be its own."""
+    made = make(Made(tmp_path / "run", data, CLASSES, MODELS))
+    truth, about = true_labels(data, "truth/test.csv"), made / "submission/arid_pred.json"
+    with open(made / "submission/arid_pred.csv", newline="") as file:
+        hits = [
+            row["Video"]
+            for row in csv.DictReader(file)
+            if int(row["ClassID"]) == truth[row["Video"]]
+        ]
+    about.write_text(json.dumps({**json.loads(about.read_text()), "without_prediction": hits[:2]}))
+    vote = of(read_figures(made, ROOT, {}), "test")["votes"][-1]
+    assert (vote["correct"], vote["total"]) == (len(hits) - 2, NUM_TEST)
+
+
+@pytest.mark.parametrize("split", ["night", "val_dry"])
+def test_a_vote_on_clips_whose_labels_results_hold(data: Path, tmp_path: Path, split: str) -> None:
+    """A list of one's own with labels; and where the data has gone since."""
+    own = shutil.copytree(data, tmp_path / "data")
+    tiny.write_rows(
+        own / "night.csv", [(f"Test/{number}.mp4", number % len(CLASSES)) for number in range(9)]
+    )
+    made = make(Made(tmp_path / "run", own, CLASSES, MODELS, splits=("total_unlabel", split)))
+    if split == "val_dry":
+        shutil.rmtree(own)
+    found = of(write_report(made, ROOT, {}, made / "report.html"), split)
+    assert found["votes"][-1]["total"] == found["stages"][-1]["models"]["one"]["total"] > 0
+
+
+def test_pseudo_labels_by_class_and_round(run: Path, data: Path, figures: dict[str, Any]) -> None:
+    truth = true_labels(data, "truth/dark_unlabel.csv", "arid.csv")
+    assert [one["stage"] for one in figures["pseudo"]] == ["round1", "round2"]
+    files = []
+    for one in figures["pseudo"]:
+        with open(run / f"pseudo/{one['stage']}.csv", newline="") as file:
+            files.append({row[0]: int(row[1]) for row in csv.reader(file)})
+        labels = files[-1]
+        assert one["rows"] == len(labels)
+        assert one["coverage"] == pytest.approx(100 * len(labels) / (NUM_DARK + NUM_ARID))
+        assert one["precision"]["correct"] == sum(
+            truth[name] == label for name, label in labels.items()
+        )
+        for place, cell in enumerate(one["classes"]):
+            mine = [name for name, label in labels.items() if label == place]
+            assert (cell["name"], cell["rows"]) == (CLASSES[place], len(mine))
+            assert cell["precision"]["correct"] == sum(truth[name] == place for name in mine)
+            theirs = [name for name, label in truth.items() if label == place]
+            assert cell["coverage"]["correct"] == sum(name in labels for name in theirs)
+            assert cell["coverage"]["total"] == len(theirs)
+    (move,) = figures["drift"]
+    both = files[0].keys() & files[1].keys()
+    assert move["changed"] == sum(files[0][name] != files[1][name] for name in both)
+    assert (move["both"], move["new"]) == (len(both), len(files[1]) - len(both))
+
+
+def test_the_close_look_is_at_the_voted_split(figures: dict[str, Any]) -> None:
+    focus = figures["focus"]
+    assert (focus["split"], focus["stage"]) == ("test", "round2")
+    assert [one["name"] for one in focus["matrices"]] == ["ensemble", "vote", *MODELS]
+    last = of(figures, "test")["stages"][-1]
+    counts = np.array(focus["matrices"][0]["counts"])
+    assert counts.sum() == NUM_TEST
+    assert np.trace(counts) == last["ensemble"]["correct"]
+    assert len(focus["mistakes"]) == NUM_TEST - last["ensemble"]["correct"]
+    assert (
+        sum(one["accuracy"]["correct"] for one in focus["brightness"])
+        == last["ensemble"]["correct"]
+    )
+    edges = [edge for one in focus["brightness"] for edge in (one["low"], one["high"])]
+    assert edges == sorted(edges)
+    assert list(focus["calibration"]) == ["round0", "round1", "round2"]
+
+
+def test_stamps(figures: dict[str, Any]) -> None:
+    assert of(figures, "test")["stamp"] == {
+        "use": "label-free",
+        "split": "test",
+        "seeds": [SEED],
+        "clips": NUM_TEST,
+        "dark_labels": True,
+        "picked": False,
+    }
+    bright = of(figures, "val_dry")["stamp"]
+    assert (bright["dark_labels"], bright["picked"]) == (False, True)
+
+
+def test_one_oracle_among_the_files_makes_the_figures_an_oracles(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    path = copy / "round1/one/testx4x32x1x1.pkl"
+    found = load_predictions(path)
+    found.meta["labels"] = "oracle"
+    found.save(path)
+    figures = write_report(copy, ROOT, {}, tmp_path / "report.html")
+    assert of(figures, "test")["stamp"]["use"] == figures["use"] == "oracle"
+    assert of(figures, "val_dry")["stamp"]["use"] == "label-free"
+    assert (
+        "labels of dark clips chose checkpoints or thresholds"
+        in Reader(tmp_path / "report.html").text
+    )
+
+
+def test_figures_are_kept_beside_the_page(run: Path, figures: dict[str, Any]) -> None:
+    assert json.loads((run / "report.json").read_text()) == json.loads(json.dumps(figures))
+    assert read_figures(run / "report.json", ROOT, {})["splits"] == json.loads(
+        json.dumps(figures["splits"])
+    )
+
+
+# --- what is not there ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("open_links", "said"),
+    [
+        (("train", "test", "label", "vote"), "Not there yet: tests"),
+        (("test", "label", "vote"), "Not there yet: tests"),
+        (("label", "vote", "test/round1", "test/round2"), "Not there yet: pseudo-labels"),
+        (("label/round2", "test/round2", "vote"), "Not there yet: a second round"),
+        (("test/round1/_two", "vote"), "links are done"),
+        (("test/round0", "test/round1", "test/round2/one"), "links are done"),
+    ],
+)
+def test_a_run_that_is_half_done(
+    data: Path, tmp_path: Path, open_links: tuple[str, ...], said: str
+) -> None:
+    folder = make(Made(tmp_path / "run", data, CLASSES, MODELS, open_links=open_links))
+    figures = write_report(folder, ROOT, {}, tmp_path / "report.html")
+    found = Reader(tmp_path / "report.html")
+    assert said in found.text
+    assert "nan" not in re.findall(r"[a-z]+", found.text.lower().replace(EVIL, ""))
+    for split in figures["splits"]:
+        for stage in split["stages"]:
+            assert (stage["mean"] is None) == (len(stage["models"]) < len(MODELS))
+
+
+def test_without_true_classes_nothing_is_counted(data: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "data"
+    shutil.copytree(data, bare, ignore=shutil.ignore_patterns("truth"))
+    folder = make(Made(tmp_path / "run", bare, CLASSES, MODELS, splits=("total_unlabel", "test")))
+    figures = write_report(folder, ROOT, {}, tmp_path / "report.html")
+    assert of(figures, "test")["stages"][0]["ensemble"]["percent"] is None
+    assert "--truth test=CSV" in Reader(tmp_path / "report.html").text
+    # ARID's own labels are in a list.
+    assert figures["focus"]["split"] == "total_unlabel"
+    assert of(figures, "total_unlabel")["stamp"]["clips"] == NUM_ARID
+    told = read_figures(folder, ROOT, {"test": data / "truth/test.csv"})
+    assert of(told, "test")["stamp"]["clips"] == NUM_TEST
+
+
+def test_files_and_clips_that_have_gone_are_named(run: Path, data: Path, tmp_path: Path) -> None:
+    copy, place = tmp_path / "moved", tmp_path / "data"
+    shutil.copytree(run, copy)
+    shutil.copytree(data, place, ignore=shutil.ignore_patterns("*.mp4"))
+    state = json.loads((copy / "pipeline.json").read_text())
+    (copy / "pipeline.json").write_text(json.dumps({**state, "data": str(place)}))
+    (copy / "round2/one/testx4x32x1x1.pkl").unlink()
+    figures = write_report(copy, ROOT, {}, tmp_path / "report.html")
+    text = Reader(tmp_path / "report.html").text
+    assert "testx4x32x1x1.pkl is not there" in text
+    assert "the clip is not there" in text
+    assert of(figures, "test")["stages"][-1]["mean"] is None
+    assert figures["focus"]["stage"] == "round1"
+
+
+def test_bad_files_are_errors(run: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pipeline\.json: no such file"):
+        read_figures(tmp_path, ROOT, {})
+    (tmp_path / "pipeline.json").write_text("[]")
+    with pytest.raises(UserError, match="not written by"):
+        read_figures(tmp_path, ROOT, {})
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UserError, match="no figures of a run"):
+        read_figures(tmp_path / "other.json", ROOT, {})
+    tiny.write_rows(tmp_path / "wrong.csv", [("0.mp4", 5)])
+    with pytest.raises(UserError, match="label 5, expected less than 5"):
+        read_figures(run, ROOT, {"test": tmp_path / "wrong.csv"})
+    tiny.write_rows(tmp_path / "other.csv", [("Row/Row_1_0.mp4", 3)])
+    with pytest.raises(UserError, match="in another file of its folder"):
+        read_figures(run, ROOT, {"total_unlabel": tmp_path / "other.csv"})
+
+
+def test_another_number_of_classes_is_an_error(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    state = json.loads((copy / "pipeline.json").read_text())
+    (copy / "pipeline.json").write_text(json.dumps({**state, "class_names": CLASSES[:4]}))
+    with pytest.raises(UserError, match="5 classes, but 4"):
+        read_figures(copy, ROOT, {})

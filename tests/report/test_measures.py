@@ -1,0 +1,124 @@
+"""Figures of the report against formulas written out, scipy and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from nightcrawler.report import measures as measures
+from nightcrawler.report.measures import Guess
+
+
+def guess(classes: list[int], labels: list[int], confidences: list[float] | None = None) -> Guess:
+    names = [f"{row}.mp4" for row in range(len(classes))]
+    shown = np.array(confidences if confidences is not None else [0.5] * len(classes))
+    return Guess(names, np.array(classes), shown, np.array(labels), "label-free", (1,))
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_an_interval_is_wilsons(correct: int, more: int) -> None:
+    total = correct + more
+    found = measures.share(correct, total)
+    if not total:
+        assert (found["percent"], found["low"], found["high"]) == (None, 0.0, 100.0)
+        return
+    low, high = binomtest(correct, total).proportion_ci(0.95, "wilson")
+    assert found["percent"] == pytest.approx(100 * correct / total)
+    # 1.96 stands for the quantile.
+    assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high), abs=0.01)
+
+
+def test_accuracy_and_confusion_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    classes, labels = rng.integers(0, 7, 400), rng.integers(0, 7, 400)
+    found = guess(classes.tolist(), labels.tolist())
+    assert measures.score(found)["percent"] == pytest.approx(100 * accuracy_score(labels, classes))
+    assert (
+        measures.confusion(found, 7) == confusion_matrix(labels, classes, labels=range(7)).tolist()
+    )
+
+
+def test_unknown_labels_do_not_count_and_missing_predictions_are_wrong() -> None:
+    found = guess([0, 1, -1, 1], [0, -1, 1, 0])
+    assert (measures.score(found)["correct"], measures.score(found)["total"]) == (1, 3)
+    assert measures.confusion(found, 2) == [[1, 1], [0, 0]]
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two clips in (0.5, 0.6]: mean 0.56, half right; one in (0.9, 1]: 0.95, wrong; one in (0, 0.1] whole right."""
+    found = guess([0, 0, 0, 0], [0, 1, 1, 0], [0.52, 0.6, 0.95, 0.1])
+    answer = measures.calibration(found)
+    expected = 2 / 4 * abs(0.5 - 0.56) + 1 / 4 * abs(0 - 0.95) + 1 / 4 * abs(1 - 0.1)
+    assert answer["ece"] == pytest.approx(100 * expected)
+    assert [one["accuracy"]["total"] for one in answer["bins"]] == [1, 2, 1]
+    assert [one["confidence"] for one in answer["bins"]] == pytest.approx([10, 56, 95])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60))
+def test_calibration_error_bin_by_bin(rows: list[tuple[float, bool]]) -> None:
+    """ECE = sum n_b / n |acc_b - conf_b| over bins ((b-1)/10, b/10], the first with 0."""
+    found = guess([0] * len(rows), [0 if hit else 1 for _, hit in rows], [one for one, _ in rows])
+    answer = measures.calibration(found)
+    if not rows:
+        assert answer == {"ece": None, "clips": 0, "mean": None, "bins": []}
+        return
+    ece, edges = 0.0, np.linspace(0, 1, 11)
+    for place in range(10):
+        low, high = edges[place], edges[place + 1]
+        here = [row for row in rows if low < row[0] <= high or (place == 0 and row[0] == 0)]
+        if here:
+            accuracy = sum(hit for _, hit in here) / len(here)
+            ece += len(here) / len(rows) * abs(accuracy - sum(one for one, _ in here) / len(here))
+    assert answer["ece"] == pytest.approx(100 * ece)
+    assert sum(one["accuracy"]["total"] for one in answer["bins"]) == len(rows)
+
+
+def test_agreement_leaves_clips_without_a_prediction_out() -> None:
+    models = [guess(one, [0] * 4) for one in ([0, 1, 2, -1], [0, 1, 1, 1], [0, 0, 2, 1])]
+    table = measures.agreement(models)
+    # First and second: three clips, two alike; first and third: three, two; second and third: four, two.
+    assert table[0][1] == pytest.approx(200 / 3)
+    assert table[1][2] == table[2][1] == pytest.approx(50)
+    assert [table[at][at] for at in range(3)] == [100, 100, 100]
+    assert measures.mean_agreement(table) == pytest.approx((200 / 3 + 200 / 3 + 50) / 3)
+
+
+def test_drift_by_hand() -> None:
+    before = {"a": 0, "b": 1, "c": 1, "d": 2}
+    found = measures.drift(before, {"b": 1, "c": 2, "d": 0, "e": 0, "f": 1})
+    assert {key: found[key] for key in ("both", "changed", "new", "gone")} == {
+        "both": 3,
+        "changed": 2,
+        "new": 2,
+        "gone": 1,
+    }
+    assert found["percent"] == pytest.approx(200 / 3)
+    assert found["flows"] == [[1, 2, 1], [2, 0, 1]]
+    assert measures.drift(before, {"x": 1})["percent"] is None
+
+
+def test_brightness_bins_hold_equally_many_clips() -> None:
+    values = np.array([30.0, 5.0, 20.0, 10.0, 8.0])
+    bins = measures.by_brightness(values, np.array([True, False, True, True, False]), 2)
+    assert [
+        (one["low"], one["high"], one["accuracy"]["correct"], one["accuracy"]["total"])
+        for one in bins
+    ] == [
+        (5.0, 10.0, 1, 3),
+        (20.0, 30.0, 2, 2),
+    ]
+    assert measures.by_brightness(values[:0], np.zeros(0, bool)) == []
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    found = guess([1, 1, -1, 0, 1], [0, 0, 0, 0, -1], [0.4, 0.9, 0.0, 1.0, 1.0])
+    shown = measures.mistakes(found, 20)
+    assert [(one["name"], one["label"], one["class"], one["confidence"]) for one in shown] == [
+        ("1.mp4", 0, 1, pytest.approx(90)),
+        ("0.mp4", 0, 1, pytest.approx(40)),
+    ]
+    assert len(measures.mistakes(found, 1)) == 1

@@ -1,0 +1,123 @@
+"""Chains of fake links: a small one with every kind, real recipes with fake programs, and ways to run them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nightcrawler.workflow.console import Screen
+from nightcrawler.workflow.run import Runner, RunOptions
+from nightcrawler.workflow.task import Task
+from tests.paths import ROOT
+
+FAKE = Path(__file__).resolve().parent / "fake_task.py"
+MODELS = ("a", "b")
+
+
+def faked(links: Sequence[Task], journal: Path, seconds: float = 0.0) -> list[Task]:
+    """The same links with the fake program as their command."""
+    found = []
+    for link in links:
+        files = [*map(str, link.outputs), ":", *map(str, link.inputs.values())]
+        command = (
+            sys.executable,
+            "-S",
+            "-E",
+            str(FAKE),
+            str(journal),
+            link.name,
+            str(seconds),
+            *files,
+        )
+        found.append(replace(link, command=command, writes={}))
+    return found
+
+
+def small_chain(folder: Path, seconds: float = 0.0, signature: str = "") -> list[Task]:
+    """Two models, one round, a vote; they read `folder/list.csv` and `folder/recipe.txt`."""
+    links: list[Task] = []
+
+    def add(name: str, inputs: dict[str, Path], *outputs: Path) -> None:
+        kind = name.split("/")[0]
+        where = outputs[0].parent
+        leftovers = (where / "checkpoints",) if kind == "train" else ()
+        links.append(Task(name, kind, (), signature, inputs, outputs, where, leftovers=leftovers))
+
+    for stage in ("first", "second"):
+        for model in MODELS:
+            here = folder / stage / model
+            inputs = {"list": folder / "list.csv"}
+            if stage == "second":
+                inputs |= {
+                    "start": folder / "first" / model / "best.pyth",
+                    "pseudo": folder / "pseudo/second.csv",
+                }
+            add(f"train/{stage}/{model}", inputs, here / "best.pyth")
+            add(
+                f"test/{stage}/{model}",
+                {"weights": here / "best.pyth"},
+                here / "1.pkl",
+                here / "2.pkl",
+            )
+        if stage == "first":
+            inputs = {model: folder / stage / model / "1.pkl" for model in MODELS}
+            add(
+                "label/second",
+                {**inputs, "recipe": folder / "recipe.txt"},
+                folder / "pseudo/second.csv",
+            )
+    add(
+        "vote",
+        {model: folder / "second" / model / "2.pkl" for model in MODELS},
+        folder / "vote/arid_pred.csv",
+    )
+    return faked(links, folder / "journal", seconds)
+
+
+def prepare(folder: Path) -> Path:
+    """The files that a small chain reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "list.csv").write_text("clip.mp4,0\n")
+    (folder / "recipe.txt").write_text("equal\n")
+    return folder
+
+
+def run(
+    folder: Path,
+    links: Sequence[Task],
+    jobs: int = 1,
+    selected: set[str] | None = None,
+    found: str = "refuse",
+) -> tuple[int, Runner]:
+    """Run links; returns the exit code and the runner."""
+    runner = Runner(
+        links, RunOptions(ROOT, folder, jobs, found=found), selected, Screen(quiet=True)
+    )
+    return runner.run(), runner
+
+
+def journal(folder: Path) -> list[str]:
+    """What links said since the journal was last read."""
+    path = folder / "journal"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def started(folder: Path) -> list[str]:
+    """Names of links that were started since the journal was last read, in order."""
+    return [line.removeprefix("start ") for line in journal(folder) if line.startswith("start ")]
+
+
+def outputs(folder: Path, links: Sequence[Task]) -> dict[str, bytes]:
+    """Contents of all outputs."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for link in links for path in link.outputs
+    }
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    sys.exit(run(place, small_chain(place, float(sys.argv[2])), int(sys.argv[3]))[0])

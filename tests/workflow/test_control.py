@@ -1,0 +1,99 @@
+"""The control of a round takes as many optimiser steps, without pseudo-labels, and adapts as often."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from nightcrawler.config.node import load_experiment
+from nightcrawler.workflow import control
+from tests import tiny
+from tests.paths import ROOT
+
+EPOCHS, BATCH, NUM_PSEUDO = 6, 2, 9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight labelled clips beside four for validation, nine pseudo-labelled ones."""
+    folder = tiny.build_data(tmp_path_factory.mktemp("data"))
+    tiny.write_pseudo(folder, NUM_PSEUDO)
+    return folder
+
+
+def arguments(data: Path, out: Path, *overrides: str) -> list[str]:
+    """Of a round of six epochs, validated after every second one."""
+    keys = (
+        "TRAIN.BATCH_SIZE",
+        str(BATCH),
+        "SOLVER.MAX_EPOCH",
+        str(EPOCHS),
+        "SOLVER.WARMUP_EPOCHS",
+        "3",
+    )
+    every = ("TRAIN.EVAL_PERIOD", "2", "MODEL.PSEUDO_LOSS", "soft", "TRAIN.PSEUDO_WEIGHT", "0.5")
+    return tiny.arguments(data, out, *keys, *every, *overrides, experiment=tiny.PSEUDO_EXPERIMENT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        # A pass over nine pseudo-labelled clips in batches of two, a step on each of the two streams.
+        ((), EPOCHS * (NUM_PSEUDO // BATCH) * 2),
+        (("TRAIN.JOINT_STEP", "True"), EPOCHS * (NUM_PSEUDO // BATCH)),
+        (("TRAIN.EPOCH_LENGTH", "labelled"), EPOCHS * (tiny.NUM_TRAIN // BATCH) * 2),
+    ],
+)
+def test_steps_are_equal(
+    data: Path, tmp_path: Path, overrides: tuple[str, ...], steps: int
+) -> None:
+    _, experiment, _, overlay, *settings = arguments(data, tmp_path / "out", *overrides)
+    files = [Path(experiment), Path(overlay)]
+    equal = load_experiment(
+        files[0], files[1:], [*settings, *control.build_equal_steps(files, settings)]
+    )
+    per_epoch = tiny.NUM_TRAIN // BATCH
+    assert steps <= equal.SOLVER.MAX_EPOCH * per_epoch < steps + per_epoch
+    assert equal.DATA.PSEUDO_CSV == ""
+    scale = equal.SOLVER.MAX_EPOCH / EPOCHS
+    assert pytest.approx(3 * scale) == equal.SOLVER.WARMUP_EPOCHS
+    assert round(2 * scale) == equal.TRAIN.EVAL_PERIOD
+    before = load_experiment(files[0], files[1:], settings)
+    for section in ("ADAPT", "BN", "ENHANCE", "AUG", "DATA.EXCLUDE_VAL"):
+        name, _, key = section.partition(".")
+        assert (equal[name][key] if key else equal[name]) == (
+            before[name][key] if key else before[name]
+        )
+
+
+def test_it_becomes_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(data, tmp_path / "out")
+    became: list[list[str]] = []
+    monkeypatch.setattr(
+        control.os, "execv", lambda program, command: became.append([program, *command])
+    )
+    assert control.main(["1", *given]) == 0
+    ((program, *command),) = became
+    assert program == sys.executable
+    assert command[: 3 + len(given)] == [sys.executable, "tools/run_net.py", "train", *given]
+    assert (ROOT / command[1]).is_file()
+    assert command[3 + len(given) :][:2] == ["DATA.PSEUDO_CSV", ""]
+
+
+def test_several_processes_go_through_the_launcher(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(control.os, "execv", lambda program, command: became.append(command))
+    control.main(["2", *arguments(data, tmp_path / "out")])
+    at = became[0].index("nightcrawler.engine.launch")
+    assert became[0][at : at + 4] == [
+        "nightcrawler.engine.launch",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]

@@ -1,0 +1,134 @@
+"""A label-free chain reads no label of a dark clip: wrong ones change nothing but what is measured for the record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import test_ensemble_vote as vote
+from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.workflow import label
+from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.plan import make_plan
+from nightcrawler.workflow.recipe import Places, read_recipe
+from nightcrawler.workflow.task import Task
+from tests import tiny
+from tests.paths import ROOT
+
+RECIPE = """\
+SET: {SOLVER.MAX_EPOCH: 2, SOLVER.WARMUP_EPOCHS: 0.5, MODEL.PSEUDO_LOSS: hard}
+MODELS:
+  one: {CONFIG: configs/models/uniformer_b32_k600.yaml, SET: {RNG_SEED: 1}}
+  two: {CONFIG: configs/models/uniformer_b32_k600.yaml, SET: {RNG_SEED: 2}}
+STAGES:
+  adapt: {CONFIG: configs/stages/adapt_bn.yaml}
+  round1: {CONFIG: configs/stages/pseudo.yaml, LABELS: configs/pseudo/default.yaml}
+TEST: {SPLITS: [arid]}
+VOTE: {VIEWS: [[1, 1]], SPLIT: test}
+"""
+WRONG = ("arid", "dark_unlabel", "total_unlabel", "test")
+
+
+def plant(data: Path) -> None:
+    """Give every dark clip of every list a wrong label."""
+    for name in WRONG:
+        path = data / f"{name}.csv"
+        rows = [line.split(",") for line in path.read_text().split()]
+        tiny.write_rows(
+            path, [(video, (int(truth) + 3) % tiny.NUM_CLASSES) for video, truth in rows]
+        )
+
+
+def do(link: Task) -> None:
+    """Run a link's command in this process."""
+    for path, text in link.writes.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    argv = list(link.command[3 if link.command[1] == "-m" else 2 :])
+    programs = {
+        "train": tiny.run_net_argv,
+        "test": tiny.run_net_argv,
+        "label": label.main,
+        "vote": vote.main,
+    }
+    assert programs[link.kind](argv) == 0
+
+
+def run_chain(folder: Path, data: Path, **options: Any) -> dict[str, Any]:
+    """Run all links; returns weights and the bytes of pseudo-labels and submissions, by name."""
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(RECIPE)
+    out = folder / "out"
+    settings = Options(ROOT, out, out, (tiny.overlay(folder),), **options)
+    links, _ = make_plan(read_recipe(folder / "recipe.yaml", ROOT, Places(data)), settings)
+    for link in links:
+        do(link)
+    made: dict[str, Any] = {}
+    for path in (path for link in links for path in link.outputs):
+        name = str(path.relative_to(out))
+        if path.suffix == ".pyth":
+            state = load_checkpoint(path)
+            made[name] = {key: state[key] for key in ("model_state", "best", "epoch")}
+        elif path.suffix == ".csv":
+            made[name] = path.read_bytes()
+    return made
+
+
+def stamps(out: Path) -> set[str]:
+    """What every file of a chain says of its use of dark labels."""
+    found = [
+        json.loads(path.read_text())["labels"]
+        for path in out.rglob("*.json")
+        if ".pipeline" not in path.parts
+    ]
+    for path in out.rglob("metrics.jsonl"):
+        found += [row["labels"] for row in tiny.metrics(path.parent, "val")]
+    found += [load_predictions(path).meta["labels"] for path in out.rglob("*.pkl")]
+    found += [load_checkpoint(path)["labels"] for path in out.rglob("*.pyth")]
+    return set(found)
+
+
+def record(out: Path) -> list[float]:
+    """Top-1 on arid, of every validation of a chain."""
+    rows = [
+        row
+        for path in sorted(out.rglob("metrics.jsonl"))
+        for row in tiny.metrics(path.parent, "val")
+    ]
+    return [row["top1"] for row in rows if row["split"] == "arid"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build_data(tmp_path_factory.mktemp("labels") / "data")
+
+
+def test_wrong_labels_of_dark_clips_change_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    wrong = Path(shutil.copytree(data, tmp_path / "wrong_data"))
+    plant(wrong)
+    made = [
+        run_chain(tmp_path / name, place) for name, place in (("right", data), ("wrong", wrong))
+    ]
+    assert {"pseudo/round1.csv", "submission/arid_pred.csv", "round1/two/best.pyth"} <= set(made[0])
+    assert tiny.differences(*made) == []
+    assert stamps(tmp_path / "right") == stamps(tmp_path / "wrong") == {"label-free"}
+    assert record(tmp_path / "right") != record(tmp_path / "wrong")
+
+
+def test_an_oracles_chain_says_so_everywhere(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run_chain(tmp_path / "oracle", data, oracle=True)
+    assert stamps(tmp_path / "oracle") == {"oracle"}
+    logs = [path.read_text() for path in (tmp_path / "oracle").rglob("*.log")]
+    assert len(logs) == 8
+    assert not any("label-free" in text for text in logs)
