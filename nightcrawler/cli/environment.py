@@ -9,7 +9,7 @@ from pathlib import Path
 from nightcrawler.utils.project import project_root
 
 # Imported by every command; the first one missing tells that the environment is not the right one.
-REQUIRED = ("torch", "torchvision", "numpy", "av", "fvcore", "yacs", "iopath", "timm", "pandas")
+REQUIRED = ("torch", "torchvision", "numpy", "av", "fvcore", "timm", "pydantic")
 
 
 def missing_library() -> str:
