@@ -25,7 +25,7 @@ from benchmarks.damage import (
     outcomes,
     study,
 )
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data.source import build_decode, build_items
 from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.data.video.integrity.checksums import decode_checked, read_checksums
