@@ -57,7 +57,7 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         UserError: if a value is out of range.
     """
     from nightcrawler.config.check import check
-    from nightcrawler.config.defaults import get_cfg
+    from nightcrawler.config.node import get_cfg
     from nightcrawler.data.lowlight.enhance.build import build_lighting
 
     cfg = get_cfg()

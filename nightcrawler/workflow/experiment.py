@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.config.needs import NEEDS, enhancements
 from nightcrawler.config.node import config_hash, flatten, load_experiment
 from nightcrawler.data.lowlight.camera import PRESETS
