@@ -1,4 +1,4 @@
-"""Finding results files, joining them from disk, and the stamps of what is made of them."""
+"""Finding results files, joining them from disk, and the label use of outputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.pseudo.recipe import EnsembleSpec
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.results_files import (
     label_use,
     load_joined,
-    read_about,
+    read_metadata,
     results_file,
-    write_about,
+    write_metadata,
 )
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
@@ -82,7 +82,7 @@ def test_classes_are_the_recipes_or_an_error(tmp_path: Path) -> None:
 
 def test_a_file_twice_is_an_error(tmp_path: Path) -> None:
     paths = saved(tmp_path)
-    with pytest.raises(UserError, match="a file is there twice"):
+    with pytest.raises(UserError, match="one file is named twice"):
         load_joined([paths[0], tmp_path / "." / "a.pkl"], TWO, [])
 
 
@@ -97,21 +97,21 @@ def test_only_what_says_so_everywhere_is_label_free() -> None:
 def test_what_is_said_beside_a_file_holds_for_its_bytes_only(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("a\n")
-    assert read_about(path)["labels"] == "oracle"
-    write_about(path, {"labels": "label-free", "mode": 3})
+    assert read_metadata(path)["labels"] == "oracle"
+    write_metadata(path, {"labels": "label-free", "mode": 3})
     assert json.loads((tmp_path / "s.json").read_text())["sha256"] == sha256_file(path)
-    assert read_about(path)["labels"] == "label-free"
+    assert read_metadata(path)["labels"] == "label-free"
     path.write_text("b\n")
-    assert read_about(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
+    assert read_metadata(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
     (tmp_path / "s.json").write_text("[")
-    assert read_about(path)["labels"] == "oracle"
+    assert read_metadata(path)["labels"] == "oracle"
 
 
 def test_the_chain_needs_numpy_and_yaml_only() -> None:
     code = """
 import sys, numpy, yaml
 before = {name.split(".")[0] for name in sys.modules}
-import nightcrawler.pseudo.command, nightcrawler.pseudo.final, nightcrawler.pseudo.search
+import nightcrawler.pseudo.command, nightcrawler.pseudo.vote_recipe, nightcrawler.pseudo.thresholds
 print(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)))
 """
     process = subprocess.run(
