@@ -9,8 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
-from nightcrawler.pseudo.predictions import Predictions, read_plain_pickle, read_results
+from nightcrawler.pseudo.predictions import (
+    Predictions,
+    read_plain_pickle,
+    read_results,
+    softmax,
+)
 from nightcrawler.utils.errors import UserError
 
 
@@ -123,3 +129,12 @@ def test_doubled_names_are_refused() -> None:
     one = some()
     with pytest.raises(UserError, match="more than once"):
         Predictions(one.logits, one.probs, one.labels, ["a", "b", "a"], one.num_clips, one.status)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_is_that_of_scipy_in_the_dtype_asked_for(dtype: type) -> None:
+    logits = np.random.default_rng(0).normal(scale=300, size=(50, 7)).astype(np.float32)
+    found = softmax(logits, dtype)
+    assert found.dtype == dtype
+    expected = special.softmax(logits.astype(np.float64), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-30)

@@ -15,6 +15,7 @@ from nightcrawler.pseudo.results_files import (
     load_joined,
     read_metadata,
     results_file,
+    results_name,
     write_metadata,
 )
 from nightcrawler.utils.errors import UserError
@@ -36,6 +37,22 @@ def test_the_results_of_a_split_and_a_pair_are_found_at_any_clip_size(tmp_path: 
         (tmp_path / f"{name}.pkl").touch()
     assert results_file(tmp_path, "test", (1, 3)).name == "testx32x224x1x3.pkl"
     assert results_file(tmp_path, "arid", (1, 1)).name == "aridx8x64x1x1.pkl"
+
+
+@pytest.mark.parametrize(
+    ("gammas", "name"),
+    [
+        ((), "darkx16x112x3x1.pkl"),
+        ([0.25], "darkx16x112x3x1xg0.25.pkl"),
+        ([0.25, 1.0, 2], "darkx16x112x3x1xg0.25-1-2.pkl"),
+    ],
+)
+def test_a_name_is_the_published_one_and_is_found_again(
+    tmp_path: Path, gammas: list[float], name: str
+) -> None:
+    assert results_name("dark", 16, 112, (3, 1), gammas) == name
+    (tmp_path / name).touch()
+    assert results_file(tmp_path, "dark", (3, 1)).name == name
 
 
 def test_no_results_or_several_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
