@@ -39,11 +39,9 @@ from nightcrawler.utils.errors import UserError
 # Dark clips whose labels an oracle calibrates with.
 ORACLE_SPLIT = "arid"
 EXAMPLES = """\
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py \\
-      --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py \\
-      --predictions a.pkl b.pkl --weights 0.6 0.4 \\
+  {command}
+  {command} --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
+  {command} --predictions a.pkl b.pkl --weights 0.6 0.4 \\
       --thresholds data/pseudo/thresholds_stage{stage}.yaml --out data/pseudo/stage{stage}.csv"""
 
 
@@ -291,7 +289,7 @@ def _parse(stage: int, argv: Sequence[str], root: Path) -> argparse.Namespace:
     parser = make_parser(
         f"Pseudo-labels of round {stage}: mix the models of {stage_before(stage)}, joined by "
         "video name, and label the dark clips of high confidence.",
-        EXAMPLES.format(stage=stage),
+        EXAMPLES.replace("{stage}", str(stage)),
     )
     add_inputs(parser, root)
     parser.add_argument(
