@@ -11,7 +11,6 @@ again. Nothing that a cache cannot do stops a run.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -33,6 +32,7 @@ from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
 from nightcrawler.data.video.integrity.checksums import content_sha256
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.lru import LruMapping
 
@@ -193,7 +193,7 @@ class DiskCache:
         The tally is locked meanwhile, by a record lock: the system frees it however the process ends.
         """
         with self._tally() as tally:
-            fcntl.lockf(tally, fcntl.LOCK_EX)
+            take_record_lock(tally, wait=True)
             text = tally.read()
             used = (
                 int(text) if self._counted and len(text) == 20 and text.isdigit() else self._count()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data import build, build_video, frame_sampling
 from nightcrawler.data.dataset import DeferredClips
 from nightcrawler.data.lowlight.enhance.build import gamma_lut

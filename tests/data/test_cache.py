@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data import cache as cache_module
 from nightcrawler.data.batch_sampler import MicroBatchSampler, SampleKey
 from nightcrawler.data.build_video import build_video_reader

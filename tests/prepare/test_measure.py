@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nightcrawler.prepare.measure as module
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, measure
 from tests.conftest import MakeClip
 from tests.paths import shared

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import YamlFile, read_yaml
+from nightcrawler.config.yaml import YamlFile, read_yaml
 from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera, to_linear
 from nightcrawler.data.lowlight.noise import LUMA, pair_places, second_difference

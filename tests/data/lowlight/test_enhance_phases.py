@@ -11,7 +11,7 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data import build
 from nightcrawler.data.frame_sampling import segment_indices
 from nightcrawler.data.lowlight.enhance.build import gamma_lut

@@ -24,7 +24,7 @@ from benchmarks.damage import (
     outcomes,
     study,
 )
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data.build_video import build_items, build_video_reader
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
