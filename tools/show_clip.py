@@ -13,7 +13,7 @@ from nightcrawler.utils.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from nightcrawler.data.lowlight.enhance.build import Lighting
+    from nightcrawler.data.lowlight.enhance.build import EnhanceParams
 
 LABEL_PX, LINE_PX, MOST_COLUMNS, WIDEST_PX = 130, 14, 64, 16384
 EXAMPLES = """\
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str]) -> Any:
     return parser.parse_args(argv)
 
 
-def build_settings(arguments: Any) -> tuple[Lighting, int]:
+def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
     """The enhancements' settings and the window of denoising: the configuration's, with what the command line changes.
 
     Raises:
@@ -59,7 +59,7 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
     """
     from nightcrawler.config.check import check
     from nightcrawler.config.defaults import get_cfg
-    from nightcrawler.data.lowlight.enhance.build import build_lighting
+    from nightcrawler.data.lowlight.enhance.build import enhance_params_from_cfg
 
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
@@ -68,11 +68,11 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         check(cfg, {})
     except ConfigError as error:
         raise UserError(str(error).replace("default: ", "")) from None
-    return build_lighting(cfg), cfg.ENHANCE.DENOISE_FRAMES
+    return enhance_params_from_cfg(cfg), cfg.ENHANCE.DENOISE_FRAMES
 
 
 def show(
-    video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
+    video: Path, num_columns: int, names: Sequence[str], lighting: EnhanceParams, window: int
 ) -> dict[str, np.ndarray]:
     """Label of a row to its frames, uint8 `[columns, H, W, 3]`: as decoded, then lit in each way."""
     import functools

@@ -28,12 +28,12 @@ from nightcrawler.data.dataset import (
     keep_samples,
 )
 from nightcrawler.data.lists import VideoItem, read_pseudo
-from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera
+from nightcrawler.data.lowlight.camera import CameraRanges, darken, sample_camera
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
-    build_denoise_window,
     build_phase_enhancement,
     build_phase_enhancements,
+    denoise_window_of,
     warn_of_mismatch,
 )
 from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
@@ -238,7 +238,7 @@ def build_test_clips(
 
 
 def _night(
-    frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras, enhance: Enhance
+    frames: np.ndarray, rng: np.random.Generator, *, cameras: CameraRanges, enhance: Enhance
 ) -> np.ndarray:
     """As a night camera would have recorded them, and lit as dark training clips are."""
     return enhance(darken(frames, sample_camera(rng, cameras), rng))
@@ -356,7 +356,7 @@ def _build_stream(
         )
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
-    decode = build_decode(cfg, build_denoise_window(cfg, "TRAIN", dark))
+    decode = build_decode(cfg, denoise_window_of(cfg, "TRAIN", dark))
     dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
     return TrainStream(
         name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True)
@@ -387,7 +387,7 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    decode = build_decode(cfg, build_denoise_window(cfg, "ADAPT", split.dark))
+    decode = build_decode(cfg, denoise_window_of(cfg, "ADAPT", split.dark))
     dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
@@ -413,7 +413,7 @@ def build_eval_set(
     clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
-    window = build_denoise_window(cfg, phase, split.dark)
+    window = denoise_window_of(cfg, phase, split.dark)
     decode = (
         build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
     )

@@ -49,12 +49,12 @@ def inside(top: int, left: int, bottom: int, right: int, size: Size) -> Box:
     return top, left, max(min(bottom, size[0]) - top, 1), max(min(right, size[1]) - left, 1)
 
 
-def local_step(op: Callable[[Tensor], Tensor]) -> Op:
+def pointwise_op(op: Callable[[Tensor], Tensor]) -> Op:
     """The step of an op of frames whose pixels do not see one another."""
     return Op(lambda frames, box: op(cut(frames, box)), lambda box, size: box, local=True)
 
 
-def apply_steps(frames: Tensor, steps: Sequence[Op], box: Box) -> Tensor:
+def apply_ops(frames: Tensor, steps: Sequence[Op], box: Box) -> Tensor:
     """What is in a box of uint8 frames `[T, 3, H, W]` after all steps.
 
     Each step makes the box that the next one reaches for. What is beside it is left undefined, and not looked at.

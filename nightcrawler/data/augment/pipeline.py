@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightcrawler.data.augment.ops import Box, apply_steps, cut
+from nightcrawler.data.augment.ops import Box, apply_ops, cut
 from nightcrawler.data.augment.rand_augment import parse_rand_augment
 from nightcrawler.data.transforms import empty_clips
 
@@ -154,7 +154,7 @@ class TrainTransform:
         """Write one clip `[3, T, size, size]` of uint8 `[T, 3, H, W]`."""
         steps = self.rand_augment.steps(rng) if self.rand_augment is not None else []
         box = draw_crop(*planes.shape[-2:], self.scale, self.aspect, rng)
-        crop = apply_steps(planes, steps, box).permute(1, 0, 2, 3)
+        crop = apply_ops(planes, steps, box).permute(1, 0, 2, 3)
         if rng.random() < self.flip_prob:
             crop = crop.flip(-1)
         self._resize(crop, clip)

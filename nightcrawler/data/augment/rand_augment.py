@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from nightcrawler.data.augment.ops import Box, Op, Size, cut, inside, local_step
+from nightcrawler.data.augment.ops import Box, Op, Size, cut, inside, pointwise_op
 from nightcrawler.utils.errors import ConfigError
 
 MAX_MAGNITUDE = 10.0
@@ -131,7 +131,7 @@ def _by_table(op: Callable[[Tensor], Tensor]) -> Op:
     table = op(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16))[
         0, 0
     ].flatten()
-    return local_step(lambda frames: look_up(frames, table))
+    return pointwise_op(lambda frames: look_up(frames, table))
 
 
 def _by_plane(frames: Tensor, box: Box, tables: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ def _equalize(frames: Tensor, box: Box) -> Tensor:
 
 
 def _posterize(level: float, rng: np.random.Generator) -> Op:
-    return local_step(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
+    return pointwise_op(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
 
 
 def _solarize(level: float, rng: np.random.Generator) -> Op:
@@ -223,7 +223,7 @@ def saturated(frames: Tensor, factor: float) -> Tensor:
 
 def _color(level: float, rng: np.random.Generator) -> Op:
     factor = _factor(level, rng)
-    return local_step(lambda frames: saturated(frames, factor))
+    return pointwise_op(lambda frames: saturated(frames, factor))
 
 
 def _contrast(level: float, rng: np.random.Generator) -> Op:
@@ -286,7 +286,7 @@ def _sharpness(level: float, rng: np.random.Generator) -> Op:
 OPS: dict[str, Callable[[float, np.random.Generator], Op]] = {
     "AutoContrast": lambda level, rng: Op(_auto_contrast),
     "Equalize": lambda level, rng: Op(_equalize),
-    "Invert": lambda level, rng: local_step(transforms.invert),
+    "Invert": lambda level, rng: pointwise_op(transforms.invert),
     "Rotate": _rotate,
     "PosterizeIncreasing": _posterize,
     "SolarizeIncreasing": _solarize,

@@ -21,7 +21,7 @@ from torchvision.transforms.v2.functional import (
     equalize,
 )
 
-from nightcrawler.data.augment.ops import apply_steps, cut, whole
+from nightcrawler.data.augment.ops import apply_ops, cut, whole
 from nightcrawler.data.augment.rand_augment import (
     OPS,
     RandAugment,
@@ -43,7 +43,7 @@ def grainy_picture() -> np.ndarray:
 
 def applied(name: str, frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
     """All of frames `[T, 3, H, W]` after an operation."""
-    return apply_steps(frames, [OPS[name](level, rng)], whole(frames))
+    return apply_ops(frames, [OPS[name](level, rng)], whole(frames))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_only_what_the_crop_shows_is_worked_out_and_it_is_the_same(
     everything = frames
     for step in steps:
         everything = step.apply(everything, whole(everything))
-    assert torch.equal(apply_steps(frames, steps, box), cut(everything, box))
+    assert torch.equal(apply_ops(frames, steps, box), cut(everything, box))
     assert torch.equal(frames, before)
 
 

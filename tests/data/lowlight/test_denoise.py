@@ -13,8 +13,8 @@ from nightcrawler.data.lowlight.enhance.denoise import (
     LEAST_SIGMA,
     decode_denoised,
     denoise,
-    likeness,
     noise_sigma,
+    similarity,
 )
 from nightcrawler.data.video.decode import Decoded, decode
 from tests.conftest import MakeClip
@@ -53,7 +53,7 @@ def test_weights_against_loops() -> None:
                 expected[frame, y, x] = np.exp(-max(distance / (2 * sigma**2) - 1, 0))
     assert expected.min() < 0.9
     np.testing.assert_allclose(
-        likeness(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
+        similarity(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
     )
 
 

@@ -1,4 +1,4 @@
-"""Lighting by phase: sweeps of gammas, denoising of what is lit, the warning where phases differ."""
+"""EnhanceParams by phase: sweeps of gammas, denoising of what is lit, the warning where phases differ."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fvcore.common.config import CfgNode
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.data import build, source
 from nightcrawler.data.frame_sampling import segment_indices
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
 from nightcrawler.data.lowlight.enhance.denoise import denoise
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import eval_crops
 from nightcrawler.data.video.decode import Decoded, decode
 from tests.conftest import MakeClip
