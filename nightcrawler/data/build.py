@@ -250,25 +250,34 @@ def _build_night(cfg: CfgNode) -> Callable[[np.ndarray, np.random.Generator], np
     )
 
 
+def _build_transform(cfg: CfgNode, darken_prob: float) -> TrainTransform:
+    """Build the augmentation of `AUG`."""
+    aug = cfg.AUG
+    try:
+        return TrainTransform(
+            size=cfg.DATA.TRAIN_CROP_SIZE,
+            scale=tuple(aug.SCALE),
+            aspect=tuple(aug.ASPECT),
+            rand_augment=aug.AA_TYPE,
+            flip_prob=aug.FLIP_PROB,
+            erase_prob=aug.RE_PROB,
+            erase_mode=aug.RE_MODE,
+            erase_count=aug.RE_COUNT,
+            mean=cfg.DATA.MEAN,
+            std=cfg.DATA.STD,
+            darken=_build_night(cfg) if darken_prob > 0 else None,
+            darken_prob=darken_prob,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"AUG.AA_TYPE: {error}") from None
+
+
 def build_train_clips(
     cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0
 ) -> TrainClips:
     """Augmented clips of `AUG`."""
     aug = cfg.AUG
-    transform = TrainTransform(
-        size=cfg.DATA.TRAIN_CROP_SIZE,
-        scale=tuple(aug.SCALE),
-        aspect=tuple(aug.ASPECT),
-        rand_augment=aug.AA_TYPE,
-        flip_prob=aug.FLIP_PROB,
-        erase_prob=aug.RE_PROB,
-        erase_mode=aug.RE_MODE,
-        erase_count=aug.RE_COUNT,
-        mean=cfg.DATA.MEAN,
-        std=cfg.DATA.STD,
-        darken=_build_night(cfg) if darken_prob > 0 else None,
-        darken_prob=darken_prob,
-    )
+    transform = _build_transform(cfg, darken_prob)
     later = aug.DEVICE == "gpu"
     if later and not torch.cuda.is_available() and distributed.is_main():
         logger.warning(
