@@ -7,13 +7,13 @@ several levels of light and a line is fitted to it. Only pixels are used, no lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import YamlFile, read_yaml
+from nightcrawler.config.yaml import YamlFile, read_yaml
 from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.lowlight.camera import (
     CameraRanges,
@@ -23,7 +23,8 @@ from nightcrawler.data.lowlight.camera import (
 )
 from nightcrawler.data.lowlight.enhance.luma import LUMA_WEIGHTS
 from nightcrawler.data.lowlight.noise import noise_response, pair_positions
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import ConfigError
 
 # A darkened split is the same for every model and run, so its draws have a seed of their own.
@@ -221,25 +222,36 @@ def _log_uniform_range(values: np.ndarray) -> tuple[float, float]:
 # Bright clips recorded by the fitted cameras.
 
 
-def decode_darkened(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    cameras: CameraRanges,
-    names: Mapping[str, str],
-) -> Decoded:
-    """Decode the frames that `choose` wants as one of the cameras would have recorded them.
+@dataclass(frozen=True)
+class DarkenedReader:
+    """Video reader that darkens bright videos by the camera model.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        cameras: the video's is drawn from them, by a generator that is a function of its name alone.
-        names: path to name.
+    Attributes:
+        reader: reader of the bright frames.
+        cameras: ranges that the camera of a video is drawn from.
+        names: path to name; a video's camera and noise are a function of its name alone.
     """
-    decoded = decode(path, choose)
-    rng = sample_rng(SEED, 0, names[path])
-    return replace(decoded, frames=darken(decoded.frames, sample_camera(rng, cameras), rng))
+
+    reader: VideoReader
+    cameras: CameraRanges
+    names: Mapping[str, str]
+
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the bright video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode frames and darken them.
+
+        Args:
+            path: video file.
+            indices: frames to return, increasing.
+            info: result of `probe`.
+        """
+        decoded = self.reader.decode(path, indices, info)
+        rng = sample_rng(SEED, 0, self.names[path])
+        camera = sample_camera(rng, self.cameras)
+        return replace(decoded, frames=darken(decoded.frames, camera, rng))
 
 
 def read_camera_ranges(path: Path) -> CameraRanges:

@@ -8,8 +8,8 @@ whichever frames a clip takes, and are decoded in the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from nightcrawler.data.lowlight.enhance.luma import luminance
 from nightcrawler.data.lowlight.noise import immerkaer
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 
 # Side of the patch that two frames are compared over, in pixels.
 PATCH = 5
@@ -101,27 +102,33 @@ def denoise(
     return np.stack(denoised)
 
 
-def decode_denoised(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    window: int,
-) -> Decoded:
-    """Decode the frames that `choose` wants, denoised; their neighbours come from the same pass.
+@dataclass(frozen=True)
+class DenoisedReader:
+    """Video reader that averages each frame with its neighbours in the video.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        window: see `denoise`.
+    Attributes:
+        reader: reader of the frames as recorded.
+        window: frames that are averaged, see `denoise`.
     """
-    wanted: list[int] = []
 
-    def choose_more(num_frames: int) -> list[int]:
-        wanted[:] = choose(num_frames)
-        near = np.add.outer(wanted, np.arange(window) - window // 2)
-        return np.unique(near.clip(0, num_frames - 1)).tolist()
+    reader: VideoReader
+    window: int
 
-    decoded: Any = decode(path, choose_more)
-    frames = denoise(decoded.frames, decoded.indices, wanted, window)
-    return Decoded(frames, list(wanted), decoded.num_frames, decoded.fps)
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode frames and their neighbours in one pass, and denoise the former.
+
+        Args:
+            path: video file.
+            indices: frames to return, increasing.
+            info: result of `probe`.
+        """
+        wanted = list(indices)
+        near = np.add.outer(wanted, np.arange(self.window) - self.window // 2)
+        near = np.unique(near.clip(0, info.num_frames - 1))
+        decoded = self.reader.decode(path, near.tolist(), info)
+        frames = denoise(decoded.frames, decoded.indices, wanted, self.window)
+        return Decoded(frames, wanted, decoded.num_frames, decoded.fps)
