@@ -13,8 +13,8 @@ from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
 from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.lowlight.enhance.build import (
     denoise_window_of,
-    gammas_of,
     enhancement_name_of,
+    gammas_of,
 )
 from nightcrawler.engine.build import (
     build_device,
