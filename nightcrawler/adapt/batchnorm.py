@@ -155,6 +155,7 @@ class BatchNormAdapter:
                 return AdaptReport(self.name, note=note)
             advice = "use the adapter tent or none, or set allow_no_batchnorm"
             raise UserError(with_hint(f"{note}: {advice}", self.hint))
+        # Outputs are not needed: the hooks of the layers collect the moments.
         num_clips = 0
         with _observed(model, layers) as moments:
             for clip in clips:

@@ -28,7 +28,7 @@ from nightcrawler.utils.errors import UserError
 
 # Layers whose scale and shift are adapted.
 NORM_LAYERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
-# Of gradient descent, as in the paper (section 4).
+# As the paper uses for ImageNet.
 MOMENTUM = 0.9
 
 
@@ -174,6 +174,7 @@ class TentAdapter:
             raise UserError(with_hint(message, self.hint))
         if batchnorm_layers(model):
             self.statistics.run(model, clips)
+        # Copies for the reset rule.
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         with _training_only(model, list(parameters.values())):
             first, num_clips = effective_classes(model, clips)
