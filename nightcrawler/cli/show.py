@@ -131,13 +131,13 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.config.check import ENHANCEMENTS
     from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
     params, window = build_settings(arguments)
     shown = arguments.only or [
-        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
+        name for name in ENHANCEMENTS.names()[1:] if name != "zero_dce" or params.zero_dce_weights
     ]
     sheets = []
     for video in arguments.videos:
