@@ -15,7 +15,8 @@ from nightcrawler.config import node
 from nightcrawler.data.build import build_decode
 from nightcrawler.data.dataset import Decode, MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import build_gammas, build_phase_name
-from nightcrawler.engine.build import MACHINE_KEYS, build_tested_weights
+from nightcrawler.engine.resume import weights_to_test_from_cfg
+from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
@@ -79,7 +80,7 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
     file = read_weights(path)
     cfg = build_trained_config(file, PredictOptions(dark=dark, root=root))
     model = build_model(cfg).eval()
-    build_tested_weights(cfg, model)
+    weights_to_test_from_cfg(cfg, model)
     size = tuple(frame_size) if frame_size else (cfg.DATA.TEST_CROP_SIZE,) * 2
     return Trained(
         name=path.parent.resolve().name,

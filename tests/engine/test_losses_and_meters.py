@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torch.nn import functional
 
-from nightcrawler.engine.evaluator import join_clips
+from nightcrawler.engine.evaluator import average_clips
 from nightcrawler.engine.losses import distillation, soft_cross_entropy
 from nightcrawler.engine.meters import EpochMeter, accuracy, topk_correct, wilson_interval
 from nightcrawler.pseudo.predictions import Predictions
@@ -84,10 +84,10 @@ def test_wilson_interval_of_a_textbook_case() -> None:
 
 def test_joined_clips_are_means_of_logits_and_of_softmax() -> None:
     clips = np.random.default_rng(0).normal(size=(9, 5))
-    logits, probs = join_clips(clips)
+    logits, probs = average_clips(clips)
     np.testing.assert_allclose(logits, clips.mean(0))
     np.testing.assert_allclose(probs, torch.from_numpy(clips).softmax(1).mean(0).numpy())
-    np.testing.assert_allclose(join_clips(clips, "max")[0], clips.max(0))
+    np.testing.assert_allclose(average_clips(clips, "max")[0], clips.max(0))
 
 
 def test_epoch_meter() -> None:
