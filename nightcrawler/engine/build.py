@@ -24,7 +24,7 @@ from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.loading import iterate_batches
-from nightcrawler.engine.losses import HARD_LABEL_LOSSES, LOSSES, soft_cross_entropy
+from nightcrawler.engine.losses import HARD_LABEL_LOSSES, soft_cross_entropy
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
 from nightcrawler.engine.resume import check_ranks_agree, resume, start_from_cfg
@@ -37,6 +37,7 @@ from nightcrawler.utils import distributed
 from nightcrawler.utils.env import seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.registries import LOSSES
 
 logger = get_logger(__name__)
 
@@ -75,6 +76,7 @@ def build_device(cfg: CfgNode) -> torch.device:
             "processes that were launched: start through run.sh (NPROC=<processes per machine>), "
             "or leave both at 0"
         )
+    # float16 on a CPU has no gradient scaler and few kernels.
     if cfg.MODEL.PRECISION == "fp16" and device.type == "cpu":
         raise ConfigError("MODEL.PRECISION fp16 needs CUDA: use bf16 or fp32 on a CPU")
     seed_everything(cfg.RNG_SEED)
@@ -210,6 +212,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         resumable = checkpoint.find_resume(cfg.OUTPUT_DIR)
     if resumable is None:
         start = start_from_cfg(cfg, model)
+    # Lists are hashed now: a list that changes during the run is noticed when it is resumed.
     run_metadata = {**run_metadata_of(cfg), "lists": list_hashes_of(cfg)}
     crop_size = cfg.DATA.TRAIN_CROP_SIZE
     gmacs = count_gmacs(model, (1, 3, cfg.DATA.NUM_FRAMES, crop_size, crop_size))

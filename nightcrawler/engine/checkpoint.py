@@ -286,6 +286,7 @@ def find_resume(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
         except UserError as error:
             faults.append(str(error))
             continue
+        # Never in silence: the user loses the steps since that checkpoint.
         if faults:
             logger.warning("%s; resuming from %s instead", "; ".join(faults), path)
         return path, state

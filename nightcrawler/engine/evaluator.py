@@ -13,7 +13,7 @@ from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.signals import StopSignals
-from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions, softmax
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.progress import progress
@@ -36,9 +36,7 @@ def average_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray,
     Returns:
         Logits and probabilities, float64 `[K]` each.
     """
-    # Softmax in float64; the largest logit is subtracted so that exp cannot overflow.
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = shifted / shifted.sum(axis=1, keepdims=True)
+    probs = softmax(logits)
     if method == "max":
         return logits.max(axis=0), probs.max(axis=0) / probs.max(axis=0).sum()
     return logits.mean(axis=0), probs.mean(axis=0)
@@ -193,6 +191,7 @@ class Evaluator:
         """Combine the clips of a video for each pair."""
         if logits is None:
             return {"status": sample["status"], "pairs": {}}
+        # One bad video must not end the test of all others.
         if not np.isfinite(logits).all():
             return {"status": "error: the model's logits are not finite", "pairs": {}}
         if logits.shape[1] != num_classes:
@@ -209,6 +208,7 @@ class Evaluator:
 
 def _merge_ranks(rows: dict[int, Row], items: Sequence[VideoItem], desc: str) -> dict[int, Row]:
     """Return the rows of all ranks, on every rank, refusing missing and double videos."""
+    # Each rank has its own videos; a video twice would be counted twice.
     merged: dict[int, Row] = {}
     for part in distributed.gather_objects(rows):
         twice = merged.keys() & part.keys()
@@ -237,6 +237,7 @@ def as_predictions(
     Returns:
         float32 logits and probabilities `[N, K]`, NaN for videos without a prediction.
     """
+    # NaN, not 0: a missing prediction must not look like one.
     num_videos = len(items)
     logits = np.full((num_videos, num_classes), np.nan, np.float32)
     probs = logits.copy()

@@ -1,4 +1,4 @@
-"""Losses on logits and soft targets, registered under the names that a config may give."""
+"""Losses on logits and soft targets; `utils.registries.LOSSES` names their builders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nightcrawler.utils.registry import Registry
-
 # Logits `[B, K]` and target `[B, K]` to a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
-# Name to a builder: temperature to `Loss`. To add a loss, register its builder here.
-LOSSES = Registry("loss")
 # The losses that train on one label per clip; all others need probabilities of every class.
 HARD_LABEL_LOSSES = ("hard",)
 
@@ -75,20 +71,16 @@ def distillation_published(logits: Tensor, target: Tensor, temperature: float = 
     return temperature**2 * loss.mean()
 
 
-@LOSSES.register("hard")
-@LOSSES.register("soft")
 def cross_entropy_loss(temperature: float) -> Loss:
     """Return cross entropy with labels (`hard`) or probabilities (`soft`), at T = 1 always."""
     return soft_cross_entropy
 
 
-@LOSSES.register("kl")
 def distillation_loss(temperature: float) -> Loss:
     """Return `distillation` at a temperature."""
     return functools.partial(distillation, temperature=temperature)
 
 
-@LOSSES.register("kl_published")
 def distillation_published_loss(temperature: float) -> Loss:
     """Return `distillation_published` at a temperature."""
     return functools.partial(distillation_published, temperature=temperature)

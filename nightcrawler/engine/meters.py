@@ -98,6 +98,7 @@ def accuracy(predictions: Predictions, labels: np.ndarray | None = None) -> dict
     total = int(known.sum())
     if total == 0:
         return {"num_videos": 0, "num_bad": 0}
+    # NaN of missing predictions would be sorted first: 0 instead, and `ok` below.
     ok = predictions.ok[known]
     probs = np.where(ok[:, None], predictions.probs[known], 0.0)
     labels = labels[known]

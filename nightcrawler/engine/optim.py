@@ -49,6 +49,7 @@ def param_groups(
                 vectors.append(parameter)
             else:
                 tensors.append(parameter)
+    # The order is that of saved optimiser states: do not change it.
     groups = [(batchnorm, bn_weight_decay), (tensors, weight_decay), (vectors, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 

@@ -111,6 +111,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         UserError: if the file is missing or damaged, or has no state to continue with.
     """
     path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    # A run's own checkpoint came first, in `build_trainer`: it is not looked for here.
     if not path:
         logger.info(
             "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
@@ -120,6 +121,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
         logger.info("start: continuing with epoch and optimiser of %s", file)
         return _load_progress(file)
+    # Weights of other projects have no sidecar; ours are checked against it.
     checkpoint.verify(file)
     report = load_pretrained(
         model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)

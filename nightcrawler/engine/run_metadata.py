@@ -9,10 +9,10 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.config import node
-from nightcrawler.data.source import build_camera_meta
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights
-from nightcrawler.pseudo.results_files import ORACLE, read_about, split_use
+from nightcrawler.pseudo.results_files import ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine
 from nightcrawler.utils.io import sha256_file
@@ -48,7 +48,7 @@ def label_use_of(cfg: CfgNode) -> str:
         cfg: the configuration.
     """
     pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
-    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_about(pseudo)["labels"] == ORACLE:
+    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_metadata(pseudo)["labels"] == ORACLE:
         return ORACLE
     start = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH)
     if start.is_file() and read_weights(start).labels == ORACLE:
@@ -87,6 +87,7 @@ def list_hashes_of(cfg: CfgNode) -> dict[str, str]:
         Description of the list (`split arid`, or the pseudo-label file) to hash, without
         lists that are missing.
     """
+    # The adapted split has a part in the weights that are validated, hence in the best ones.
     prefix = Path(cfg.DATA.PATH_PREFIX)
     files: dict[str, Path] = {}
     for name in (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT, cfg.TRAIN.BEST_SPLIT):

@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.lowlight.enhance.build import (
     build_denoise_window,
     build_gammas,
     build_phase_name,
 )
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import build_device, build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
@@ -23,7 +23,7 @@ from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.engine.run_metadata import run_metadata_of
 from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.results_files import ORACLE
+from nightcrawler.pseudo.results_files import ORACLE, results_name
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows
@@ -58,15 +58,16 @@ class Tester:
     limit_name: str = "max_bad_fraction"
 
     def results_path(self, pair: tuple[int, int]) -> Path:
-        """Return `{split}x{T}x{size}x{V}x{C}.pkl`, for `TEST.GAMMAS` `...xg{a}-{b}.pkl`.
+        """Return the path of the results file, named by `results_name`.
 
         Args:
             pair: numbers of views V and crops C.
         """
-        parts = [self.eval_set.split.name, self.meta["num_frames"], self.meta["crop_size"], *pair]
-        if self.meta["gammas"]:
-            parts.append("g" + "-".join(f"{gamma:g}" for gamma in self.meta["gammas"]))
-        return self.output_dir / ("x".join(map(str, parts)) + ".pkl")
+        meta = self.meta
+        name = results_name(
+            self.eval_set.split.name, meta["num_frames"], meta["crop_size"], pair, meta["gammas"]
+        )
+        return self.output_dir / name
 
     def run(self) -> int:
         """Write the results files.
@@ -109,6 +110,7 @@ class Tester:
                 status,
                 path,
             )
+        # One unreadable video is allowed at any limit: in a small split it is a large part.
         if len(rows) > max(self.max_bad_fraction * len(predictions.names), 1):
             raise UserError(
                 f"{len(rows)} of {len(predictions.names)} videos of '{split}' cannot be read, more "

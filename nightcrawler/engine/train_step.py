@@ -159,6 +159,8 @@ class TrainStep:
         counts: Counts = defaultdict(int)
         self._records = []
         self.optimizer.zero_grad(set_to_none=True)
+        # Losses are divided by their stream's number of micro-batches: a stream's gradient is the
+        # mean over its videos, whatever the other streams are.
         for number in numbers:
             count = self.stream_losses[number].stream.sampler.micro_batches_per_step
             for k in range(count):
@@ -242,6 +244,7 @@ class TrainStep:
         The host waits for the device once, for the sums over ranks: a loss or gradient that is
         not finite on any rank makes the sum not finite on all.
         """
+        # Gradients must be unscaled before their norm is taken and clipped.
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         max_norm = self.config.clip_grad or math.inf
@@ -274,6 +277,7 @@ class TrainStep:
         """Drop the gradients of a step that is not finite, report it and apply the limits."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler.is_enabled():
+            # Halves the scale after an overflow, so that the next step may succeed.
             self.scaler.update()
         self.num_skipped += 1
         self._skips_in_a_row += 1

@@ -89,6 +89,7 @@ class Trainer:
         self.ema = None
         if config.ema_decay:
             self.ema = averaged_copy(model, config.ema_decay)
+        # One ledger for training and adaptation: both report into bad.csv.
         self.bad_videos = BadVideoLedger(
             config.output_dir / "bad.csv",
             config.max_bad_fraction,
@@ -103,7 +104,7 @@ class Trainer:
         )
         self.epoch = 0
         self.step = 0
-        # Below any accuracy: the first validated epoch becomes the best.
+        # Below any accuracy, so that the first validated epoch becomes the best.
         self.best = self._best_entry(-math.inf, epoch=-1, weights=RAW)
         self.stop = StopSignals()
 
@@ -139,6 +140,7 @@ class Trainer:
                 be saved.
         """
         self.checkpointer.remove_leftovers()
+        # Markers of an earlier, stopped start would contradict this one.
         self._write_marker(remove=(DONE, PREEMPTED))
         with self.stop.listening():
             try:
@@ -158,6 +160,7 @@ class Trainer:
         config = self.config
         self.train_step.start_epoch(self.epoch, self.step)
         for step in range(self.step, self.num_steps):
+            # The schedule is a function of the position, so a resumed run continues on it.
             lr = config.lr((self.epoch + step / self.num_steps) / config.max_epoch)
             skipped_before = self.train_step.num_skipped
             norm = self.train_step.run(lr)
@@ -335,4 +338,5 @@ class Trainer:
             if name:
                 with atomic_write(self.config.output_dir / name, "w") as file:
                     file.write(text + "\n")
+        # No rank goes on before the marker is on disk.
         distributed.barrier()

@@ -84,12 +84,12 @@ def stop_after(trainer: Any, step: int) -> None:
 
 def train() -> dict[str, Any]:
     """Stop a run, keep its folder, continue it, and return its end."""
+    from nightcrawler.engine.journal import write_run_folder
+
     from nightcrawler.config.node import dump
     from nightcrawler.engine.build import build_about, build_trainer
     from nightcrawler.engine.checkpoint import load_checkpoint
-    from nightcrawler.engine.journal import write_run_folder
     from nightcrawler.engine.trainer import Preempted
-
     from tests import tiny
 
     data, run = Path("data"), Path("run")
@@ -126,7 +126,6 @@ def evaluate() -> dict[str, Any]:
     """Test the kept checkpoint on two splits and make pseudo-labels of one."""
     from nightcrawler.engine.tester import build_tester
     from nightcrawler.pseudo.predictions import load_predictions
-
     from tests import tiny
     from tests.paths import ROOT
 

@@ -176,7 +176,8 @@ def test_other_lists_do_not_resume(own_data: Path, tmp_path: Path, name: str) ->
     path = own_data / f"{name}.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(
-        UserError, match=r"checkpoint_latest.*the list of split \w+ is not the one that this run began with"
+        UserError,
+        match=r"checkpoint_latest.*the list of split \w+ is not the one that this run began with",
     ):
         build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1))
 

@@ -275,7 +275,8 @@ def test_too_many_failed_saves_in_a_row_end_the_run(
         Trainer, "validate", lambda self, *_: {"val_dark": {"top1": float(self.epoch)}}
     )
     with pytest.raises(
-        UserError, match=r"latest\.pyth: not saved.*5 saves in a row failed, TRAIN\.MAX_FAILED_SAVES is 5"
+        UserError,
+        match=r"latest\.pyth: not saved.*5 saves in a row failed, TRAIN\.MAX_FAILED_SAVES is 5",
     ):
         quick(data, tmp_path, "TRAIN.MAX_FAILED_SAVES", 5).fit()
     found = load_checkpoint(tmp_path / LATEST)
