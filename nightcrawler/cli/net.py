@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,20 @@ def train(cfg: Any) -> int:
         f"on {best['split']} (epoch {best['epoch']}, {metadata['labels']}, seed {metadata['seed']})"
     )
     logger.info("done: best top-1 %.2f %% %s", best["top1"], place)
+    logger.info("next: %s", next_command(Path(cfg.OUTPUT_DIR)))
     return 0
+
+
+def next_command(folder: Path) -> str:
+    """Return the command that tests the model trained in a folder.
+
+    Args:
+        folder: the run's folder.
+    """
+    script = folder / "test.sh"
+    if script.is_file():
+        return f"bash {shlex.quote(str(script))}"
+    return f"nightcrawler test --cfg {shlex.quote(str(folder / 'resolved.yaml'))}"
 
 
 def test(cfg: Any) -> int:

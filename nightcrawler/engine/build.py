@@ -76,7 +76,7 @@ def build_device(cfg: CfgNode) -> torch.device:
             "processes that were launched: start through run.sh (NPROC=<processes per machine>), "
             "or leave both at 0"
         )
-    # float16 on a CPU has no gradient scaler and few kernels.
+    # Most CPU kernels have no float16 version.
     if cfg.MODEL.PRECISION == "fp16" and device.type == "cpu":
         raise ConfigError("MODEL.PRECISION fp16 needs CUDA: use bf16 or fp32 on a CPU")
     seed_everything(cfg.RNG_SEED)

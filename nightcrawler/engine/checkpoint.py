@@ -157,7 +157,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     verify(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # weights_only: plain types and tensors, so a file cannot run code.
+        state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:  # arbitrary bytes make the reader raise almost any exception
         raise UserError(f"{path}: {unreadable(path, error)}") from None
     if not isinstance(state, dict) or "model_state" not in state:

@@ -94,6 +94,7 @@ class Checkpointer:
         if not fault:
             self.num_failed = 0
             return True
+        # In a row: a disk that is full for a moment does not end a run of days.
         self.num_failed += 1
         if required or self.num_failed >= self.max_failed:
             raise UserError(

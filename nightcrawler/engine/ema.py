@@ -34,4 +34,5 @@ def averaged_copy(model: nn.Module, decay: float) -> ModelEmaV3:
     # Imported here: timm takes seconds to load, and most runs keep no average.
     from timm.utils import ModelEmaV3
 
+    # The warm-up keeps the random or pretrained start from dominating short runs.
     return ModelEmaV3(model, decay=decay, use_warmup=True)

@@ -12,6 +12,7 @@ of its second epoch, where its checkpoint is kept, and then continued by the sam
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -98,10 +99,8 @@ def train() -> dict[str, Any]:
     trainer = build_trainer(cfg)
     write_run_folder(run, dump(cfg), build_about(cfg, trainer.model))
     stop_after(trainer, STOP_AFTER)
-    try:
+    with contextlib.suppress(Preempted):
         trainer.fit()
-    except Preempted:
-        pass
     kept = Path("fixtures/run")
     shutil.copytree(run, kept, ignore=shutil.ignore_patterns(".lock"))
     stopped = load_checkpoint(run / LATEST)
