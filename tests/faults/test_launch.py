@@ -96,6 +96,7 @@ def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: sign
     )
 
 
+@pytest.mark.slow
 def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(
     data: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(
     assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
 
 
+@pytest.mark.slow
 def test_two_machines_of_one_process_each_are_one_run(data: Path, tmp_path: Path) -> None:
     """And not two runs that write the same files; the numbers are those of one process."""
     out, few = tmp_path / "run", ("SOLVER.MAX_EPOCH", 1, "NUM_GPUS", 1, "NUM_SHARDS", 2)
