@@ -209,6 +209,7 @@ class MetricLogger:
         self.metrics.write(
             kind="val", epoch=epoch, split=split, weights=weights, **figures, **self.run_fields
         )
+        # A row without figures: curves and percentages of no videos would be misleading.
         if figures["num_videos"] == 0:
             logger.info("val %s: no labels, nothing to count", split)
             return

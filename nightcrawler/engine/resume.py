@@ -86,6 +86,7 @@ def check_ranks_agree(trainer: Trainer) -> None:
     Raises:
         UserError: if a rank's position differs from rank 0's, on every rank.
     """
+    # A collective, so that every rank raises and none waits for the others.
     positions = distributed.gather_objects(f"epoch {trainer.epoch + 1} step {trainer.step}")
     for rank, position in enumerate(positions):
         if position != positions[0]:

@@ -261,6 +261,7 @@ class Trainer:
             lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad_videos))
         )
         report = self.adapter.run(model, clips)
+        # Before the stop: a stopped run has its list of bad videos, too.
         self.bad_videos.sync()
         self.stop.check(self.config.device)
         self.metric_logger.log_adaptation(self.epoch, report, weights)
