@@ -9,13 +9,14 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, get_cfg, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash, flatten, get_cfg
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import results_name, split_use
 
 BEST = "best.pyth"
-# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
+# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/run_metadata.py; a test holds both
 # against each other: this module does without torch).
 MACHINE_KEYS = (
     *(
