@@ -1,6 +1,7 @@
-"""Pseudo-labels of any round, as a process: `python -m nightcrawler.workflow.label ROUND [options]`.
+"""Command line that makes the pseudo-labels of any round.
 
-The options are those of `gen_pseudo_tools/generate_pseudo_label_stage1.py`, which does the same for round 1.
+Its options are those of `gen_pseudo_tools/generate_pseudo_label_stage1.py`, which does the same for
+round 1.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ def main(argv: Sequence[str]) -> int:
         "round",
         type=at_least(1),
         metavar="ROUND",
-        help="1 labels with exp_adapt_bn, 2 with round 1, ...",
+        help="round: 1 labels with exp_adapt_bn, 2 with round 1, ...",
     )
+    # Only the round is parsed here: `label_stage` has the other options, whose defaults depend on
+    # it.
     return label_stage(parser.parse_args(argv[:1]).round, argv[1:], Path.cwd())
 
 
