@@ -39,6 +39,7 @@ def net_command(name: str, arguments: Iterable[str], nproc: int, python: str) ->
         nproc: Number of processes.
         python: The interpreter.
     """
+    # One process needs no launcher, whose start takes seconds.
     if nproc == 1:
         return program(python, name, arguments)
     launcher = ["-m", "nightcrawler.engine.launch", "--standalone", "--nproc-per-node", str(nproc)]

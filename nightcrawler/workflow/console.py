@@ -1,4 +1,4 @@
-"""Console output of a pipeline: a line for each event, a progress bar, and the table of the plan."""
+"""Console output of a pipeline: a line for each event, a progress bar, the table of the plan."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Screen:
             self._bar = tqdm(total=total, bar_format=layout)
 
     def up_to_date(self, name: str, progress: Progress) -> None:
-        """Show a task that needed nothing; on a terminal the bar alone shows it."""
+        """Show a task that was up to date, by the bar alone if there is one."""
         if self._bar is None:
             self._write_event("up to date", name, progress)
 
@@ -75,6 +75,7 @@ class Screen:
         self._write_event(status, text, progress)
 
     def _write_event(self, word: str, text: str, progress: Progress) -> None:
+        # A fixed width aligns the names below one another.
         elapsed = format_seconds(time.monotonic() - self._started)
         self.note(f"[{progress.done:>3}/{progress.total}] {elapsed} {word:<11}{text}")
 
@@ -83,7 +84,8 @@ class Screen:
         if self._quiet:
             return
         if self._bar is None:
-            print(text, flush=True)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
         else:
             self._bar.write(text)
 
@@ -94,6 +96,7 @@ class Screen:
         left = ""
         if progress.seconds_left is not None:
             left = f"about {format_seconds(progress.seconds_left)} left"
+        # Setting `n` and updating by 0 also moves the clock while no task ends.
         self._bar.n = progress.done
         self._bar.set_postfix_str(left, refresh=False)
         self._bar.update(0)
@@ -119,6 +122,7 @@ def plan_rows(
         selected: Names of tasks that may run.
     """
     needed = dependencies(tasks)
+    # Tasks that will run, and may change the inputs of those after them.
     open_tasks: set[str] = set()
     rows: list[TaskRow] = []
     for task in tasks:
@@ -141,7 +145,9 @@ def plan_rows(
 def _reason(check: TaskCheck, open_inputs: Sequence[str]) -> str:
     if not open_inputs:
         return check.reason
-    return f"if {open_inputs[0]} changes" if check.up_to_date else f"after {open_inputs[0]}"
+    if check.up_to_date:
+        return f"if {open_inputs[0]} changes"
+    return f"after {open_inputs[0]}"
 
 
 def table(rows: Iterable[TaskRow], labels: str) -> Iterator[str]:

@@ -55,8 +55,8 @@ class Experiment:
     Attributes:
         files: Configuration files: the experiment's, then overlays.
         settings: `KEY VALUE` overrides, flat.
-        start: Checkpoint that it starts from, or name of published weights; empty for none.
-        pseudo_csv: Pseudo-labels as the configuration names them; empty for none.
+        start: Checkpoint that it starts from, or name of published weights, empty for none.
+        pseudo_csv: Pseudo-labels as the configuration names them, empty for none.
         prefix: Data folder.
         lists: Split to list file, of all splits that a training reads.
         camera: Name to file, of the files that low-light cameras are fitted to or read from.
@@ -65,7 +65,7 @@ class Experiment:
         train_split: Split of its labelled clips.
         labels: `label-free` or `oracle`: use of labels of dark clips.
         clip: `TxS`, frames and side in pixels of a test clip, as results files name it.
-        gammas: Suffix of the names of results files of dark splits; empty without `TEST.GAMMAS`.
+        gammas: Suffix of the names of results files of dark splits, empty without `TEST.GAMMAS`.
         class_names: Class names in index order.
         train_signature: Hash of the keys that a training depends on.
         test_signature: Hash of the keys that a test depends on.
@@ -139,6 +139,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
     cfg = load_experiment(files[0], files[1:], settings)
     prefix = root / cfg.DATA.PATH_PREFIX
     splits = {cfg.DATA.TRAIN_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT}
+    # BatchNorm adaptation and the pseudo-labelled stream read the clips of ADAPT.SPLIT.
     if cfg.ADAPT.NAME != "none" or cfg.DATA.PSEUDO_CSV:
         splits.add(cfg.ADAPT.SPLIT)
     lighting = {}
@@ -170,6 +171,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
 def _build_camera_files(cfg: CfgNode, prefix: Path) -> dict[str, Path]:
     name = cfg.DATA.CAMERA
     if name == "fit":
+        # The fit compares dark clips with bright ones.
         splits = (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
         return {f"list {split}": get_split(split, prefix).list_file for split in splits}
     return {} if name in PRESETS else {"cameras": prefix / name}
@@ -216,7 +218,7 @@ def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]
 
 
 def _build_first_unused_key(cfg: CfgNode, defaults: dict[str, Any]) -> str:
-    """Return the first key that was set and has no effect; empty if there is none."""
+    """Return the first key that was set and has no effect, empty if there is none."""
     values = flatten(cfg)
     for key, (_, has_effect) in NEEDS.items():
         if values[key] != defaults[key] and not has_effect(cfg):

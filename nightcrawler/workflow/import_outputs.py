@@ -61,10 +61,7 @@ def import_outputs(task: Task, check: TaskCheck, hashes: FileHashes) -> bool:
 
 
 def _are_of_weights(results: tuple[Path, ...], weights: str) -> bool:
-    for path in results:
-        if load_predictions(path).meta.get("checkpoint_sha256") != weights:
-            return False
-    return True
+    return all(load_predictions(path).meta.get("checkpoint_sha256") == weights for path in results)
 
 
 def _run_hash(path: Path) -> str:

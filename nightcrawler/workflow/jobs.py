@@ -23,7 +23,7 @@ class Options:
 
     Attributes:
         root: The project's root.
-        out: Folder of experiments, pseudo-labels and submissions; `root` unless it is given.
+        out: Folder of experiments, pseudo-labels and submissions, `root` unless it is given.
         state: Folder of the runner's own files and of controls.
         overlays: Configuration files for every experiment.
         overrides: `KEY VALUE` pairs for every experiment, flat.
@@ -92,7 +92,7 @@ class TrainingJobs:
     Args:
         recipe: The recipe.
         options: Options of the command line.
-        tree: Lists of the user's own videos, whose classes all models get; `None` for the classes
+        tree: Lists of the user's own videos, whose classes all models get, `None` for the classes
             of the configuration.
 
     Raises:
@@ -115,7 +115,7 @@ class TrainingJobs:
 
     @property
     def first(self) -> TrainingJob:
-        """Return the first training; all have its data folder and its classes."""
+        """Return the first training, whose data folder and classes all share."""
         return next(iter(self.by_name.values()))
 
     def last_round(self) -> list[str]:
@@ -129,6 +129,7 @@ class TrainingJobs:
 
     def _find_csv(self, stage: Stage) -> tuple[str, Path]:
         model = self.recipe.models[stage.models[0]]
+        # All models of a stage read one file, which `_build_job` checks.
         files = self._files(stage, model)
         experiment = build_experiment(files, self._settings(stage, model), self.options.root)
         name = experiment.pseudo_csv
@@ -154,6 +155,7 @@ class TrainingJobs:
             if not (job.stage.labels and job.model in self.options.control):
                 continue
             before = f"{self.stage_before(job.stage).name}/{job.model}"
+            # Controls chain: only then is no pseudo-label in any of their steps.
             source = controls.get(f"{CONTROL}/{before}") or self.by_name.get(before)
             if source is None:
                 raise UserError(
@@ -223,6 +225,7 @@ class TrainingJobs:
             return self.options.root / start
 
     def _files(self, stage: Stage, model: Model) -> list[Path]:
+        # Later files win: the model, the stage, overlays of the recipe, those of the command line.
         names = [*model.config, *stage.config]
         if not names:
             names = [f"{stage.name}/{model.name}/config.yaml"]
@@ -230,13 +233,14 @@ class TrainingJobs:
         return [*files, *self.options.overlays]
 
     def _settings(self, stage: Stage, model: Model) -> list[str]:
-        """Return `KEY VALUE` pairs, flat; later sources replace earlier ones."""
+        """Return `KEY VALUE` pairs, flat, in which later sources have replaced earlier ones."""
         own: dict[str, Any] = {}
         if self.recipe.data_folder is not None:
             own["DATA.PATH_PREFIX"] = self.options.shown(self.recipe.data_folder)
         if self._tree is not None:
             own["MODEL.NUM_CLASSES"] = len(self._tree.classes)
             own["MODEL.CLASS_NAMES"] = self._tree.classes
+        # A stage with files of its own has no experiment folder that names its start and labels.
         if stage.labels and model.config:
             before = self.stage_before(stage).name
             own["TRAIN.CHECKPOINT_FILE_PATH"] = f"{before}/{model.name}/{BEST}"

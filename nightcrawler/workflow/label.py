@@ -14,12 +14,12 @@ from nightcrawler.pseudo.command import label_stage
 from nightcrawler.utils.cli import at_least, make_parser, run
 
 EXAMPLES = """\
-  python -m nightcrawler.workflow.label 5 --recipe configs/pseudo/distil.yaml --out data/pseudo/distil.csv
+  python -m nightcrawler.workflow.label 5 --recipe configs/pseudo/distil.yaml --out distil.csv
   python -m nightcrawler.workflow.label 1 --help"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the pseudo-labels of round `argv[0]`; the current folder is the project's root."""
+    """Write the pseudo-labels of round `argv[0]`, with the current folder as the project's root."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "round",

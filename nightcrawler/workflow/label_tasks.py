@@ -33,7 +33,7 @@ class PlannedTask:
     Attributes:
         task: The task.
         requests: Tests whose results it reads.
-        labels: `label-free` or `oracle`: use of labels of dark clips by its recipe; empty for a
+        labels: `label-free` or `oracle`: use of labels of dark clips by its recipe, empty for a
             recipe that the pipeline writes itself.
     """
 
@@ -96,6 +96,7 @@ def _calibration_files(
     recipe: LabelRecipe, sources: Sequence[tuple[TrainingJob, tuple[int, int]]], options: Options
 ) -> _Calibration:
     assert recipe.calibration is not None
+    # An oracle calibrates on the labelled dark clips, otherwise darkened bright ones serve.
     split = ORACLE_SPLIT if options.oracle else recipe.calibration.split
     files: dict[str, Path] = {}
     requests = []
@@ -140,6 +141,7 @@ def plan_vote(jobs: TrainingJobs) -> PlannedTask:
     else:
         path = folder / "recipe.yaml"
         last = jobs.last_round()
+        # The recipe is written when the task starts, so its text stands for it in the signature.
         signature = equal_vote(last, jobs.recipe.vote_views)
         writes[path] = signature
         for pair in jobs.recipe.vote_views:

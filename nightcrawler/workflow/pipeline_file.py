@@ -44,7 +44,11 @@ def write_pipeline_file(
 
 def _entry(row: TaskRow, root: Path) -> dict[str, Any]:
     task = row.task
+    seconds = None
+    if row.state is not None:
+        seconds = row.state.seconds
     exit_code = None
+    # A waiting or running task keeps the state of an earlier run, whose exit code would mislead.
     if row.state is not None and row.status in ("done", "failed"):
         exit_code = row.state.exit_code
     return {
@@ -56,7 +60,7 @@ def _entry(row: TaskRow, root: Path) -> dict[str, Any]:
         "outputs": [relative_to_root(path, root) for path in task.outputs],
         "status": row.status,
         "reason": row.reason,
-        "seconds": row.state.seconds if row.state is not None else None,
+        "seconds": seconds,
         "exit_code": exit_code,
         "command": list(task.command),
     }

@@ -100,7 +100,7 @@ def _about(jobs: TrainingJobs, planned: list[PlannedTask]) -> dict[str, Any]:
 
 
 def read_tree(recipe: Recipe) -> Tree | None:
-    """Return the lists of the user's own videos; `None` for a recipe without.
+    """Return the lists of the user's own videos, `None` for a recipe without.
 
     Raises:
         UserError: If a folder does not exist, or is not laid out as expected.

@@ -35,7 +35,7 @@ def task_environment(threads: int, gpu: str | None) -> dict[str, str]:
 
     Args:
         threads: CPU threads, unless `OMP_NUM_THREADS` is set.
-        gpu: The only GPU that it sees; `None` for all.
+        gpu: The only GPU that it sees, `None` for all.
     """
     env = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
     env.setdefault("OMP_NUM_THREADS", str(threads))
@@ -99,6 +99,7 @@ class TaskProcess:
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
+            # It has ended in the meantime.
             return
 
     def last_line(self) -> str:

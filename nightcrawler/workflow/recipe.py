@@ -1,4 +1,4 @@
-"""Recipe of a pipeline: its models, its stages, the tests of every experiment and the final vote."""
+"""Recipe of a pipeline: models, stages, tests of every experiment, and the final vote."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Model:
 
     Attributes:
         name: Its name, also that of its folder in every stage.
-        config: Configuration files relative to the project's root; empty where stages have an
+        config: Configuration files relative to the project's root, empty where stages have an
             experiment folder of their own for it.
         settings: Configuration keys to values, as text.
     """
@@ -35,10 +35,11 @@ class Stage:
         name: Its name, also that of its folder.
         round: Number of times that pseudo-labels were made before it, 0 for the first stage.
         models: Names of its models.
-        config: Configuration files merged on those of a model; empty for the experiments
+        config: Configuration files merged on those of a model, empty for the experiments
             `{name}/{model}/config.yaml`.
-        labels: Recipe of the pseudo-labels made before it; empty for none.
-        settings: Configuration keys to values, as text; `{model}` stands for the model's name.
+        labels: Recipe of the pseudo-labels made before it, empty for none.
+        settings: Configuration keys to values, as text, where `{model}` stands for the model's
+            name.
     """
 
     name: str
@@ -76,12 +77,12 @@ class Recipe:
         splits: Splits on which every experiment is tested, with one view and one crop.
         overlays: Configuration files merged on every experiment.
         settings: Configuration keys to values of every experiment, as text.
-        vote_recipe: Recipe of the final vote; empty to weigh the last models equally.
+        vote_recipe: Recipe of the final vote, empty to weigh the last models equally.
         vote_views: (views, crops) of such an equal vote.
-        vote_split: Split of the final vote; empty for no vote.
+        vote_split: Split of the final vote, empty for no vote.
         control: Models that can also be trained without pseudo-labels, for as many steps.
-        data_folder: Data folder of every experiment; `None` for that of the configuration.
-        own_data: Videos that fill the data folder; `None` if it exists already.
+        data_folder: Data folder of every experiment, `None` for that of the configuration.
+        own_data: Videos that fill the data folder, `None` if it exists already.
     """
 
     path: Path
@@ -101,7 +102,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Places:
-    """Folders given on the command line; `None` leaves one to the recipe."""
+    """Folders given on the command line, `None` leaves one to the recipe."""
 
     data: Path | None = None
     bright: Path | None = None
@@ -125,6 +126,7 @@ def read_recipe(path: Path, root: Path, places: Places | None = None) -> Recipe:
     """
     values = open_values(path)
     file = parse_recipe_file(values)
+    # Below: checks that compare sections with one another.
     models = {
         name: Model(name, section.config, section.settings) for name, section in file.models.items()
     }
@@ -158,6 +160,7 @@ def _check_known(key: str, names: Sequence[str], models: Mapping[str, Model], fa
 
 def _stages_of(file: RecipeFile, models: Mapping[str, Model], fault: Fault) -> tuple[Stage, ...]:
     stages: list[Stage] = []
+    # Stages without LABELS (experts) belong to the round before them.
     rounds = 0
     for name, section in file.stages.items():
         place = f"STAGES.{name}"
@@ -170,8 +173,9 @@ def _stages_of(file: RecipeFile, models: Mapping[str, Model], fault: Fault) -> t
         for model in chosen:
             # Either both give configuration files, or the experiment folders hold them.
             if bool(section.config) != bool(models[model].config):
-                owner = "it" if section.config else model
-                raise fault(place, f"CONFIG is given for {owner} and not for the other")
+                with_config = place if section.config else f"MODELS.{model}"
+                without = f"MODELS.{model}" if section.config else place
+                raise fault(place, f"CONFIG is given for {with_config}, but not for {without}")
         rounds += bool(section.labels)
         stages.append(Stage(name, rounds, chosen, section.config, section.labels, section.settings))
     return tuple(stages)

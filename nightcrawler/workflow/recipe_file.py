@@ -103,6 +103,7 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_list_of), AfterValidator(_check_unique)]
 SectionName = Annotated[StrictStr, AfterValidator(_check_name)]
 Settings = Annotated[dict[str, str], BeforeValidator(as_settings)]
+# [views, crops] of a results file.
 Views = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_check_views)]
 
 
@@ -208,6 +209,7 @@ def _lines_of(error: ValidationError, values: Values) -> list[str]:
 
 def _keys_at(location: Sequence[int | str]) -> list[str]:
     """Return the keys of the section at a location of the file."""
+    # Locations of unknown keys lie in the file itself or in a section below one of these.
     section: type[Section] = RecipeFile
     sections: dict[str, type[Section]] = {
         "DATA": DataSection,

@@ -3,14 +3,18 @@
 The state of each task is read from files, so the runner may be killed at any point and started
 again.
 
-Why not a build tool such as doit? It was tried. A runner of 52 lines on doit 0.37 passed half of
-the tests of this module. doit has no record of a task that has *started* (it saves state when a
-task succeeds), so resuming a killed training needs a state of ours beside it; it installs no
-handler for SIGTERM (the runner dies at once with -15, and its tasks run on as orphans); with
-threads, Ctrl-C leaves tasks behind, too; two runners on one pipeline start the same tasks twice
-and end with errors, since nothing is locked; it deletes or rebuilds outputs that it did not write;
-and it has neither GPU slots nor a state file of a whole pipeline. With these added by hand, only
-the loop that chooses the next task would go, about 70 lines.
+Why not a build tool such as doit? It was tried: a runner on doit 0.37 passed 18 of the 36 tests of
+this module.
+
+- It keeps no record of a task that has *started*, so resuming a killed training needs a state of
+  our own beside its database.
+- It does not handle SIGTERM: the runner dies at once, and its tasks run on as orphans. With two
+  jobs (threads), Ctrl-C leaves orphans too.
+- It locks nothing: two runners on one pipeline start the same tasks twice and end with errors.
+- It overwrites outputs that it did not write.
+- It has neither GPU slots nor a state file of the whole pipeline.
+
+With these added by hand, only the choice of the next task would go, about 80 lines.
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ class Runner:
     Args:
         tasks: Tasks in an order in which each follows those it reads from.
         options: Options of the run.
-        selected: Names of the tasks that may run; where they need others, those must be up to
+        selected: Names of the tasks that may run. Tasks that they need must be up to
             date. `None` selects all.
         screen: Display of progress.
     """
@@ -184,7 +188,7 @@ class Runner:
         return True
 
     def _settle_or_start(self, task: Task, free: bool) -> None:
-        """Settle a task that is up to date; start one that is not, if a job is free."""
+        """Settle a task that is up to date, or start it if a job is free."""
         lock = take_inheritable_lock(task.lock_file)
         if lock is None:
             if not self.reasons[task.name]:
@@ -233,7 +237,8 @@ class Runner:
         if earlier is not None and earlier.key == check.key:
             begun = earlier.imported and earlier.status == task_state.STARTED
             resumes = check.resumable or begun
-            seconds = earlier.seconds if resumes else 0.0
+            if resumes:
+                seconds = earlier.seconds
         # Only a training continues from its leftovers; other tasks start from scratch.
         keeps = resumes and task.kind == "train" and task_state.reads_same_places(task, earlier)
         if not keeps and not (task.overwrite_safe and earlier is None):
@@ -263,13 +268,14 @@ class Runner:
         self.screen.event(task.name, RUNNING, self.progress(), check.reason)
 
     def _free_slot(self) -> int:
+        # The slot of a task that has ended is free again, and with it its GPU.
         taken = {running.slot for running in self.running.values()}
         return min(set(range(self.options.jobs)) - taken)
 
     # End
 
     def _collect_ended(self) -> bool:
-        """Settle the tasks whose processes have ended; return `True` if there was one."""
+        """Settle the tasks whose processes have ended, and return `True` if there was one."""
         ended = []
         for name, running in self.running.items():
             code = running.process.poll()
@@ -285,6 +291,7 @@ class Runner:
         """Record the result of a task whose process has ended."""
         process = running.process
         task = process.task
+        # Earlier attempts count too: the state of the start holds their time.
         started = self.states[task.name]
         state = TaskState(
             task_state.STARTED,
@@ -310,6 +317,7 @@ class Runner:
             status = FAILED
             reason = f"{reason} (exit code {code}, log: {process.log})"
         if status == FAILED:
+            # No outputs are recorded, so those of a failed run never count as this task's.
             state.status = task_state.FAILED
             state.outputs = {}
             state.error = reason
@@ -336,7 +344,7 @@ class Runner:
             running.process.signal(number)
 
     def _stop_running(self) -> None:
-        """Ask running tasks to save and end; kill those that have not after `GRACE_SEC`."""
+        """Ask running tasks to save and end, and kill those that have not after `GRACE_SEC`."""
         if self.running:
             count = len(self.running)
             self.screen.note(f"stopping: {count} tasks save their state (again: kill them)")

@@ -36,7 +36,7 @@ class RunOptions:
         root: Folder in which commands run.
         state: Folder of `pipeline.json`, logs and cached hashes.
         jobs: Number of tasks at a time.
-        gpus: GPUs to distribute, one to each running task; empty to leave all to every task.
+        gpus: GPUs to distribute, one to each running task, empty to leave all to every task.
         threads: CPU threads of a task.
         found: Treatment of outputs that no run of this command made: `refuse`, `import` or
             `replace`.

@@ -34,7 +34,7 @@ MISSING_EXTRA = (
 
 
 class TaskJob:
-    """Callable that runs a task on another machine; after a preemption it is queued again.
+    """Callable that runs a task on another machine, and is queued again after a preemption.
 
     Args:
         command: Command line.
@@ -144,13 +144,14 @@ def submit(
 
 
 def wait(tasks: Sequence[Task], jobs: Mapping[str, Any], screen: Screen) -> int:
-    """Wait for all jobs and show the result of each; return 0, or 1 if one failed."""
+    """Wait for all jobs and show the result of each. Return 0, or 1 if one failed."""
     waiting = {task.name: task for task in tasks if task.name in jobs}
     done = 0
     failed = False
     while waiting:
         ended = [name for name in waiting if jobs[name].done()]
         for name in ended:
+            # The job itself recorded the state, on its machine.
             state = read_state(waiting.pop(name).state_file)
             status, reason = _result(jobs[name], state)
             if status == DONE:
@@ -165,12 +166,13 @@ def wait(tasks: Sequence[Task], jobs: Mapping[str, Any], screen: Screen) -> int:
 
 def _result(job: Any, state: TaskState | None) -> tuple[str, str]:
     """Return the status of a task whose job has ended, and the reason."""
-    ran = state is not None and state.status in (FAILED, DONE)
-    if state is not None and state.status == DONE and job.exception() is None:
+    log = f"log: {job.paths.stderr}"
+    if state is None or state.status not in (FAILED, DONE):
+        # The job was cancelled before its task ran: another that it needs has failed.
+        return BLOCKED, log
+    if state.status == DONE and job.exception() is None:
         return DONE, ""
-    error = state.error if state is not None and ran else ""
-    # A job that never ran its task was cancelled: one that it needs has failed.
-    return FAILED if ran else BLOCKED, error or f"log: {job.paths.stderr}"
+    return FAILED, state.error or log
 
 
 def announce(jobs: Mapping[str, Any], screen: Screen) -> None:

@@ -28,14 +28,14 @@ class Task:
             (configuration, recipe). It does not depend on `command`.
         inputs: Files that it reads, by names that do not depend on their location.
         outputs: Files that it writes.
-        folder: Folder of its outputs; its state is kept in `folder/.pipeline`.
+        folder: Folder of its outputs. Its state is kept in `folder/.pipeline`.
         about: Facts for reports (`round`, `stage`, `model`, `experiment`, `split`, `control`).
         writes: Small files to write before it starts, path to text.
         leftovers: Files and folders that a run leaves beside its outputs, to be removed before it
             starts from scratch.
         ok_codes: Exit codes that mean success.
         run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
-            to be imported; empty for no such check.
+            to be imported, empty for no such check.
         overwrite_safe: The command itself refuses to replace files that it did not write.
     """
 

@@ -58,7 +58,7 @@ class TaskState:
 
 
 def read_state(path: Path) -> TaskState | None:
-    """Read a task's state; `None` if there is none or the file is damaged."""
+    """Read a task's state, `None` if there is none or the file is damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if IMPORTED_KEY in values:
@@ -84,7 +84,7 @@ class TaskCheck:
 
     Attributes:
         up_to_date: Nothing has to be done.
-        reason: Reason to run it, for people; empty if it is up to date.
+        reason: Reason to run it, for people, empty if it is up to date.
         key: Hash of its signature and inputs now.
         inputs: Input name to SHA-256 now.
         state: State of its last run, if any.

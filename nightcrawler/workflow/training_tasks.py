@@ -51,6 +51,7 @@ def group_requests(
         pairs = grouped.setdefault(job, {}).setdefault(split, [])
         if pair not in pairs:
             pairs.append(pair)
+            # Sorted: the order of requests must not change a test's signature.
             pairs.sort()
     return grouped
 
@@ -111,6 +112,7 @@ def test_tasks(
     experiment = job.experiment
     tasks = []
     for split, pairs in pairs_of.items():
+        # Both keys are lists of the same length: entry i of each is one (views, crops).
         views = json.dumps([pair[0] for pair in pairs])
         crops = json.dumps([pair[1] for pair in pairs])
         arguments = [*experiment.arguments(), "TEST.DATA_SELECT", split]

@@ -1,4 +1,4 @@
-"""Stands for a link's program: its outputs are a hash of its name and of what it reads; a training goes in steps.
+"""Stands for a task's program: its outputs are a hash of its name and of what it reads; a training goes in steps.
 
 `fake_task.py JOURNAL NAME SECONDS OUTPUT... : INPUT...` adds `start NAME` and `end NAME` to the journal.
 """
