@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Script of each program, relative to the project's root.
-SCRIPTS: dict[str, tuple[str, ...]] = {
-    "train": ("tools/run_net.py", "train"),
-    "test": ("tools/run_net.py", "test"),
-    "label": ("-m", "nightcrawler.workflow.label"),
-    "vote": ("test_ensemble_vote.py",),
-    "prepare": ("tools/prepare_data.py",),
-    "pipeline": ("tools/run_pipeline.py",),
-}
-
 
 def program(python: str, name: str, arguments: Iterable[str] = ()) -> list[str]:
-    """Return the command line of a program on one process.
+    """Return the command line of a sub-command of `nightcrawler` on one process.
+
+    The package is started as a module, since a wheel outside a checkout has no scripts.
 
     Args:
         python: The interpreter.
         name: `train`, `test`, `label`, `vote`, `prepare` or `pipeline`.
-        arguments: Arguments of the program.
+        arguments: Arguments of the sub-command.
     """
-    return [python, *SCRIPTS[name], *arguments]
+    return [python, "-m", "nightcrawler", name, *arguments]
 
 
 def net_command(name: str, arguments: Iterable[str], nproc: int, python: str) -> list[str]:
@@ -43,7 +35,7 @@ def net_command(name: str, arguments: Iterable[str], nproc: int, python: str) ->
     if nproc == 1:
         return program(python, name, arguments)
     launcher = ["-m", "nightcrawler.engine.launch", "--standalone", "--nproc-per-node", str(nproc)]
-    return [python, *launcher, *SCRIPTS[name], *arguments]
+    return [python, *launcher, "-m", "nightcrawler", name, *arguments]
 
 
 def control_command(arguments: Iterable[str], nproc: int, python: str) -> list[str]:

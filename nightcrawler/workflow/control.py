@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.data.build import build_train_streams
 from nightcrawler.utils.cli import run
 from nightcrawler.workflow.commands import net_command
@@ -66,10 +66,12 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     files = [arguments.experiment, *arguments.overlay]
     equal = build_equal_steps(files, arguments.overrides)
-    print(f"control: {' '.join(equal)}", flush=True)
+    # Before the log of the training, which opens with its whole configuration.
+    sys.stdout.write(f"control: {' '.join(equal)}\n")
+    sys.stdout.flush()
     command = net_command("train", argv[1:], arguments.nproc, sys.executable)
     # Replacing this process keeps its id, log and lock, so signals reach the training directly.
-    os.execv(command[0], [*command, *equal])
+    os.execv(command[0], [*command, *equal])  # noqa: S606 - no shell, a list of words
     return 0
 
 

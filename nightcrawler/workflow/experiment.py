@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash, get_cfg
+from nightcrawler.config.schema import dependent_keys
+from nightcrawler.config.schema.conditions import enhancements_of, value_of
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.results_files import split_use
+from nightcrawler.pseudo.results_files import results_name, split_use
 
 # Checkpoint that a training leaves for the tasks after it.
 BEST = "best.pyth"
@@ -64,8 +64,9 @@ class Experiment:
         lighting: Name to file, of the files that enhancements read.
         train_split: Split of its labelled clips.
         labels: `label-free` or `oracle`: use of labels of dark clips.
-        clip: `TxS`, frames and side in pixels of a test clip, as results files name it.
-        gammas: Suffix of the names of results files of dark splits, empty without `TEST.GAMMAS`.
+        num_frames: Frames of a test clip, for the names of results files.
+        crop_size: Side of a test crop in pixels, for the same names.
+        gammas: Gammas of dark splits, for the same names, empty without `TEST.GAMMAS`.
         class_names: Class names in index order.
         train_signature: Hash of the keys that a training depends on.
         test_signature: Hash of the keys that a test depends on.
@@ -83,8 +84,9 @@ class Experiment:
     lighting: dict[str, Path]
     train_split: str
     labels: str
-    clip: str
-    gammas: str
+    num_frames: int
+    crop_size: int
+    gammas: tuple[float, ...]
     class_names: tuple[str, ...]
     train_signature: str
     test_signature: str
@@ -113,8 +115,8 @@ class Experiment:
 
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Return the name of the results file of a split and of (views, crops)."""
-        gammas = self.gammas if get_split(split, self.prefix).dark else ""
-        return f"{split}x{self.clip}x{pair[0]}x{pair[1]}{gammas}.pkl"
+        gammas = self.gammas if get_split(split, self.prefix).dark else ()
+        return results_name(split, self.num_frames, self.crop_size, pair, gammas)
 
     def arguments(self) -> list[str]:
         """Return the arguments of the programs `train` and `test`."""
@@ -143,7 +145,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
     if cfg.ADAPT.NAME != "none" or cfg.DATA.PSEUDO_CSV:
         splits.add(cfg.ADAPT.SPLIT)
     lighting = {}
-    if "zero_dce" in enhancements(cfg):
+    if "zero_dce" in enhancements_of(cfg):
         lighting["zero_dce weights"] = root / cfg.ENHANCE.ZERO_DCE_WEIGHTS
     # A test also depends on the section TEST, but for the keys that its task sets itself.
     machine_of_test = [key for key in MACHINE_KEYS if key != "TEST"]
@@ -159,8 +161,9 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         lighting=lighting,
         train_split=cfg.DATA.TRAIN_SPLIT,
         labels=split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),
-        clip=f"{cfg.DATA.NUM_FRAMES}x{cfg.DATA.TEST_CROP_SIZE}",
-        gammas=_build_gamma_suffix(cfg),
+        num_frames=cfg.DATA.NUM_FRAMES,
+        crop_size=cfg.DATA.TEST_CROP_SIZE,
+        gammas=tuple(cfg.TEST.GAMMAS) if cfg.ENHANCE.TEST == "gamma" else (),
         class_names=tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),
         train_signature=config_hash(cfg, (*MACHINE_KEYS, *LINKED_KEYS)),
         test_signature=config_hash(cfg, (*machine_of_test, *LINKED_KEYS, *TEST_KEYS)),
@@ -177,12 +180,6 @@ def _build_camera_files(cfg: CfgNode, prefix: Path) -> dict[str, Path]:
     return {} if name in PRESETS else {"cameras": prefix / name}
 
 
-def _build_gamma_suffix(cfg: CfgNode) -> str:
-    if cfg.ENHANCE.TEST != "gamma" or not cfg.TEST.GAMMAS:
-        return ""
-    return "xg" + "-".join(f"{gamma:g}" for gamma in cfg.TEST.GAMMAS)
-
-
 def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]) -> list[str]:
     """Return overrides that remove the pseudo-labels of an experiment.
 
@@ -196,31 +193,11 @@ def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]
     Returns:
         `KEY VALUE` overrides, flat, to be appended to `settings`.
     """
-    cfg = load_experiment(files[0], files[1:], settings).clone()
-    cfg.defrost()
-    defaults = flatten(get_cfg())
-    cfg.DATA.PSEUDO_CSV = ""
-    changes = {"DATA.PSEUDO_CSV": ""}
-    # Returning one key to its default may leave another without effect: repeat until none is left.
-    key = _build_first_unused_key(cfg, defaults)
-    while key:
-        *sections, name = key.split(".")
-        node = cfg
-        for section in sections:
-            node = node[section]
-        node[name] = defaults[key]
-        changes[key] = str(defaults[key])
-        key = _build_first_unused_key(cfg, defaults)
-    overrides = []
-    for key, text in changes.items():
-        overrides += [key, text]
+    cfg = load_experiment(files[0], files[1:], settings)
+    defaults = get_cfg()
+    overrides = ["DATA.PSEUDO_CSV", ""]
+    for key in dependent_keys("DATA.PSEUDO_CSV"):
+        default = value_of(defaults, key)
+        if value_of(cfg, key) != default:
+            overrides += [key, str(default)]
     return overrides
-
-
-def _build_first_unused_key(cfg: CfgNode, defaults: dict[str, Any]) -> str:
-    """Return the first key that was set and has no effect, empty if there is none."""
-    values = flatten(cfg)
-    for key, (_, has_effect) in NEEDS.items():
-        if values[key] != defaults[key] and not has_effect(cfg):
-            return key
-    return ""

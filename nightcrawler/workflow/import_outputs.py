@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.file_hashes import FileHashes
 from nightcrawler.workflow.task import Task
@@ -61,7 +61,7 @@ def import_outputs(task: Task, check: TaskCheck, hashes: FileHashes) -> bool:
 
 
 def _are_of_weights(results: tuple[Path, ...], weights: str) -> bool:
-    return all(load_predictions(path).meta.get("checkpoint_sha256") == weights for path in results)
+    return all(read_results(path).meta.get("checkpoint_sha256") == weights for path in results)
 
 
 def _run_hash(path: Path) -> str:

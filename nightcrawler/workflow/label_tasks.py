@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from nightcrawler.pseudo.calibration import LABELLED
 from nightcrawler.pseudo.command import ORACLE_SPLIT
-from nightcrawler.pseudo.recipe import LabelRecipe, VoteRecipe, read_label_recipe, read_vote_recipe
+from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe
+from nightcrawler.pseudo.thresholds import LABELLED
+from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.commands import program
 from nightcrawler.workflow.jobs import Options, TrainingJob, TrainingJobs

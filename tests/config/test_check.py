@@ -10,7 +10,7 @@ import pytest
 
 from nightcrawler.config import defaults, defaults_models
 from nightcrawler.config.check import CHOICES, LENGTHS, RANGES, check
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.config.needs import NEEDS
 from nightcrawler.config.node import flatten, load_experiment
 from nightcrawler.utils.errors import ConfigError

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.config.node import flatten
 from tests.paths import ROOT
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-import test_ensemble_vote as vote
+from nightcrawler.cli.main import main
 from nightcrawler.engine.checkpoint import load_checkpoint
-from nightcrawler.pseudo.predictions import load_predictions
-from nightcrawler.workflow import label
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.workflow.jobs import Options
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import Places, read_recipe
@@ -49,14 +48,10 @@ def do(task: Task) -> None:
     for path, text in task.writes.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    argv = list(task.command[3 if task.command[1] == "-m" else 2 :])
-    programs = {
-        "train": tiny.run_net_argv,
-        "test": tiny.run_net_argv,
-        "label": label.main,
-        "vote": vote.main,
-    }
-    assert programs[task.kind](argv) == 0
+    assert task.command[1:3] == ("-m", "nightcrawler")
+    argv = list(task.command[3:])
+    program = tiny.run_net_argv if task.kind in ("train", "test") else main
+    assert program(argv) == 0
 
 
 def run_chain(folder: Path, data: Path, **options: Any) -> dict[str, Any]:
@@ -88,7 +83,7 @@ def label_uses(out: Path) -> set[str]:
     ]
     for path in out.rglob("metrics.jsonl"):
         found += [row["labels"] for row in tiny.metrics(path.parent, "val")]
-    found += [load_predictions(path).meta["labels"] for path in out.rglob("*.pkl")]
+    found += [read_results(path).meta["labels"] for path in out.rglob("*.pkl")]
     found += [load_checkpoint(path)["labels"] for path in out.rglob("*.pyth")]
     return set(found)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import config_hash, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash
 from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
-from nightcrawler.pseudo.recipe import read_vote_recipe
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import MACHINE_KEYS
 from nightcrawler.workflow.jobs import Options
@@ -65,7 +66,7 @@ def test_the_published_chain_has_21_trainings_four_rounds_and_a_vote(tmp_path: P
         assert sorted(after[label.name]) == sorted(
             f"test/{STAGES[number - 1]}/{Path(name).name}/total_unlabel" for name in label.inputs
         )
-        assert label.command[label.command.index("nightcrawler.workflow.label") + 1] == str(number)
+        assert label.command[1:5] == ("-m", "nightcrawler", "label", str(number))
         train = tasks[f"train/{stage}/mvit_b32_k600"]
         assert after[train.name] == (f"train/{STAGES[number - 1]}/mvit_b32_k600", label.name)
         assert value(train, "TRAIN.CHECKPOINT_FILE_PATH") == str(

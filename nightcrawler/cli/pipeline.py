@@ -1,0 +1,333 @@
+"""Run a pipeline: trainings, tests, pseudo-labels and the vote of a recipe.
+
+Only tasks that are out of date run. Start the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightcrawler.utils.cli import at_least, make_parser
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.project import project_root
+
+# Imported where they are used: `--help` must not wait for libraries.
+if TYPE_CHECKING:
+    from nightcrawler.workflow.recipe import Recipe
+    from nightcrawler.workflow.run_options import RunOptions
+    from nightcrawler.workflow.task import Task
+
+EXAMPLES = """\
+  {command} configs/pipeline/ug2_2022.yaml --dry-run
+  {command} configs/pipeline/demo.yaml --out demo/run --jobs 2 --control
+  {command} configs/pipeline/own.yaml --bright ~/videos --dark ~/night \\
+      --data data/own --out runs/own
+  {command} configs/pipeline/ug2_2022.yaml \\
+      --only exp_adapt_bn TRAIN.BATCH_SIZE 16
+  {command} configs/pipeline/ug2_2022.yaml --executor slurm \\
+      --slurm slurm_partition=gpu
+
+A task is out of date if a list, weights, a configuration, a recipe or an output of a task has
+changed. Videos are assumed not to change.
+exit codes: 0 done; 1 a task failed (all others that could run have run); 2 an error, with a line;
+75 or 130 stopped by SIGTERM or Ctrl-C after the running tasks saved their state (start again to
+resume)"""
+# `adopt` is the spelling of version 0.1.
+FOUND = {"refuse": "refuse", "import": "import", "adopt": "import", "replace": "replace"}
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="configuration of every experiment"
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="configuration file merged on every experiment (repeatable)",
+    )
+    _add_folders(parser)
+    _add_choice_of_tasks(parser)
+    _add_ways_to_run(parser)
+    return parser.parse_intermixed_args(argv)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of all outputs (default: the experiments' own folders)",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="data folder (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--bright", type=Path, metavar="DIR", help="own videos: folder of class folders"
+    )
+    parser.add_argument(
+        "--dark", type=Path, metavar="DIR", help="own videos: folder of unlabelled dark clips"
+    )
+
+
+def _add_choice_of_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the tasks that would run, and run none"
+    )
+    parser.add_argument(
+        "--commands", action="store_true", help="with --dry-run: also print each task's command"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="run only these tasks (a name, a part of one, or a pattern with *; repeatable)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="run these tasks and all after them again (repeatable)",
+    )
+    parser.add_argument(
+        "--control", action="store_true", help="also train the recipe's equal-step controls"
+    )
+    parser.add_argument(
+        "--control-of",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="also train an equal-step control of this model (repeatable)",
+    )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help="choose checkpoints and thresholds by labels of dark clips (split arid)",
+    )
+
+
+def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="number of tasks at a time (default 1)",
+    )
+    parser.add_argument(
+        "--nproc",
+        type=at_least(1),
+        default=os.environ.get("NPROC") or None,
+        metavar="N",
+        help="processes of a task (default: NPROC, or one for each GPU)",
+    )
+    parser.add_argument(
+        "--found",
+        choices=tuple(FOUND),
+        default="refuse",
+        help="outputs that exist and were not made by this command: refuse them (default), import "
+        "(or adopt) them as results, or replace them",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("here", "slurm", "local"),
+        default="here",
+        help="here (default); slurm: a job for each task, through submitit; local: such jobs on "
+        "this machine",
+    )
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="setting of a job in the spelling of submitit: slurm_partition, timeout_min, ... "
+        "(repeatable)",
+    )
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that tasks may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu for gpu in chosen.split(",") if gpu.strip()]
+    # Not through torch: importing it takes seconds, and would hold memory of the GPU.
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listed = subprocess.run(
+        [program, "--list-gpus"], capture_output=True, text=True, check=False
+    ).stdout
+    return [str(number) for number in range(len(listed.splitlines()))]
+
+
+def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the models that get a control: the recipe's, and those named.
+
+    Raises:
+        UserError: For a model that the recipe does not have.
+    """
+    for name in arguments.control_of:
+        if name not in recipe.models:
+            raise UserError(f"--control-of {name}: expected one of {', '.join(recipe.models)}")
+    chosen = [*recipe.control] if arguments.control else []
+    return tuple(dict.fromkeys([*chosen, *arguments.control_of]))
+
+
+def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
+    """Plan the recipe, and make the project's root the current folder.
+
+    Returns:
+        The tasks, and the options of the run.
+    """
+    from nightcrawler.workflow.jobs import Options
+    from nightcrawler.workflow.plan import make_plan
+    from nightcrawler.workflow.recipe import Places, read_recipe
+    from nightcrawler.workflow.run_options import RunOptions
+
+    # Paths of the command line are relative to the folder of the caller.
+    for name in ("recipe", "out", "data", "bright", "dark"):
+        path = getattr(arguments, name)
+        setattr(arguments, name, path and path.resolve())
+    arguments.overlay = [path.resolve() for path in arguments.overlay]
+    root = project_root()
+    os.chdir(root)
+    gpus = visible_gpus()
+    # A single job has all GPUs, one process on each; several jobs share them out.
+    alone = arguments.jobs == 1
+    nproc = arguments.nproc or (max(len(gpus), 1) if alone else 1)
+    recipe = read_recipe(
+        arguments.recipe, root, Places(arguments.data, arguments.bright, arguments.dark)
+    )
+    state = arguments.out or root / "runs" / arguments.recipe.stem
+    options = Options(
+        root=root,
+        out=arguments.out or root,
+        state=state,
+        overlays=tuple(arguments.overlay),
+        overrides=tuple(arguments.overrides),
+        control=choose_controls(recipe, arguments),
+        oracle=arguments.oracle,
+        nproc=nproc,
+        python=sys.executable,
+    )
+    tasks, about = make_plan(recipe, options)
+    return tasks, RunOptions(
+        root=root,
+        state=state,
+        jobs=arguments.jobs,
+        gpus=() if alone else tuple(gpus),
+        threads=max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1),
+        found=FOUND[arguments.found],
+        about=about,
+    )
+
+
+def show(
+    tasks: Sequence[Task],
+    options: RunOptions,
+    again: set[str],
+    selected: set[str],
+    commands: bool,
+) -> None:
+    """Print the plan, and with `commands` each task's command line."""
+    from nightcrawler.workflow.console import plan_rows, table
+    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
+
+    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), again, selected)
+    for line in table(rows, options.about["labels"]):
+        print(line)
+    if commands:
+        for task in tasks:
+            print(f"\n# {task.name}\n{shlex.join(task.command)}")
+
+
+def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
+    """Return the command line that runs one task alone."""
+    from nightcrawler.workflow.commands import program
+
+    command = [str(arguments.recipe), "--only", task.name]
+    for name in ("out", "data", "bright", "dark", "nproc", "found"):
+        value = getattr(arguments, name)
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    for path in arguments.overlay:
+        command += ["--overlay", str(path)]
+    for model in arguments.control_of:
+        command += ["--control-of", model]
+    for name in ("control", "oracle"):
+        if getattr(arguments, name):
+            command.append(f"--{name}")
+    return program(sys.executable, "pipeline", [*command, *arguments.overrides])
+
+
+def submit(
+    arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
+) -> int:
+    """Submit a job for each task that is out of date to a scheduler, and wait for all jobs."""
+    from nightcrawler.workflow import slurm
+    from nightcrawler.workflow.console import PLAN_TO_DO, Screen, plan_rows
+    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
+    from nightcrawler.workflow.run import Runner
+    from nightcrawler.workflow.task import dependencies
+
+    make = functools.partial(
+        slurm.make_executor, arguments.executor, options.state / "jobs", arguments.slurm
+    )
+    # Wrong settings must be refused before the first job is submitted.
+    make()
+    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), set(), selected)
+    chosen = [row.task for row in rows if row.status == PLAN_TO_DO]
+    screen = Screen()
+    jobs = slurm.submit(
+        make, chosen, dependencies(tasks), functools.partial(job_command, arguments), options.root
+    )
+    slurm.announce(jobs, screen)
+    try:
+        return slurm.wait(chosen, jobs, screen)
+    except KeyboardInterrupt:
+        screen.note("the jobs continue; start again when they have ended to see the rest")
+        raise
+    finally:
+        Runner(tasks, options, set(), screen).record()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plan the recipe, then show the plan or run it."""
+    arguments = parse(argv)
+    tasks, options = load(arguments)
+    from nightcrawler.workflow.run import Runner
+    from nightcrawler.workflow.task import dependencies, downstream, match
+    from nightcrawler.workflow.task_state import mark_redo
+
+    selected = {task.name for task in tasks}
+    if arguments.only:
+        selected = match(tasks, arguments.only)
+    again: set[str] = set()
+    if arguments.start:
+        again = downstream(match(tasks, arguments.start), dependencies(tasks)) & selected
+    if arguments.dry_run:
+        show(tasks, options, again, selected, arguments.commands)
+        return 0
+    mark_redo([task for task in tasks if task.name in again])
+    if arguments.executor != "here":
+        return submit(arguments, tasks, options, selected)
+    return Runner(tasks, options, selected).run()

@@ -1,0 +1,92 @@
+"""The threshold search against a search over every possible threshold, with scikit-learn's figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from nightcrawler.pseudo.thresholds import NO_EVIDENCE, search
+
+
+def made(seed: int, num_videos: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted classes, confidences of one decimal (so that there are ties), labels (some unknown)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_videos)
+    classes = np.where(rng.random(num_videos) < 0.7, labels, rng.integers(0, 3, num_videos))
+    confidences = np.round(
+        0.3 + 0.4 * (classes == labels) * rng.random(num_videos) + 0.3 * rng.random(num_videos), 1
+    )
+    labels[rng.random(num_videos) < 0.2] = -1
+    return classes, confidences, labels
+
+
+def figures(
+    classes: np.ndarray, confidences: np.ndarray, labels: np.ndarray, label: int
+) -> dict[float, list[float]]:
+    """Precision, recall and F1 of a class for each threshold that its videos of known label allow."""
+    known = labels >= 0
+    candidates = sorted(set(confidences[known & (classes == label)]))
+    found = {}
+    for threshold in candidates:
+        guess = ((classes == label) & (confidences >= threshold))[known]
+        true = (labels == label)[known]
+        found[threshold] = [
+            float(score(true, guess)) for score in (precision_score, recall_score, f1_score)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_goal_is_the_best_of_all_thresholds(seed: int) -> None:
+    classes, confidences, labels = made(seed)
+    for label in range(3):
+        every = figures(classes, confidences, labels, label)
+        f1 = search(classes, confidences, labels, 3, "f1")
+        best = max(f for _, _, f in every.values())
+        assert f1.thresholds[label] == min(
+            t for t, (_, _, f) in every.items() if f == pytest.approx(best, abs=1e-12)
+        )
+        precision = search(classes, confidences, labels, 3, "precision", 0.8)
+        good = [t for t, (p, _, _) in every.items() if p >= 0.8]
+        assert precision.reached[label] == bool(good)
+        highest = max(p for p, _, _ in every.values())
+        assert precision.thresholds[label] == (
+            min(good) if good else min(t for t in every if every[t][0] == highest)
+        )
+        recall = search(classes, confidences, labels, 3, "recall", 0.5)
+        good = [t for t, (_, r, _) in every.items() if r >= 0.5]
+        assert recall.reached[label] == bool(good)
+        assert recall.thresholds[label] == (max(good) if good else min(every))
+
+
+def test_f1_is_no_multiple_of_precision() -> None:
+    """The published search took 3 x precision for F1 and so kept only its surest video."""
+    classes, confidences = np.zeros(10, int), np.linspace(1.0, 0.1, 10)
+    labels = np.array([0] + [1] + [0] * 8)
+    assert search(classes, confidences, labels, 2, "f1").thresholds[0] == pytest.approx(0.1)
+    assert search(classes, confidences, labels, 2, "precision", 1.0).thresholds[0] == 1.0
+
+
+def test_a_goal_out_of_reach_is_said() -> None:
+    classes, confidences = np.zeros(4, int), np.array([0.9, 0.8, 0.7, 0.6])
+    labels = np.array([1, 0, 0, 1])
+    found = search(classes, confidences, labels, 2, "precision", 0.9)
+    assert not found.reached[0]
+    assert found.thresholds[0] == 0.7
+    assert not search(classes, confidences, np.array([1, 0, 1, 1]), 2, "recall", 1.0).reached[1]
+
+
+def test_a_class_that_is_never_predicted_keeps_only_certainty() -> None:
+    found = search(np.zeros(3, int), np.full(3, 0.5), np.array([0, 0, 1]), 3, "precision", 0.5)
+    assert found.thresholds.tolist() == [0.5, NO_EVIDENCE, NO_EVIDENCE]
+    assert found.reached.tolist() == [True, False, False]
+
+
+def test_videos_of_unknown_label_count_for_nothing() -> None:
+    classes, confidences, labels = made(3)
+    known = labels >= 0
+    for goal in ("precision", "recall", "f1"):
+        whole = search(classes, confidences, labels, 3, goal, 0.7)
+        part = search(classes[known], confidences[known], labels[known], 3, goal, 0.7)
+        np.testing.assert_array_equal(whole.thresholds, part.thresholds)
