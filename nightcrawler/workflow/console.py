@@ -50,6 +50,7 @@ class Screen:
 
     def up_to_date(self, name: str, progress: Progress) -> None:
         """Show a task that was up to date, by the bar alone if there is one."""
+        # A resumed pipeline may have hundreds of these: they would hide the tasks that run.
         if self._bar is None:
             self._write_event("up to date", name, progress)
 

@@ -121,6 +121,7 @@ class TrainingJobs:
     def last_round(self) -> list[str]:
         """Return the names of the trainings of the last round, and of experts beside it."""
         last = max(stage.round for stage in self.recipe.stages)
+        # Experts have the round of the stage before them, so they are among these.
         return [job.name for job in self.by_name.values() if job.stage.round == last]
 
     def csv(self, stage: Stage) -> Path:

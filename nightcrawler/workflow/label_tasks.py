@@ -55,6 +55,7 @@ def plan_labels(stage: Stage, jobs: TrainingJobs) -> PlannedTask:
     path = options.root / stage.labels
     recipe = read_label_recipe(path)
     _check_classes(path, recipe, jobs)
+    # The order of the models is that of the weights in the recipe.
     models, pairs = _models_of(path, recipe, before.models)
     sources = []
     for model, pair in zip(models, pairs, strict=True):

@@ -201,6 +201,9 @@ def _lines_of(error: ValidationError, values: Values) -> list[str]:
             message = "expected at least one"
         elif one["type"] == "value_error":
             message = str(one["ctx"]["error"])
+        elif one["type"] in ("dict_type", "model_type"):
+            # The text of pydantic names our classes.
+            message = f"{one['input']!r}: expected KEY: value lines"
         else:
             message = f"{one['input']!r}: {one['msg'].replace('Input should', 'it should')}"
         lines.append(str(values.fault(key, message)))

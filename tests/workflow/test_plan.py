@@ -235,6 +235,19 @@ def test_a_whole_recipe_runs_with_fake_programs(tmp_path: Path, own: Places) -> 
     assert chain.started(tmp_path) == ["test/round2/slowfast/val_dry"]
 
 
+@pytest.mark.parametrize("name", ["ug2_2022", "demo"])
+def test_signatures_are_those_of_version_0_1(name: str) -> None:
+    """`signatures_0_1.json`, made by version 0.1: task to the start of its signature, and its run hash.
+
+    A change here makes every pipeline that 0.1 finished run again.
+    """
+    kept = json.loads((Path(__file__).parent / "signatures_0_1.json").read_text())[name]
+    tasks = plan(ROOT / f"configs/pipeline/{name}.yaml", Path("/x/out"))
+    found = {key: f"{task.signature[:16]} {task.run_hash}".strip() for key, task in tasks.items()}
+    assert list(found) == list(kept)
+    assert {key: text for key, text in found.items() if text != kept[key]} == {}
+
+
 MINIMAL = """\
 MODELS: {a: {CONFIG: configs/models/uniformer_b32_k600.yaml}, b: {CONFIG: configs/models/sf32_k700.yaml}}
 STAGES:
@@ -313,6 +326,49 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path, old: str, new: str, fault:
     path.write_text(MINIMAL.replace(old, new, 1))
     with pytest.raises(UserError, match=fault):
         plan(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("MODELS: {a: 3}\nSTAGES: {s: {}}\n", ["1: MODELS.a: 3: expected KEY: value lines"]),
+        (
+            "MODELS: {a: {}}\nSTAGES:\n  s: {LABEL: x}\nVOTE:\n  SPLITS: test\n",
+            [
+                "3: STAGES.s.LABEL: unknown key, expected CONFIG, LABELS, MODELS, SET",
+                "5: VOTE.SPLITS: unknown key, expected RECIPE, VIEWS, SPLIT",
+            ],
+        ),
+        ("MODELS: [a, a]\nSTAGES: [s]\n", ["1: MODELS: 'a': expected a list of different names"]),
+        ("STAGES: [s]\n", [" MODELS: expected at least one"]),
+        ("MODELS: [a]\nSTAGES: [s]\nSET: 3\n", ["3: SET: 3: expected KEY: value lines"]),
+        (
+            "MODELS: [a]\nSTAGES: [s]\nDATA:\n  SEED: 1.5\n",
+            ["4: DATA.SEED: 1.5: it should be a valid integer"],
+        ),
+        (
+            "MODELS: [a]\nMODELS.a: 1\nSTAGES: [s]\n",
+            ["2: MODELS.a: MODELS is already given as a value"],
+        ),
+    ],
+)
+def test_every_fault_has_a_line_of_its_own(tmp_path: Path, text: str, faults: list[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_recipe(path, ROOT)
+    lines = str(error.value).splitlines()
+    assert [line.removeprefix(f"{path}:") for line in lines] == faults
+
+
+def test_names_alone_are_empty_sections(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "MODELS: [a, b]\nSTAGES: {s: , t: {}}\nSET: {A: {B: [1, x], C: true}, D.E: 2.5}\n"
+    )
+    recipe = read_recipe(path, ROOT)
+    assert [stage.models for stage in recipe.stages] == [("a", "b")] * 2
+    assert recipe.settings == {"A.B": '[1, "x"]', "A.C": "True", "D.E": "2.5"}
 
 
 def test_a_recipe_for_other_classes_is_refused(tmp_path: Path, own: Places) -> None:

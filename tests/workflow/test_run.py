@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +31,7 @@ from nightcrawler.workflow.task_state import (
     mark_redo,
     read_state,
     reads_same_places,
+    write_state,
 )
 from tests.paths import ROOT
 from tests.pseudo.made import made
@@ -143,7 +145,7 @@ def test_ten_kills_leave_the_same_bytes(folder: Path) -> None:
             ),
             10,
         )
-        time.sleep(rng.uniform(0.0, 0.08))
+        time.sleep(rng.uniform(0.0, 0.08))  # a random moment of the tasks, not a wait for one
         process.kill()
         process.wait()
         states = [read_state(task.state_file) for task in chain.small_chain(folder)]
@@ -262,8 +264,9 @@ def test_a_program_that_is_not_there_is_a_failure_of_its_task(folder: Path) -> N
     assert runner.status["train/first/b"] == "done"
 
 
-def test_tasks_of_a_stage_run_at_a_time(folder: Path) -> None:
-    tasks = chain.small_chain(folder, 0.15)
+def test_tasks_of_a_stage_run_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TASK_STARTS", "2")  # the first waits for the second's start
+    tasks = chain.small_chain(folder)
     assert chain.run(folder, tasks, jobs=2)[0] == 0
     lines = chain.journal(folder)
     assert {lines[0], lines[1]} == {"start train/first/a", "start train/first/b"}
@@ -444,15 +447,25 @@ def test_a_task_that_another_process_runs_is_waited_for(folder: Path) -> None:
     tasks = chain.small_chain(folder)
     lock = tasks[0].lock_file
     lock.parent.mkdir(parents=True)
-    program = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True); "
-    program += "time.sleep(0.5)"
-    holder = subprocess.Popen([sys.executable, "-S", "-c", program, lock], stdout=subprocess.PIPE)
+    program = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen([sys.executable, "-S", "-c", program, lock], stdin=pipe, stdout=pipe)
     assert holder.stdout is not None
     holder.stdout.readline()
-    assert chain.run(folder, tasks)[0] == 0
-    assert holder.poll() is not None
+    runner = Runner(tasks, RunOptions(ROOT, folder), None, Screen(quiet=True))
+    name = tasks[0].name
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(runner.run()))
+    thread.start()
+    try:
+        until(lambda: runner.reasons[name] == "another process runs it: waiting for its end", 20)
+        until(lambda: runner.status["train/first/b"] == "done", 20)
+        assert runner.status[name] == "waiting"
+    finally:
+        holder.communicate(b"\n")
+        thread.join(60)
+    assert codes == [0]
     assert sorted(chain.started(folder)) == sorted(ALL)
-    holder.wait()
 
 
 def test_two_tasks_must_not_write_one_file() -> None:
@@ -487,3 +500,32 @@ def test_damaged_states_count_as_none(folder: Path) -> None:
         assert chain.run(folder, tasks, found="replace")[0] == 0
         assert chain.started(folder) == ["vote"]
     assert chain.outputs(folder, tasks) == before
+
+
+STATE_0_1 = """\
+{"status": "done", "key": "e9565af34942676b61a09b2349332d197785aefc894e045d8421184e2097191c",
+ "inputs": {"list": "6a6272a953f5310aff8a8a389ea781f02dec309e4d9b8c4a05eb160aac048329"},
+ "outputs": {"out.csv": "5656fafa00d4f294bcb606cf4f7d4fa877390e46f583e8b3c8744ace104a31d1"},
+ "command": ["python3", "test_ensemble_vote.py"], "seconds": 61.5, "exit_code": 0, "error": "", "adopted": false}
+"""
+
+
+def test_a_task_that_version_0_1_finished_is_up_to_date(tmp_path: Path) -> None:
+    """`STATE_0_1` was written by that version, for a task of this signature, input and output."""
+    (tmp_path / "in.csv").write_text("clip.mp4,0\n")
+    (tmp_path / "out.csv").write_text("result\n")
+    command = (sys.executable, "-m", "nightcrawler", "vote")
+    inputs, outputs = {"list": tmp_path / "in.csv"}, (tmp_path / "out.csv",)
+    task = Task("vote", "vote", command, "signature", inputs, outputs, tmp_path)
+    task.state_file.parent.mkdir()
+    task.state_file.write_text(STATE_0_1)
+    check = check_task(task, FileHashes(tmp_path / "hashes.json"))
+    assert (check.up_to_date, check.reason) == (True, "")
+    assert check.state is not None
+    assert check.state.seconds == 61.5
+    write_state(task.state_file, check.state)
+    assert json.loads(task.state_file.read_text()) == json.loads(STATE_0_1)
+    task.state_file.write_text(STATE_0_1.replace('"adopted": false', '"adopted": true'))
+    state = read_state(task.state_file)
+    assert state is not None
+    assert state.imported
