@@ -16,12 +16,12 @@ from fvcore.common.config import CfgNode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.config.node import get_cfg
 from nightcrawler.config.node import (
     changed_from_defaults,
     config_hash,
     dump,
     flatten,
+    get_cfg,
     load_experiment,
 )
 from nightcrawler.config.yaml import read_yaml

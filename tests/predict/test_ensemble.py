@@ -82,9 +82,7 @@ def test_a_mode_of_a_recipe_is_what_the_vote_makes_of_results(
     assert [member.pair for member in group.members] == [(1, 1), (2, 3)]
     rows = list(group.videos(find_videos(data / "arid.csv", 11)))
     files = [models[0] / f"arid{RESULTS[1, 1]}", models[1] / f"arid{RESULTS[2, 3]}"]
-    joined = join(
-        [read_results(file) for file in files], ["a", "b"], recipe.mode.ensemble.scores
-    )
+    joined = join([read_results(file) for file in files], ["a", "b"], recipe.mode.ensemble.scores)
     expected = mode_submission(joined, recipe.mode)
     np.testing.assert_allclose(probs_of(rows), expected.probs, atol=1e-6)
     assert [row.class_id for row in rows] == expected.labels.tolist()
