@@ -3,7 +3,7 @@
 The state of each task is read from files, so the runner may be killed at any point and started
 again.
 
-Why not a build tool such as doit? It was tried: a runner on doit 0.37 passed 18 of the 36 tests of
+Why not a build tool such as doit? It was tried: a runner on doit 0.37 passed 16 of the 34 tests of
 this module.
 
 - It keeps no record of a task that has *started*, so resuming a killed training needs a state of
