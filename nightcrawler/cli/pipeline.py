@@ -198,7 +198,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
     Returns:
         The tasks, and the options of the run.
     """
-    from nightcrawler.workflow.jobs import Options
+    from nightcrawler.workflow.jobs import PlanOptions
     from nightcrawler.workflow.plan import make_plan
     from nightcrawler.workflow.recipe import Places, read_recipe
     from nightcrawler.workflow.run_options import RunOptions
@@ -218,7 +218,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
         arguments.recipe, root, Places(arguments.data, arguments.bright, arguments.dark)
     )
     state = arguments.out or root / "runs" / arguments.recipe.stem
-    options = Options(
+    options = PlanOptions(
         root=root,
         out=arguments.out or root,
         state=state,

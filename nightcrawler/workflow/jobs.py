@@ -18,7 +18,7 @@ from nightcrawler.workflow.recipe_file import CONTROL, as_settings
 
 
 @dataclass(frozen=True)
-class Options:
+class PlanOptions:
     """Options of the command line that change a recipe's tasks.
 
     Attributes:
@@ -99,7 +99,7 @@ class TrainingJobs:
         UserError: If an experiment cannot be loaded, or does not fit its stage.
     """
 
-    def __init__(self, recipe: Recipe, options: Options, tree: Tree | None) -> None:
+    def __init__(self, recipe: Recipe, options: PlanOptions, tree: Tree | None) -> None:
         self.recipe = recipe
         self.options = options
         self._tree = tree

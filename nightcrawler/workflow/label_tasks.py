@@ -15,7 +15,7 @@ from nightcrawler.pseudo.thresholds import LABELLED
 from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.commands import program
-from nightcrawler.workflow.jobs import Options, TrainingJob, TrainingJobs
+from nightcrawler.workflow.jobs import PlanOptions, TrainingJob, TrainingJobs
 from nightcrawler.workflow.recipe import Stage
 from nightcrawler.workflow.signature import recipe_text
 from nightcrawler.workflow.task import Task, digest
@@ -95,7 +95,9 @@ class _Calibration:
 
 
 def _calibration_files(
-    recipe: LabelRecipe, sources: Sequence[tuple[TrainingJob, tuple[int, int]]], options: Options
+    recipe: LabelRecipe,
+    sources: Sequence[tuple[TrainingJob, tuple[int, int]]],
+    options: PlanOptions,
 ) -> _Calibration:
     assert recipe.calibration is not None
     # An oracle calibrates on the labelled dark clips, otherwise darkened bright ones serve.

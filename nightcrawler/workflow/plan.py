@@ -8,7 +8,7 @@ from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
 from nightcrawler.pseudo.results_files import label_use
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow.jobs import Options, TrainingJobs
+from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
 from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote
 from nightcrawler.workflow.recipe import Recipe
 from nightcrawler.workflow.task import Task
@@ -24,12 +24,12 @@ from nightcrawler.workflow.training_tasks import (
 ONE_VIEW = (1, 1)
 
 
-def make_plan(recipe: Recipe, options: Options) -> tuple[list[Task], dict[str, Any]]:
+def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[str, Any]]:
     """Return the tasks of a recipe in order, and facts about the whole for `pipeline.json`.
 
     Example:
         recipe = read_recipe(Path("configs/pipeline/demo.yaml"), root)
-        tasks, about = make_plan(recipe, Options(root, out=out, state=out))
+        tasks, about = make_plan(recipe, PlanOptions(root, out=out, state=out))
 
     Raises:
         UserError: If the recipe does not fit the experiments, the data or the other recipes that

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nightcrawler.prepare.lists import Tree
 from nightcrawler.workflow.commands import control_command, net_command, program
 from nightcrawler.workflow.experiment import BEST
-from nightcrawler.workflow.jobs import Options, TrainingJob
+from nightcrawler.workflow.jobs import PlanOptions, TrainingJob
 from nightcrawler.workflow.recipe import Recipe
 from nightcrawler.workflow.task import Task, digest
 
@@ -56,7 +56,7 @@ def group_requests(
     return grouped
 
 
-def data_task(recipe: Recipe, tree: Tree, options: Options) -> Task:
+def data_task(recipe: Recipe, tree: Tree, options: PlanOptions) -> Task:
     """Return the task that lays out the user's own videos."""
     own = recipe.own_data
     folder = recipe.data_folder
@@ -77,7 +77,7 @@ def data_task(recipe: Recipe, tree: Tree, options: Options) -> Task:
     )
 
 
-def train_task(job: TrainingJob, options: Options) -> Task:
+def train_task(job: TrainingJob, options: PlanOptions) -> Task:
     """Return the task of a training or of a control."""
     experiment = job.experiment
     if job.control:
@@ -100,7 +100,7 @@ def train_task(job: TrainingJob, options: Options) -> Task:
 
 
 def test_tasks(
-    job: TrainingJob, pairs_of: Mapping[str, Sequence[tuple[int, int]]], options: Options
+    job: TrainingJob, pairs_of: Mapping[str, Sequence[tuple[int, int]]], options: PlanOptions
 ) -> list[Task]:
     """Return the tasks that test a training.
 

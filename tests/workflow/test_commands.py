@@ -12,7 +12,7 @@ from nightcrawler.cli.commands import COMMANDS
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow import slurm
 from nightcrawler.workflow.commands import control_command, net_command, program
-from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import read_recipe
 from tests.paths import ROOT
@@ -21,7 +21,7 @@ DEMO = ROOT / "configs/pipeline/demo.yaml"
 
 
 def test_every_task_starts_a_sub_command_that_there_is(tmp_path: Path) -> None:
-    options = Options(ROOT, tmp_path, tmp_path, control=("uniformer_b32_k600",))
+    options = PlanOptions(ROOT, tmp_path, tmp_path, control=("uniformer_b32_k600",))
     tasks, _ = make_plan(read_recipe(DEMO, ROOT), options)
     for task in tasks:
         if task.about.get("control") and task.kind == "train":
@@ -54,7 +54,7 @@ def test_both_spellings_of_importing_outputs_work(given: str, meant: str) -> Non
 def test_a_job_of_a_scheduler_runs_one_task_with_the_same_options() -> None:
     argv = [str(DEMO), "--out", "o", "--control-of", "a", "--overlay", "x.yaml", "--oracle"]
     arguments = pipeline.parse([*argv, "--jobs", "3", "KEY", "1"])
-    tasks, _ = make_plan(read_recipe(DEMO, ROOT), Options(ROOT, Path("/o"), Path("/o")))
+    tasks, _ = make_plan(read_recipe(DEMO, ROOT), PlanOptions(ROOT, Path("/o"), Path("/o")))
     command = pipeline.job_command(arguments, tasks[0])
     assert command[:5] == [sys.executable, "-m", "nightcrawler", "pipeline", str(DEMO)]
     again = pipeline.parse(command[4:])

@@ -12,7 +12,7 @@ import pytest
 from nightcrawler.cli.main import main
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
-from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import Places, read_recipe
 from nightcrawler.workflow.task import Task
@@ -59,7 +59,7 @@ def run_chain(folder: Path, data: Path, **options: Any) -> dict[str, Any]:
     folder.mkdir()
     (folder / "recipe.yaml").write_text(RECIPE)
     out = folder / "out"
-    settings = Options(ROOT, out, out, (tiny.overlay(folder),), **options)
+    settings = PlanOptions(ROOT, out, out, (tiny.overlay(folder),), **options)
     tasks, _ = make_plan(read_recipe(folder / "recipe.yaml", ROOT, Places(data)), settings)
     for task in tasks:
         do(task)

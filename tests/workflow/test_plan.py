@@ -16,7 +16,7 @@ from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import MACHINE_KEYS
-from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import Places, read_recipe
 from nightcrawler.workflow.task import Task, dependencies, downstream
@@ -35,7 +35,7 @@ def plan(path: Path, out: Path, places: Places | None = None, **options: Any) ->
     """Tasks of a recipe by name, their experiments below `out`."""
     recipe = read_recipe(path, ROOT, places)
     tasks, _ = make_plan(
-        recipe, Options(ROOT, out, out if out != ROOT else ROOT / "runs/x", **options)
+        recipe, PlanOptions(ROOT, out, out if out != ROOT else ROOT / "runs/x", **options)
     )
     return {task.name: task for task in tasks}
 
@@ -505,5 +505,5 @@ def test_an_oracle_chooses_everything_by_labels_of_dark_clips(tmp_path: Path) ->
 def test_the_chain_says_whether_its_choices_are_label_free(
     tmp_path: Path, path: Path, options: dict[str, Any], expected: str
 ) -> None:
-    _, about = make_plan(read_recipe(path, ROOT), Options(ROOT, tmp_path, tmp_path, **options))
+    _, about = make_plan(read_recipe(path, ROOT), PlanOptions(ROOT, tmp_path, tmp_path, **options))
     assert about["labels"] == expected
