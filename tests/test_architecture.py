@@ -32,7 +32,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "adapt": ("utils",),
     "adapt.build": ("config", "utils"),
     "pseudo": ("data.lists", "data.splits", "utils"),
-    "pseudo.recipe_yaml": ("config.yaml_file", "utils"),
+    "pseudo.recipe_yaml": ("config.yaml", "utils"),
     "synthetic": ("data.lowlight.camera", "utils"),
     "prepare": ("data", "utils"),
     "engine": ENGINE,
@@ -264,7 +264,7 @@ def test_pseudo_labels_need_no_torch() -> None:
 # --- what is safe -----------------------------------------------------------------------------------------------
 
 UNPICKLER = f"{PACKAGE}/pseudo/predictions.py"
-STRICT_YAML = f"{PACKAGE}/config/yaml_file.py"
+STRICT_YAML = f"{PACKAGE}/config/yaml.py"
 FORBIDDEN_CALLS = {
     "eval",
     "exec",

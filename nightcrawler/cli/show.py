@@ -57,7 +57,7 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         UserError: if a value is out of range.
     """
     from nightcrawler.config.check import check
-    from nightcrawler.config.defaults import get_cfg
+    from nightcrawler.config.node import get_cfg
     from nightcrawler.data.lowlight.enhance.build import build_lighting
 
     cfg = get_cfg()
@@ -133,14 +133,15 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.config.check import ENHANCEMENTS
     from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
     lighting, window = build_settings(arguments)
-    shown = arguments.only or [
-        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights
-    ]
+    shown = arguments.only
+    if not shown:
+        left_out = {"none"} if lighting.zero_dce_weights else {"none", "zero_dce"}
+        shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
     sheets = []
     for video in arguments.videos:
         rows = show(video, arguments.columns, shown, lighting, window)

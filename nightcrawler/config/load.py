@@ -82,7 +82,7 @@ def load_experiment(
     return cfg
 
 
-def project_root(path: Path) -> Path:
+def _boundary_of(path: Path) -> Path:
     """Return the nearest folder above a file that holds `configs/`, or the file's folder."""
     for folder in path.parents:
         if (folder / "configs").is_dir():
@@ -112,7 +112,7 @@ def _import_named_modules(names: Sequence[str], where: str) -> None:
 
 def _settings_in_file(path: Path, root: str | Path | None) -> list[Setting]:
     """Return the settings of a file after those of its bases."""
-    boundary = project_root(path) if root is None else Path(root).resolve()
+    boundary = _boundary_of(path) if root is None else Path(root).resolve()
     # One more than the limit shows that it is exceeded; files name each other without end.
     files = list(itertools.islice(_chain(path, boundary, ()), MAX_FILES + 1))
     if len(files) > MAX_FILES:

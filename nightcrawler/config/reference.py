@@ -25,7 +25,9 @@ def keys_as_markdown() -> str:
         parts.append(_row(HEADER))
         parts.append(_row(["---"] * len(HEADER)))
         for key in keys:
-            parts.append(_row([f"`{key.name}`", f"`{_as_yaml(key.default)}`", _description_of(key)]))
+            parts.append(
+                _row([f"`{key.name}`", f"`{_as_yaml(key.default)}`", _description_of(key)])
+            )
         parts.append("")
     return "\n".join(parts)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.node import get_cfg
-from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash, flatten, get_cfg
+from nightcrawler.config.schema import dependent_keys
+from nightcrawler.config.schema.conditions import enhancements_of
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import split_use
@@ -41,7 +42,7 @@ TEST_KEYS = (
     "TEST.BATCH_SIZE",
 )
 # Keys that are errors without pseudo-labels.
-PSEUDO_KEYS = tuple(key for key, (condition, _) in NEEDS.items() if "PSEUDO" in condition)
+PSEUDO_KEYS = tuple(dependent_keys("DATA.PSEUDO_CSV"))
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         _build_camera_files(cfg, prefix),
         cfg.AUG.DARKEN > 0,
         {"zero_dce weights": root / cfg.ENHANCE.ZERO_DCE_WEIGHTS}
-        if "zero_dce" in enhancements(cfg)
+        if "zero_dce" in enhancements_of(cfg)
         else {},
         cfg.DATA.TRAIN_SPLIT,
         split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),

@@ -74,9 +74,7 @@ TEST = (
         "Combination of a video's clips.",
         choices={"mean": "mean", "max": "maximum of logits and of probabilities"},
     ),
-    Key(
-        "TEST.CHECKPOINT_FILE_PATH", "", "Checkpoint to test; empty takes OUTPUT_DIR/best.pyth."
-    ),
+    Key("TEST.CHECKPOINT_FILE_PATH", "", "Checkpoint to test; empty takes OUTPUT_DIR/best.pyth."),
 )
 
 MODEL = (
