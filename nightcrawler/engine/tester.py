@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.lowlight.enhance.build import (
     build_denoise_window,
     build_gammas,
     build_phase_name,
 )
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import (
     build_device,
     build_evaluator,

@@ -85,7 +85,7 @@ def test_a_fault_that_nobody_thought_of_is_a_row_too(
         raise RuntimeError("strange")
 
     (tmp_path / "a.mp4").write_bytes(b"x")
-    monkeypatch.setattr(module, "decode", fail)
+    monkeypatch.setattr(module, "read_frames", fail)
     found = measure(str(tmp_path / "a.mp4"))
     assert (found.status, found.cause, found.size_bytes) == (
         "bad",
