@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.node import get_cfg
 from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import get_cfg
 from nightcrawler.pseudo.recipe import ENSEMBLE_KEYS, SELECT_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests import tiny

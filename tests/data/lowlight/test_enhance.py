@@ -108,10 +108,6 @@ def test_an_unknown_name_lists_the_known() -> None:
         enhancement("gama")
 
 
-def test_the_configuration_knows_every_enhancement() -> None:
-    assert sorted(registries.ENHANCEMENTS.names()) == sorted(ENHANCEMENTS.names())
-
-
 @pytest.fixture
 def brightening(tmp_path: Path) -> str:
     """Weights of zero_dce with the same curves everywhere: a level x becomes x + 0.76 (x - x^2), eight times."""

@@ -17,12 +17,11 @@ from nightcrawler.data.lowlight.enhance.clahe import apply_clahe
 from nightcrawler.data.lowlight.enhance.retinex import apply_retinex
 from nightcrawler.data.lowlight.enhance.zero_dce import apply_zero_dce, load_dce_net
 from nightcrawler.utils.logging import get_logger
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.registries import ENHANCEMENTS
 
 logger = get_logger(__name__)
 
 Enhance = Callable[[np.ndarray], np.ndarray]
-ENHANCEMENTS = Registry("enhancement")
 LEAST_GAMMA, MOST_GAMMA = 0.1, 1.0
 
 
