@@ -59,6 +59,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def key_reference() -> str:
     """Return Markdown that lists every config key with default, meaning and range."""
-    from nightcrawler.config.schema import reference_markdown
+    from nightcrawler.config.reference import reference_markdown
 
     return reference_markdown()

@@ -15,7 +15,7 @@ from nightcrawler.data.video.decode import Decoded, MemoryReader
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.models.build import build_model
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils import distributed
 from tests import tiny
 from tests.faults.ranks import on_ranks
@@ -77,7 +77,7 @@ def many(tmp_path: Path) -> Path:
 
 def results(out: Path) -> Predictions:
     (path,) = out.glob("*.pkl")
-    return load_predictions(path)
+    return read_results(path)
 
 
 def test_the_same_rows_however_the_work_is_spread(many: Path, tmp_path: Path) -> None:

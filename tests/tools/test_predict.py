@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.predict import parts
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import cli
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -252,7 +252,7 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     files = merged(out, many)
     assert set(files) == {"predictions.csv", "predictions.pkl"}
     assert files == merged(tmp_path / "one", many)
-    results = load_predictions(out / "predictions.pkl")
+    results = read_results(out / "predictions.pkl")
     assert results.names == [f"{number}.mp4" for number in range(24)]
     assert np.flatnonzero(~results.ok).tolist() == [5]
     assert results.labels.tolist() == [number % 11 for number in range(24)]
