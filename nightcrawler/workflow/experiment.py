@@ -17,7 +17,7 @@ from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import results_name, split_use
 
 BEST = "best.pyth"
-# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
+# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/run_metadata.py; a test holds both
 # against each other: this module does without torch).
 MACHINE_KEYS = (
     *(

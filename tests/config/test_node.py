@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import changed_from_defaults, config_hash, dump, flatten, get_cfg
 from nightcrawler.config.yaml import read_yaml
-from nightcrawler.engine.build import MACHINE_KEYS
+from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests.paths import ROOT
 
