@@ -152,5 +152,5 @@ class Registry:
             return None
         if name in self._entries:
             return self._entries[name]
-        family, _, _ = name.partition("/")
-        return self._entries.get(f"{family}/")
+        family, slash, _ = name.partition("/")
+        return self._entries.get(family + slash) if slash else None
