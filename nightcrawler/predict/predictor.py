@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 from torch.utils.data import DataLoader
 
-from nightcrawler.config import node
+from nightcrawler.config.load import load_experiment
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
 from nightcrawler.data.build import build_loader, build_pairs, build_test_clips
 from nightcrawler.data.build_video import build_video_reader
@@ -151,7 +151,7 @@ def build_trained_config(file: WeightsFile, settings: PredictOptions) -> CfgNode
         path = Path(folder, "trained.yaml")
         path.write_text(file.config_text, encoding="utf-8")
         try:
-            cfg = node.load_experiment(
+            cfg = load_experiment(
                 path, overrides=[*PREDICT_OVERRIDES, "TEST.CHECKPOINT_FILE_PATH", str(file.path)]
             )
         except ConfigError as error:

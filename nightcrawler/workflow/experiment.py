@@ -8,29 +8,18 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-<<<<<<< HEAD
-from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.load import load_experiment
-from nightcrawler.config.node import config_hash, flatten, get_cfg
-=======
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import config_hash, get_cfg
 from nightcrawler.config.schema import dependent_keys
 from nightcrawler.config.schema.conditions import enhancements_of, value_of
->>>>>>> w-workflow
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import results_name, split_use
 
 # Checkpoint that a training leaves for the tasks after it.
 BEST = "best.pyth"
-<<<<<<< HEAD
-# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/run_metadata.py; a test holds both
-# against each other: this module does without torch).
-=======
 # Keys that determine where and how fast a run computes, and no number of it. They are those of
-# nightcrawler/engine/build.py, which needs torch; a test compares both.
->>>>>>> w-workflow
+# nightcrawler/engine/run_metadata.py, which needs torch; a test compares both.
 MACHINE_KEYS = (
     "OUTPUT_DIR",
     "DEVICE",
