@@ -165,7 +165,7 @@ def predict_tested(arguments: Any, items: Sequence[VideoItem]) -> Predictions:
 
     settings = PredictOptions((1, 1), not arguments.bright, root=ROOT)
     return joined(
-        list(build_predictor(arguments.experiment, "tested", None, settings).videos(items))
+        list(build_predictor(arguments.experiment, "tested", None, settings).video_predictions(items))
     )
 
 

@@ -25,8 +25,8 @@ class PredictOptions:
     """Settings of prediction that differ from training and testing.
 
     Attributes:
-        pair: temporal views and spatial crops. None takes those of the recipe, or else the first pair
-            that the checkpoint was tested with.
+        pair: temporal views and spatial crops. None takes those of the recipe, or else the
+            first pair that the checkpoint was tested with.
         dark: enhance the videos as dark ones. False leaves them unchanged.
         workers: decoding processes per model.
         root: folder for relative paths in a configuration.

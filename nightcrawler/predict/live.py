@@ -1,6 +1,7 @@
 """Live sources: a thread reads all frames and keeps the last window, and a caller takes the newest.
 
-Frames that no caller takes in time are dropped, so a prediction is never older than the time it takes.
+Frames that no caller takes in time are dropped, so a prediction is never older than the time it
+takes.
 """
 
 from __future__ import annotations

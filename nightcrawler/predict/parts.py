@@ -1,6 +1,7 @@
 """Predict very large sets in shards: one part file per video, written whole, then merged.
 
-The content of a part depends on the video and the models only, so any process of any run may write it.
+The content of a part depends on the video and the models only, so any process of any run may write
+it.
 """
 
 from __future__ import annotations
@@ -157,9 +158,7 @@ def read_about(out: Path) -> dict[str, Any]:
     return content
 
 
-def merge(
-    out: Path, items: Sequence[VideoItem], top: int
-) -> tuple[list[VideoResult], list[Path]]:
+def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoResult], list[Path]]:
     """Check that a run is complete, and write one result of all parts.
 
     Writes `predictions.csv`, `predictions.pkl` and, for windows, `timeline.csv`.

@@ -76,13 +76,13 @@ class VideoResult:
 
     @property
     def classes(self) -> list[str]:
-        """Class names by falling probability, the predicted class first. Empty without a prediction."""
+        """Class names by falling probability, the predicted class first, or an empty list."""
         ranking = self.top(len(self.class_names))
         return [self.class_names[label] for label in ranking]
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Probabilities as float32 `[K]`, in the order of `class_names`. NaN without a prediction."""
+        """Probabilities float32 `[K]` in the order of `class_names`, NaN without a prediction."""
         if self.ok:
             return np.array(self.probs, np.float32)
         # Of the same shape as every other result, so that results of many videos can be stacked.

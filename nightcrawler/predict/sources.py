@@ -83,7 +83,8 @@ def read_source(source: Source, num_classes: int) -> list[VideoItem | FrameArray
 
     Args:
         source: path of a video, folder or list, an array uint8 `[T, H, W, 3]`, or a list of video
-            paths and arrays. Results of a list carry the paths as given, or `array 0`, `array 1`, ...
+            paths and arrays. Results of a list are named by the paths as given, or by `array 0`,
+            `array 1`, ...
         num_classes: K, to check the labels of a list file.
 
     Raises:
@@ -107,7 +108,7 @@ _EXPECTED = "a path, a uint8 array [T, H, W, 3], or a list of these"
 
 
 def _read_clip(clip: Any, place: int) -> VideoItem | FrameArray:
-    """Return one entry of a list. Files are not opened: a missing one has a result with the reason."""
+    """Return one entry of a list, without opening its file."""
     if isinstance(clip, (str, os.PathLike)):
         return VideoItem(os.fspath(clip), -1, Path(clip), place + 1)
     if isinstance(clip, np.ndarray):

@@ -49,7 +49,8 @@ def video_frames(
         limits: largest size and memory of a video.
 
     Raises:
-        VideoError: at the first damage, or at the end if frames are missing. Frames before were sound.
+        VideoError: at the first damage, or at the end if frames are missing. Frames before it were
+            sound.
     """
     limits = limits or Limits()
     count = 0

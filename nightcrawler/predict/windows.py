@@ -13,7 +13,7 @@ import numpy as np
 from nightcrawler.data.video.integrity.limits import Limits, check_memory
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame
 
-# A window may be at most this many strides long: each frame is run through the model once per overlap.
+# Largest length of a window in strides: the model sees each frame once per window that covers it.
 MAX_OVERLAP = 100
 SHOWN_CLASSES = 5
 

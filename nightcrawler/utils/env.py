@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+# Name of the distribution, which pip installs. The package that it holds is imported as `nightcrawler`.
+DISTRIBUTION = "nightcrawler-video"
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "timm", "fvcore")
 
 
