@@ -1,0 +1,318 @@
+"""Predict actions in videos: files, folders, lists, long recordings, cameras.
+
+Configuration, classes and enhancement come from the checkpoints, so that videos are
+predicted as the models were tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.project import project_root
+
+if TYPE_CHECKING:
+    from nightcrawler.predict.command import Outputs
+    from nightcrawler.predict.ensemble import Ensemble
+
+EXIT_BAD_VIDEOS = 3
+MAX_WORKERS = 1024
+LIVE_WINDOW_SEC = 3.0
+EXAMPLES = """\
+  {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
+  {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
+  {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
+  {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn
+  {command} night.mp4 --experiment a --window-sec 4 --timeline t.csv --annotate shown/
+  {command} --watch incoming/ --experiment a --jsonl found.jsonl
+  {command} rtsp://camera/stream --experiment a --window-sec 3 --stride-sec 1
+very large sets, by any number of processes (the same command continues after a stop):
+  {command} data/test.csv --experiment a --out runs/p --shard 0/3      (and 1/3, 2/3)
+  torchrun --nproc-per-node 8 -m nightcrawler predict LIST --experiment a --out runs/p --shard env
+  sbatch --array 0-63 --wrap '{command} LIST --experiment a --out runs/p --shard env'
+  {command} merge --out runs/p data/test.csv
+
+--shard env reads RANK and WORLD_SIZE (torchrun), SLURM_ARRAY_TASK_ID and _COUNT, or SLURM_PROCID
+and SLURM_NTASKS. Another number of shards may continue a run. Each process uses the GPU of its
+LOCAL_RANK. OMP_NUM_THREADS limits the threads of each process.
+
+exit codes: 0 done (a shard: all its parts are written), 2 an error, named in one line, 3 some
+videos could not be read (their rows give the reason)"""
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the models and their views."""
+    models = parser.add_argument_group("models")
+    models.add_argument(
+        "--experiment",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR|CHECKPOINT",
+        help="experiment folder or checkpoint (repeatable)",
+    )
+    models.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
+    )
+    models.add_argument(
+        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
+    )
+    models.add_argument(
+        "--prefix",
+        type=Path,
+        default=project_root(),
+        metavar="DIR",
+        help="folder that holds the recipe's experiments",
+    )
+    models.add_argument(
+        "--views",
+        type=int,
+        metavar="V",
+        help="temporal views (default: those of the recipe or checkpoint)",
+    )
+    models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
+    models.add_argument(
+        "--bright", action="store_true", help="the videos are well lit: do not enhance them"
+    )
+    models.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
+    )
+
+
+def add_window_options(parser: argparse.ArgumentParser) -> None:
+    """Add options for long and live videos."""
+    windows = parser.add_argument_group("long and live videos")
+    windows.add_argument(
+        "--window-sec",
+        type=float,
+        metavar="S",
+        help=f"length of sliding windows (live: {LIVE_WINDOW_SEC:g})",
+    )
+    windows.add_argument(
+        "--stride-sec", type=float, metavar="S", help="time between windows (default: half of one)"
+    )
+    windows.add_argument("--live", action="store_true", help="play a file as a camera would")
+    windows.add_argument(
+        "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the outputs."""
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument(
+        "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
+    )
+    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
+    outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
+    outputs.add_argument(
+        "--jsonl",
+        type=Path,
+        metavar="FILE",
+        help="append one line per video; --watch skips videos in it",
+    )
+    outputs.add_argument("--timeline", type=Path, metavar="CSV", help="one row per segment")
+    outputs.add_argument(
+        "--annotate", type=Path, metavar="DIR", help="write enhanced copies with labels and bars"
+    )
+    outputs.add_argument(
+        "--out", type=Path, metavar="DIR", help="write one part file per video, to be merged"
+    )
+    outputs.add_argument(
+        "--shard", metavar="i/N|env", help="predict every N-th video from the i-th (needs --out)"
+    )
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the checked options of a prediction."""
+    from nightcrawler.data.video.source_names import is_live
+
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
+    )
+    add_model_options(parser)
+    add_window_options(parser)
+    add_output_options(parser)
+    arguments = parser.parse_args(argv)
+    source = arguments.source
+    arguments.is_live = arguments.live or (source is not None and is_live(source))
+    fault = find_fault(arguments) or find_output_fault(arguments)
+    if fault:
+        parser.error(fault)
+    return arguments
+
+
+def find_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the source, models and windows, empty where there is none."""
+    from nightcrawler.data.video.source_names import is_live
+
+    source = arguments.source
+    if (source is None) == (arguments.watch is None):
+        return "give either a source to predict, or --watch FOLDER"
+    if not (arguments.experiment or arguments.ensemble):
+        return "give --experiment, --ensemble or both"
+    if arguments.mode is not None and not arguments.ensemble:
+        return "--mode needs --ensemble"
+    if (arguments.views is None) != (arguments.crops is None):
+        return "--views and --crops go together"
+    if arguments.views is not None and arguments.views < 1:
+        return f"--views {arguments.views}: expected at least 1"
+    if not 0 <= arguments.workers <= MAX_WORKERS:
+        return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
+    if arguments.stride_sec is not None and arguments.window_sec is None:
+        return "--stride-sec needs --window-sec"
+    is_playable = source is not None and (is_live(source) or Path(source).is_file())
+    if arguments.live and not is_playable:
+        return f"--live: no file {source}"
+    return ""
+
+
+def find_output_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the outputs, empty where there is none."""
+    # These files are written after the last video, which a watch or a camera never reaches.
+    written_last = arguments.csv or arguments.json or arguments.timeline
+    endless = ""
+    if arguments.watch:
+        endless = "--watch"
+    elif arguments.is_live:
+        endless = "a live source"
+    if arguments.top < 1:
+        return f"--top {arguments.top}: expected at least 1"
+    if arguments.timeline and arguments.window_sec is None:
+        return "--timeline needs --window-sec"
+    if arguments.shard is not None and arguments.out is None:
+        return "--shard needs --out"
+    if endless and written_last:
+        return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
+    if endless and arguments.out:
+        return f"{endless} does not go with --out"
+    if arguments.out and (written_last or arguments.jsonl):
+        return "--out writes parts: merge them for other files"
+    if arguments.annotate and (arguments.is_live or arguments.out):
+        return "--annotate does not go with live sources or --out"
+    return ""
+
+
+def choose_window(arguments: argparse.Namespace) -> tuple[float, float] | None:
+    """Return length and stride of windows in seconds, None for whole videos.
+
+    Raises:
+        UserError: if the two do not fit.
+    """
+    from nightcrawler.predict.sources import window_and_stride
+
+    window_sec = arguments.window_sec
+    if window_sec is None and arguments.is_live:
+        window_sec = LIVE_WINDOW_SEC
+    try:
+        return window_and_stride(window_sec, arguments.stride_sec)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def build_models(arguments: argparse.Namespace) -> Ensemble:
+    """Build the models that the command line names."""
+    from nightcrawler.predict.checkpoints import PredictOptions
+    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
+
+    recipe = None
+    if arguments.ensemble:
+        recipe = read_recipe(arguments.ensemble, arguments.mode)
+    pair = None
+    if arguments.views is not None:
+        pair = (arguments.views, arguments.crops)
+    options = PredictOptions(pair, not arguments.bright, arguments.workers, project_root())
+    return build_ensemble(arguments.experiment, recipe, arguments.prefix, options)
+
+
+def choose_outputs(arguments: argparse.Namespace) -> Outputs:
+    """Return the files to write."""
+    from nightcrawler.predict.command import Outputs
+
+    return Outputs(
+        top=arguments.top,
+        csv=arguments.csv,
+        json=arguments.json,
+        jsonl=arguments.jsonl,
+        timeline=arguments.timeline,
+        annotate=arguments.annotate,
+    )
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Run the prediction that the options ask for, and return the exit code."""
+    from nightcrawler.predict import command, parts
+    from nightcrawler.predict.sources import find_videos
+
+    window = choose_window(arguments)
+    ensemble = build_models(arguments)
+    # Flushed line by line: watches and cameras are followed through a pipe.
+    echo = functools.partial(print, flush=True)
+    writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
+    if arguments.watch:
+        command.predict_watched(ensemble, arguments.watch, window, writer)
+    elif arguments.is_live:
+        assert window is not None
+        try:
+            dropped = command.predict_live(ensemble, arguments.source, window, writer)
+        except VideoError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_BAD_VIDEOS
+        print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
+    else:
+        items = find_videos(Path(arguments.source), len(ensemble.class_names))
+        if arguments.out:
+            shard = parts.parse_shard(arguments.shard or "0/1", os.environ)
+            command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
+        else:
+            command.predict_set(ensemble, items, window, writer)
+    return EXIT_BAD_VIDEOS if writer.num_bad else 0
+
+
+def merge(argv: Sequence[str]) -> int:
+    """Merge the parts of all shards into one result, and return the exit code."""
+    parser = make_parser(
+        "Check that every video of a list has a part, and write one result.", EXAMPLES
+    )
+    parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.top < 1:
+        parser.error(f"--top {arguments.top}: expected at least 1")
+    from nightcrawler.predict import parts
+    from nightcrawler.predict.sources import find_videos
+
+    num_classes = len(parts.read_about(arguments.out)["class_names"])
+    items = find_videos(arguments.list, num_classes)
+    results, files = parts.merge(arguments.out, items, arguments.top)
+    num_bad = sum(not result.ok for result in results)
+    written = ", ".join(map(str, files))
+    print(f"{len(results)} videos, each once, {num_bad} without a prediction: {written}")
+    return EXIT_BAD_VIDEOS if num_bad else 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Predict, or merge parts."""
+    from nightcrawler.utils.io import check_targets
+
+    if argv[:1] == ["merge"]:
+        return merge(argv[1:])
+    arguments = parse(argv)
+    # Before the models are loaded: wrong options and outputs are found at once.
+    choose_window(arguments)
+    files = (arguments.csv, arguments.json, arguments.jsonl, arguments.timeline)
+    check_targets(files, (arguments.annotate, arguments.out))
+    return predict(arguments)
