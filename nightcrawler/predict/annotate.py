@@ -20,6 +20,7 @@ from nightcrawler.synthetic.video import write_video
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.
 CHUNK_FRAMES = 32
+# Narrower videos are enlarged, for legible text.
 MIN_WIDTH_PX = 320
 MIN_FONT_PX = 9
 MARGIN_PX = 6
@@ -68,6 +69,7 @@ def annotate(
     """
     limits = Limits()
     info = probe(str(source), limits)
+    # Generators all the way: a long video is never in memory as a whole.
     frames = _enhanced(video_frames(str(source), info, limits=limits), enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
     drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), class_names) for frame in frames)
@@ -101,11 +103,13 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
     left = picture.width // 2
     right = picture.width - MARGIN_PX
     top = picture.height - line_px * min(BARS, len(span.top)) - 4
+    # Half-transparent, so that the action behind the text stays visible.
     pen.rectangle((0, top - 2, picture.width, picture.height), fill=BACKGROUND)
     for place, (label, prob) in enumerate(span.top[:BARS]):
         y = top + place * line_px
         pen.text((MARGIN_PX, y), f"{class_names[label]} {prob:.2f}", fill="white", font=font)
         pen.rectangle((left, y + 3, right, y + font_px), fill=EMPTY_BAR)
+        # Mean probabilities of many windows may exceed 1 by rounding.
         end = left + round((right - left) * min(max(prob, 0.0), 1.0))
         colour = FIRST_BAR if place == 0 else OTHER_BAR
         pen.rectangle((left, y + 3, end, y + font_px), fill=colour)

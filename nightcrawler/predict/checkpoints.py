@@ -104,6 +104,7 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
     if options.device == "cpu":
         # Without a GPU, no clip may be made there either.
         overrides += ["AUG.DEVICE", "cpu"]
+    # Experiments are read from files, with checks of keys and values that also hold here.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trained.yaml")
         path.write_text(file.config_text, encoding="utf-8")
@@ -115,6 +116,7 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
             text = str(error).replace(str(path.resolve()), where).replace(str(path), where)
             raise UserError(text) from None
     cfg.defrost()
+    # Relative to the project, wherever the command was started.
     if cfg.ENHANCE.ZERO_DCE_WEIGHTS:
         cfg.ENHANCE.ZERO_DCE_WEIGHTS = str(options.root / cfg.ENHANCE.ZERO_DCE_WEIGHTS)
     # Half precision is for GPUs only.

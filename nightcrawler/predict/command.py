@@ -33,6 +33,7 @@ from nightcrawler.utils.io import atomic_write, write_csv_rows
 from nightcrawler.utils.logging import JsonLines
 from nightcrawler.utils.progress import progress
 
+# Longer tables are for the output files.
 MAX_SHOWN_VIDEOS = 200
 WINDOWS_PER_LINE = 100
 
@@ -97,6 +98,7 @@ class ResultWriter:
         if result.ok and self.outputs.annotate:
             result = self._annotated(item, result, spans)
         self.num_bad += not result.ok
+        # At once, so that a watch that is stopped can resume after this video.
         self._lines.write(**self._record(result), **more)
         return result
 
@@ -218,10 +220,12 @@ def predict_shard(
         echo: prints a line.
     """
     index, count = shard
+    # Windows change every part, so they belong to the identity of a run.
     window_sec = None
     if window is not None:
         window_sec = list(window)
     key = parts.open_run(out, {**ensemble.about(), "window_sec": window_sec})
+    # Every N-th video: long videos next to each other in a list go to different shards.
     mine = items[index::count]
     due = parts.missing(out, key, mine)
     echo(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
@@ -252,6 +256,7 @@ def predict_watched(
             f"{target}: the folder of annotated videos is inside the watched folder {folder}, so "
             "copies would be predicted again: give another folder"
         )
+    # Results of an earlier watch, which wrote to the same file.
     done: set[str] = set()
     if writer.outputs.jsonl:
         done = read_done(writer.outputs.jsonl)
@@ -286,6 +291,7 @@ def predict_live(
     item = VideoItem(source, -1, Path(source), 1)
     num_dropped = 0
     try:
+        # All models get the frames of one decoder.
         frames = _live_source(source, ensemble.short_side)
         for latest, dropped in live_windows(frames, *window, source):
             num_dropped += dropped

@@ -32,6 +32,7 @@ def check_video() -> Check:
     """Check that a dark clip can be rendered, written, decoded and enhanced."""
     spec = DatasetSpec(height=48, width=64)
     plan = next(clip for clip in make_plan(spec).clips if clip.dark)
+    # In a file, as coding and decoding are the parts that break with a foreign FFmpeg.
     dark, fps = clip_frames(plan, spec)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
@@ -60,6 +61,7 @@ def check_model(device: str) -> Check:
     clips = torch.rand(2, 3, 4, 32, 32, device=device)
     labels = torch.tensor([0, 1], device=device)
     loss = torch.nn.functional.cross_entropy(model(clips), labels)
+    # Training on a GPU fails in the backward pass first where libraries do not fit its driver.
     loss.backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     num_sound = 0

@@ -112,6 +112,7 @@ class Ensemble:
 
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         """Yield the result of each video, in order. `status` tells why a prediction is missing."""
+        # One stream of predictions per model: each decodes the video at its own size.
         streams = [predictor.video_predictions(items) for predictor in self.predictors]
         for item, *predictions in zip(items, *streams, strict=True):
             yield self._result(item, predictions)
@@ -195,13 +196,16 @@ def build_ensemble(
     recipe = recipe or equal_recipe(len(experiments))
     folders = list(experiments)
     if not folders:
+        # Folders of a recipe are relative, so that it holds for any copy of the project.
         folders = [prefix / folder for folder in recipe.mode.ensemble.folders.values()]
     ensemble = recipe.mode.ensemble.resized(len(folders))
     recipe = EnsembleRecipe(
         Mode(ensemble, recipe.mode.switches), recipe.classes, recipe.labels, recipe.pairs
     )
+    # Twice the same model would silently double its weight.
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(f"{', '.join(map(str, folders))}: a model is given twice")
+    # None leaves views and crops to the checkpoint.
     pairs: Sequence[tuple[int, int] | None] = [None] * len(folders)
     if recipe.pairs:
         pairs = ensemble.pairs

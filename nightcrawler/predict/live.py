@@ -13,6 +13,7 @@ from nightcrawler.predict.stream import Frame
 from nightcrawler.predict.windows import FrameBuffer, Window, window_of
 from nightcrawler.utils.errors import VideoError
 
+# A reader that waits for a silent camera longer than this is left behind.
 JOIN_SEC = 2.0
 
 
@@ -110,6 +111,7 @@ def live_windows(
     Raises:
         VideoError: if the source is lost.
     """
+    # Counted in the source's time, which goes on while a prediction is made.
     due_sec = window_sec
     last_number = -1
     with LatestWindow(frames, window_sec, source) as latest:

@@ -82,6 +82,7 @@ def predict_long_video(
             windows = show(windows, max(round((seconds - window_sec) / stride_sec), 0) + 1)
         for window in windows:
             result = model.frames(item, [frame.rgb for frame in window.frames])
+            # A model may refuse frames, such as pictures that are too small for its crops.
             if not result.ok:
                 return result, []
             probs = np.array(result.probs)
@@ -97,6 +98,7 @@ def predict_long_video(
             class_names=tuple(model.class_names),
         )
         return failed, []
+    # Every window counts the same, so the class of the video may differ from its longest segment.
     spans = timeline.finish()
     result = _mean_result(item, tuple(model.class_names), total / num_windows)
     return replace(result, num_clips=num_clips, segments=tuple(merge_spans(spans))), spans

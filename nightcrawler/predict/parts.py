@@ -27,6 +27,7 @@ from nightcrawler.predict.results import (
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, write_csv_rows
 
+# Names in an output folder. They are part of its format: shards of older versions are merged, too.
 PARTS = "parts"
 METADATA = "run.json"
 METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
@@ -191,6 +192,7 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoRe
             f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; "
             "run the shards again to add them"
         )
+    # Parts of other videos mean that the list changed after the shards had started.
     extra = set(_part_files(out)) - {part_path(out, item.name) for item in items}
     if extra:
         raise UserError(

@@ -118,6 +118,7 @@ class Predictor:
 
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
+        # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
         dataset = ClipDataset(items, self.decode, self.clip_builder, seed=0, replace_bad=False)
         batches = self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
         for item, row in zip(items, self._rows(batches), strict=True):
@@ -143,6 +144,7 @@ class Predictor:
         status = prediction.status[0]
         if status != STATUS_OK:
             return VideoResult(item.name, item.label, status, self.class_names)
+        # In float64, and refused if not finite, as everywhere predictions are mixed.
         probs = probabilities(prediction)[0]
         class_id = int(probs.argmax())
         return VideoResult(
@@ -216,6 +218,7 @@ def _build_batches(
 ) -> DataLoader[Any]:
     cfg = cfg.clone()
     cfg.defrost()
+    # Training uses as many processes as its machine had. Here the caller knows better.
     cfg.DATA_LOADER.NUM_WORKERS = workers
     return build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
 

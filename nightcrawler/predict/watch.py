@@ -64,6 +64,7 @@ def read_done(path: Path) -> set[str]:
     """
     if not path.exists():
         return set()
+    # A killed process may leave half a character behind.
     text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
         with open(path, "a", encoding="utf-8") as file:

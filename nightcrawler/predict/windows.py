@@ -15,6 +15,7 @@ from nightcrawler.predict.stream import ASSUMED_FPS, Frame
 
 # Largest length of a window in strides: the model sees each frame once per window that covers it.
 MAX_OVERLAP = 100
+# Classes kept per span of time, so that memory does not grow with the number of classes.
 SHOWN_CLASSES = 5
 
 
@@ -210,6 +211,7 @@ def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
     Probabilities are averaged with the lengths of the spans as weights.
     """
     segments: list[Segment] = []
+    # Spans with equal ends are adjacent: both ends come from the same window edge.
     for span in spans:
         label, prob = span.top[0]
         last = segments[-1] if segments else None
