@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from nightcrawler.predict.load import load
     from nightcrawler.predict.predictor import Predictor
     from nightcrawler.predict.results import VideoResult
-    from nightcrawler.pseudo.predictions import Predictions
-    from nightcrawler.pseudo.predictions import load_predictions as read_results
+    from nightcrawler.pseudo.predictions import Predictions, read_results
 
 __version__ = "0.2.0"
 
@@ -41,7 +40,7 @@ _MODULES = {
     "Predictor": "nightcrawler.predict.predictor:Predictor",
     "VideoResult": "nightcrawler.predict.results:VideoResult",
     "load": "nightcrawler.predict.load:load",
-    "read_results": "nightcrawler.pseudo.predictions:load_predictions",
+    "read_results": "nightcrawler.pseudo.predictions:read_results",
 }
 
 

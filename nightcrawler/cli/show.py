@@ -57,7 +57,7 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         UserError: if a value is out of range.
     """
     from nightcrawler.config.check import check
-    from nightcrawler.config.defaults import get_cfg
+    from nightcrawler.config.node import get_cfg
     from nightcrawler.data.lowlight.enhance.build import build_lighting
 
     cfg = get_cfg()
@@ -74,22 +74,20 @@ def show(
     video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
 ) -> dict[str, np.ndarray]:
     """Label of a row to its frames, uint8 `[columns, H, W, 3]`: as decoded, then lit in each way."""
-    import functools
-
     import numpy as np
 
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
-    from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
-    from nightcrawler.data.video.decode import decode
+    from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
+    from nightcrawler.data.video.decode import FileReader, read_frames
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
-    frames = decode(str(video), choose).frames
+    frames = read_frames(FileReader(), video, choose).frames
     rows = {"as it is": frames}
     if window > 1:
-        denoised = functools.partial(decode_denoised, decode=decode, window=window)
-        frames = rows[f"denoised ({window})"] = denoised(str(video), choose).frames
+        denoised = DenoisedReader(FileReader(), window)
+        frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
     return rows | {name: build_enhancement(name, lighting)(frames) for name in names}
 
 

@@ -19,6 +19,12 @@ from nightcrawler.data import frame_sampling
 from nightcrawler.data.augment.mixup import MixUp
 from nightcrawler.data.augment.pipeline import TrainTransform
 from nightcrawler.data.batch_sampler import ChunkSampler, MicroBatchSampler
+from nightcrawler.data.build_video import (
+    build_cameras,
+    build_darkened_reader,
+    build_items,
+    build_video_reader,
+)
 from nightcrawler.data.dataset import (
     ClipBuilder,
     ClipDataset,
@@ -36,7 +42,6 @@ from nightcrawler.data.lowlight.enhance.build import (
     build_phase_enhancements,
     warn_of_mismatch,
 )
-from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
 from nightcrawler.data.splits import Split, get_split
 from nightcrawler.data.transforms import eval_crops, join_clips
 from nightcrawler.utils import distributed
@@ -334,7 +339,7 @@ def _build_stream(
 ) -> TrainStream:
     dark = name == "pseudo"
     labels = torch.tensor([item.label for item in items], dtype=torch.int64)
-    maker = build_train_clips(
+    builder = build_train_clips(
         cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob
     )
     sampler = MicroBatchSampler(
@@ -356,8 +361,8 @@ def _build_stream(
         )
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
-    decode = build_decode(cfg, build_denoise_window(cfg, "TRAIN", dark))
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
+    reader = build_video_reader(cfg, build_denoise_window(cfg, "TRAIN", dark))
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
     return TrainStream(
         name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True)
     )
@@ -374,11 +379,11 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     items = build_items(cfg, cfg.ADAPT.SPLIT)
     _build_mismatch_warning(cfg)
     enhance = build_phase_enhancement(cfg, "ADAPT", split.dark)
-    maker: ClipBuilder
+    builder: ClipBuilder
     if cfg.ADAPT.TRANSFORM == "eval":
-        maker = build_test_clips(cfg, [enhance], [(1, 1)])
+        builder = build_test_clips(cfg, [enhance], [(1, 1)])
     else:
-        maker = build_train_clips(cfg, enhance, num_copies=1)
+        builder = build_train_clips(cfg, enhance, num_copies=1)
     sampler = ChunkSampler(
         len(items),
         build_micro_batch(cfg),
@@ -387,8 +392,8 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    decode = build_decode(cfg, build_denoise_window(cfg, "ADAPT", split.dark))
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
+    reader = build_video_reader(cfg, build_denoise_window(cfg, "ADAPT", split.dark))
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
@@ -409,15 +414,16 @@ def build_eval_set(
     if phase == "TEST" and split.dark:
         _build_mismatch_warning(cfg)
     enhances = build_phase_enhancements(cfg, phase, split.dark)
-    maker = build_test_clips(cfg, enhances, pairs)
+    builder = build_test_clips(cfg, enhances, pairs)
     clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
     window = build_denoise_window(cfg, phase, split.dark)
-    decode = (
-        build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
-    )
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=False)
+    if split.darkened:
+        reader = build_darkened_reader(cfg, items, window)
+    else:
+        reader = build_video_reader(cfg, window)
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))
 

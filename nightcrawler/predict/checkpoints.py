@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config import node
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.checkpoint import BEST
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -109,7 +109,7 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         path = Path(folder, "trained.yaml")
         path.write_text(file.config_text, encoding="utf-8")
         try:
-            cfg = node.load_experiment(path, overrides=overrides)
+            cfg = load_experiment(path, overrides=overrides)
         except ConfigError as error:
             # The temporary file means nothing to a user: name the checkpoint in its place.
             where = f"{file.path} (its configuration)"

@@ -13,7 +13,7 @@ import torch
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.lowlight.enhance.build import apply_gamma
 from nightcrawler.data.splits import SPLITS, get_split
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan
 from nightcrawler.synthetic.video import write_video
@@ -37,7 +37,7 @@ def check_video() -> Check:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_video(path, dark, fps)
-        frames = decode(path, range).frames
+        frames = read_frames(FileReader(), path, range).frames
     enhanced = apply_gamma(frames, GAMMA)
     error = float(np.abs(frames.astype(float) - dark).mean())
     found = (

@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
-from nightcrawler.data.build import build_decode, build_loader, build_pairs, build_test_clips
-from nightcrawler.data.dataset import ClipBuilder, ClipDataset, Decode, keep_samples
+from nightcrawler.data.build import build_loader, build_pairs, build_test_clips
+from nightcrawler.data.build_video import build_video_reader
+from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
@@ -24,8 +25,8 @@ from nightcrawler.data.lowlight.enhance.build import (
     build_phase_enhancements,
     build_phase_name,
 )
-from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
+from nightcrawler.data.video.decode import MemoryReader, VideoReader
 from nightcrawler.engine.build import build_evaluator, build_placed_model, build_tested_weights
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.models.formats import WeightsFile, read_weights
@@ -46,7 +47,7 @@ class Predictor:
         name: name of the model in tables.
         model: network from clips to logits, on its device, in evaluation mode.
         evaluator: runs the network on batches and averages clips.
-        decode: reads chosen frames of a file, denoised as in testing.
+        reader: reads frames of a file, denoised as in testing.
         clip_builder: makes clips from decoded frames.
         make_batches: makes batches of a dataset, one video each.
         pair: temporal views and spatial crops.
@@ -65,7 +66,7 @@ class Predictor:
     name: str
     model: nn.Module
     evaluator: Evaluator
-    decode: Decode
+    reader: VideoReader
     clip_builder: ClipBuilder
     make_batches: Callable[[ClipDataset, ChunkSampler], Iterable[Any]]
     pair: tuple[int, int]
@@ -119,17 +120,17 @@ class Predictor:
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
         # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
-        dataset = ClipDataset(items, self.decode, self.clip_builder, seed=0, replace_bad=False)
+        dataset = ClipDataset(items, self.reader, self.clip_builder, seed=0, replace_bad=False)
         batches = self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
         for item, row in zip(items, self._rows(batches), strict=True):
             yield self._predictions(item, row)
 
     def frame_predictions(self, item: VideoItem, frames: Sequence[np.ndarray]) -> Predictions:
         """Return the content of a one-row results file for frames uint8 `[H, W, 3]`."""
-        decode: Decode = functools.partial(_from_memory, frames=frames)
+        reader: VideoReader = MemoryReader(frames)
         if self.denoise > 1:
-            decode = functools.partial(decode_denoised, decode=decode, window=self.denoise)
-        dataset = ClipDataset([item], decode, self.clip_builder, seed=0, replace_bad=False)
+            reader = DenoisedReader(reader, self.denoise)
+        dataset = ClipDataset([item], reader, self.clip_builder, seed=0, replace_bad=False)
         return self._predictions(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -158,15 +159,6 @@ class Predictor:
             num_clips=int(prediction.num_clips[0]),
             votes=(class_id,),
         )
-
-
-def _from_memory(
-    path: str, choose: Callable[[int], Sequence[int]], *, frames: Sequence[np.ndarray]
-) -> Decoded:
-    """Return chosen frames in memory, with the signature of a decoder of files."""
-    indices = list(choose(len(frames)))
-    chosen = np.stack([frames[index] for index in indices])
-    return Decoded(chosen, indices, len(frames), 0.0)
 
 
 def build_predictor(
@@ -201,7 +193,7 @@ def build_predictor(
         name=name,
         model=model.eval(),
         evaluator=build_evaluator(cfg, device),
-        decode=build_decode(cfg, denoise),
+        reader=build_video_reader(cfg, denoise),
         clip_builder=build_test_clips(cfg, enhancements, [pair]),
         make_batches=functools.partial(_build_batches, cfg, options.workers),
         pair=pair,

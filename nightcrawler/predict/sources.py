@@ -15,7 +15,7 @@ from nightcrawler.predict.long_video import VideoModel, predict_long_video
 from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.windows import check_window
 from nightcrawler.prepare.audit import read_videos
-from nightcrawler.pseudo.predictions import first_twice
+from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
 
 MAX_LIST_BYTES = 1 << 30
@@ -74,7 +74,7 @@ def _read_paths(source: Path) -> list[VideoItem]:
         raise UserError(f"{source}: the list is empty")
     names = [item.name for item in items]
     if len(set(names)) < len(names):
-        raise UserError(f"{source}: holds {first_twice(names)}")
+        raise UserError(f"{source}: holds {first_duplicate(names)}")
     return items
 
 

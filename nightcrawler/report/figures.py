@@ -10,9 +10,9 @@ import numpy as np
 from nightcrawler import __version__
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.labels import compare, read_labels
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, label_use, read_about
-from nightcrawler.pseudo.select import most_probable
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, label_use, read_metadata
 from nightcrawler.pseudo.submission import read_submission
+from nightcrawler.pseudo.thresholds import most_probable
 from nightcrawler.report import measures as measures
 from nightcrawler.report.measures import Guess
 from nightcrawler.report.run_folder import Results, RunFolder
@@ -154,7 +154,7 @@ class Guesses:
                 path for text in link["outputs"] if (path := self.run.locate(text)).suffix == ".csv"
             ]
             for path in paths if self.run.is_there(link) else ():
-                read, about = read_submission(path), read_about(path)
+                read, about = read_submission(path), read_metadata(path)
                 known = self._labels(link["split"])
                 labels = np.array([known.get(name, -1) for name in read.names], np.int64)
                 labels = self.run.fill(link["split"], read.names, labels)
@@ -321,7 +321,7 @@ def pseudo_figures(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str,
         if not run.is_there(link):
             continue
         path = run.locate(link["outputs"][0])
-        labels, about = read_labels(path), read_about(path)
+        labels, about = read_labels(path), read_metadata(path)
         if max(labels.values()) >= len(run.class_names) or min(labels.values()) < 0:
             rounds_of = f"expected 0..{len(run.class_names) - 1}"
             run.notes.append(

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.labels import read_labels
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.run import DONE
@@ -132,7 +132,7 @@ class RunFolder:
             if not self.is_there(link):
                 continue
             path = self.locate(link["outputs"][0])
-            predictions = load_predictions(path)
+            predictions = read_results(path)
             if predictions.probs.shape[1] != len(self.class_names):
                 raise UserError(
                     f"{path}: {predictions.probs.shape[1]} classes, but {len(self.class_names)} in {STATE}"

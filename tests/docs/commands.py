@@ -14,9 +14,10 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import load_experiment
-from nightcrawler.pseudo.recipe import ENSEMBLE_KEYS, SELECT_KEYS
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import get_cfg
+from nightcrawler.pseudo.ensemble_recipe import ENSEMBLE_KEYS
+from nightcrawler.pseudo.label_recipe import SELECT_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests import tiny
 from tests.paths import ROOT

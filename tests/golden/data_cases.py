@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data.frame_sampling import (
     dense_indices,
     dense_start,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from nightcrawler.data.video.decode import decode
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import (
     Ensemble,
@@ -23,10 +22,11 @@ from nightcrawler.predict.predictor import build_predictor
 from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.pseudo.ensemble import join
-from nightcrawler.pseudo.final import final_submission
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
+from nightcrawler.pseudo.vote import mode_submission
 from nightcrawler.utils.errors import UserError
 from tests import tiny
+from tests.reading import read_file
 
 RESULTS = {(1, 1): "x4x32x1x1.pkl", (2, 3): "x4x32x2x3.pkl"}
 RECIPE = """\
@@ -55,7 +55,7 @@ def test_probabilities_are_those_of_the_results_file(
 ) -> None:
     ensemble = ensemble_of(models[0], pair=pair)
     results = list(ensemble.videos(find_videos(data / f"{split}.csv", 11)))
-    written = load_predictions(models[0] / f"{split}{RESULTS[pair]}")
+    written = read_results(models[0] / f"{split}{RESULTS[pair]}")
     assert [result.name for result in results] == written.names
     assert [result.label for result in results] == written.labels.tolist()
     np.testing.assert_allclose(probs_of(results), written.probs, atol=1e-6)
@@ -66,7 +66,7 @@ def test_probabilities_are_those_of_the_results_file(
 
 def test_several_models_weigh_the_same(data: Path, models: list[Path]) -> None:
     results = list(ensemble_of(*models).videos(find_videos(data / "test.csv", 11)))
-    alone = [load_predictions(model / f"test{RESULTS[1, 1]}").probs for model in models]
+    alone = [read_results(model / f"test{RESULTS[1, 1]}").probs for model in models]
     np.testing.assert_allclose(probs_of(results), np.mean(alone, axis=0), atol=1e-6)
     assert [result.votes for result in results] == list(
         zip(*(one.argmax(axis=1).tolist() for one in alone), strict=True)
@@ -83,10 +83,8 @@ def test_a_mode_of_a_recipe_is_what_the_vote_makes_of_results(
     assert [predictor.pair for predictor in ensemble.predictors] == [(1, 1), (2, 3)]
     results = list(ensemble.videos(find_videos(data / "arid.csv", 11)))
     files = [models[0] / f"arid{RESULTS[1, 1]}", models[1] / f"arid{RESULTS[2, 3]}"]
-    joined = join(
-        [load_predictions(file) for file in files], ["a", "b"], recipe.mode.ensemble.scores
-    )
-    expected = final_submission(joined, recipe.mode)
+    joined = join([read_results(file) for file in files], ["a", "b"], recipe.mode.ensemble.scores)
+    expected = mode_submission(joined, recipe.mode)
     np.testing.assert_allclose(probs_of(results), expected.probs, atol=1e-6)
     assert [result.class_id for result in results] == expected.labels.tolist()
     assert read_recipe(path, None).mode.ensemble.weights is None
@@ -141,14 +139,14 @@ def test_one_window_over_all_frames_is_the_whole_video(
         pytest.approx(tiny.NUM_FRAMES / 12),
     )
     assert len(spans) == 1
-    from_memory = ensemble.frames(item, list(decode(item.path, range).frames))
+    from_memory = ensemble.frames(item, list(read_file(item.path, range).frames))
     np.testing.assert_allclose(from_memory.probs, whole.probs, atol=1e-7)
 
 
 def test_windows_are_averaged_over_a_video(data: Path, models: list[Path]) -> None:
     ensemble = ensemble_of(models[0])
     item = find_videos(data / "Test/1.mp4", 11)[0]
-    frames = list(decode(item.path, range).frames)
+    frames = list(read_file(item.path, range).frames)
     result, _ = predict_long_video(ensemble, item, 0.5, 0.25)
     parts = [ensemble.frames(item, frames[first : first + 6]).probs for first in (0, 3, 6)]
     np.testing.assert_allclose(result.probs, np.mean(parts, axis=0), atol=1e-7)

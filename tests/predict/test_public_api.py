@@ -12,16 +12,16 @@ import pytest
 import torch
 
 import nightcrawler
-from nightcrawler.data.video.decode import decode
 from nightcrawler.predict import load as load_module
 from nightcrawler.predict import results as results_module
 from nightcrawler.predict.checkpoints import PredictOptions, find_checkpoint
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.sources import find_videos
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from tests import tiny
+from tests.reading import read_file
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_every_public_name_can_be_imported() -> None:
 def test_a_list_is_predicted_like_its_results_file(
     predictor: Predictor, models: list[Path], data: Path, split: str
 ) -> None:
-    written = load_predictions(models[0] / f"{split}x4x32x1x1.pkl")
+    written = read_results(models[0] / f"{split}x4x32x1x1.pkl")
     results = predictor.predict(str(data / f"{split}.csv"))
     assert [result.name for result in results] == written.names
     found = np.stack([result.probabilities for result in results])
@@ -90,7 +90,7 @@ def test_a_missing_and_a_damaged_file_have_their_reasons(
 def test_arrays_are_predicted_like_their_files(predictor: Predictor, data: Path) -> None:
     path = data / "Test/1.mp4"
     (expected,) = predictor.predict(path)
-    frames = decode(str(path), range).frames
+    frames = read_file(path, range).frames
     (single,) = predictor.predict(frames)
     assert single.name == "array"
     np.testing.assert_allclose(single.probs, expected.probs, atol=1e-7)
@@ -175,7 +175,7 @@ def test_options_change_what_is_run(models: list[Path], data: Path) -> None:
     assert bright.about["enhancement"] == "none"
     assert bright.name == "best.pyth"
     views = nightcrawler.load(str(models[0]), "cpu", views=2, crops=3)
-    written = load_predictions(models[0] / "testx4x32x2x3.pkl")
+    written = read_results(models[0] / "testx4x32x2x3.pkl")
     found = np.stack([result.probabilities for result in views.predict(data / "test.csv")])
     np.testing.assert_allclose(found, written.probs, atol=1e-6)
 

@@ -81,14 +81,14 @@ def test_an_old_or_absent_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_decoder_that_gives_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = doctor_checks.decode
+    real = doctor_checks.read_frames
 
     class Noise:
         def __init__(self, frames: np.ndarray) -> None:
             self.frames = 255 - frames
 
     assert doctor_checks.check_video().ok
-    monkeypatch.setattr(doctor_checks, "decode", lambda *given: Noise(real(*given).frames))
+    monkeypatch.setattr(doctor_checks, "read_frames", lambda *given: Noise(real(*given).frames))
     assert not doctor_checks.check_video().ok
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import apply_gamma
-from nightcrawler.data.video.decode import decode
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
+from tests.reading import read_file
 from tests.web import answers
 from tests.web.conftest import MAX_BYTES, WHY, Served, serving
 
@@ -53,7 +53,7 @@ def test_a_clip_is_answered_as_predicting_answers_it(
 
 def test_its_previews_are_the_clip_before_and_after_enhancement(served: Served, clip: Path) -> None:
     _, said = served.send(clip.name, clip.read_bytes())
-    source = decode(str(clip), lambda count: list(range(count))).frames
+    source = read_file(str(clip), lambda count: list(range(count))).frames
     shown = [
         decoded(served.ask("GET", f"/{said[key]}")[2]).astype(float) for key in ("before", "after")
     ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import YamlFile, read_yaml
+from nightcrawler.config.yaml import YamlFile, read_yaml
 from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera, to_linear
 from nightcrawler.data.lowlight.noise import LUMA, pair_places, second_difference
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import ConfigError
 
 # A darkened split is one and the same for every model and run, so its draws have a seed of their own.
@@ -170,25 +171,30 @@ def _log_spread(values: np.ndarray) -> tuple[float, float]:
 # Bright clips in the user's night
 
 
-def decode_darkened(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    cameras: Cameras,
-    names: Mapping[str, str],
-) -> Decoded:
-    """Decode the frames that `choose` wants as one of the cameras would have recorded them.
+@dataclass(frozen=True)
+class DarkenedReader:
+    """Read bright videos as dark cameras would have recorded them.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        cameras: the video's is drawn from them, by a generator that is a function of its name alone.
+    Attributes:
+        reader: reads the bright frames.
+        cameras: ranges that the camera of a video is drawn from, by a generator seeded with its name alone.
         names: path to name.
     """
-    decoded = decode(path, choose)
-    rng = sample_rng(SEED, 0, names[path])
-    return replace(decoded, frames=darken(decoded.frames, sample_camera(rng, cameras), rng))
+
+    reader: VideoReader
+    cameras: Cameras
+    names: Mapping[str, str]
+
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the bright video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode the frames with the given numbers and darken them."""
+        decoded = self.reader.decode(path, indices, info)
+        rng = sample_rng(SEED, 0, self.names[path])
+        camera = sample_camera(rng, self.cameras)
+        return replace(decoded, frames=darken(decoded.frames, camera, rng))
 
 
 def read_cameras(path: Path) -> Cameras:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -44,6 +44,13 @@ class StreamInfo:
     times: tuple[int, ...] = ()
     starts: tuple[int, ...] = ()
     num_leading: int = 0
+
+    def with_num_frames(self, num_frames: int) -> StreamInfo:
+        """Return the same with the number of frames that a decoder yields, where packets promise another.
+
+        Packet times are dropped: they no longer tell which frame is which.
+        """
+        return replace(self, num_frames=num_frames, times=(), starts=())
 
 
 def probe(path: str, limits: Limits) -> StreamInfo:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightcrawler.data import build, source
+from nightcrawler.data import build, build_video
 from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.frame_sampling import segment_indices
 from nightcrawler.data.lowlight.camera import PRESETS, Cameras, DarkCamera, darken, sample_camera
@@ -26,11 +26,11 @@ from nightcrawler.data.lowlight.fit_camera import (
 )
 from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.transforms import eval_crops
-from nightcrawler.data.video.decode import decode
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests import tiny
 from tests.data.lowlight.test_camera import street
 from tests.paths import shared
+from tests.reading import read_file
 
 
 def scene(seed: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_real_dark_clips_give_plausible_cameras() -> None:
     paths = sorted((shared() / "clips/arid").glob("*/*.mp4"))[::6]
     lights = []
     for path in paths:
-        decoded = decode(path, lambda num_frames: choose_pairs(num_frames, 3))
+        decoded = read_file(path, lambda num_frames: choose_pairs(num_frames, 3))
         lights += [found] if (found := measure_light(decoded.frames, decoded.indices)) else []
     assert len(lights) > 10
     found = fit_cameras(lights)
@@ -130,7 +130,7 @@ def clips_of(
 
 def written_out(path: Path, name: str, cameras: Cameras) -> np.ndarray:
     """The one clip of a video: darkened by the camera of its name, then lit."""
-    frames = decode(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
+    frames = read_file(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
     rng = sample_rng(SEED, 0, name)
     dark = darken(frames, sample_camera(rng, cameras), rng)
     lut, scale = gamma_lut(0.25), {"mean": [0.45] * 3, "std": [0.225] * 3}
@@ -165,19 +165,20 @@ def test_the_split_is_the_same_for_every_model_and_run(
 def test_cameras_are_fitted_to_the_dark_clips_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "_fitted", {})
+    monkeypatch.setattr(build_video, "_fitted", {})
     cfg = tiny.config(data, tmp_path)
-    found = build.build_cameras(cfg)
+    found = build_video.build_cameras(cfg)
     paths = sorted((data / "dark_train/Train").rglob("*.mp4"))
     means = [
-        decode(path, lambda num_frames: choose_pairs(num_frames, 3)).frames.mean() for path in paths
+        read_file(path, lambda num_frames: choose_pairs(num_frames, 3)).frames.mean()
+        for path in paths
     ]
     assert min(means) - 1 < found.mean[0] <= found.mean[1] < max(means) + 1
-    monkeypatch.setattr(source, "measure_light", None)
-    assert build.build_cameras(cfg) == found
-    meta = source.build_camera_meta(cfg, ["arid", "val_dark"])["camera"]
+    monkeypatch.setattr(build_video, "measure_light", None)
+    assert build_video.build_cameras(cfg) == found
+    meta = build_video.build_camera_meta(cfg, ["arid", "val_dark"])["camera"]
     assert (meta["from"], meta["mean"]) == ("fit", found.mean)
-    assert source.build_camera_meta(cfg, ["arid", "val_dry"]) == {}
+    assert build_video.build_camera_meta(cfg, ["arid", "val_dry"]) == {}
 
 
 def test_no_clip_to_fit_to_is_an_error_with_a_way_out(
@@ -186,12 +187,12 @@ def test_no_clip_to_fit_to_is_an_error_with_a_way_out(
     def nothing(frames: np.ndarray, indices: Sequence[int]) -> None:
         return None
 
-    monkeypatch.setattr(source, "_fitted", {})
-    monkeypatch.setattr(source, "measure_light", nothing)
+    monkeypatch.setattr(build_video, "_fitted", {})
+    monkeypatch.setattr(build_video, "measure_light", nothing)
     with pytest.raises(
         UserError, match=r"no clip of 'total_unlabel'.*set DATA.CAMERA to night or darker"
     ):
-        build.build_cameras(tiny.config(data, tmp_path))
+        build_video.build_cameras(tiny.config(data, tmp_path))
 
 
 GIVEN = "MEAN: [4, 12]\nELECTRONS: [10, 20.5]\nREAD_NOISE: [0, 2]\nCAST: 0.3\n"
@@ -199,7 +200,7 @@ GIVEN = "MEAN: [4, 12]\nELECTRONS: [10, 20.5]\nREAD_NOISE: [0, 2]\nCAST: 0.3\n"
 
 def test_cameras_can_be_given(data: Path, tmp_path: Path) -> None:
     (data / "mine.yaml").write_text(GIVEN)
-    found = build.build_cameras(tiny.config(data, tmp_path, "DATA.CAMERA", "mine.yaml"))
+    found = build_video.build_cameras(tiny.config(data, tmp_path, "DATA.CAMERA", "mine.yaml"))
     assert found == Cameras((4.0, 12.0), (10.0, 20.5), (0.0, 2.0), 0.3)
 
 

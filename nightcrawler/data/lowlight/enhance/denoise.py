@@ -7,8 +7,8 @@ are decoded in the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nightcrawler.data.lowlight.enhance.luma import luminance
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 
 # Side of the patch that two frames are compared over, in pixels.
 PATCH = 5
@@ -84,27 +85,27 @@ def denoise(
     return np.stack(made)
 
 
-def decode_denoised(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    window: int,
-) -> Decoded:
-    """Decode the frames that `choose` wants, denoised; their neighbours come from the same pass.
+@dataclass(frozen=True)
+class DenoisedReader:
+    """Read frames, each averaged with its neighbours in the video; these are decoded in the same pass.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        window: see `denoise`.
+    Attributes:
+        reader: reads frames as recorded.
+        window: number of frames that are averaged, see `denoise`.
     """
-    wanted: list[int] = []
 
-    def choose_more(num_frames: int) -> list[int]:
-        wanted[:] = choose(num_frames)
-        near = np.add.outer(wanted, np.arange(window) - window // 2)
-        return np.unique(near.clip(0, num_frames - 1)).tolist()
+    reader: VideoReader
+    window: int
 
-    decoded: Any = decode(path, choose_more)
-    frames = denoise(decoded.frames, decoded.indices, wanted, window)
-    return Decoded(frames, list(wanted), decoded.num_frames, decoded.fps)
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode the frames with the given numbers and their neighbours, and denoise the former."""
+        wanted = list(indices)
+        near = np.add.outer(wanted, np.arange(self.window) - self.window // 2)
+        near = np.unique(near.clip(0, info.num_frames - 1))
+        decoded = self.reader.decode(path, near.tolist(), info)
+        frames = denoise(decoded.frames, decoded.indices, wanted, self.window)
+        return Decoded(frames, wanted, decoded.num_frames, decoded.fps)
