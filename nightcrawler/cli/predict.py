@@ -132,7 +132,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the checked options of a prediction."""
-    from nightcrawler.data.video.source_names import is_live
+    from nightcrawler.data.video.reader import is_live
 
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
@@ -152,7 +152,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def find_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in the source, models and windows, empty where there is none."""
-    from nightcrawler.data.video.source_names import is_live
+    from nightcrawler.data.video.reader import is_live
 
     source = arguments.source
     if (source is None) == (arguments.watch is None):

@@ -72,7 +72,7 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.data.lowlight.enhance.build import apply_gamma
+    from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
     from nightcrawler.data.video.decode import FileReader, read_frames
     from nightcrawler.synthetic.dataset import make_plan
 

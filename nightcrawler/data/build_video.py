@@ -13,16 +13,16 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.data.cache import CachedReader, build_cache
 from nightcrawler.data.lists import VideoItem, read_list
-from nightcrawler.data.lowlight.camera import PRESETS, Cameras
+from nightcrawler.data.lowlight.camera import PRESETS, CameraRanges
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.lowlight.fit_camera import (
     SEED,
     ClipStatistics,
     DarkenedReader,
-    cast_of,
-    fit_cameras,
-    measure_light,
-    read_cameras,
+    cast_std,
+    fit_camera_ranges,
+    measure_clip,
+    read_camera_ranges,
 )
 from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.splits import get_split
@@ -89,20 +89,20 @@ def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int)
     return reader
 
 
-def build_cameras(cfg: CfgNode) -> Cameras:
+def build_cameras(cfg: CfgNode) -> CameraRanges:
     """The night cameras of `DATA.CAMERA`: a preset, a file's, or fitted to the clips of `ADAPT.SPLIT`.
 
     A process fits once; all ranks measure a share of the clips and fit to all of them alike. No label is used.
 
     Raises:
         UserError: if no clip can be measured, or there is no such file.
-        ConfigError: if the file is not as `read_cameras` wants it.
+        ConfigError: if the file is not as `read_camera_ranges` wants it.
     """
     name = cfg.DATA.CAMERA
     if name in PRESETS:
         return PRESETS[name]
     if name != "fit":
-        return read_cameras(Path(cfg.DATA.PATH_PREFIX) / name)
+        return read_camera_ranges(Path(cfg.DATA.PATH_PREFIX) / name)
     dark, bright = (
         _choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
     )
@@ -114,10 +114,10 @@ def build_cameras(cfg: CfgNode) -> Cameras:
                 f"no clip of '{cfg.ADAPT.SPLIT}' that a night camera can be fitted to could be read: mend the list, or "
                 f"set DATA.CAMERA to {' or '.join(PRESETS)}"
             )
-        scene_cast = cast_of(
+        scene_cast = cast_std(
             [light.cast for light in _measure(bright, build_video_reader(cfg))] or [(0.0, 0.0, 0.0)]
         )
-        _fitted[key] = fit_cameras(lights, scene_cast)
+        _fitted[key] = fit_camera_ranges(lights, scene_cast)
         if distributed.is_main():
             logger.info(
                 "night cameras fitted to %d clips of %s: %s",
@@ -128,7 +128,7 @@ def build_cameras(cfg: CfgNode) -> Cameras:
     return _fitted[key]
 
 
-_fitted: dict[tuple[Any, ...], Cameras] = {}
+_fitted: dict[tuple[Any, ...], CameraRanges] = {}
 
 
 def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def _light(path: str, reader: VideoReader) -> ClipStatistics | None:
         decoded = read_frames(reader, path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
     except VideoError:  # the loaders that need it say so
         return None
-    return measure_light(decoded.frames, decoded.indices)
+    return measure_clip(decoded.frames, decoded.indices)
 
 
 def build_camera_meta(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import struct
 import time
 import uuid
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,12 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
+from nightcrawler.data.video.integrity.checksums import content_sha256
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.lru import LruMapping
 
 logger = get_logger(__name__)
 
@@ -99,37 +100,27 @@ class Cache(Protocol):
 
 
 class RamCache:
-    """Videos in this process's memory; the one that was not used for longest makes room.
+    """Videos in the memory of this process; the least recently used ones make room for new ones.
 
     Args:
-        max_bytes: of all frames together.
+        max_bytes: largest sum of the sizes of all frames.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._videos: OrderedDict[str, CachedVideo] = OrderedDict()
-        self._used = 0
+        self._videos: LruMapping[str, CachedVideo] = LruMapping(max_bytes)
 
     def get(self, key: str) -> CachedVideo | None:
-        """The video, which is then the latest used."""
-        if key in self._videos:
-            self._videos.move_to_end(key)
+        """Return a video, which is then the latest used; `None` where it is absent."""
         return self._videos.get(key)
 
     def put(self, key: str, video: CachedVideo) -> None:
         """Keep a video."""
-        self.drop(key)
-        if video.frames.nbytes > self.max_bytes:
-            return
-        self._videos[key] = video
-        self._used += video.frames.nbytes
-        while self._used > self.max_bytes:
-            self.drop(next(iter(self._videos)))
+        self._videos.put(key, video, size=video.frames.nbytes)
 
     def drop(self, key: str) -> None:
         """Forget a video."""
-        if key in self._videos:
-            self._used -= self._videos.pop(key).frames.nbytes
+        self._videos.drop(key)
 
 
 class DiskCache:
@@ -291,9 +282,7 @@ def video_key(path: str, settings: Mapping[str, object]) -> str:
         **{k: list(v) for k, v in av.library_versions.items()},
     }
     text = json.dumps({**versions, **settings}, sort_keys=True)
-    with open(path, "rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}/{content}"
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}/{content_sha256(path)}"
 
 
 @dataclass(frozen=True)

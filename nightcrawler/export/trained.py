@@ -14,7 +14,7 @@ from torch import Tensor
 from nightcrawler.config import node
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import MultiViewClips
-from nightcrawler.data.lowlight.enhance.build import build_gammas, build_phase_name
+from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.build import MACHINE_KEYS, build_tested_weights
 from nightcrawler.export.frames import build_frames_maker
@@ -102,8 +102,8 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
 
 
 def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
-    gammas = build_gammas(cfg, "TEST", dark)
-    name = build_phase_name(cfg, "TEST", dark)
+    gammas = gammas_of(cfg, "TEST", dark)
+    name = enhancement_name_of(cfg, "TEST", dark)
     return {
         "model": cfg.MODEL.NAME,
         "num_params": sum(

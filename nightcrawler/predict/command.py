@@ -11,7 +11,7 @@ from typing import Any
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.data.video.source_names import is_live
+from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict import parts
 from nightcrawler.predict.annotate import annotate, target_path, whole_video_span
 from nightcrawler.predict.ensemble import Ensemble

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nightcrawler.data.lists import read_list
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.models.uniformer import UniFormer

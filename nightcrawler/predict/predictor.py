@@ -20,10 +20,10 @@ from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
-    build_denoise_window,
-    build_gammas,
+    denoise_window_of,
+    gammas_of,
     build_phase_enhancements,
-    build_phase_name,
+    enhancement_name_of,
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
@@ -187,7 +187,7 @@ def build_predictor(
     model = build_placed_model(cfg, device)
     build_tested_weights(cfg, model)
     pair = options.pair or pair or build_pairs(cfg)[0]
-    denoise = build_denoise_window(cfg, "TEST", options.dark)
+    denoise = denoise_window_of(cfg, "TEST", options.dark)
     enhancements = build_phase_enhancements(cfg, "TEST", options.dark)
     return Predictor(
         name=name,
@@ -228,9 +228,9 @@ def _build_about(
         "view_rule": cfg.TEST.VIEWS,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "enhancement": build_phase_name(cfg, "TEST", dark),
-        "gammas": build_gammas(cfg, "TEST", dark),
-        "denoise_frames": build_denoise_window(cfg, "TEST", dark),
+        "enhancement": enhancement_name_of(cfg, "TEST", dark),
+        "gammas": gammas_of(cfg, "TEST", dark),
+        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "precision": cfg.MODEL.PRECISION,
     }

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from nightcrawler.data.video.decode import check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.data.video.reader import OpenVideo, decoded_frames, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video, to_rgb
 from nightcrawler.utils.errors import VideoError
 
 # Frame rate for frames without a time stamp, in videos that do not tell their rate.
@@ -54,7 +54,7 @@ def video_frames(
     """
     limits = limits or Limits()
     count = 0
-    with OpenVideo(path, limits) as (container, stream):
+    with open_video(path, limits) as (container, stream):
         decoded = decoded_frames(path, container, stream)
         for frame in _converted(path, decoded, stream, short_side, limits):
             yield frame
@@ -66,7 +66,7 @@ def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) 
     """Yield frames of a live source until it ends, without damaged ones.
 
     Args:
-        source: address or device, see `data.video.source_names.is_live`.
+        source: address or device, see `data.video.reader.is_live`.
         short_side: scale frames down to this short side in pixels, 0 keeps their size.
         limits: largest size and memory of a video.
 
@@ -74,7 +74,7 @@ def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) 
         VideoError: if the source does not exist, or is lost.
     """
     limits = limits or Limits()
-    with OpenVideo(source, limits) as (container, stream):
+    with open_video(source, limits) as (container, stream):
         yield from _converted(source, _sound_frames(container, stream), stream, short_side, limits)
 
 

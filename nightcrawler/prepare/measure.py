@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.lowlight.enhance.build import gamma_for_mean
+from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.prepare.folders import printable

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.prepare.audit import Source, duplicates, leakage
 from nightcrawler.prepare.folders import printable

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nightcrawler.data.lists import read_list
-from nightcrawler.data.lowlight.enhance.build import apply_gamma, gamma_for_mean
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma, gamma_for_mean
 from nightcrawler.data.splits import get_split
 from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.prepare.measure import TARGET_MEAN

@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 from nightcrawler.config.node import get_cfg
 from nightcrawler.data import build, build_video, frame_sampling
 from nightcrawler.data.dataset import DeferredClips
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import eval_crops
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.utils import distributed

@@ -11,7 +11,7 @@ import pytest
 
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.data.video.source_names import is_live
+from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
 from nightcrawler.utils import cli
 from tests import tiny

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
 from tests.reading import read_file

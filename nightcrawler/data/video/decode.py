@@ -16,7 +16,7 @@ Some files hold fewer frames than their packets promise (MPEG-4 with packed B-fr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from av.video.reformatter import VideoReformatter
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.reader import OpenVideo, decoded_frames, scaled, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video, scaled, to_rgb
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
@@ -251,7 +251,7 @@ def _decode_all(path: str, wanted: Sequence[int], short_side: int, limits: Limit
     wanted_set = set(wanted)
     collector = _FrameCollector(path, short_side, limits, len(wanted))
     count = 0
-    with OpenVideo(path, limits) as (container, stream):
+    with open_video(path, limits) as (container, stream):
         for frame in decoded_frames(path, container, stream):
             collector.check(count, frame)
             if count in wanted_set:
@@ -272,20 +272,42 @@ def _decode_runs(
         return None
     number_at = {time: number for number, time in enumerate(info.times)}
     collector = _FrameCollector(path, short_side, limits, len(wanted))
-    with OpenVideo(path, limits) as (container, stream):
+    with open_video(path, limits) as (container, stream):
         for start, run in runs:
             container.seek(info.times[start], stream=stream, backward=True)
-            missing = iter([*run, None])
-            awaited = next(missing)
-            for frame in decoded_frames(path, container, stream):
-                collector.check(awaited, frame)
-                if number_at.get(frame.pts, info.num_frames) > awaited:
-                    return None
-                if number_at[frame.pts] == awaited:
-                    collector.keep(awaited, frame)
-                    awaited = next(missing)
-                if awaited is None:
-                    break
-            else:
+            frames = decoded_frames(path, container, stream)
+            if not _decode_run(frames, run, number_at, collector):
                 return None
         return collector.decoded(info.num_frames, info.fps)
+
+
+def _decode_run(
+    frames: Iterable[VideoFrame],
+    run: Sequence[int],
+    number_at: Mapping[int, int],
+    collector: _FrameCollector,
+) -> bool:
+    """Collect the frames of one run.
+
+    Args:
+        frames: decoded frames from the start of the run.
+        run: numbers of the wanted frames, increasing.
+        number_at: frame number by presentation time.
+        collector: keeps the wanted frames.
+
+    Returns:
+        False if a frame is missing, or has a time that no packet has.
+    """
+    awaited = iter(run)
+    wanted = next(awaited)
+    for frame in frames:
+        collector.check(wanted, frame)
+        number = None if frame.pts is None else number_at.get(frame.pts)
+        if number is None or number > wanted:
+            return False
+        if number == wanted:
+            collector.keep(wanted, frame)
+            if wanted == run[-1]:
+                return True
+            wanted = next(awaited)
+    return False

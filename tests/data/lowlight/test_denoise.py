@@ -12,8 +12,8 @@ from nightcrawler.data.lowlight.enhance.denoise import (
     LEAST_SIGMA,
     DenoisedReader,
     denoise,
-    likeness,
     noise_sigma,
+    similarity,
 )
 from nightcrawler.data.video.decode import Decoded, FileReader, FrameCountError, read_frames
 from nightcrawler.data.video.probe import StreamInfo
@@ -54,7 +54,7 @@ def test_weights_against_loops() -> None:
                 expected[frame, y, x] = np.exp(-max(distance / (2 * sigma**2) - 1, 0))
     assert expected.min() < 0.9
     np.testing.assert_allclose(
-        likeness(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
+        similarity(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
     )
 
 
