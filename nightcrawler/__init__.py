@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nightcrawler.data.lowlight.enhance.build import enhance
     from nightcrawler.predict.ensemble import Ensemble
     from nightcrawler.predict.load import load
     from nightcrawler.predict.predictor import Predictor
@@ -29,6 +30,7 @@ __all__ = [
     "Predictor",
     "VideoResult",
     "__version__",
+    "enhance",
     "load",
     "read_results",
 ]
@@ -39,6 +41,7 @@ _MODULES = {
     "Predictions": "nightcrawler.pseudo.predictions:Predictions",
     "Predictor": "nightcrawler.predict.predictor:Predictor",
     "VideoResult": "nightcrawler.predict.results:VideoResult",
+    "enhance": "nightcrawler.data.lowlight.enhance.build:enhance",
     "load": "nightcrawler.predict.load:load",
     "read_results": "nightcrawler.pseudo.predictions:read_results",
 }

@@ -20,10 +20,10 @@ from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
-    denoise_window_of,
-    gammas_of,
     build_phase_enhancements,
+    denoise_window_of,
     enhancement_name_of,
+    gammas_of,
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
