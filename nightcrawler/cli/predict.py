@@ -132,8 +132,6 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the checked options of a prediction."""
-    from nightcrawler.data.video.reader import is_live
-
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
@@ -142,6 +140,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_window_options(parser)
     add_output_options(parser)
     arguments = parser.parse_args(argv)
+    # Imports PyAV, for which `--help` must not wait.
+    from nightcrawler.data.video.reader import is_live
+
     source = arguments.source
     arguments.is_live = arguments.live or (source is not None and is_live(source))
     fault = find_fault(arguments) or find_output_fault(arguments)

@@ -105,3 +105,34 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert doctor.check_writable(folder).ok
     shutil.rmtree(folder)
     assert not doctor.check_writable(folder).ok
+
+
+def test_requirements_of_a_checkout_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "nightcrawler-that-is-not-installed")
+    found = {(one.name, one.extra): one.least for one in doctor.requirements()}
+    assert found["torch", ""] >= "2.10"
+    assert ("uvicorn", "web") in found
+    assert doctor.check_libraries().ok
+    monkeypatch.setattr(doctor, "PYPROJECT", tmp_path / "pyproject.toml")
+    unknown = doctor.check_libraries()
+    assert not unknown.ok
+    assert unknown.advice == "pip install nightcrawler-that-is-not-installed"
+
+
+def test_requirements_of_an_installed_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [
+        "torch>=2.10",
+        'uvicorn>=0.40; extra == "web"',
+        "mkdocstrings[python]>=0.27; extra == 'docs'",
+        'nightcrawler-video[export,web]; extra == "dev"',
+        "types-PyYAML",
+    ]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: texts)
+    assert [(one.name, one.least, one.extra) for one in doctor.requirements()] == [
+        ("torch", "2.10", ""),
+        ("uvicorn", "0.40", "web"),
+        ("mkdocstrings", "0.27", "docs"),
+        ("types-PyYAML", "0", ""),
+    ]
