@@ -56,6 +56,7 @@ def load(
         >>> result.timeline[0].start_sec
         0.0
     """
+    # `str` accepts torch.device, too, without importing PyTorch for an annotation.
     if str(device) not in DEVICES:
         raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")
     if (views is None) != (crops is None):

@@ -184,6 +184,7 @@ def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
         row = [result.name, result.status]
         for label in result.top(count):
             row += [result.class_names[label], f"{result.probs[label]:.9g}"]
+        # Also where fewer classes exist than were asked for.
         row += [""] * (len(header) - len(row))
         yield row
 
@@ -214,6 +215,7 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
         for label in result.top(count):
             shown.append(f"{result.class_names[label]} {result.probs[label]:.3f}")
         line = f"{result.name}  {'  '.join(shown)}"
+        # A single model always agrees with itself.
         if len(result.votes) > 1:
             agreeing = result.votes.count(result.class_id)
             line += f"  ({agreeing} of {len(result.votes)} models)"
@@ -241,6 +243,7 @@ def to_predictions(
         num_classes: K, for rows without a prediction.
         meta: run metadata to store beside the arrays.
     """
+    # NaN, as zeros would pass for probabilities in a later mixture.
     missing = (float("nan"),) * num_classes
     return Predictions(
         logits=np.array([result.logits or missing for result in results], np.float32),

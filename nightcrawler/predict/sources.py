@@ -58,6 +58,7 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
 
 def _read_paths(source: Path) -> list[VideoItem]:
     """Return the videos of a `.txt` list. Empty lines are skipped."""
+    # A video with the suffix of a list would fill the memory.
     if source.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{source}: larger than {MAX_LIST_BYTES >> 30} GiB: not a list")
     try:
@@ -73,6 +74,7 @@ def _read_paths(source: Path) -> list[VideoItem]:
     if not items:
         raise UserError(f"{source}: the list is empty")
     names = [item.name for item in items]
+    # Results files are joined by name, so a name may occur once only.
     if len(set(names)) < len(names):
         raise UserError(f"{source}: holds {first_duplicate(names)}")
     return items
@@ -152,6 +154,7 @@ def predict_source(
         ValueError: if an array has another shape, or the window and stride do not fit.
         UserError: if a single path does not exist, or a list file is invalid.
     """
+    # Before any video is opened: wrong arguments are found at once.
     window = window_and_stride(window_sec, stride_sec)
     videos = read_source(source, len(model.class_names))
     items = [video for video in videos if isinstance(video, VideoItem)]
