@@ -79,6 +79,7 @@ class LatestWindow:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._newest() >= until_sec)
+            # Even after the end: the last frames are still worth a prediction.
             if self._newest() >= until_sec:
                 return window_of(list(self._buffer.frames))
         if self._error:
