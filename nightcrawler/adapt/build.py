@@ -7,24 +7,19 @@ from fvcore.common.config import CfgNode
 from nightcrawler.adapt.base import Adapter, NoAdapter
 from nightcrawler.adapt.batchnorm import BatchNormAdapter
 from nightcrawler.adapt.tent import TentAdapter
-from nightcrawler.utils.registry import Registry
-
-ADAPTERS = Registry("adapter")
+from nightcrawler.utils.registries import ADAPTERS
 
 
-@ADAPTERS.register("none")
 def build_none(cfg: CfgNode) -> Adapter:
     """No adaptation."""
     return NoAdapter()
 
 
-@ADAPTERS.register("batchnorm")
 def build_batchnorm(cfg: CfgNode) -> Adapter:
     """BatchNorm statistics from `BN` and `ADAPT`."""
     return BatchNormAdapter(blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM)
 
 
-@ADAPTERS.register("tent")
 def build_tent(cfg: CfgNode) -> Adapter:
     """Entropy minimisation from `ADAPT`, after BatchNorm statistics from `BN`."""
     return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=BatchNormAdapter(blend=cfg.BN.BLEND))

@@ -61,8 +61,9 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     """The file as an experiment's model takes it."""
     import dataclasses
 
-    from nightcrawler.config.node import config_hash, dump, load_experiment
-    from nightcrawler.engine.build import MACHINE_KEYS
+    from nightcrawler.config.load import load_experiment
+    from nightcrawler.config.node import config_hash, dump
+    from nightcrawler.engine.run_metadata import MACHINE_KEYS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.pretrained import is_head, load_pretrained
 

@@ -148,7 +148,7 @@ def measure_clips_per_sec(model: Any, clip: Any) -> float:
 
 def describe(path: Path, arguments: Any) -> Info:
     """Build one model from its configuration and look at it."""
-    from nightcrawler.config.node import load_experiment
+    from nightcrawler.config.load import load_experiment
     from nightcrawler.engine.build import PRECISIONS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.flops import count_gmacs

@@ -37,6 +37,13 @@ def parse(argv: Sequence[str]) -> Any:
         "--only", nargs="+", default=[], metavar="NAME", help="these enhancements (default all)"
     )
     parser.add_argument(
+        "--imports",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that register enhancements of your own",
+    )
+    parser.add_argument(
         "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
     )
     parser.add_argument("--gamma", type=float, metavar="G")
@@ -131,14 +138,19 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.config.check import ENHANCEMENTS
     from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.plugins import import_user_module, load_plugins
+    from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
+    load_plugins()
+    for module in arguments.imports:
+        import_user_module(module)
     params, window = build_settings(arguments)
-    shown = arguments.only or [
-        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
-    ]
+    shown = arguments.only
+    if not shown:
+        left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
+        shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
     sheets = []
     for video in arguments.videos:
         rows = show(video, arguments.columns, shown, params, window)

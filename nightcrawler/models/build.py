@@ -11,12 +11,9 @@ from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, PLAIN, Layout, ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
-from nightcrawler.utils.registry import Registry
-
-MODELS = Registry("model")
+from nightcrawler.utils.registries import MODELS
 
 
-@MODELS.register("uniformer")
 def build_uniformer(cfg: CfgNode) -> nn.Module:
     """UniFormer from `UNIFORMER`."""
     model, section = cfg.MODEL, cfg.UNIFORMER
@@ -39,7 +36,6 @@ def build_uniformer(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("mvit")
 def build_mvit(cfg: CfgNode) -> nn.Module:
     """MViT or MViTv2 from `MVIT`, for clips of `DATA.NUM_FRAMES` and `DATA.TRAIN_CROP_SIZE`."""
     model, section = cfg.MODEL, cfg.MVIT
@@ -96,7 +92,6 @@ def _build_attention_style(cfg: CfgNode) -> AttentionStyle:
     )
 
 
-@MODELS.register("slowfast")
 def build_slowfast(cfg: CfgNode) -> nn.Module:
     """The method's SlowFast from `SLOWFAST`."""
     model, section = cfg.MODEL, cfg.SLOWFAST
@@ -114,7 +109,6 @@ def build_slowfast(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("resnet3d")
 def build_resnet3d(cfg: CfgNode) -> nn.Module:
     """PySlowFast's SlowFast, Slow, C2D or I3D from `RESNET`, and from `SLOWFAST` where there are two pathways."""
     model, section, pathways = cfg.MODEL, cfg.RESNET, cfg.SLOWFAST
@@ -134,7 +128,6 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("torchvision/")
 def build_torchvision(cfg: CfgNode) -> nn.Module:
     """The video model of torchvision that `MODEL.NAME` names after the slash."""
     model, data = cfg.MODEL, cfg.DATA
@@ -150,7 +143,6 @@ def build_torchvision(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("timm/")
 def build_timm(cfg: CfgNode) -> nn.Module:
     """The image model of timm that `MODEL.NAME` names after the slash, averaged over frames."""
     model, data = cfg.MODEL, cfg.DATA

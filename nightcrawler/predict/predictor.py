@@ -27,8 +27,9 @@ from nightcrawler.data.lowlight.enhance.build import (
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
-from nightcrawler.engine.build import build_evaluator, build_placed_model, build_tested_weights
+from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
+from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile, read_weights
 from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, find_checkpoint
 from nightcrawler.predict.results import VideoResult
@@ -185,7 +186,7 @@ def build_predictor(
     cfg = build_trained_config(file, options)
     device = distributed.choose_device(cfg.DEVICE)
     model = build_placed_model(cfg, device)
-    build_tested_weights(cfg, model)
+    weights_to_test_from_cfg(cfg, model)
     pair = options.pair or pair or build_pairs(cfg)[0]
     denoise = denoise_window_of(cfg, "TEST", options.dark)
     enhancements = build_phase_enhancements(cfg, "TEST", options.dark)

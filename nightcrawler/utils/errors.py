@@ -1,4 +1,4 @@
-"""Errors a person can act on: one line that names the thing, the value and what to do."""
+"""Errors that a user can act on: one line that names the thing, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend. Command lines print it as one line, without a traceback."""
+    """Error that the user can mend, printed by command lines as one line without a traceback."""
 
 
 class ConfigError(UserError):
-    """One or several faults in a configuration, a line each (`file:line: KEY: what is wrong`)."""
+    """Faults of a configuration, one line each (`file:line: KEY: fault`)."""
 
 
 class VideoError(UserError):
-    """A video that cannot be used.
+    """Video that cannot be used.
 
     Args:
-        path: the file.
-        cause: what is wrong with it, in a few words.
-        where: the stage that noticed it (`open`, `limits`, `demux`, `decode`, ...).
+        path: The file.
+        cause: The fault, in a few words.
+        where: Stage that noticed it (`open`, `limits`, `demux`, `decode`, ...).
     """
 
     def __init__(self, path: str | Path, cause: str, where: str = "decode") -> None:
+        # The parts are kept beside the text: reports count causes and stages.
         super().__init__(f"{path}: {cause} (while {where})")
         self.path = str(path)
         self.cause = cause

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, get_cfg, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash, flatten, get_cfg
+from nightcrawler.config.schema import dependent_keys
+from nightcrawler.config.schema.conditions import enhancements_of
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import results_name, split_use
 
 BEST = "best.pyth"
-# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
+# Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/run_metadata.py; a test holds both
 # against each other: this module does without torch).
 MACHINE_KEYS = (
     *(
@@ -40,7 +42,7 @@ TEST_KEYS = (
     "TEST.BATCH_SIZE",
 )
 # Keys that are errors without pseudo-labels.
-PSEUDO_KEYS = tuple(key for key, (condition, _) in NEEDS.items() if "PSEUDO" in condition)
+PSEUDO_KEYS = tuple(dependent_keys("DATA.PSEUDO_CSV"))
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         _build_camera_files(cfg, prefix),
         cfg.AUG.DARKEN > 0,
         {"zero_dce weights": root / cfg.ENHANCE.ZERO_DCE_WEIGHTS}
-        if "zero_dce" in enhancements(cfg)
+        if "zero_dce" in enhancements_of(cfg)
         else {},
         cfg.DATA.TRAIN_SPLIT,
         split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
-from nightcrawler.config import check
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import get_cfg
 from nightcrawler.models import external
@@ -26,6 +25,7 @@ from nightcrawler.models.external import (
 )
 from nightcrawler.models.pretrained import is_head, load_pretrained
 from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.registries import MODELS
 from tests.paths import ROOT
 
 K = 6
@@ -269,10 +269,14 @@ REFUSED = [
         "MODEL.NAME timm/levit_128: its classifier is not one linear layer",
     ),
     ("timm/inception_v3", {}, "MODEL.NAME timm/inception_v3: fails on frames of 64 px"),
-    ("torchvision/mvit_v2", {}, "unknown torchvision model 'mvit_v2'; did you mean 'mvit_v2_s'?"),
+    ("torchvision/mvit_v2", {}, "unknown model 'torchvision/mvit_v2'; did you mean 'torchvision/mvit_v2_s'?"),
     ("timm/resnet5o", {}, "unknown timm model 'resnet5o'; did you mean 'resnet50"),
     ("timm/hf-hub:timm/resnet50", {}, "unknown timm model"),
-    ("torchvison/r3d_18", {}, "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/'?"),
+    (
+        "torchvison/r3d_18",
+        {},
+        "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/r3d_18'?",
+    ),
 ]
 
 
@@ -336,7 +340,8 @@ def test_configurations_with_a_typo_or_an_idle_key_do_not_load(
 
 
 def test_the_check_and_the_builder_know_the_same_names() -> None:
-    assert set(check.TORCHVISION) == set(external.TORCHVISION)
+    registered = {name for name in MODELS.names() if name.startswith("torchvision/")}
+    assert registered == {f"torchvision/{name}" for name in external.TORCHVISION}
     assert set(external.TORCHVISION) <= set(dir(video))
 
 

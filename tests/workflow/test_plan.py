@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import config_hash, load_experiment
-from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash
+from nightcrawler.engine.run_metadata import MACHINE_KEYS as ENGINE_KEYS
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import MACHINE_KEYS

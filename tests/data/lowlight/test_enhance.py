@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.config import check
 from nightcrawler.config.node import get_cfg
 from nightcrawler.data.lowlight.enhance.build import (
     ENHANCEMENTS,
@@ -112,10 +111,6 @@ def test_only_uint8_frames_are_taken(name: str, dtype: str) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UserError, match=r"unknown enhancement 'gama'; did you mean 'gamma'\?"):
         enhancement("gama")
-
-
-def test_the_configuration_knows_every_enhancement() -> None:
-    assert sorted(check.ENHANCEMENTS) == ENHANCEMENTS.names()
 
 
 @pytest.fixture
