@@ -189,7 +189,7 @@ def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:
     for thread in threads:
         thread.start()
     # Each clip that waits has a folder.
-    wait_until(lambda: len(set(fragile.folder.iterdir()) - before) == MOST_WAITING, timeout=30)
+    wait_until(lambda: len(set(fragile.folder.iterdir()) - before) == MAX_WAITING, timeout=30)
     status, said = fragile.send("fine.mp4", b"x")
     for thread in threads:
         thread.join(60)

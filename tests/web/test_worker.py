@@ -114,8 +114,7 @@ def test_stopped_in_the_middle_of_a_question_it_is_not_started_again(tmp_path: P
 
     def hang() -> None:
         with pytest.raises(WorkerError) as caught:
-            ask(worker, "hang")
-from tests.waiting import wait_until
+            ask(worker, str(tmp_path / "hang"))
         found.append(caught.value)
 
     thread = threading.Thread(target=hang)
