@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nightcrawler.data.lowlight.enhance.build import enhance
+    from nightcrawler.models.build import create_model, list_models
     from nightcrawler.predict.ensemble import Ensemble
     from nightcrawler.predict.load import load
     from nightcrawler.predict.predictor import Predictor
@@ -30,7 +31,9 @@ __all__ = [
     "Predictor",
     "VideoResult",
     "__version__",
+    "create_model",
     "enhance",
+    "list_models",
     "load",
     "read_results",
 ]
@@ -41,7 +44,9 @@ _MODULES = {
     "Predictions": "nightcrawler.pseudo.predictions:Predictions",
     "Predictor": "nightcrawler.predict.predictor:Predictor",
     "VideoResult": "nightcrawler.predict.results:VideoResult",
+    "create_model": "nightcrawler.models.build:create_model",
     "enhance": "nightcrawler.data.lowlight.enhance.build:enhance",
+    "list_models": "nightcrawler.models.build:list_models",
     "load": "nightcrawler.predict.load:load",
     "read_results": "nightcrawler.pseudo.predictions:read_results",
 }
