@@ -22,7 +22,11 @@ from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.predict.predictor import PredictOptions, build_trained_config, find_checkpoint
+from nightcrawler.predict.checkpoints import (
+    PredictOptions,
+    build_trained_config,
+    find_checkpoint,
+)
 from nightcrawler.utils.env import library_versions
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+# Name that pip installs. The package in it is imported as `nightcrawler`.
+DISTRIBUTION = "nightcrawler-video"
 # Libraries that numbers depend on: run folders and results files record their versions.
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "timm", "fvcore")
 

@@ -143,7 +143,7 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
         (("--watch", "nowhere"), "nowhere: no such folder to watch"),
         (("a.mp4", "--window-sec", "0"), "expected a window above 0 s"),
         (("a.mp4", "--shard", "3/3", "--out", "o"), "expected i/N with i from 0 to N-1"),
-        (("a.mp4", "--watch", "b"), "give either what to predict, or --watch FOLDER"),
+        (("a.mp4", "--watch", "b"), "give either a source to predict, or --watch FOLDER"),
         (("a.mp4", "--views", "2"), "--views and --crops go together"),
         (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
         (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
@@ -295,5 +295,5 @@ def test_launchers_say_which_shard_this_is(env: dict[str, str], shard: tuple[int
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "0/0", "1/2/3", "env"])
 def test_shards_that_cannot_be(text: str) -> None:
-    with pytest.raises(UserError, match="--shard"):
+    with pytest.raises(UserError, match="shard"):
         parts.parse_shard(text, {})

@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
     for name in ("starlette", "uvicorn"):
-        pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler[web]'")
+        pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler-video[web]'")
     write_checkpoint(tmp_path / "night")
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     (tmp_path / "tmp").mkdir()
@@ -66,7 +66,9 @@ def has_ended(pid: int) -> bool:
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'nightcrawler[web]'")
+    pytest.importorskip(
+        "starlette", reason="needs the extra: pip install 'nightcrawler-video[web]'"
+    )
     for argv, text in {
         ("--experiment", str(tmp_path), "--port", "0"): "no such checkpoint; train it first",
         ("--experiment", str(tmp_path), "--port", "99999"): "--port 99999: cannot be used",
