@@ -40,7 +40,7 @@ from nightcrawler.models.zoo import find_weights
 from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
-from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.errors import ConfigError, UserError, argument_keys
 from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.logging import get_logger
 
@@ -341,9 +341,10 @@ def build_start(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
             )
         return state
     checkpoint.verify(file)
-    report = load_pretrained(
-        model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
-    )
+    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+        report = load_pretrained(
+            model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
+        )
     logger.info("start: weights of %s\n%s", path, report)
     return None
 

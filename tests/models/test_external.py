@@ -16,14 +16,10 @@ from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config import check
 from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.node import load_experiment
-from nightcrawler.models import external
+from nightcrawler.models import external, frame_average
 from nightcrawler.models.build import build_model
-from nightcrawler.models.external import (
-    TORCHVISION,
-    ShrinkingAvgPool3d,
-    timm_frames,
-    torchvision_video,
-)
+from nightcrawler.models.external import TORCHVISION, ShrinkingAvgPool3d, torchvision_video
+from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.pretrained import is_head, load_pretrained
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.paths import ROOT
@@ -228,51 +224,60 @@ REFUSED = [
     (
         "torchvision/r3d_18",
         {"MODEL.DROP_PATH_RATE": 0.1},
-        "MODEL.DROP_PATH_RATE 0.1: torchvision/r3d_18 has no",
+        "drop_path 0.1: torchvision/r3d_18 has no stochastic depth: set it to 0 (MODEL.DROP_PATH_RATE)",
     ),
     ("torchvision/s3d", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     (
         "torchvision/s3d",
         {"DATA.NUM_FRAMES": 4},
-        "DATA.NUM_FRAMES 4: torchvision/s3d takes at least 5",
+        "num_frames 4: torchvision/s3d takes at least 5 frames (DATA.NUM_FRAMES)",
     ),
     (
         "torchvision/s3d",
         {"DATA.TEST_CROP_SIZE": 16},
-        "TEST_CROP_SIZE 16: torchvision/s3d takes at least 17",
+        "16: torchvision/s3d takes at least 17 (DATA.TRAIN_CROP_SIZE, DATA.TEST_CROP_SIZE)",
     ),
     (
         "torchvision/mvit_v2_s",
         {"DATA.NUM_FRAMES": 7},
-        "DATA.NUM_FRAMES 7: torchvision/mvit_v2_s takes an even",
+        "num_frames 7: torchvision/mvit_v2_s takes an even number of frames (DATA.NUM_FRAMES)",
     ),
     (
         "torchvision/mvit_v1_b",
         {"DATA.TEST_CROP_SIZE": 96},
-        "DATA.TEST_CROP_SIZE 96: torchvision/mvit_v1_b is built",
+        "test_size 96: torchvision/mvit_v1_b is built for one size of clips, and crop_size is 64: make "
+        "them equal (DATA.TEST_CROP_SIZE, DATA.TRAIN_CROP_SIZE)",
     ),
     (
         "torchvision/mvit_v1_b",
         {"DATA.TRAIN_CROP_SIZE": 50, "DATA.TEST_CROP_SIZE": 50},
-        "DATA.TRAIN_CROP_SIZE 50: torchvision/mvit_v1_b takes multiples of 4",
+        "crop_size 50: torchvision/mvit_v1_b takes multiples of 4 from 32 on (DATA.TRAIN_CROP_SIZE)",
     ),
     ("timm/densenet121", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     ("timm/vgg11", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     (
         "timm/test_vit",
         {"DATA.TEST_CROP_SIZE": 96},
-        "DATA.TEST_CROP_SIZE 96: timm/test_vit is built for one size",
+        "test_size 96: timm/test_vit is built for one size",
     ),
     (
         "timm/levit_128",
         {},
-        "MODEL.NAME timm/levit_128: its classifier is not one linear layer",
+        "timm/levit_128: its classifier is not one linear layer",
     ),
-    ("timm/inception_v3", {}, "MODEL.NAME timm/inception_v3: fails on frames of 64 px"),
-    ("torchvision/mvit_v2", {}, "unknown torchvision model 'mvit_v2'; did you mean 'mvit_v2_s'?"),
+    ("timm/inception_v3", {}, "timm/inception_v3: fails on frames of 64 px with motion_stem False"),
+    (
+        "torchvision/mvit_v2",
+        {},
+        "unknown model 'torchvision/mvit_v2'; did you mean 'torchvision/mvit_v2_s'?",
+    ),
     ("timm/resnet5o", {}, "unknown timm model 'resnet5o'; did you mean 'resnet50"),
     ("timm/hf-hub:timm/resnet50", {}, "unknown timm model"),
-    ("torchvison/r3d_18", {}, "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/'?"),
+    (
+        "torchvison/r3d_18",
+        {},
+        "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/r3d_18'?",
+    ),
 ]
 
 
@@ -289,7 +294,7 @@ def test_what_a_model_cannot_do_is_an_error_of_one_line(
 def test_a_classifier_that_loading_would_take_for_a_layer_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(external, "is_head", lambda name: name.startswith("head."))
+    monkeypatch.setattr(frame_average, "is_head", lambda name: name.startswith("head."))
     with pytest.raises(UserError, match=r"under a usual name \(found fc\)"):
         from_config("timm/resnet18")
 

@@ -24,7 +24,8 @@ from nightcrawler.models.conv3d import (
 )
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.nonlocal_block import NonLocal
-from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, Layout, ResNet3D
+from nightcrawler.models.resnet3d import ResNet3D
+from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.utils.errors import UserError
 from tests.golden.fill import clip_formula, fill_state_dict
@@ -151,7 +152,7 @@ def test_only_the_last_fast_stage_has_no_gradient_and_the_model_says_so() -> Non
 
 
 def test_resnet3d_uses_every_parameter() -> None:
-    layout = Layout(nonlocal_blocks=(((), ()), ((1,), (0,)), ((), ()), ((), ())))
+    layout = ResNetLayout(nonlocal_blocks=(((), ()), ((1,), (0,)), ((), ()), ((), ())))
     model = fill_state_dict(ResNet3D(5, depth=18, width=8, layout=layout))
     model(clip_formula((2, 3, 8, 48, 48))).sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -286,7 +287,7 @@ def test_i3d_has_the_published_kernels_in_time_and_halves_time_once() -> None:
 
 
 def test_layout_sets_strides_dilations_temporal_and_nonlocal_blocks() -> None:
-    layout = Layout(
+    layout = ResNetLayout(
         stride_first=True,
         strides=((1,), (2,), (2,), (1,)),
         dilations=((1,), (1,), (1,), (2,)),
@@ -359,7 +360,9 @@ def test_head_window_averages_over_its_places_and_is_plain_where_it_covers_the_m
 WILD = {
     "slowfast": tiny().eval().float(),
     "resnet3d slowfast": slow_net(alpha=2).float(),
-    "resnet3d i3d": slow_net(arch="i3d", layout=Layout(nonlocal_blocks=NONLOCAL_BLOCKS)).float(),
+    "resnet3d i3d": slow_net(
+        arch="i3d", layout=ResNetLayout(nonlocal_blocks=NONLOCAL_BLOCKS)
+    ).float(),
 }
 
 
