@@ -189,7 +189,9 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
     model = cfg.MODEL
     section = cfg.RESNET
     pathways = cfg.SLOWFAST
-    nonlocal_blocks = NONLOCAL_BLOCKS if section.NONLOCAL else PLAIN.nonlocal_blocks
+    nonlocal_blocks = PLAIN.nonlocal_blocks
+    if section.NONLOCAL:
+        nonlocal_blocks = NONLOCAL_BLOCKS
     return ResNet3D(
         num_classes=model.NUM_CLASSES,
         arch=section.ARCH,
@@ -320,6 +322,7 @@ def create_model(
         torch.Size([2, 11])
     """
     constructor, fixed = _constructor(name)
+    # Checked here, because a TypeError of Python names neither the model nor close arguments.
     known = inspect.signature(constructor).parameters.keys() - {"self", "name", "num_classes"}
     for option in options:
         if option not in known:
@@ -329,6 +332,7 @@ def create_model(
             f"class_names: {len(class_names)} names for num_classes {num_classes}", "class_names"
         )
     model = constructor(*fixed, num_classes=num_classes, **options)
+    # Weights come last: their classifier is matched with the classes of this model.
     if pretrained is not None:
         load_pretrained(model, pretrained, class_names=class_names)
     return model
@@ -351,9 +355,12 @@ def _constructor(name: str) -> tuple[Callable[..., nn.Module], tuple[str, ...]]:
     if name not in MODELS.names() and family + slash != TIMM_FAMILY:
         raise unknown_name("model", name, [*list_models(), "timm/NAME"])
     constructor = CONSTRUCTORS.get(family + slash)
+    # A model of the user's own module registers a builder only.
     if constructor is None:
         raise UserError(
             f"model '{name}' is registered for configurations only: set MODEL.NAME {name}, or add "
             "its class to CONSTRUCTORS"
         )
-    return constructor, (rest,) if slash else ()
+    if slash:
+        return constructor, (rest,)
+    return constructor, ()

@@ -37,6 +37,7 @@ def conv3d(
         bias: as in `nn.Conv3d`.
     """
     time, space = kernel
+    # A dilated kernel spans dilation * (space - 1) + 1 places.
     pad = dilation * (space // 2)
     return nn.Conv3d(
         in_channels,
@@ -95,6 +96,7 @@ def conv_norm(conv: nn.Conv3d, norm: Norm3d, x: Tensor) -> Tensor:
     Returns:
         `[B, C, T, H', W']`.
     """
+    # Folding skips the modules' own calls, and hooks with them.
     observed = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
     if torch.is_grad_enabled() or observed or (isinstance(norm, nn.BatchNorm3d) and norm.training):
         return norm(conv(x))

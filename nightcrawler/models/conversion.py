@@ -65,11 +65,15 @@ def convert(
     Returns:
         The converted value and a description, or `None` where no rule applies.
     """
-    kernel = value.squeeze(2) if value.ndim == 5 else value
+    # A kernel of one frame is a 2-D kernel too.
+    kernel = value
+    if value.ndim == 5:
+        kernel = value.squeeze(2)
     if target.ndim == 5 and kernel.shape == target.shape[:2] + target.shape[3:]:
         time_dim = target.shape[2]
         return inflate(kernel, time_dim), f"2-D kernel inflated over {time_dim} frames"
     if value.numel() == target.numel() and value.squeeze().shape == target.squeeze().shape:
+        # The same numbers with axes of length 1 more or fewer: linear layers as 1x1 convolutions.
         return value.reshape(target.shape), f"{list(value.shape)} reshaped to {list(target.shape)}"
     return _convert_positions(name, value, target, grid)
 
@@ -86,7 +90,9 @@ def _convert_positions(
     change = f"positions {list(value.shape)} interpolated to {list(target.shape)}"
     if kind != "pos_embed":
         resized = _resize_axis_or_square(kind, value, target)
-        return None if resized is None else (resized, change)
+        if resized is None:
+            return None
+        return resized, change
     if len(grid) != 3:
         return None
     # Class tokens come first and have no place on the grid.
@@ -105,6 +111,7 @@ def _resize_axis_or_square(kind: str, value: Tensor, target: Tensor) -> Tensor |
         return resize_table(value, value.shape[:1], target.shape[:1])
     if kind == "pos_embed_temporal":
         return resize_table(value[0], value.shape[1:2], target.shape[1:2])[None]
+    # A table of places does not record height and width: only squares are certain.
     side = math.isqrt(value.shape[1])
     target_side = math.isqrt(target.shape[1])
     if side**2 != value.shape[1] or target_side**2 != target.shape[1]:

@@ -77,7 +77,9 @@ def torchvision_video(
             model = getattr(video, name)(num_classes=num_classes)
         # Their heads have no dropout. After the pooling it changes no entry's name.
         model.avgpool = nn.Sequential(model.get_submodule("avgpool"), nn.Dropout(dropout))
-    return _with_motion_stem(model) if motion_stem else model
+    if motion_stem:
+        _add_motion_stem(model)
+    return model
 
 
 def no_stochastic_depth(name: str, drop_path: float) -> ArgumentError:
@@ -126,6 +128,7 @@ def _mvit(
             f"num_frames {num_frames}: torchvision/{name} takes an even number of frames",
             "num_frames",
         )
+    # torchvision's own builders fix the clip size, so the blocks are listed here.
     second = name == "mvit_v2_s"
     return video.MViT(
         spatial_size=(crop_size, crop_size),
@@ -153,15 +156,18 @@ def _mvit_blocks(second: bool) -> list[MSBlockConfig]:
         wide_in = before if second else stage
         wide_out = stage if second else after
         pools = stage > before
-        stride_q = [1, 1, 1] if second else []
-        if pools:
-            stride_q = [1, 2, 2]
+        # The second version convolves queries in every block, the first only where it pools.
+        kernel_q: list[int] = []
+        stride_q: list[int] = []
+        if pools or second:
+            kernel_q = [3, 3, 3]
+            stride_q = [1, 2, 2] if pools else [1, 1, 1]
         blocks.append(
             MSBlockConfig(
                 num_heads=2**stage,
                 input_channels=MVIT_WIDTH * 2**wide_in,
                 output_channels=MVIT_WIDTH * 2**wide_out,
-                kernel_q=[3, 3, 3] if pools or second else [],
+                kernel_q=kernel_q,
                 kernel_kv=[3, 3, 3],
                 stride_q=stride_q,
                 stride_kv=[1, 8 >> stage, 8 >> stage],
@@ -226,9 +232,10 @@ class ShrinkingAvgPool3d(nn.Module):
         return functional.avg_pool3d(x, kernel, stride=1)
 
 
-def _with_motion_stem(model: nn.Module) -> nn.Module:
+def _add_motion_stem(model: nn.Module) -> None:
     """Give a model a first convolution of six channels, fed by `motion_channels`."""
     for name, module in model.named_modules():
+        # The first convolution is the stem in all of these models.
         if isinstance(module, nn.Conv3d):
             stem = nn.Conv3d(
                 6,
@@ -241,7 +248,6 @@ def _with_motion_stem(model: nn.Module) -> nn.Module:
             model.set_submodule(name, stem)
             break
     model.register_forward_pre_hook(_add_motion)
-    return model
 
 
 def _add_motion(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:

@@ -36,6 +36,7 @@ def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
     # Attention as two matrix products: not every release of torch counts the fused kernels.
     plain = sdpa_kernel(SDPBackend.MATH)
     training = model.training
+    # Dropout and stochastic depth would draw random numbers.
     model.eval()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, plain, counter:
         clips = torch.empty(*clip, device=device)

@@ -72,6 +72,7 @@ class Format:
 # Vision transformers of images name blocks alike, but have neither pools nor separate positions.
 _MVIT_MARK = r"pos_embed_|\.pool_[qkv]\.weight$"
 _MVIT_BLOCK = r"blocks\.\d+\.(norm[12]|attn|mlp|proj)\..+"
+# A new lineage is a new row here; models whose own names are in the file need none.
 FORMATS = (
     Format("Sense-X UniFormer", "uniformer", r"(patch_embed[1-4]|blocks[1-4]\.\d+|norm|head)\..+"),
     Format(
@@ -138,6 +139,7 @@ def nearest_format(names: Iterable[str]) -> tuple[Format, float]:
         names: of entries, without prefixes.
     """
     names = list(names)
+    # Equal shares go to the first format: the order of FORMATS matters.
     shares = [known.share(names) for known in FORMATS]
     return FORMATS[shares.index(max(shares))], max(shares)
 
@@ -149,7 +151,9 @@ def recognise(names: Iterable[str]) -> Format | None:
         names: of entries, without prefixes.
     """
     nearest, share = nearest_format(names)
-    return nearest if share >= KNOWN_SHARE else None
+    if share < KNOWN_SHARE:
+        return None
+    return nearest
 
 
 @dataclass(frozen=True)
@@ -198,10 +202,13 @@ def read_weights(path: str | Path) -> WeightsFile:
     for container in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(container), dict):
             content = content[container]
-    items = content.items() if isinstance(content, dict) else ()
-    tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
+    tensors: dict[str, Tensor] = {}
+    if isinstance(content, dict):
+        # Optimizer states and counters beside the tensors are not weights.
+        tensors = {str(name): v for name, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         raise UserError(f"{path}: not a checkpoint, it holds no tensors by name")
+    # Formats describe plain names, so prefixes of wrappers go first.
     state = {plain: tensors[name] for plain, name in plain_names(tensors).items()}
     known = recognise(state)
     class_names = metadata.get("class_names")

@@ -62,9 +62,10 @@ class FrameAverage(nn.Module):
         """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`."""
         # The methods of timm's models are not those of nn.Module, hence Any.
         image_model: Any = self.unregistered[0]
-        frames = motion_channels(clip) if self.motion_stem else clip
+        if self.motion_stem:
+            clip = motion_channels(clip)
         # Frames as images of one batch: [B T, C, H, W].
-        images = frames.transpose(1, 2).flatten(0, 1)
+        images = clip.transpose(1, 2).flatten(0, 1)
         features = image_model.forward_head(image_model.forward_features(images), pre_logits=True)
         averaged = features.unflatten(0, (clip.shape[0], -1)).mean(1)
         return image_model.get_classifier()(self.frame_dropout(averaged))
@@ -105,12 +106,14 @@ def timm_frames(
     published = timm.get_pretrained_cfg(name)
     if published is not None and published.fixed_input_size:
         check_one_size(f"timm/{name}", crop_size, test_size)
+        # Transformers are built for a size, and only some of them take another.
         if crop_size != published.input_size[-1]:
             options["img_size"] = crop_size
     image_model = _image_model(name, options)
     _check_classifier(name, image_model)
     if drop_path and not _has_stochastic_depth(image_model):
         raise no_stochastic_depth(f"timm/{name}", drop_path)
+    # After the check: a rate that no block reads would have no effect, silently.
     model = FrameAverage(image_model, dropout, motion_stem)
     for side in {crop_size, test_size}:
         _try_frame(model, name, side, num_classes)
@@ -122,7 +125,9 @@ def _check_classifier(name: str, image_model: Any) -> None:
     classifier = image_model.get_classifier()
     heads = [key for key, module in image_model.named_modules() if module is classifier]
     if not isinstance(classifier, nn.Linear) or not is_head(f"{heads[0]}."):
-        found = heads[0] if heads else "several"
+        found = "several"
+        if heads:
+            found = heads[0]
         raise ArgumentError(
             f"timm/{name}: its classifier is not one linear layer under a usual name (found "
             f"{found}): take another model",

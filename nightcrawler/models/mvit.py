@@ -91,6 +91,7 @@ class Block(nn.Module):
             skipped, _ = pool_tokens(skipped, grid, self.pool_skip, self.num_cls)
         tokens = skipped + self.drop_path(mixed)
         normed = self.norm2(tokens)
+        # Growth in the MLP: the skip connection is projected from the normed tokens, as published.
         if self.proj is not None and not self.grows_in_attention:
             tokens = self.proj(normed)
         return tokens + self.drop_path(self.mlp(normed)), next_grid
@@ -135,6 +136,22 @@ class PatchEmbed(nn.Module):
                 )
         patches = self.proj(clip)
         return patches.flatten(2).transpose(1, 2), tuple(patches.shape[2:])
+
+
+def _training_grid(num_frames: int, size: int, patch_stride: Sequence[int]) -> Grid:
+    """Return the grid of tokens of a training clip."""
+    # Whole strides, as published: the tables of odd sizes are a little too small.
+    sizes = (num_frames, size, size)
+    grid = tuple(n // step for n, step in zip(sizes, patch_stride, strict=True))
+    if min(grid) < 1:
+        raise ArgumentError(
+            f"num_frames {num_frames} or size {size} is less than patch_stride "
+            f"{list(patch_stride)} (time, height, width)",
+            "num_frames",
+            "size",
+            "patch_stride",
+        )
+    return grid
 
 
 class MViT(nn.Module):
@@ -203,17 +220,7 @@ class MViT(nn.Module):
         self.num_recomputed = checkpoint
         self.abs_pos = abs_pos
         self.sep_pos_embed = sep_pos_embed
-        # Whole strides, as published: the tables of odd sizes are a little too small.
-        sizes = (num_frames, size, size)
-        self.grid = tuple(n // step for n, step in zip(sizes, patch_stride, strict=True))
-        if min(self.grid) < 1:
-            raise ArgumentError(
-                f"num_frames {num_frames} or size {size} is less than patch_stride "
-                f"{list(patch_stride)} (time, height, width)",
-                "num_frames",
-                "size",
-                "patch_stride",
-            )
+        self.grid = _training_grid(num_frames, size, patch_stride)
         plans = layout.plan(self.grid)
         self._add_tokens(layout.embed_dim)
         in_channels = 6 if motion_stem else 3
@@ -240,6 +247,7 @@ class MViT(nn.Module):
         """Add the class token and tables of absolute positions, `[1, N, C]`."""
         frames = self.grid[0]
         places = self.grid[1] * self.grid[2]
+        # Name to number of rows; a table without rows is None, and not in the state_dict.
         tables = {"cls_token": self.num_cls}
         if self.abs_pos and self.sep_pos_embed:
             tables |= {
@@ -275,7 +283,9 @@ class MViT(nn.Module):
         Raises:
             ArgumentError: if the clip is smaller than a patch.
         """
-        tokens, grid = self.patch_embed(motion_channels(clip) if self.motion_stem else clip)
+        if self.motion_stem:
+            clip = motion_channels(clip)
+        tokens, grid = self.patch_embed(clip)
         if self.num_cls:
             tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.abs_pos:
@@ -284,11 +294,13 @@ class MViT(nn.Module):
         if self.norm_stem is not None:
             tokens = self.norm_stem(tokens)
         for number, block in enumerate(self.blocks):
+            # The grid changes from block to block, so it travels with the tokens.
             if self.training and number < self.num_recomputed:
                 tokens, grid = recomputed(block, tokens, grid, use_reentrant=False)
             else:
                 tokens, grid = block(tokens, grid)
         if self.mean_pooling:
+            # The mean first, then the norm: without mean pooling it is the other way around.
             return self.head(self.norm(tokens[:, self.num_cls :].mean(1)))
         tokens = self.norm(tokens)
         return self.head(tokens[:, 0] if self.num_cls else tokens.mean(1))

@@ -193,6 +193,7 @@ class PooledAttention(nn.Module):
         """Add the pooling of queries, keys and values, and the norm after convolutions."""
         style = self.style
         for name, pool in zip("qkv", (plan.query, plan.key_value, plan.key_value), strict=True):
+            # Without pooling there is no norm either.
             layer: nn.Module | None = None
             norm: nn.Module | None = None
             if pool is not None:
@@ -213,6 +214,7 @@ class PooledAttention(nn.Module):
         sources, (q_grid, k_grid, _) = zip(*pooled, strict=True)
         if self.style.pool_first:
             sources = self._project(sources)
+        # To heads [B, heads, N, C / heads].
         q, k, v = (source.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for source in sources)
         bias = self._relative_bias(q, q_grid, k_grid)
         mixed = attend(q, k, v, bias)

@@ -151,7 +151,10 @@ def scale_width(width: int, factor: float, divisor: int = 1) -> int:
     """
     exact = width * factor
     nearest = max(int(exact + divisor / 2) // divisor, 1) * divisor
-    return nearest + divisor if nearest < 0.9 * exact else nearest
+    # No more than a tenth of the channels may be lost by rounding.
+    if nearest < 0.9 * exact:
+        return nearest + divisor
+    return nearest
 
 
 def _factor(rows: dict[int, tuple], block: int) -> float:
@@ -173,7 +176,9 @@ def _rows(
     """Return rows `(block, value, ...)` as values by block."""
     for row in rows:
         if len(row) != length + 1 or row[0] not in blocks or min(row[1:]) <= 0:
-            numbers = "a positive number" if length == 1 else f"{length} positive numbers"
+            numbers = f"{length} positive numbers"
+            if length == 1:
+                numbers = "a positive number"
             raise ArgumentError(
                 f"{argument}: expected rows of a block, {blocks.start} to {blocks.stop - 1} with "
                 f"this depth, and {numbers}, found {list(row)}",

@@ -120,7 +120,9 @@ class _Loading:
         self.file = file
         self.class_names = tuple(class_names)
         self.state, self.changes = arrange_attention(file.state, list(self.targets))
-        known = file.format.name if file.format else "names of no known format"
+        known = "names of no known format"
+        if file.format:
+            known = file.format.name
         self.report = LoadReport(file.path, file.sha256, known, file.labels)
         self.filled: dict[str, Tensor] = {}
 
@@ -152,6 +154,7 @@ class _Loading:
         total = 0
         filled = 0
         for plain, name in self.own_names.items():
+            # Buffers do not count: statistics are adapted anyway.
             if name not in parameters or is_head(plain):
                 continue
             size = parameters[name].numel()
@@ -165,7 +168,10 @@ class _Loading:
         target = self.targets[name]
         changes = [text for text in (self.changes.get(name, ""), change) if text]
         if value.shape != target.shape:
-            converted = None if is_head(name) else convert(name, value, target, self.grid)
+            converted = None
+            # A classifier of another size is never converted: its rows are classes.
+            if not is_head(name):
+                converted = convert(name, value, target, self.grid)
             if converted is None:
                 self.report.skipped[name] = (
                     f"shape {list(value.shape)}, the model has {list(target.shape)}"
@@ -185,6 +191,7 @@ class _Loading:
         wanted = self.class_names
         rows = value.shape[:1]
         target_rows = self.targets[name].shape[:1]
+        # Only rows that the file names one by one can be reordered.
         if source and wanted and source != wanted and rows == (len(source),):
             lacking = [repr(wish) for wish in wanted if wish not in source]
             if lacking:
@@ -242,6 +249,7 @@ def load_pretrained(
         >>> print(report.summary())
     """
     file = read_weights(find_weights(name_or_path))
+    # Before anything is matched: a truncated download can still hold most entries.
     check_weights(name_or_path, file.sha256)
     loading = _Loading(model, file, class_names)
     loading.take_all()
@@ -261,6 +269,7 @@ def load_pretrained(
             f"{file.path}: {fault}: {comparison}; first mismatches: {report.faults()}",
             "min_match",
         )
+    # Not strict: entries that are missing are in the report, and keep their random values.
     filled = {loading.own_names[name]: value for name, value in loading.filled.items()}
     model.load_state_dict(filled, strict=False)
     return report
@@ -270,7 +279,9 @@ def _compare(file: WeightsFile, model_names: Sequence[str]) -> str:
     """Describe a checkpoint's format beside the model's, to explain a mismatch."""
     nearest, share = nearest_format(file.state)
     ours = recognise(model_names)
-    model = ours.model if ours else "of none of the formats known"
+    model = "of none of the formats known"
+    if ours:
+        model = ours.model
     if file.format is None:
         return (
             f"its names are of no format known (nearest is {nearest.name}, {100 * share:.0f} % of "

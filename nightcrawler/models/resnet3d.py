@@ -221,6 +221,7 @@ class Head(nn.Module):
 
     def _mean(self, x: Tensor) -> Tensor:
         """Return the mean of `[B, C, H, W]` over space."""
+        # Without a window, clips larger than in training weigh border cells like all others.
         if self.window:
             height, width = x.shape[2:]
             window = [min(self.window, height), min(self.window, width)]
@@ -278,10 +279,14 @@ class ResNet3D(nn.Module):
         # A pathway has 1 / share of the channels.
         shares = (1, beta_inv) if self.two_pathways else (1,)
         channels = [width // share for share in shares]
-        self.s1 = Stem(6 if motion_stem else 3, channels, stem_kernels)
+        in_channels = 3
+        if motion_stem:
+            in_channels = 6
+        self.s1 = Stem(in_channels, channels, stem_kernels)
         for stage, count in enumerate(DEPTHS[depth]):
             entering = list(channels)
             wider = width * 2**stage
+            # The slow pathway gains the lateral channels before each stage.
             if self.two_pathways:
                 entering[0] += fusion_ratio * channels[1]
                 fuse = Fuse(channels[1], fusion_ratio * channels[1], fusion_kernel, alpha)
@@ -322,6 +327,7 @@ class ResNet3D(nn.Module):
         for stage in range(2, 6):
             if self.two_pathways:
                 paths = self.get_submodule(f"s{stage - 1}_fuse")(paths)
+            # Between the first two stages, numbered 2 and 3: C2D and I3D halve time here.
             if stage == 3 and time_pool > 1:
                 paths = [functional.max_pool3d(x, (time_pool, 1, 1)) for x in paths]
             paths = self.get_submodule(f"s{stage}")(paths)

@@ -133,12 +133,12 @@ def _stage(
     """Return `depth` residual blocks, `res_0`, `res_1`, ..."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(depth):
-        # The first block changes channels and resolution, the others keep both.
-        first = i == 0
         blocks[f"res_{i}"] = Residual(
-            in_channels, inner, time_kernel, stride if first else 1, dilation, norm, first
+            in_channels, inner, time_kernel, stride, dilation, norm, project=i == 0
         )
+        # The first block changes channels and resolution, the others keep both.
         in_channels = EXPANSION * inner
+        stride = 1
     return nn.Sequential(blocks)
 
 
@@ -266,7 +266,10 @@ class SlowFast(nn.Module):
         check_pathways(width, beta_inv, fusion_kernel)
         self.alpha = alpha
         self.motion_stem = motion_stem
-        in_channels = 6 if motion_stem else 3
+        in_channels = 3
+        if motion_stem:
+            in_channels = 6
+        # Frozen norms suit small batches, whose statistics are too noisy.
         norm: Norm = FrozenBatchNorm3d if frozen_bn else nn.BatchNorm3d
         fast_channels = stage_channels(width // beta_inv)
         laterals = [fusion_ratio * channels for channels in fast_channels]

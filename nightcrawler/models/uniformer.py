@@ -212,12 +212,19 @@ class UniFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.motion_stem = motion_stem
+        # A single number holds for all stages.
         self.num_recomputed = per_stage(checkpoint, 4)
-        dims = [6 if motion_stem else 3, *embed_dim]
+        in_channels = 3
+        if motion_stem:
+            in_channels = 6
+        dims = [in_channels, *embed_dim]
         for stage in range(4):
             # The first embedding halves time and quarters space, the others halve space.
-            kernel = (3, 4, 4) if stage == 0 else (3 if std else 1, 2, 2)
-            stride = (2, 4, 4) if stage == 0 else (1, 2, 2)
+            kernel = (3 if std else 1, 2, 2)
+            stride = (1, 2, 2)
+            if stage == 0:
+                kernel = (3, 4, 4)
+                stride = (2, 4, 4)
             embed = PatchEmbed(dims[stage], dims[stage + 1], kernel, stride, patch_norm)
             self.add_module(f"patch_embed{stage + 1}", embed)
         self.pos_drop = nn.Dropout(dropout)
@@ -236,6 +243,7 @@ class UniFormer(nn.Module):
         self.norm = nn.BatchNorm3d(embed_dim[-1])
         self.head_drop = nn.Dropout(head_dropout)
         self.head = nn.Linear(embed_dim[-1], num_classes)
+        # After all modules are there: the order of random numbers is that of the modules.
         self.apply(init_linear_and_norm)
         self._init_temporal_attention()
 
@@ -247,12 +255,15 @@ class UniFormer(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Classify clips `[B, 3, T, H, W]` (T >= 1, H and W >= 32), to logits `[B, K]`."""
-        x = motion_channels(clip) if self.motion_stem else clip
+        x = clip
+        if self.motion_stem:
+            x = motion_channels(clip)
         for stage in range(4):
             x = getattr(self, f"patch_embed{stage + 1}")(x)
             if stage == 0:
                 x = self.pos_drop(x)
             for number, block in enumerate(getattr(self, f"blocks{stage + 1}")):
+                # Recomputation trades time for memory, and only the backward pass needs it.
                 recompute = self.training and number < self.num_recomputed[stage]
                 x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         x = self.norm(x)

@@ -61,7 +61,9 @@ def find_weights(name_or_path: str | Path) -> Path:
     """
     name = str(name_or_path)
     entry = ZOO.get(name)
-    path = Path(WEIGHTS_FOLDER) / entry.file if entry else Path(name)
+    path = Path(name)
+    if entry:
+        path = Path(WEIGHTS_FOLDER) / entry.file
     if path.is_file():
         return path
     if entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,39 @@ def test_the_pooling_of_s3d_is_cut_to_the_map() -> None:
 def test_entries_are_those_of_timm(name: str) -> None:
     model = timm_frames(name, num_classes=K, crop_size=160, test_size=160)
     assert shapes(model) == shapes(timm.create_model(name, num_classes=K))
-    assert shapes(copy.deepcopy(model)) == shapes(model)
+    assert [key for key, _ in model.named_parameters()] == [
+        key for key, _ in timm.create_model(name, num_classes=K).named_parameters()
+    ]
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/test_vit", "torchvision/r3d_18"])
+def test_a_copy_has_the_same_entries_and_logits_and_is_trained_alone(name: str, how: str) -> None:
+    model = from_config(name, **{"MODEL.MOTION_STEM": True}).eval()
+    copied = COPIES[how](model)
+    assert not copied.training
+    assert list(copied.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        expected = model(demo_clip())
+        torch.testing.assert_close(copied(demo_clip()), expected, rtol=0, atol=0)
+        # A tensor that is replaced, not filled, must be the one that the forward pass reads.
+        zeros = {key: torch.zeros_like(value) for key, value in copied.state_dict().items()}
+        copied.load_state_dict(zeros, assign=True)
+        assert not copied(demo_clip()).any()
+        torch.testing.assert_close(model(demo_clip()), expected, rtol=0, atol=0)
+
+
+def test_training_mode_reaches_the_image_model() -> None:
+    model = timm_frames("test_vit", num_classes=K, crop_size=160)
+    modes = [[module.training for module in (model, *model.unregistered, *model.modules())]]
+    modes.append([m.training for m in (model.eval(), *model.unregistered, *model.modules())])
+    assert [set(mode) for mode in modes] == [{True}, {False}]
 
 
 @pytest.mark.parametrize("name", TIMM)

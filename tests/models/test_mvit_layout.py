@@ -94,19 +94,19 @@ def test_adaptive_strides_are_divided_down_to_one() -> None:
 BAD_SIZES = [
     (
         {"embed_dim": 10, "num_heads": 4},
-        "10 channels do not divide into 4 heads: change MVIT.EMBED_DIM",
+        "10 channels do not divide into 4 heads: change embed_dim, num_heads, dim_mul or head_mul",
     ),
     (
         {"dim_mul": ((3, 2.0),)},
-        r"MVIT\.DIM_MUL: expected rows of a block, 1 to 2 .*found \[3, 2.0\]",
+        r"^dim_mul: expected rows of a block, 1 to 2 .*found \[3, 2.0\]",
     ),
-    ({"dim_mul": ((0, 2.0),)}, "MVIT.DIM_MUL: expected rows of a block, 1 to 2"),
-    ({"dim_mul": ((1, 0.0),)}, "1 positive number, found"),
-    ({"head_mul": ((-1, 2.0),)}, "MVIT.HEAD_MUL: expected rows of a block, 0 to 2"),
-    ({"q_stride": ((2, 1, 2, 2),)}, "MVIT.POOL_Q_STRIDE: expected rows of a block, 0 to 1"),
+    ({"dim_mul": ((0, 2.0),)}, "^dim_mul: expected rows of a block, 1 to 2"),
+    ({"dim_mul": ((1, 0.0),)}, "and a positive number, found"),
+    ({"head_mul": ((-1, 2.0),)}, "^head_mul: expected rows of a block, 0 to 2"),
+    ({"q_stride": ((2, 1, 2, 2),)}, "^q_stride: expected rows of a block, 0 to 1"),
     ({"q_stride": ((1, 1, 2),)}, "3 positive numbers, found"),
-    ({"kv_stride": ((0, 0, 2, 2),)}, "MVIT.POOL_KV_STRIDE: .*3 positive numbers"),
-    ({"kernel": (1, 2, 2)}, r"MVIT\.POOL_KVQ_KERNEL \[1, 2, 2\] does not suit stride \[1, 2, 2\]"),
+    ({"kv_stride": ((0, 0, 2, 2),)}, "^kv_stride: .*3 positive numbers"),
+    ({"kernel": (1, 2, 2)}, r"kernel \[1, 2, 2\] does not suit stride \[1, 2, 2\]"),
     ({"q_stride": ((1, 1, 3, 3),), "kernel": (1, 3, 3)}, r"odd or even as those of \[1, 4, 4\]"),
 ]
 
@@ -127,19 +127,19 @@ def test_pooling_before_growth_needs_divisible_channels() -> None:
         dim_mul_in_att=True,
         q_stride=(),
     )
-    with pytest.raises(UserError, match=r"MVIT\.POOL_FIRST: 9 channels do not divide into 2 heads"):
+    with pytest.raises(UserError, match=r"^pool_first: 9 channels do not divide into 2 heads"):
         MViT(5, layout=layout, attention=AttentionStyle(pool_first=True))
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [({"num_frames": 1}, "NUM_FRAMES 1"), ({"size": 3}, "TRAIN_CROP_SIZE 3")]
+    ("option", "key"), [({"num_frames": 1}, "num_frames 1"), ({"size": 3}, "size 3")]
 )
 def test_clips_smaller_than_a_stride_are_one_line(option: dict[str, int], key: str) -> None:
-    with pytest.raises(UserError, match=rf"DATA\.{key}.*MVIT\.PATCH_STRIDE \[2, 4, 4\]"):
+    with pytest.raises(UserError, match=rf"{key}.*patch_stride \[2, 4, 4\]"):
         MViT(5, layout=TINY, **option)
 
 
 def test_a_clip_smaller_than_a_patch_is_one_line() -> None:
     model = tiny(patch_kernel=(2, 4, 4), patch_padding=(0, 0, 0))
-    with pytest.raises(UserError, match=r"\[4, 32, 3\].*MVIT\.PATCH_KERNEL \[2, 4, 4\]"):
+    with pytest.raises(UserError, match=r"\[4, 32, 3\].*patch_kernel \[2, 4, 4\]"):
         model(clip_formula((1, 3, 4, 32, 3)))
