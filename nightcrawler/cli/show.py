@@ -12,7 +12,7 @@ from nightcrawler.utils.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from nightcrawler.data.lowlight.enhance.build import Lighting
+    from nightcrawler.data.lowlight.enhance.build import EnhanceParams
 
 LABEL_PX, LINE_PX, MOST_COLUMNS, WIDEST_PX = 130, 14, 64, 16384
 EXAMPLES = """\
@@ -50,15 +50,15 @@ def parse(argv: Sequence[str]) -> Any:
     return parser.parse_args(argv)
 
 
-def build_settings(arguments: Any) -> tuple[Lighting, int]:
+def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
     """The enhancements' settings and the window of denoising: the configuration's, with what the command line changes.
 
     Raises:
         UserError: if a value is out of range.
     """
     from nightcrawler.config.check import check
-    from nightcrawler.config.defaults import get_cfg
-    from nightcrawler.data.lowlight.enhance.build import build_lighting
+    from nightcrawler.config.node import get_cfg
+    from nightcrawler.data.lowlight.enhance.build import enhance_params_from_cfg
 
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
@@ -67,30 +67,28 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         check(cfg, {})
     except ConfigError as error:
         raise UserError(str(error).replace("default: ", "")) from None
-    return build_lighting(cfg), cfg.ENHANCE.DENOISE_FRAMES
+    return enhance_params_from_cfg(cfg), cfg.ENHANCE.DENOISE_FRAMES
 
 
 def show(
-    video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
+    video: Path, num_columns: int, names: Sequence[str], params: EnhanceParams, window: int
 ) -> dict[str, np.ndarray]:
     """Label of a row to its frames, uint8 `[columns, H, W, 3]`: as decoded, then lit in each way."""
-    import functools
-
     import numpy as np
 
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
-    from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
-    from nightcrawler.data.video.decode import decode
+    from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
+    from nightcrawler.data.video.decode import FileReader, read_frames
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
-    frames = decode(str(video), choose).frames
+    frames = read_frames(FileReader(), video, choose).frames
     rows = {"as it is": frames}
     if window > 1:
-        denoised = functools.partial(decode_denoised, decode=decode, window=window)
-        frames = rows[f"denoised ({window})"] = denoised(str(video), choose).frames
-    return rows | {name: build_enhancement(name, lighting)(frames) for name in names}
+        denoised = DenoisedReader(FileReader(), window)
+        frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
+    return rows | {name: build_enhancement(name, params)(frames) for name in names}
 
 
 def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
@@ -137,13 +135,13 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.utils.io import atomic_write, check_targets
 
     check_targets([arguments.out])
-    lighting, window = build_settings(arguments)
+    params, window = build_settings(arguments)
     shown = arguments.only or [
-        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights
+        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
     ]
     sheets = []
     for video in arguments.videos:
-        rows = show(video, arguments.columns, shown, lighting, window)
+        rows = show(video, arguments.columns, shown, params, window)
         sheets.append(draw(rows, video, arguments.width))
         print(
             f"{video}: "

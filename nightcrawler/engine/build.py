@@ -20,8 +20,8 @@ from nightcrawler.data.build import (
     build_mixup,
     build_train_streams,
 )
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.dataset import clips_on
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger

@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.lowlight.enhance.build import (
-    build_denoise_window,
-    build_gammas,
-    build_phase_name,
+    denoise_window_of,
+    enhancement_name_of,
+    gammas_of,
 )
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import (
     build_device,
     build_evaluator,
@@ -126,15 +126,15 @@ def build_meta(cfg: CfgNode, eval_set: EvalSet, weights: LoadReport) -> dict[str
     """
     stamp = build_stamp(cfg)
     dark = eval_set.split.dark
-    gammas = build_gammas(cfg, "TEST", dark)
+    gammas = gammas_of(cfg, "TEST", dark)
     return {
         "split": eval_set.split.name,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "enhancement": build_phase_name(cfg, "TEST", dark),
+        "enhancement": enhancement_name_of(cfg, "TEST", dark),
         "gamma": gammas[0] if len(gammas) == 1 else None,
         "gammas": gammas if cfg.TEST.GAMMAS else [],
-        "denoise_frames": build_denoise_window(cfg, "TEST", dark),
+        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "model": cfg.MODEL.NAME,
         "checkpoint_sha256": weights.sha256,

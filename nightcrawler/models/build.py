@@ -1,7 +1,7 @@
 """Build models by name: from a configuration (`build_model`) or keyword arguments (`create_model`).
 
-`MODELS` is the list of names. This is the only module that maps `MODEL` and the architectures'
-sections to arguments.
+`utils.registries.MODELS` is the list of names. This is the only module that maps `MODEL` and the
+architectures' sections to arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import timm
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from nightcrawler.models.external import TORCHVISION, torchvision_video
+from nightcrawler.models.external import torchvision_video
 from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
@@ -27,9 +27,9 @@ from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLa
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
-from nightcrawler.utils.registry import Registry, unknown_name
+from nightcrawler.utils.registries import MODELS
+from nightcrawler.utils.registry import unknown_name
 
-MODELS = Registry("model")
 TIMM_FAMILY = "timm/"
 
 # Keys behind arguments that models refuse, for errors of `build_model`.
@@ -64,7 +64,6 @@ ARCHITECTURE_KEYS = {
 }
 
 
-@MODELS.register("uniformer")
 def build_uniformer(cfg: CfgNode) -> nn.Module:
     """Build a UniFormer from `UNIFORMER`.
 
@@ -92,7 +91,6 @@ def build_uniformer(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("mvit")
 def build_mvit(cfg: CfgNode) -> nn.Module:
     """Build an MViT or MViTv2 from `MVIT`, for training clips of `DATA`.
 
@@ -156,7 +154,6 @@ def _build_attention_style(cfg: CfgNode) -> AttentionStyle:
     )
 
 
-@MODELS.register("slowfast")
 def build_slowfast(cfg: CfgNode) -> nn.Module:
     """Build the method's SlowFast from `SLOWFAST`.
 
@@ -179,7 +176,6 @@ def build_slowfast(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("resnet3d")
 def build_resnet3d(cfg: CfgNode) -> nn.Module:
     """Build PySlowFast's SlowFast, Slow, C2D or I3D from `RESNET`, and pathways from `SLOWFAST`.
 
@@ -227,12 +223,6 @@ def build_torchvision(cfg: CfgNode) -> nn.Module:
     )
 
 
-for _name in TORCHVISION:
-    MODELS.register(f"torchvision/{_name}")(build_torchvision)
-
-
-# timm has over a thousand models, so they are one family and are looked up when one is built.
-@MODELS.register(TIMM_FAMILY)
 def build_timm(cfg: CfgNode) -> nn.Module:
     """Build the image model of timm that `MODEL.NAME` names after the slash, for frames.
 
@@ -281,7 +271,8 @@ def list_models(pattern: str = "") -> list[str]:
         >>> "timm/resnet50" in list_models("timm/resnet*")
         True
     """
-    names = [name for name in MODELS.names() if name != TIMM_FAMILY]
+    # A family is listed as `timm/NAME`.
+    names = [name for name in MODELS.names() if not name.endswith("/NAME")]
     if pattern.startswith(TIMM_FAMILY):
         names = [TIMM_FAMILY + name for name in timm.list_models()]
     return sorted(fnmatch.filter(names, pattern or "*"))
@@ -352,8 +343,8 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
 def _constructor(name: str) -> tuple[Callable[..., nn.Module], tuple[str, ...]]:
     """Return the constructor of a model, and its fixed arguments."""
     family, slash, rest = name.partition("/")
-    if name not in MODELS.names() and family + slash != TIMM_FAMILY:
-        raise unknown_name("model", name, [*list_models(), "timm/NAME"])
+    if name not in MODELS:
+        raise MODELS.unknown(name)
     constructor = CONSTRUCTORS.get(family + slash)
     # A model of the user's own module registers a builder only.
     if constructor is None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +18,7 @@ from nightcrawler.prepare.folders import printable, stop_at
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.process import follow_parent
 
 CSV_NAME, PAGE_NAME = "audit.csv", "audit.html"
 # Files of a data folder that are no videos; everything else is tried.
@@ -250,25 +249,13 @@ def _alone(path: str, function: Measure) -> Measurement:
 def _in_pool(
     paths: Sequence[str], jobs: int, function: Measure
 ) -> Iterator[tuple[str, Measurement]]:
-    pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(jobs, initializer=follow_parent)
     try:
         futures = {pool.submit(function, path): path for path in paths}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it does: a killed parent cannot say so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def duplicates(rows: Iterable[Measurement]) -> list[list[Measurement]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.utils.errors import ConfigError
 
 MAX_BASES = 8

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, load_experiment
+from nightcrawler.config.node import config_hash, flatten, get_cfg, load_experiment
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_files import results_name, split_use

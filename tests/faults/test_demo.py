@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.pseudo.predictions import read_results

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models import build
 from nightcrawler.models.build import build_model, create_model, list_models
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.registries import MODELS
 
 SMALL = {"depth": (1, 1, 1, 1), "embed_dim": (8, 8, 16, 16), "head_dim": 8}
 
@@ -50,7 +51,7 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
 
 
 def test_every_name_has_a_constructor_and_every_constructor_a_name() -> None:
-    families = {name.partition("/")[0] + "/" * ("/" in name) for name in build.MODELS.names()}
+    families = {name.partition("/")[0] + "/" * ("/" in name) for name in MODELS.names()}
     assert families == set(build.CONSTRUCTORS)
 
 

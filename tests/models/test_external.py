@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
-from nightcrawler.config import check
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models import external, frame_average
 from nightcrawler.models.build import build_model
 from nightcrawler.models.external import TORCHVISION, ShrinkingAvgPool3d, torchvision_video
 from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.pretrained import is_head, load_pretrained
 from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.registries import MODELS
 from tests.paths import ROOT
 
 K = 6
@@ -374,7 +374,8 @@ def test_configurations_with_a_typo_or_an_idle_key_do_not_load(
 
 
 def test_the_check_and_the_builder_know_the_same_names() -> None:
-    assert set(check.TORCHVISION) == set(external.TORCHVISION)
+    registered = [name for name in MODELS.names() if name.startswith("torchvision/")]
+    assert set(registered) == {f"torchvision/{name}" for name in external.TORCHVISION}
     assert set(external.TORCHVISION) <= set(dir(video))
 
 

@@ -231,7 +231,9 @@ def _vote(made: Made) -> None:
         write_submission(
             path, Submission(list(truth), probs.argmax(axis=1), probs.max(axis=1).astype(float))
         )
-        write_metadata(path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]})
+        write_metadata(
+            path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]}
+        )
 
 
 def _about(made: Made) -> Mapping[str, Any]:

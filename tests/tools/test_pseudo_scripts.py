@@ -115,9 +115,7 @@ def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project:
     mixed /= mixed.sum(axis=1, keepdims=True)
     assert run(project, STAGES[stage - 1]) == 0
     rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
-    known = [
-        read_results(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS
-    ]
+    known = [read_results(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS]
     found = mean_of(known)
     expected = []
     for label in range(5):
