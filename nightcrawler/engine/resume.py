@@ -14,7 +14,7 @@ from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
 from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, argument_keys
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -124,9 +124,10 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         return _load_progress(file)
     # Weights of other projects have no sidecar; ours are checked against it.
     checkpoint.verify(file)
-    report = load_pretrained(
-        model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
-    )
+    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+        report = load_pretrained(
+            model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
+        )
     logger.info("start: weights of %s\n%s", path, report)
     return None
 

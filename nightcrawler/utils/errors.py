@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -11,6 +13,40 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """Faults of a configuration, one line each (`file:line: KEY: fault`)."""
+
+
+class ArgumentError(UserError):
+    """An argument that a component cannot be built with.
+
+    Components name their arguments; `build_*` functions add the configuration keys behind them.
+
+    Args:
+        message: plain sentence that names the argument and its value.
+        arguments: names of the arguments, for the keys behind them.
+    """
+
+    def __init__(self, message: str, *arguments: str) -> None:
+        super().__init__(message)
+        self.arguments = arguments
+
+
+@contextlib.contextmanager
+def argument_keys(keys: Mapping[str, str]) -> Iterator[None]:
+    """Add the configuration keys behind its arguments to an `ArgumentError`.
+
+    Args:
+        keys: argument to key, such as `{"num_frames": "DATA.NUM_FRAMES"}`.
+
+    Raises:
+        UserError: for an `ArgumentError` in the block, with the keys in brackets.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        known = [keys[argument] for argument in error.arguments if argument in keys]
+        if not known:
+            raise
+        raise UserError(f"{error} ({', '.join(known)})") from None
 
 
 class VideoError(UserError):

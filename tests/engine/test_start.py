@@ -76,6 +76,6 @@ def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: P
     save_checkpoint(weights, {"model_state": state})
     cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
     with pytest.raises(
-        UserError, match=r"not of this model, entry by entry.*head\.weight \(missing\)"
+        UserError, match=r"not exactly those of this model.*head\.weight \(missing\)"
     ):
         weights_to_test_from_cfg(cfg, build_model(cfg))

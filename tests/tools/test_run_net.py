@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         "train",
         nothing,
         ("TRAIN.CHECKPOINT_FILE_PATH", "uniformer_base_k600_32x4"),
-        ("weights 'uniformer_base_k600_32x4' are not there", "TRAIN.CHECKPOINT_FILE_PATH"),
+        ("weights 'uniformer_base_k600_32x4' are missing", "TRAIN.CHECKPOINT_FILE_PATH"),
     ),
     "nothing to test": (
         "test",
