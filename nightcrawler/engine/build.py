@@ -17,11 +17,11 @@ from nightcrawler.data.build import (
     EvalSet,
     build_adapt_loader,
     build_eval_set,
-    build_mixup,
     build_train_streams,
 )
-from nightcrawler.data.build_video import build_camera_meta
-from nightcrawler.data.dataset import clips_on
+from nightcrawler.data.build_clips import build_mixup
+from nightcrawler.data.build_video import camera_metadata_of
+from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -155,7 +155,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
         for batch in iterate_batches(loader, items, "adaptation"):
             bad.add("adapt", len(items), batch["bad"])
             if batch["clip"] is not None:
-                yield clips_on(batch["clip"], device).contiguous(memory_format=layout)
+                yield clips_to_device(batch["clip"], device).contiguous(memory_format=layout)
 
     return clips
 
@@ -356,7 +356,7 @@ def build_about(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
             key: stamp[key]
             for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions")
         },
-        **build_camera_meta(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
+        **camera_metadata_of(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
         "world_size": distributed.world_size(),
         "num_params": sum(parameter.numel() for parameter in model.parameters()),
         "machine": machine(),

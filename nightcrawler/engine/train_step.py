@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nightcrawler.data.dataset import clips_on
+from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.bn_sync import RunningStatistics
 from nightcrawler.engine.loading import iterate_batches
@@ -178,7 +178,7 @@ class TrainStep:
         self, objective: StreamLoss, batch: dict[str, Any], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         device, target = self.settings.device, batch["probs"] if objective.soft else batch["label"]
-        clip = clips_on(batch["clip"], device)
+        clip = clips_to_device(batch["clip"], device)
         clip, target = objective.mixup(clip, target.to(device, non_blocking=True), rng)
         layout = torch.channels_last_3d if self.settings.channels_last else torch.contiguous_format
         return clip.contiguous(memory_format=layout), target
