@@ -1,4 +1,7 @@
-"""Order of the videos: pure functions of seed, epoch and position, for any number of ranks and workers."""
+"""Order of the videos of an epoch, a pure function of seed, epoch and position.
+
+It does not depend on the number of ranks and workers.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ def permutation(seed: int, stream: int, cycle: int, num_items: int) -> np.ndarra
 def balanced_order(seed: int, stream: int, cycle: int, labels: np.ndarray) -> np.ndarray:
     """Return the order of a stream's videos in its `cycle`-th pass, with every class equally often.
 
-    A pass has about as many positions as there are videos. Each class fills its share of them from an order of its
-    own, which continues where the last pass ended. Rare classes repeat sooner. Within a class, no video comes more
-    often than another, give or take one.
+    A pass has about as many positions as there are videos. Each class fills its share of them from
+    an order of its own, which continues where the last pass ended. Rare classes repeat sooner.
+    Within a class, no video comes more often than another, give or take one.
 
     Args:
         seed: seed of the order.
@@ -43,6 +46,7 @@ def balanced_order(seed: int, stream: int, cycle: int, labels: np.ndarray) -> np
         Positions of videos, int64 `[ceil(N / classes) * classes]`.
     """
     classes = np.unique(labels)
+    # Rounded up, so that no class comes less often than in a pass over all videos.
     share = -(-len(labels) // len(classes))
     positions = np.arange(cycle * share, (cycle + 1) * share)
     picked = []
@@ -55,16 +59,17 @@ def balanced_order(seed: int, stream: int, cycle: int, labels: np.ndarray) -> np
                 rng = np.random.default_rng([seed, stream, label, turn])
                 orders[turn] = rng.permutation(members)
             picked.append(orders[turn][place])
+    # Picked class by class: shuffled, so that a batch holds several classes.
     return np.array(picked, np.int64)[permutation(seed, stream, cycle, len(picked))]
 
 
 class MicroBatchSampler(Sampler[list[SampleKey]]):
     """Yield the micro-batches of one rank in an epoch.
 
-    A step takes `batch_size` videos, cut into micro-batches of `micro_batch`. Rank r takes every `world`-th of them
-    from the r-th. The videos of an epoch are the head of a permutation. A stream that is shorter than the epoch starts
-    again with the next permutation. One that is longer continues where the last epoch ended, so that over the epochs
-    every video comes equally often.
+    A step takes `batch_size` videos, cut into micro-batches of `micro_batch`. Rank r takes every
+    `world`-th of them from the r-th. The videos of an epoch are the head of a permutation. A stream
+    that is shorter than the epoch starts again with the next permutation. One that is longer
+    continues where the last epoch ended, so that over the epochs every video comes equally often.
 
     Args:
         num_items: number of videos in the stream.
@@ -75,7 +80,8 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         world: number of processes.
         seed: seed of the order.
         stream: number of the stream, so that two streams have different orders.
-        balance: labels int64 `[num_items]` whose classes are to come equally often; `None` for any order.
+        balance: labels int64 `[num_items]` whose classes are to come equally often, or `None` for
+            any order.
 
     Raises:
         ValueError: if micro-batches and ranks do not divide the batch.
@@ -127,6 +133,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
 
     def step_items(self, epoch: int, step: int) -> list[int]:
         """Return the positions of the videos of one step in their list, over all ranks."""
+        # Position in the endless sequence of passes: nothing depends on what was drawn before.
         start = (epoch * self.num_steps + step) * self.batch_size
         orders: dict[int, np.ndarray] = {}
         items = []
@@ -151,15 +158,18 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
 
 
 class ChunkSampler(Sampler[list[SampleKey]]):
-    """Yield one rank's chunks of a fixed or shuffled order; each video comes once, the last chunk may be shorter.
+    """Yield one rank's chunks of a fixed or shuffled order.
+
+    Each video comes once, the last chunk may be shorter.
 
     Args:
         num_items: number of videos.
         chunk: number of videos in a chunk.
-        rank: this process; rank r takes every `world`-th chunk from the r-th.
+        rank: rank of this process. Rank r takes every `world`-th chunk from the r-th.
         world: number of processes.
-        limit: largest number of videos to take; `None` for all.
-        seed: shuffles the order before the limit is applied, anew in each epoch; `None` keeps list order.
+        limit: largest number of videos to take, or `None` for all.
+        seed: shuffles the order before the limit is applied, anew in each epoch. `None` keeps
+            list order.
     """
 
     def __init__(
@@ -193,6 +203,7 @@ class ChunkSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = self._order()[: self.num_taken]
+        # Whole chunks go to ranks in turn, so that a rank's videos do not depend on other ranks.
         starts = range(0, len(order), self.chunk)
         for start in starts[self.rank :: self.world]:
             yield _keys(order[start : start + self.chunk], self.epoch)

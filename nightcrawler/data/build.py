@@ -1,4 +1,4 @@
-"""From configuration to loaders: the streams of training, the clips of adaptation, a split for evaluation."""
+"""From configuration to loaders for training, adaptation and evaluation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class EvalSet:
 
 
 def micro_batch_size_of(cfg: CfgNode) -> int:
-    """Return the number of videos of a micro-batch: `TRAIN.MICRO_BATCH`, or a rank's whole share of the batch.
+    """Return the number of videos of a micro-batch.
+
+    It is `TRAIN.MICRO_BATCH`, or where that is 0 a rank's whole share of the batch.
 
     Raises:
         ConfigError: if ranks and micro-batches do not divide the batch.
@@ -89,6 +91,7 @@ def micro_batch_size_of(cfg: CfgNode) -> int:
 
 
 def _start_worker(_: int) -> None:
+    # One worker a core: threads of several would only wait for each other.
     torch.set_num_threads(1)
     # A stop signal to the process group of the run is for the run, which still needs its workers.
     os.setpgid(0, 0)
@@ -97,14 +100,14 @@ def _start_worker(_: int) -> None:
 def build_loader(
     cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool
 ) -> DataLoader[Any]:
-    """Build a loader; all randomness is the dataset's.
+    """Build a loader that leaves all randomness to the dataset.
 
     Args:
         cfg: the configuration.
         dataset: the videos.
         sampler: yields the keys of a batch, see `batch_sampler`.
         collate: joins the samples of a batch.
-        persistent: keep workers between epochs; a cache in memory keeps them in any case.
+        persistent: keep workers between epochs. A cache in memory keeps them in any case.
     """
     loader = cfg.DATA_LOADER
     workers = loader.NUM_WORKERS
@@ -118,12 +121,16 @@ def build_loader(
         pin_memory=loader.PIN_MEMORY and torch.cuda.is_available(),
         timeout=loader.TIMEOUT_SEC if workers else 0,
         worker_init_fn=_start_worker,
+        # Loaders draw seeds for workers; without this, from torch's global generator.
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
     )
 
 
 def _num_steps_of(cfg: CfgNode, num_labelled: int, num_pseudo: int) -> int:
-    """Return the steps of an epoch by `TRAIN.EPOCH_LENGTH`: a stream has its full batches, at least one."""
+    """Return the steps of an epoch by `TRAIN.EPOCH_LENGTH`.
+
+    A stream has as many as full batches, at least one.
+    """
     labelled = max(num_labelled // cfg.TRAIN.BATCH_SIZE, 1)
     pseudo = max(num_pseudo // cfg.TRAIN.BATCH_SIZE, 1)
     if num_pseudo == 0 or cfg.TRAIN.EPOCH_LENGTH == "labelled":
@@ -204,7 +211,7 @@ def _labels_of(items: Sequence[VideoItem]) -> Tensor:
 
 
 def _probs_of(items: Sequence[VideoItem]) -> Tensor | None:
-    """Return the probabilities of each item, float32 `[N, K]`; `None` where no item has them.
+    """Return the probabilities of each item, float32 `[N, K]`, or `None` where no item has them.
 
     Raises:
         UserError: if some items have them and others do not.
@@ -249,6 +256,7 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     )
     reader = build_video_reader(cfg, denoise_window_of(cfg, "ADAPT", split.dark))
     dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
+    # No label is used, so none is given.
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
@@ -285,7 +293,9 @@ def build_eval_set(
 
 
 def view_crop_pairs_of(cfg: CfgNode) -> list[tuple[int, int]]:
-    """Return the (views, crops) pairs of `TEST`; a single number pairs with every entry of the other list.
+    """Return the (views, crops) pairs of `TEST`.
+
+    A single number pairs with every entry of the other list.
 
     Raises:
         ConfigError: if two longer lists differ in length.

@@ -29,7 +29,10 @@ Darken = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def build_mixup(cfg: CfgNode) -> MixUp:
-    """Build mixing and label smoothing of `MIXUP`; only smoothing where mixing is off."""
+    """Build mixing and label smoothing of `MIXUP`.
+
+    Where mixing is off, labels are smoothed only.
+    """
     mixup = cfg.MIXUP
     mixup_alpha = 0.0
     cutmix_alpha = 0.0
@@ -47,7 +50,11 @@ def build_mixup(cfg: CfgNode) -> MixUp:
 
 
 def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np.ndarray]:
-    """Build the choice of frames in training: (number of frames, rng) to frame numbers int64 `[T]`."""
+    """Build the choice of frames in training.
+
+    Returns:
+        A function of (number of frames, rng) to frame numbers int64 `[T]`.
+    """
     data = cfg.DATA
     if data.SAMPLING == "segment":
         return functools.partial(frame_sampling.random_segment_indices, num_frames=data.NUM_FRAMES)
@@ -59,7 +66,11 @@ def build_frame_sampler(cfg: CfgNode) -> Callable[[int, np.random.Generator], np
 
 
 def build_view_sampler(cfg: CfgNode) -> Callable[[int, int, int], np.ndarray]:
-    """Build the choice of frames in testing: (number of frames, view, number of views) to int64 `[T]`."""
+    """Build the choice of frames in testing.
+
+    Returns:
+        A function of (number of frames, view, number of views) to frame numbers int64 `[T]`.
+    """
     data = cfg.DATA
     if data.SAMPLING == "segment":
         return functools.partial(
@@ -93,7 +104,7 @@ def build_test_clips(
 
     Args:
         cfg: the configuration.
-        enhances: enhancements; every clip is made once with each.
+        enhances: enhancements. Every clip is made once with each.
         pairs: (views, crops) pairs.
     """
     make_crops = functools.partial(
@@ -151,6 +162,7 @@ def build_train_clips(
 
 def _build_transform(cfg: CfgNode, darken_prob: float) -> TrainTransform:
     aug = cfg.AUG
+    # Outside the `try`: its errors have keys of their own.
     darken_clip = None
     if darken_prob > 0:
         darken_clip = _build_darken(cfg)

@@ -45,7 +45,7 @@ def build_train_items(cfg: CfgNode) -> list[VideoItem]:
                 f"split '{split}' is to be trained on, but row {item.row} ('{item.name}') has "
                 f"label {item.label}: expected 0..{cfg.MODEL.NUM_CLASSES - 1}"
             )
-    if cfg.DATA.EXCLUDE_VAL and cfg.TRAIN.BEST_SPLIT != split:
+    if cfg.DATA.EXCLUDE_VAL and split != cfg.TRAIN.BEST_SPLIT:
         items = _build_without_validation(cfg, items)
     if not items:
         raise UserError(f"split '{split}' has no video left to train on; see DATA.EXCLUDE_VAL")
@@ -56,9 +56,11 @@ def _build_without_validation(cfg: CfgNode, items: list[VideoItem]) -> list[Vide
     """Leave out the items whose videos are in `TRAIN.BEST_SPLIT`."""
     train = get_split(cfg.DATA.TRAIN_SPLIT, cfg.DATA.PATH_PREFIX)
     best = get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX)
+    # A dark list may name its clips as the bright one does, though they are other files.
     identity = _file_of
     if set(train.folders) & set(best.folders):
-        # Names are of the same videos where folders are shared; a copy in another of them is left out, too.
+        # Names are of the same videos where folders are shared; a copy in another of them is left
+        # out, too.
         identity = _name_of
     validated = {identity(item) for item in build_items(cfg, cfg.TRAIN.BEST_SPLIT)}
     kept = [item for item in items if identity(item) not in validated]
@@ -76,7 +78,9 @@ def _file_of(item: VideoItem) -> str:
 
 
 def build_pseudo_items(cfg: CfgNode) -> list[VideoItem]:
-    """Build the items of the pseudo-labelled stream, without those of low confidence (`TRAIN.THRESHOLD`).
+    """Build the items of the pseudo-labelled stream.
+
+    Those of low confidence are left out, see `TRAIN.THRESHOLD`.
 
     Raises:
         UserError: if the list is missing or bad, none of its videos is there, or nothing is left.
@@ -104,7 +108,10 @@ def build_pseudo_items(cfg: CfgNode) -> list[VideoItem]:
 
 
 def confidence_threshold(confidences: np.ndarray, num_std: float) -> float:
-    """Return the mean minus `num_std` sample standard deviations of confidences `[N]`; -1 where `num_std` is -1."""
+    """Return the mean minus `num_std` sample standard deviations of confidences `[N]`.
+
+    The threshold is -1, below all confidences, where `num_std` is -1 or there is only one.
+    """
     if num_std == -1 or len(confidences) < 2:
         return -1.0
     return float(confidences.mean() - num_std * confidences.std(ddof=1))

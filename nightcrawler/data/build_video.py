@@ -49,7 +49,7 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
 
     Args:
         cfg: the configuration.
-        window: number of frames that each frame is averaged over; 1 for none.
+        window: number of frames that each frame is averaged over (1 for none).
 
     Raises:
         ConfigError: if the decoder of `DATA.DECODER` is not installed.
@@ -99,12 +99,14 @@ def build_cache(cfg: CfgNode) -> Cache:
 
 
 def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int) -> VideoReader:
-    """Build the reader of a darkened split: bright videos as the cameras of `DATA.CAMERA` would record them.
+    """Build the reader of a darkened split.
+
+    Bright videos are read as the cameras of `DATA.CAMERA` would have recorded them.
 
     Args:
         cfg: the configuration.
         items: the videos.
-        window: number of darkened frames that each frame is averaged over; 1 for none.
+        window: number of darkened frames that each frame is averaged over (1 for none).
     """
     names = {str(item.path): item.name for item in items}
     reader: VideoReader = DarkenedReader(build_video_reader(cfg), build_cameras(cfg), names)
@@ -115,9 +117,10 @@ def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int)
 
 
 def build_cameras(cfg: CfgNode) -> CameraRanges:
-    """Build the camera ranges of `DATA.CAMERA`: a preset, those of a file, or fitted to clips of `ADAPT.SPLIT`.
+    """Build the camera ranges of `DATA.CAMERA`.
 
-    A process fits once. Each rank measures a share of the clips, and all fit to all of them alike. No label is used.
+    They are a preset, those of a file, or fitted to clips of `ADAPT.SPLIT`. A process fits once.
+    Each rank measures a share of the clips, and all fit to all of them alike. No label is used.
 
     Raises:
         UserError: if no clip can be measured, or there is no such file.
@@ -155,7 +158,11 @@ def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
 
 
 def _measure_clips(paths: Sequence[str], reader: VideoReader) -> list[ClipStatistics]:
-    """Measure clips, each on one rank; return the statistics of those that can be measured, in order."""
+    """Measure clips, each on one rank.
+
+    Returns:
+        Statistics of the clips that can be measured, in order.
+    """
     own: dict[int, ClipStatistics | None] = {}
     for number in range(distributed.rank(), len(paths), distributed.world_size()):
         own[number] = _measure_file(paths[number], reader)
@@ -176,7 +183,15 @@ def _measure_file(path: str, reader: VideoReader) -> ClipStatistics | None:
 
 
 def camera_metadata_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:
-    """Return `camera`, the origin and the ranges of the cameras, where one of the splits is darkened; else nothing."""
+    """Return the origin and the ranges of the cameras for the metadata of results.
+
+    Args:
+        cfg: the configuration.
+        splits: names of the splits that are used.
+
+    Returns:
+        The key `camera` where one of the splits is darkened, else an empty dictionary.
+    """
     darkened = any(get_split(split, cfg.DATA.PATH_PREFIX).darkened for split in splits)
     if not darkened:
         return {}

@@ -1,11 +1,13 @@
-"""A cache of decoded videos: all frames of a video are kept once, and any view of any epoch takes its frames from them.
+"""A cache of decoded videos: any view of any epoch takes its frames from it.
 
-The key of a video is the hash of its content and of every setting that changes frames. A video that is replaced, even
-by a file of the same size and time, has another key. One that is moved or listed twice has the same.
+The key of a video is the hash of its content and of every setting that changes frames. A video that
+is replaced, even by a file of the same size and time, has another key. One that is moved or listed
+twice has the same.
 
-On disk a video is one file, memory-mapped: a header, a checksum of each frame, the frames. A file gets its name when
-it is complete, so that a killed writer leaves no more than a temporary file, which is removed later. A file that is
-damaged in any other way fails its checksums, and is written again. Nothing that a cache cannot do stops a run.
+On disk a video is one file, memory-mapped: a header, a checksum of each frame, the frames. A file
+gets its name when it is complete, so that a killed writer leaves no more than a temporary file,
+which is removed later. A file that is damaged in any other way fails its checksums, and is written
+again. Nothing that a cache cannot do stops a run.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ logger = get_logger(__name__)
 # Part of every key: raise it when the file format changes, or when decoding gives other frames.
 VERSION = 1
 MAGIC = b"nc-clip1"
-# Magic, frames, height, width, promised frames, frame rate; then CRC-32 of all that, the frames' CRC-32s and the key.
+# Magic, frames, height, width, promised frames, frame rate; then CRC-32 of all that, the frames'
+# CRC-32s and the key.
 HEADER = struct.Struct("<8s4qd")
 CHECK = struct.Struct("<I")
 # A video whose frames take more is decoded every time: all of them must fit in a worker's memory.
@@ -57,9 +60,9 @@ class CachedVideo:
 
     Attributes:
         frames: uint8 `[T, H, W, 3]`, perhaps memory-mapped.
-        promised: number of frames that its container promises; frames are chosen for this number first.
+        promised: number of frames that its container promises. Frames are chosen for it first.
         fps: average frame rate in frames per second, 0 where the file does not state it.
-        sums: CRC-32 of each frame, uint32 `[T]`; `None` in memory, where frames are not damaged.
+        sums: CRC-32 of each frame, uint32 `[T]`, or `None` in memory, where frames are not damaged.
     """
 
     frames: np.ndarray
@@ -69,6 +72,7 @@ class CachedVideo:
 
     def take(self, wanted: Sequence[int]) -> np.ndarray | None:
         """Return a copy of the wanted frames, or `None` where one of them is damaged."""
+        # Frames are checked after the copy: a mapped file may change at any time.
         indices = np.asarray(wanted, np.int64)
         taken = self.frames[indices]
         if self.sums is not None and (_checksums(taken) != self.sums[indices]).any():
@@ -81,16 +85,12 @@ def _checksums(frames: np.ndarray) -> np.ndarray:
 
 
 class Cache(Protocol):
-    """A store of videos by key.
-
-    Attributes:
-        max_bytes: largest size of all videos together.
-    """
+    """A store of videos by key, of at most `max_bytes` together."""
 
     max_bytes: int
 
     def get(self, key: str) -> CachedVideo | None:
-        """Return a video; `None` where it is absent or damaged."""
+        """Return a video, or `None` where it is absent or damaged."""
         ...
 
     def put(self, key: str, video: CachedVideo) -> None:
@@ -103,7 +103,9 @@ class Cache(Protocol):
 
 
 class RamCache:
-    """Videos in the memory of this process; the least recently used ones make room for new ones.
+    """Videos in the memory of this process.
+
+    The least recently used ones make room for new ones.
 
     Args:
         max_bytes: largest sum of the sizes of all frames.
@@ -114,7 +116,7 @@ class RamCache:
         self._videos: LruMapping[str, CachedVideo] = LruMapping(max_bytes)
 
     def get(self, key: str) -> CachedVideo | None:
-        """Return a video, which is then the latest used; `None` where it is absent."""
+        """Return a video, which is then the latest used, or `None` where it is absent."""
         return self._videos.get(key)
 
     def put(self, key: str, video: CachedVideo) -> None:
@@ -131,9 +133,10 @@ shared_ram_cache = functools.cache(RamCache)
 
 
 class DiskCache:
-    """Videos in a folder that processes share. When it is full no more are kept: those that are stay useful.
+    """Videos in a folder that processes share.
 
-    Dropping the oldest would drop, in epochs longer than the cache, each video just before it is wanted.
+    When the folder is full, no more videos are kept, and those that are stay useful. Dropping the
+    oldest would drop, in epochs longer than the cache, each video just before it is wanted.
 
     Args:
         folder: folder of the files, made when absent.
@@ -158,7 +161,7 @@ class DiskCache:
             raise UserError(f"{self.folder}: {cause}") from None
 
     def get(self, key: str) -> CachedVideo | None:
-        """Return a video after a check of its header; frames are checked when they are taken."""
+        """Return a video after a check of its header. Frames are checked when they are taken."""
         try:
             video = _parse(np.asarray(np.memmap(self._path(key), np.uint8, mode="r")), key)
         except OSError:
@@ -198,7 +201,11 @@ class DiskCache:
         return os.fdopen(os.open(self.folder / ".used", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
 
     def _reserve(self, key: str, num_bytes: int) -> Path | None:
-        """Create a temporary file of a size and count it; return `None` where there is no room for it."""
+        """Create a temporary file of a size and count it.
+
+        Returns:
+            Its path, or `None` where there is no room for it.
+        """
         with self._open_tally() as tally:
             # A record lock: the system releases it however the process ends.
             take_record_lock(tally, wait=True)
@@ -209,15 +216,11 @@ class DiskCache:
                 used = self._count()
             self._is_counted = True
             if used + num_bytes > self.max_bytes:
-                self._warn_once(
-                    "%s is full (%.2f GiB): other videos are decoded every time; empty it or "
-                    "raise %s",
-                    self.folder,
-                    used / 2**30,
-                    self.limit_name,
-                )
+                text = "%s is full (%.2f GiB): other videos are decoded every time; empty it or raise %s"
+                self._warn_once(text, self.folder, used / 2**30, self.limit_name)
                 return None
             temporary = self._path(key).with_suffix(f".{uuid.uuid4().hex}.tmp")
+            # The file gets its full size while the folder is locked: whoever counts, counts it.
             temporary.parent.mkdir(exist_ok=True)
             with open(temporary, "xb") as file:
                 file.truncate(num_bytes)
@@ -285,7 +288,9 @@ def _parse(data: np.ndarray, key: str) -> CachedVideo:
 
 
 def video_key(path: str, settings: Mapping[str, object]) -> str:
-    """Return the key of a video: a hash of the settings, a slash, the SHA-256 of the file's content.
+    """Return the key of a video.
+
+    It is a hash of the settings, a slash, and the SHA-256 of the file's content.
 
     Args:
         path: the video file.
@@ -304,14 +309,17 @@ def video_key(path: str, settings: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class CachedReader:
-    """Take frames from a cache; a video that is not there is decoded, and kept.
+    """Take frames from a cache.
 
-    The frames, and the number of times that a choice of frames is asked for, are the same as without a cache.
+    A video that is not there is decoded, and kept.
+
+    The frames, and the number of times that a choice of frames is asked for, are the same as
+    without a cache.
 
     Attributes:
         reader: reads videos that are not cached.
         cache: holds the decoded videos.
-        settings: everything that makes `reader` give other frames; part of every key.
+        settings: everything that makes `reader` give other frames, part of every key.
     """
 
     reader: VideoReader
@@ -334,7 +342,8 @@ class CachedReader:
         """Take the frames with the given numbers from the cache, or decode them.
 
         Raises:
-            FrameCountError: if the decoder yields, or once yielded, another number of frames than `info.num_frames`.
+            FrameCountError: if the decoder yields, or once yielded, another number of frames than
+                `info.num_frames`.
             VideoError: as the wrapped reader does.
         """
         key = self._key(path)
@@ -352,7 +361,7 @@ class CachedReader:
         return self._decode_and_keep(path, indices, info, key)
 
     def _key(self, path: str) -> str | None:
-        """Return the key of a video; `None` for what is left to the wrapped reader.
+        """Return the key of a video, or `None` for what is left to the wrapped reader.
 
         That is everything but a readable regular file that may fit into the cache.
         """
@@ -365,7 +374,8 @@ class CachedReader:
     def _decode_and_keep(
         self, path: str, indices: Sequence[int], info: StreamInfo, key: str
     ) -> Decoded:
-        """Decode the wanted frames; then cache all frames of the video, where they are not too many."""
+        """Decode the wanted frames, then cache all frames of the video unless they are too many."""
+        # Remembered by the process, so that this does not read the file again.
         promised = self.reader.probe(path)
         # `info` may come from the cache, which holds neither codec nor packet times.
         if promised.num_frames == info.num_frames:
@@ -379,7 +389,8 @@ class CachedReader:
         try:
             whole = self.reader.decode(path, range(info.num_frames), info)
         except VideoError:
-            # Frames that nobody asked for are damaged, or their number is not what a seek made it seem.
+            # Frames that nobody asked for are damaged, or their number is another than a seek
+            # suggested.
             return decoded
         if len(whole.frames) == whole.num_frames:
             self.cache.put(key, CachedVideo(whole.frames, promised.num_frames, whole.fps))

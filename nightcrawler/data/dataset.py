@@ -1,4 +1,4 @@
-"""Datasets of videos: a video and an epoch in, clips for training, adaptation or testing out, from one decode."""
+"""Datasets of videos: clips for training, adaptation or testing, from one decode of each video."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class DeferredClips:
     rngs: list[np.random.Generator]
 
     def pin_memory(self) -> DeferredClips:
-        """Return the same with frames in pinned memory; loaders call this method by its name."""
+        """Return the same with frames in pinned memory.
+
+        Loaders call this method by its name.
+        """
         return replace(self, frames=self.frames.pin_memory())
 
     def compute(self, device: torch.device) -> Tensor:
@@ -66,7 +69,12 @@ class ClipBuilder(Protocol):
     """Chooses frames of a video, and makes clips of them."""
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Return the frame numbers of each temporal view, int64 `[T]`, for a video of `num_frames` frames."""
+        """Return the frame numbers of each temporal view, int64 `[T]`.
+
+        Args:
+            num_frames: number of frames of the video.
+            rng: generator of the draws.
+        """
         ...
 
     def clips(
@@ -97,23 +105,24 @@ class BadVideo:
 
 def sample_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
     """Return the generator of a video's draws in an epoch, a pure function of the arguments."""
+    # The length beside the checksum: two names of one checksum and one length are unlikely.
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode("utf-8")), len(name)])
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
     """Videos of one list.
 
-    A sample is a dictionary with the keys `index` of the video, `clip` float32 `[S, 3, T, h, w]` or `DeferredClips`,
-    `members` (see `ClipBuilder.clips`), `status` (`ok`, or the reason that there is no clip) and `bad`, a list of
-    `BadVideo` that were tried.
+    A sample is a dictionary with the keys `index` of the video, `clip` float32 `[S, 3, T, h, w]` or
+    `DeferredClips`, `members` (see `ClipBuilder.clips`), `status` (`ok`, or the reason that there
+    is no clip) and `bad`, a list of `BadVideo` that were tried.
 
     Args:
         items: the videos.
         reader: reads frames of a file.
         builder: chooses frames and makes clips of them.
         seed: seed of all draws.
-        replace_bad: take another video, chosen by a seeded rule, for one that cannot be used (training). Otherwise
-            `status` holds the reason (validation and test).
+        replace_bad: take another video, chosen by a seeded rule, for one that cannot be used
+            (training). Otherwise `status` holds the reason (validation and test).
     """
 
     def __init__(
@@ -143,7 +152,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 bad.append(BadVideo(self.items[index].name, error.cause, error.where))
             if not self.replace_bad:
                 break
-            # A rule of its own: the replacement must not depend on which worker asks, nor on what it did before.
+            # A rule of its own: the replacement must not depend on which worker asks, nor on what
+            # it did before.
             draw = np.random.default_rng([self.seed, key.epoch, key.index, attempt])
             index = int(draw.integers(len(self.items)))
         return self._without_clip(index, bad)
@@ -154,11 +164,13 @@ class ClipDataset(Dataset[dict[str, Any]]):
         views: list[np.ndarray] = []
 
         def choose(num_frames: int) -> list[int]:
-            # Where this is called a second time, with the true number of frames, the first choice is forgotten.
+            # Where this is called a second time, with the true number of frames, the first choice
+            # is forgotten.
             views[:] = self.builder.frames(num_frames, rng)
             return np.unique(np.concatenate(views)).tolist()
 
         decoded = read_frames(self.reader, item.path, choose)
+        # A view may repeat frames and take them in any order; each was decoded once.
         indices = np.asarray(decoded.indices)
         frames = [decoded.frames[np.searchsorted(indices, view)] for view in views]
         clip, members = self.builder.clips(frames, rng)
@@ -201,7 +213,7 @@ class TrainClips:
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
     ) -> tuple[Tensor | DeferredClips, Members]:
-        """Make clips `[num_copies, 3, T, h, w]` with generators spawned from the video's, one for each copy."""
+        """Make clips `[num_copies, 3, T, h, w]`, each copy with a generator spawned from `rng`."""
         frames = torch.from_numpy(np.ascontiguousarray(self.enhance(views[0])))
         clips = DeferredClips(frames, self.transform, rng.spawn(self.num_copies))
         if self.defer:
@@ -210,15 +222,19 @@ class TrainClips:
 
 
 class MultiViewClips:
-    """Build every clip that any of the (views, crops) pairs needs; clips that pairs share are built once.
+    """Build every clip that any of the (views, crops) pairs needs.
+
+    Clips that pairs share are built once.
 
     Args:
         sample_view: (number of frames, view, number of views) to frame numbers int64 `[T]`.
-        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops C) to float32 `[L * C, 3, T, h, w]`: all crops for the
-            first of L enhancements, then for the next. A clip with L enhancements counts L times.
+        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops C) to float32 `[L * C, 3, T, h,
+            w]`: all crops for the first of L enhancements, then for the next. A clip with L
+            enhancements counts L times.
         pairs: (views, crops) pairs.
     """
 
+    # Not a test, whatever pytest makes of names with Test.
     __test__ = False
 
     def __init__(
@@ -248,11 +264,15 @@ class MultiViewClips:
         return views
 
     def clips(self, views: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Members]:
-        """Make all crops of all distinct views with every enhancement; the centre crop of three is the single crop."""
+        """Make all crops of all distinct views with every enhancement.
+
+        The centre crop of three is the single crop.
+        """
         blocks: list[Tensor] = []
         positions: dict[tuple[int, int], list[int]] = {}
         num_clips = 0
         for view, crop_counts in self._crop_counts().items():
+            # The crops of a smaller number are among those of the largest, see `crop_positions`.
             most = max(crop_counts)
             crops = self.make_crops(views[view], most)
             for num_crops in crop_counts:
@@ -272,7 +292,11 @@ class MultiViewClips:
         return counts
 
     def _members(self, positions: Mapping[tuple[int, int], list[int]]) -> Members:
-        """Return the positions of the clips of each pair, from those of each (distinct view, crops)."""
+        """Return the positions of the clips of each pair.
+
+        Args:
+            positions: positions of the clips of each (distinct view, number of crops).
+        """
         members: Members = {}
         for num_views, num_crops in self.pairs:
             members[num_views, num_crops] = []
@@ -320,12 +344,14 @@ class TrainCollate:
         """Join samples, without those that have no clip.
 
         Returns:
-            `clip` (see `clips_to_device`; `None` where no sample has one), `index` and `label` int64 `[B]`, `probs`
-            float32 `[B, K]` or `None`, and the `bad` videos.
+            `clip` (see `clips_to_device`), `None` where no sample has one, `index` and `label`
+            int64 `[B]`, `probs` float32 `[B, K]` or `None`, and the `bad` videos.
         """
+        # Videos that were replaced count as bad, too.
         bad = [video for sample in samples for video in sample["bad"]]
         samples = [sample for sample in samples if sample["status"] == STATUS_OK]
         index = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
+        # Copies of a video lie side by side, as in `clip`.
         index = index.repeat_interleave(self.num_copies)
         return {
             "clip": _batch_of([sample["clip"] for sample in samples]),

@@ -1,4 +1,4 @@
-"""Choices of the frames of a video that make a clip: one of each segment (TSN, Wang et al. 2016), or a dense window."""
+"""Choice of the frames of a clip: one of each segment (Wang et al. 2016), or a dense window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 def segment_bounds(num_total: int, num_frames: int) -> np.ndarray:
     """Cut a video into equal segments.
 
-    Segments have (num_total - 1) / num_frames frames. Edges are rounded half to even and shared by neighbours.
+    Segments have (num_total - 1) / num_frames frames. Edges are rounded half to even and shared by
+    neighbours.
 
     Args:
         num_total: number of frames of the video.
@@ -17,6 +18,7 @@ def segment_bounds(num_total: int, num_frames: int) -> np.ndarray:
     Returns:
         First and last frame of each segment, inclusive, int64 `[num_frames, 2]`.
     """
+    # Floating point and half to even, as in the published code: other rounding gives other frames.
     length = float(num_total - 1) / num_frames
     edges = np.rint(np.arange(num_frames + 1) * length).astype(np.int64)
     return np.stack([edges[:-1], edges[1:]], axis=1)
@@ -34,6 +36,7 @@ def random_segment_indices(num_total: int, rng: np.random.Generator, num_frames:
         int64 `[num_frames]`.
     """
     bounds = segment_bounds(num_total, num_frames)
+    # Both ends count: neighbouring segments share an edge, and a short video repeats frames.
     return rng.integers(bounds[:, 0], bounds[:, 1], endpoint=True)
 
 
@@ -42,17 +45,17 @@ def segment_indices(
 ) -> np.ndarray:
     """Take one fixed frame of each segment (testing).
 
-    A single view takes the start of each segment plus half a segment (cut to whole frames). Several views cut each
-    segment into `num_views` parts, and view v does the same with the v-th part: views share no frame as soon as the
-    video has more than num_frames x num_views frames.
+    A single view takes the start of each segment plus half a segment (cut to whole frames). Several
+    views cut each segment into `num_views` parts, and view v does the same with the v-th part:
+    views share no frame as soon as the video has more than num_frames x num_views frames.
 
     Args:
         num_total: number of frames of the video.
         num_frames: number of frames of the clip.
         view: number of the view, from 0.
         num_views: number of views.
-        published: use the published rule, start + trunc(segment / (num_views + 1) * (view + 1)), whose views coincide
-            on short videos.
+        published: use the published rule, start + trunc(segment / (num_views + 1) * (view + 1)),
+            whose views coincide on short videos.
 
     Returns:
         int64 `[num_frames]`, not decreasing, below `num_total`.
@@ -61,6 +64,7 @@ def segment_indices(
         length = float(num_total - 1) / num_frames
         offset = int(length / (num_views + 1) * (view + 1))
         return segment_bounds(num_total, num_frames)[:, 0] + offset
+    # Part v of segment s is part s * num_views + v of the video.
     num_parts = num_frames * num_views
     starts = segment_bounds(num_total, num_parts)[view::num_views, 0]
     return starts + int(float(num_total - 1) / num_parts / 2)
@@ -76,8 +80,8 @@ def dense_start(
         clip_size: number of frames that a window spans.
         view: number of the window, from 0.
         num_views: number of windows.
-        use_offset: let windows span the video from its first frame to its last (one window: the middle). Otherwise
-            they start at equal distances from frame 0.
+        use_offset: let windows span the video from its first frame to its last (one window: the
+            middle). Otherwise they start at equal distances from frame 0.
     """
     slack = max(num_total - clip_size, 0)
     if not use_offset:
@@ -88,7 +92,7 @@ def dense_start(
 
 
 def window_indices(num_total: int, start: float, end: float, num_frames: int) -> np.ndarray:
-    """Take frames evenly from `start` to `end`, kept inside the video; int64 `[num_frames]`."""
+    """Take frames evenly from `start` to `end`, kept inside the video, int64 `[num_frames]`."""
     return np.clip(np.linspace(start, end, num_frames), 0, num_total - 1).astype(np.int64)
 
 
@@ -106,7 +110,7 @@ def dense_indices(
     Args:
         num_total: number of frames of the video.
         num_frames: number of frames of the clip.
-        sampling_rate: distance of neighbouring frames; the window spans `num_frames` times as many frames.
+        sampling_rate: distance of neighbouring frames. The window spans `num_frames` times as many.
         view: number of the window, from 0.
         num_views: number of windows.
         use_offset: see `dense_start`.

@@ -1,4 +1,7 @@
-"""List files: rows `path,label`, and pseudo-labels `path,label,p0,...`. An error names every bad row."""
+"""List files: rows `path,label`, and pseudo-labels `path,label,p0,...`.
+
+An error names the bad rows.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class VideoItem:
     """One row of a list.
 
     Attributes:
-        name: path as written in the list; predictions are joined by it.
+        name: path as written in the list. Predictions are joined by it.
         label: class index, -1 where unknown.
         path: absolute path of the file.
         row: line number in the list, from 1.
@@ -49,12 +52,12 @@ class VideoItem:
 def read_list(
     csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
 ) -> list[VideoItem]:
-    """Read rows `path,label` (comma; optional header, byte-order mark and CRLF).
+    """Read rows `path,label` (comma, optional header, byte-order mark and CRLF).
 
     Args:
         csv_path: the list.
-        folders: folders that videos are looked for in; the first that has a name wins.
-        num_classes: K; labels are -1 .. K-1.
+        folders: folders that videos are looked for in. The first that has a name wins.
+        num_classes: number of classes K. Labels are -1 .. K-1.
 
     Returns:
         One item per row, in order.
@@ -81,12 +84,12 @@ def read_pseudo(
 ) -> list[VideoItem]:
     """Read rows `path,label,p0,...,p{K-1}`, or `path,label` (hard pseudo-labels).
 
-    The published files hold rows whose probabilities sum to less than 1 (mixing weights that sum to 0.95 or 0.3).
-    They are accepted and normalised.
+    The published files hold rows whose probabilities sum to less than 1 (mixing weights that sum to
+    0.95 or 0.3). They are accepted and normalised.
 
     Args:
         csv_path: the list.
-        folders: folders that videos are looked for in; the first that has a name wins.
+        folders: folders that videos are looked for in. The first that has a name wins.
         num_classes: K.
 
     Returns:
@@ -94,8 +97,8 @@ def read_pseudo(
 
     Raises:
         MissingVideosError: if none of the videos exists.
-        UserError: as `read_list`; also for another number of probabilities than K, a probability outside [0, 1], or a
-            label that is not the most probable class.
+        UserError: as `read_list`, and for another number of probabilities than K, a probability
+            outside [0, 1], or a label that is not the most probable class.
     """
 
     def parse(fields: list[str]) -> tuple[int, tuple[float, ...] | None]:
@@ -114,6 +117,7 @@ def read_pseudo(
 
 
 def _label(text: str, num_classes: int) -> int:
+    # Not int() alone, which takes `1_0` and digits of other scripts.
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         raise UserError(f"label {text!r} is not a whole number")
     label = int(text)
@@ -159,6 +163,7 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
         raise UserError(f"{csv_path}: not UTF-8 text (byte {error.start})") from None
     except csv.Error as error:
         raise UserError(f"{csv_path}: row {reader.line_num}: {error}") from None
+    # The published lists have no header, those of spreadsheets have one.
     if rows and rows[0][1][:2] == ["path", "label"]:
         rows = rows[1:]
     if not rows:
@@ -202,7 +207,8 @@ def _summary(faults: list[str]) -> str:
 class _Locator:
     """Find names in folders, and refuse a file outside them.
 
-    Each folder is listed once: to ask for thousands of files one by one is slow on network file systems.
+    Each folder is listed once: to ask for thousands of files one by one is slow on network file
+    systems.
 
     Args:
         folders: searched in order.
@@ -224,7 +230,9 @@ class _Locator:
         return self._listed[folder]
 
     def locate(self, name: str) -> Path:
-        """Return the path of a video in the first folder that has it, or in the first of all where none has it.
+        """Return the path of a video in the first folder that has it.
+
+        Where none has it, return the path that it would have in the first folder.
 
         Raises:
             UserError: if a symbolic link leads out of the folder.

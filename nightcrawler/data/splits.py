@@ -42,7 +42,10 @@ class Split:
 
     @property
     def has_dark_labels(self) -> bool:
-        """Whether labels are those of clips filmed in the dark: a choice made by them is an oracle's."""
+        """Whether labels are those of clips filmed in the dark.
+
+        A choice made by such labels is an oracle's.
+        """
         return self.dark and not self.darkened
 
 
@@ -50,7 +53,8 @@ def get_split(name: str, prefix: str | Path) -> Split:
     """Return a split of the data below a folder.
 
     Args:
-        name: a key of `SPLITS` or `DARKENED`; any other name stands for the list `{name}.csv` of dark videos.
+        name: a key of `SPLITS` or `DARKENED`. Any other name stands for the list `{name}.csv` of
+            dark videos.
         prefix: the data folder.
 
     Raises:
@@ -67,6 +71,7 @@ def get_split(name: str, prefix: str | Path) -> Split:
     if name in SPLITS:
         list_name, folders, dark = SPLITS[name]
         return Split(name, root / list_name, tuple(root / folder for folder in folders), dark)
+    # A name comes from a configuration or a command line, and must not lead out of the folder.
     if not name or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
         known = ", ".join((*SPLITS, *DARKENED))
         raise UserError(

@@ -14,7 +14,10 @@ CHUNK = 8
 
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return (height, width) after the short side becomes `size`; the long side is rounded down."""
+    """Return (height, width) after the short side becomes `size`.
+
+    The long side is rounded down.
+    """
     if (width <= height and width == size) or (height <= width and height == size):
         return height, width
     if width < height:
@@ -47,6 +50,7 @@ def crop_positions(num_crops: int) -> tuple[int, ...]:
     Raises:
         ValueError: for any other number.
     """
+    # One crop is the centre one of three, so that pairs of 1 and 3 crops can share it.
     positions = {1: (1,), 3: (0, 1, 2)}
     if num_crops not in positions:
         raise ValueError(f"num_crops {num_crops}: expected 1 or 3")
@@ -63,6 +67,7 @@ def empty_clips(*shape: int, device: torch.device | str = "cpu") -> Tensor:
 
 def concatenate_clips(clips: Sequence[Tensor]) -> Tensor:
     """Concatenate float32 clips `[S, 3, T, h, w]` along their first dimension."""
+    # The common case of one enhancement and one view: nothing to copy.
     if len(clips) == 1:
         return clips[0]
     total = sum(len(clip) for clip in clips)
@@ -103,13 +108,17 @@ def normalise_levels(clip: Tensor, mean: Sequence[float], std: Sequence[float]) 
     Returns:
         The same tensor.
     """
+    # Scaled constants instead of x / 255: one pass over the clip less.
     shift = 255 * torch.tensor(mean, dtype=clip.dtype).view(3, 1, 1, 1)
     scale = 255 * torch.tensor(std, dtype=clip.dtype).view(3, 1, 1, 1)
     return clip.sub_(shift).div_(scale)
 
 
 def resize_short_side(clip: Tensor, size: int) -> Tensor:
-    """Resize `[3, T, H, W]` to a short side of `size`, bilinear, without aligned corners and antialiasing."""
+    """Resize `[3, T, H, W]` to a short side of `size`.
+
+    Interpolation is bilinear, without aligned corners and without antialiasing.
+    """
     height, width = clip.shape[-2:]
     wanted = short_side_size(height, width, size)
     if wanted == (height, width):

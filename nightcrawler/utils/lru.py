@@ -11,16 +11,20 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-# One lock for all mappings: a lock of their own could not be pickled, as data sets are for spawned workers.
+# One lock for all mappings: a lock of their own could not be pickled, as data sets are for spawned
+# workers.
 _lock = threading.Lock()
-# A process that forks while another thread holds the lock would leave it locked in the child for ever.
+# A process that forks while another thread holds the lock would leave it locked in the child for
+# ever.
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
 
 class LruMapping(Generic[Key, Value]):
-    """Keep values up to a total size; the least recently used ones make room for new ones.
+    """Keep values up to a total size.
+
+    The least recently used ones make room for new ones.
 
     Args:
         max_size: largest sum of the sizes of all values, in any unit.
@@ -38,7 +42,7 @@ class LruMapping(Generic[Key, Value]):
         return iter(self._entries)
 
     def get(self, key: Key) -> Value | None:
-        """Return a value and mark it as the latest used; `None` where it is absent."""
+        """Return a value and mark it as the latest used, or `None` where it is absent."""
         with _lock:
             if key not in self._entries:
                 return None
@@ -46,7 +50,10 @@ class LruMapping(Generic[Key, Value]):
             return self._entries[key][0]
 
     def put(self, key: Key, value: Value, size: int = 1) -> None:
-        """Store a value in place of the one before; one that is larger than the bound is not kept."""
+        """Store a value in place of the one before.
+
+        One that is larger than the bound is not kept.
+        """
         with _lock:
             self._drop(key)
             if size > self.max_size:

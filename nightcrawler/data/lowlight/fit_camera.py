@@ -228,7 +228,8 @@ class DarkenedReader:
 
     Attributes:
         reader: reads the bright frames.
-        cameras: ranges that the camera of a video is drawn from, by a generator seeded with its name alone.
+        cameras: ranges that the camera of a video is drawn from, by a generator that is seeded
+            with its name alone.
         names: path to name.
     """
 

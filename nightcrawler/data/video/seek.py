@@ -1,4 +1,4 @@
-"""Frames that decoding can start from, and when to seek to them for a few frames of a long video."""
+"""Seeking: frames that decoding can start from, and runs of decoding that save work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 # Seeking loses the frames that the decoder has in flight: about this many frames of work.
 SEEK_FRAMES = 8
-# Seek where that saves at least this share of decoding (measured on videos of 60 s: time follows the share).
+# Seek where that saves at least this share of decoding (measured on videos of 60 s: time follows
+# the share).
 LEAST_SAVING = 0.3
 # Shorter videos are decoded to their end, which checks all of them.
 LEAST_FRAMES = 500
@@ -21,7 +22,8 @@ class NalFormat(NamedTuple):
     """Layout of the NAL units of a codec.
 
     Attributes:
-        length_byte: position of the header's byte that holds the number of bytes of a unit's length, less one.
+        length_byte: position of the header's byte that holds the number of bytes of a unit's
+            length, less one.
         unit_type: maps the first byte of a unit to its type.
         idr_types: types of the units of an instantaneous decoder refresh.
     """
@@ -39,7 +41,9 @@ NAL_FORMATS = {
 
 
 def is_random_access_point(codec: str, header: bytes, packet: memoryview) -> bool:
-    """Return whether decoding can start at a keyframe: no frame shown after it refers to one before it.
+    """Return whether decoding can start at a keyframe.
+
+    It can where no frame shown after the keyframe refers to one before it.
 
     Args:
         codec: FFmpeg's name of the codec.
@@ -74,7 +78,7 @@ def plan_runs(
         num_frames: number of frames in the video.
 
     Returns:
-        (start, wanted frames) of each run; an empty list where decoding everything is as fast.
+        (start, wanted frames) of each run. An empty list where decoding everything is as fast.
     """
     if num_frames < LEAST_FRAMES or not starts or not wanted or wanted[0] < starts[0]:
         return []

@@ -1,4 +1,4 @@
-"""Read videos with torchcodec, where it is installed: the same checks before and the same frames as with PyAV."""
+"""Read videos with torchcodec, where it is installed: same checks before, same frames as PyAV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nightcrawler.data.video.integrity.limits import Limits, check_memory, check
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.utils.errors import UserError, VideoError
 
-# torchcodec gives the frames of these bit for bit as PyAV does; others (packed B-frames, more bits) are left to PyAV.
+# torchcodec gives the frames of these bit for bit as PyAV does; others (packed B-frames, more bits)
+# are left to PyAV.
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 BITS = 8
 
@@ -44,12 +45,12 @@ def import_decoder() -> Any:
 
 @dataclass(frozen=True)
 class TorchcodecReader:
-    """Read frames of video files with torchcodec, or with PyAV where torchcodec does not give the same frames.
+    """Read frames of video files with torchcodec, or with PyAV where their frames differ.
 
     A frame that cannot be decoded is an error. Damage that FFmpeg conceals is not noticed.
 
     Attributes:
-        short_side: scale frames down to this short side in pixels (by PyAV); 0 keeps their size.
+        short_side: scale frames down to this short side in pixels (by PyAV) (0 keeps their size).
         limits: largest file, picture, number of frames and memory that are accepted.
     """
 

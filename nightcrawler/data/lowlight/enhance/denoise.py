@@ -104,7 +104,7 @@ def denoise(
 
 @dataclass(frozen=True)
 class DenoisedReader:
-    """Read frames, each averaged with its neighbours in the video; these are decoded in the same pass.
+    """Read frames, each averaged with its neighbours in the video, from one decode.
 
     Attributes:
         reader: reads frames as recorded.

@@ -1,4 +1,7 @@
-"""Checksums of videos: the only sure sign of damage, as most codecs decode a wrong byte to a wrong picture."""
+"""Checksums of videos.
+
+They are the only sure sign of damage, as most codecs decode a wrong byte to a wrong picture.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ _remembered: LruMapping[FileState, str] = LruMapping(MOST_REMEMBERED_SUMS)
 
 
 def content_sha256(path: str) -> str:
-    """Return the SHA-256 of a file in hexadecimal; a process reads an unchanged file once for it.
+    """Return the SHA-256 of a file in hexadecimal.
+
+    A process reads an unchanged file once for it.
 
     Raises:
         OSError: if the file cannot be read.
@@ -39,7 +44,9 @@ def content_sha256(path: str) -> str:
 
 
 def read_checksums(path: Path, folder: Path) -> dict[str, str]:
-    """Read the output of `sha256sum`: 64 hexadecimal digits, two characters and the path of a file in each line.
+    """Read the output of `sha256sum`.
+
+    A line holds 64 hexadecimal digits, two characters and the path of a file.
 
     Args:
         path: file with the output.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from nightcrawler.utils.errors import VideoError
 
-# A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which FFmpeg allocates an index.
+# A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which FFmpeg
+# allocates an index.
 EMPTY_TABLE = re.compile(rb"\0...stsz....(?!\0\0\0\0)....(....)|\0...trun....(....)", re.DOTALL)
 MOST_HEADER_BYTES = 64 << 20
 
@@ -35,7 +36,10 @@ class Limits:
 
 
 def check_regular_file(path: str, limits: Limits) -> int:
-    """Refuse everything but a regular file of an accepted size, without opening it; return the size in bytes.
+    """Refuse everything but a regular file of an accepted size, without opening it.
+
+    Returns:
+        The size in bytes.
 
     Raises:
         VideoError: with the reason.

@@ -1,7 +1,7 @@
 """Checks of Matroska and WebM files that FFmpeg leaves out.
 
-FFmpeg skips damage up to the next cluster it finds. Here the elements of a file (RFC 8794, RFC 9559) are followed to
-its end, and the CRC-32 of those that have one is compared.
+FFmpeg skips damage up to the next cluster it finds. Here the elements of a file (RFC 8794, RFC
+9559) are followed to its end, and the CRC-32 of those that have one is compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ CHUNK_BYTES = 1 << 20
 
 
 def check_matroska(path: str) -> None:
-    """Follow the elements of a file to its end, and compare the checksums it holds; other formats pass.
+    """Follow the elements of a file to its end, and compare the checksums it holds.
+
+    Other formats pass.
 
     Raises:
         VideoError: if an element is unknown, ends after the file, or has another checksum.
@@ -61,7 +63,7 @@ def check_matroska(path: str) -> None:
 
 
 def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:
-    """Return whether the checksum that an element begins with is that of the rest; true where it has none."""
+    """Return whether an element begins with the checksum of its rest, or has no checksum."""
     file.seek(start)
     if length <= 6 or file.read(2) != CRC:
         return True
@@ -70,15 +72,17 @@ def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:
 
 
 def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (identity, first byte of the content, bytes of it) of the elements down to those of clusters.
+    """Yield (identity, first byte, number of bytes) of the content of each element.
 
+    Elements are those of the file, of its segments and of their clusters.
     The walk ends at an element of unknown length (a live recording).
     """
     position = 0
     while position < size:
         file.seek(position)
         head = file.read(12)
-        # Numbers are of variable size: the leading zero bits of the first byte tell how many bytes follow.
+        # Numbers are of variable size: the leading zero bits of the first byte tell how many bytes
+        # follow.
         id_bytes = 9 - head[0].bit_length()
         length_byte = 0
         if id_bytes <= 4 and len(head) > id_bytes:
