@@ -59,6 +59,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def key_reference() -> str:
     """Return Markdown that lists every config key with default, meaning and range."""
-    from nightcrawler.config.reference import reference_markdown
+    from nightcrawler.config.reference import keys_as_markdown
 
-    return reference_markdown()
+    return keys_as_markdown()
