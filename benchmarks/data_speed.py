@@ -31,7 +31,7 @@ from nightcrawler.data.frame_sampling import random_segment_indices, segment_ind
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import eval_crops, normalise, spatial_crop, to_clip
 from nightcrawler.data.video.decode import FileReader, VideoReader, read_frames
-from nightcrawler.utils.errors import ConfigError
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.timing import race
 
 NUM_FRAMES, SIZE, NUM_COPIES, BATCH, SEED = 32, 224, 2, 4, 0
@@ -96,7 +96,7 @@ def _torchcodec_calls(path: Path) -> Calls:
         from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 
         import_decoder()
-    except ConfigError:
+    except UserError:
         return {}
     return {
         f"torchcodec, {NUM_FRAMES} frames": lambda: read_frames(TorchcodecReader(), path, _pick)

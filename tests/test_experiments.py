@@ -148,10 +148,10 @@ def test_the_expert_samples_densely_and_starts_from_public_weights() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_models_are_tested_on_unlabelled_clips_until_the_last_stage(name: str) -> None:
-    from nightcrawler.data.build import build_pairs
+    from nightcrawler.data.build import view_crop_pairs_of
 
     cfg = load_experiment(ROOT / name / "config.yaml")
-    found = (cfg.TEST.DATA_SELECT, build_pairs(cfg))
+    found = (cfg.TEST.DATA_SELECT, view_crop_pairs_of(cfg))
     assert found == (("test", [(1, 3), (3, 3)]) if name in LAST else ("total_unlabel", [(1, 1)]))
     assert cfg.TEST.CHECKPOINT_FILE_PATH == ""
 

@@ -16,10 +16,10 @@ from nightcrawler.data.build import (
     TrainStream,
     build_adapt_loader,
     build_eval_set,
-    build_mixup,
     build_train_streams,
 )
-from nightcrawler.data.dataset import clips_on
+from nightcrawler.data.build_clips import build_mixup
+from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.evaluator import Evaluator
@@ -170,7 +170,7 @@ def build_adapt_clips(cfg: CfgNode, device: torch.device) -> AdaptClips:
         for batch in iterate_batches(loader, items, "adaptation"):
             bad_videos.add("adapt", len(items), batch["bad"])
             if batch["clip"] is not None:
-                yield clips_on(batch["clip"], device).contiguous(memory_format=layout)
+                yield clips_to_device(batch["clip"], device).contiguous(memory_format=layout)
 
     return clips
 

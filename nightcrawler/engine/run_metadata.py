@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.config import node
-from nightcrawler.data.build_video import build_camera_meta
+from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights
 from nightcrawler.pseudo.results_files import ORACLE, read_metadata, split_use
@@ -110,7 +110,7 @@ def run_info_of(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         info[key] = run_metadata[key]
     return {
         **info,
-        **build_camera_meta(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
+        **camera_metadata_of(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
         "world_size": distributed.world_size(),
         "num_params": sum(parameter.numel() for parameter in model.parameters()),
         "machine": machine(),

@@ -9,8 +9,8 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
-from nightcrawler.data.build_video import build_camera_meta
+from nightcrawler.data.build import EvalSet, build_eval_set, view_crop_pairs_of
+from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.lowlight.enhance.build import (
     denoise_window_of,
     enhancement_name_of,
@@ -176,7 +176,7 @@ def results_metadata_from_cfg(
         meta["gammas"] = gammas
     for key in ("config_hash", "class_names", "adapter", "seed", "versions"):
         meta[key] = run_metadata[key]
-    return {**meta, **build_camera_meta(cfg, [eval_set.split.name])}
+    return {**meta, **camera_metadata_of(cfg, [eval_set.split.name])}
 
 
 def build_tester(cfg: CfgNode) -> Tester:
@@ -189,7 +189,7 @@ def build_tester(cfg: CfgNode) -> Tester:
         UserError: if the split or the checkpoint is missing, or the checkpoint is not complete.
     """
     device = build_device(cfg)
-    eval_set = build_eval_set(cfg, cfg.TEST.DATA_SELECT, "TEST", build_pairs(cfg))
+    eval_set = build_eval_set(cfg, cfg.TEST.DATA_SELECT, "TEST", view_crop_pairs_of(cfg))
     model = build_placed_model(cfg, device)
     weights = weights_to_test_from_cfg(cfg, model)
     return Tester(

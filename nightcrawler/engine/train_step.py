@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nightcrawler.data.dataset import clips_on
+from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.bn_sync import BatchNormSync
 from nightcrawler.engine.loading import iterate_batches
@@ -234,7 +234,7 @@ class TrainStep:
         target = batch["label"]
         if stream_loss.soft:
             target = batch["probs"]
-        clip = clips_on(batch["clip"], device)
+        clip = clips_to_device(batch["clip"], device)
         clip, target = stream_loss.mixup(clip, target.to(device, non_blocking=True), rng)
         return clip.contiguous(memory_format=self.config.memory_format), target
 

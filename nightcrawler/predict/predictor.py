@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
-from nightcrawler.data.build import build_loader, build_pairs, build_test_clips
+from nightcrawler.data.build import build_loader, view_crop_pairs_of
+from nightcrawler.data.build_clips import build_test_clips
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
@@ -187,7 +188,7 @@ def build_predictor(
     device = distributed.choose_device(cfg.DEVICE)
     model = build_placed_model(cfg, device)
     weights_to_test_from_cfg(cfg, model)
-    pair = options.pair or pair or build_pairs(cfg)[0]
+    pair = options.pair or pair or view_crop_pairs_of(cfg)[0]
     denoise = denoise_window_of(cfg, "TEST", options.dark)
     enhancements = build_phase_enhancements(cfg, "TEST", options.dark)
     return Predictor(

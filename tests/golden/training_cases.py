@@ -11,7 +11,7 @@ from torch import nn
 
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
 from nightcrawler.data.augment.mixup import cutmix_box, mix_reversed, mixup_target
-from nightcrawler.data.build import confidence_threshold
+from nightcrawler.data.build_items import confidence_threshold
 from nightcrawler.engine.evaluator import average_clips
 from nightcrawler.engine.losses import distillation_published, soft_cross_entropy
 from nightcrawler.engine.meters import mixed_topk_correct
