@@ -1,4 +1,4 @@
-"""Audit folders or lists of videos: decoding, length, size, light, noise, gamma, duplicates, leakage."""
+"""Audit videos of folders or lists: decoding, length, size, light, noise, duplicates, leakage."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from nightcrawler.utils.cli import make_parser, run
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from nightcrawler.prepare.measure import Measurement
     from nightcrawler.prepare.sources import AuditSource
+
+    from nightcrawler.prepare.measure import Measurement
 
 EXIT_BAD_VIDEOS = 3
 MAX_SHOWN = 5
 EXAMPLES = """\
   python tools/check_videos.py data/labeled_train/Train --out audit
-  python tools/check_videos.py data/val_dry.csv data/total_unlabel.csv data/test.csv --out audit --jobs 8
+  python tools/check_videos.py data/val_dry.csv data/test.csv --out audit --jobs 8
 
 DIR/audit.csv has one row per file, DIR/audit.html is a page with tables, histograms and
 thumbnails. An audit that was stopped continues with the same command: files that kept their size
@@ -56,7 +57,7 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def print_findings(sources: Sequence[AuditSource], rows: Sequence[Measurement]) -> int:
-    """Print bad files, duplicates and leakage, the first few of each; return the bad files' count."""
+    """Print bad files, duplicates and leakage, and return the number of bad files."""
     from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 
     bad = [row for row in rows if row.status != "ok"]
@@ -81,8 +82,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
-    from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
     from nightcrawler.prepare.sources import read_source
+
+    from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
     from nightcrawler.utils.io import atomic_write, check_targets
     from nightcrawler.utils.progress import progress
 

@@ -20,7 +20,8 @@ EXAMPLES = """\
   python tools/prepare_data.py arid --root data
   python tools/prepare_data.py tree ~/videos --dark ~/night --out data/mine --val-fraction 0.1
 
-DATASET.md shows where the videos go. An existing list that differs is replaced only with --force."""
+DATASET.md shows where the videos go. An existing list that differs is only replaced with
+--force."""
 CHANGE_WORDS = {
     "new": "to be written",
     "same": "is up to date",
@@ -187,10 +188,11 @@ def apply_plan(
 
 def prepare_published(arguments: Any) -> None:
     """Write the lists of UG2+ or ARID."""
+    from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
+
     from nightcrawler.prepare import published
     from nightcrawler.prepare.folders import scan_folder
     from nightcrawler.prepare.lists import BRIGHT_FOLDER, DARK_FOLDER, DRY_FOLDER, TEST_FOLDER
-    from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
 
     root = check_folder(arguments.root)
     if arguments.task == "arid":

@@ -1,4 +1,4 @@
-"""Report on runs of the chain: an HTML page and a JSON file for one run, a text table for several."""
+"""Report on runs of the chain: an HTML page and a JSON file of one, a text table of several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightcrawler.utils.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = """\
   python tools/report.py demo/run
-  python tools/report.py demo/run --truth test=data/synthetic/truth/test.csv --out report.html --table
+  python tools/report.py demo/run --truth test=data/synthetic/truth/test.csv --out page.html
   python tools/report.py runs/seed0 runs/seed1 runs/seed2 --table
 
 RUN is the --out of tools/run_pipeline.py (or runs/RECIPE), finished or not, or the report.json of
