@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.prepare.audit import read_videos
+from nightcrawler.prepare.sources import read_videos
 from nightcrawler.utils.errors import UserError
 
 # A file is written to its end when its size and time stay the same for so long.

@@ -90,7 +90,7 @@ def test_another_list_is_only_replaced_when_asked(
     (root / "val_dry.csv").write_text("mine.mp4,3\n")
     assert prepare("ug2", "--root", root) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: other lists are there: ")
+    assert error.startswith("error: existing lists differ: ")
     assert len(error.splitlines()) == 1
     assert "val_dry.csv: 1 of its 1 rows would go, 1 would be added; --force replaces them" in error
     assert written(root) == {"val_dry.csv": "mine.mp4,3\n"}
