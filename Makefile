@@ -1,34 +1,50 @@
-# `make demo` runs the method on synthetic data, `make test` all tests, `make docs-test` those of the documents, `make lint`
-# the style checks.
-# Each makes .venv and installs what it needs; PYTHON=... picks another interpreter (3.11 or newer).
+# make install  the environment .venv, with all that tests need
+# make demo     the whole method on synthetic night clips, on a CPU
+# make test     style checks and all tests but those of the wheel
+# make package  build the wheel and the sdist, install them elsewhere, use them
+# make docs     the documentation site, in site/
+# make lint     ruff, mypy, import-linter, the readability measure
+# PYTHON=... picks another interpreter (3.11 or newer), WORKERS=... the number of test processes.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test docs-test lint format clean help
+.PHONY: help install demo test docs docs-test package lint format clean
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n 's/^# //p' Makefile
 
-$(INSTALLED): pyproject.toml
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) torch torchvision
+	$(PIP) --editable '.[dev]'
 	touch $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.readability
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=15
 
 docs-test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/docs
+
+docs: $(INSTALLED)
+	$(PIP) --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
+package: $(INSTALLED)
+	$(BIN)/python -m pytest --run-package tests/package
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -38,4 +54,4 @@ demo: $(INSTALLED)
 	PYTHON=$(BIN)/python bash tools/demo.sh
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

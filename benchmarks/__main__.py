@@ -1,6 +1,7 @@
 """Speed as ratios measured in one run: models against this machine's matrix multiplication and against baselines; the
 data path against plain decoding and per-frame augmentation; the chain's arithmetic in seconds and memory; how much
-damage to files goes unnoticed."""
+damage to files goes unnoticed.
+"""
 
 from __future__ import annotations
 

@@ -1,21 +1,11 @@
-"""Pseudo-labels of round 2, from the models of round 1 (exp_pseudo_stage1)."""
-
-from __future__ import annotations
+"""Write the pseudo-labels of round 2 from exp_pseudo_stage1: the same as `nightcrawler label 2`."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from nightcrawler.pseudo.command import label_stage
-from nightcrawler.utils.cli import run
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write data/pseudo/stage2.csv."""
-    return label_stage(2, argv, ROOT)
-
+from _start import start
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    start("label", __file__, "2")

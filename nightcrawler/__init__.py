@@ -1,3 +1,3 @@
 """Recognising human actions in dark video: a PySlowFast-style research framework."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

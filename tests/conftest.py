@@ -13,6 +13,11 @@ import pytest
 MakeClip = Callable[..., Path]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--run-package`: build the wheel and use it, a stage of its own in CI."""
+    parser.addoption("--run-package", action="store_true", help="run the tests of the wheel")
+
+
 def pytest_configure() -> None:
     """Let programs that tests start hear Ctrl-C: where a script began the tests in the background, it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

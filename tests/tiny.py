@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import logging
 import os
@@ -144,14 +144,22 @@ def config(data: Path, out: Path, *overrides: Any, experiment: str = EXPERIMENT)
     return load_experiment(cfg, [file], rest)
 
 
+# Scripts of tools/ to the modules of nightcrawler.cli that they start.
+TOOL_MODULES = {
+    "run_net": "net",
+    "run_pipeline": "pipeline",
+    "check_videos": "audit",
+    "prepare_data": "prepare",
+    "show_clip": "show",
+    "model_info": "info",
+    "convert_checkpoint": "convert",
+    "make_synthetic": "synthetic",
+}
+
+
 def load_tool(name: str) -> ModuleType:
-    """A tool of `tools/` as a module."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module of `nightcrawler.cli` that a script of `tools/` starts."""
+    return importlib.import_module(f"nightcrawler.cli.{TOOL_MODULES.get(name, name)}")
 
 
 @contextlib.contextmanager

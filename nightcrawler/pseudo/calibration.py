@@ -84,7 +84,7 @@ def _number(values: Values, name: str, default: float, least: float, most: float
 
 
 def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
-    """bool `[N]`: as many models as `agree` says find the class `[N]` of a video the most probable.
+    """Bool `[N]`: as many models as `agree` says find the class `[N]` of a video the most probable.
 
     Raises:
         UserError: if there are not so many models.

@@ -37,9 +37,9 @@ from nightcrawler.utils.errors import UserError
 # Dark clips whose labels an oracle calibrates with.
 ORACLE_SPLIT = "arid"
 EXAMPLES = """\
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
-  python gen_pseudo_tools/generate_pseudo_label_stage{stage}.py --predictions a.pkl b.pkl --weights 0.6 0.4 \\
+  {command}
+  {command} --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
+  {command} --predictions a.pkl b.pkl --weights 0.6 0.4 \\
       --thresholds data/pseudo/thresholds_stage{stage}.yaml --out data/pseudo/stage{stage}.csv"""
 
 
@@ -236,7 +236,7 @@ def _parse(stage: int, argv: Sequence[str], root: Path) -> Any:
     parser = make_parser(
         f"Pseudo-labels of round {stage}: the models of {before}, joined by name and mixed, label the dark clips that "
         f"they are sure of.",
-        EXAMPLES.format(stage=stage),
+        EXAMPLES.replace("{stage}", str(stage)),
     )
     add_inputs(parser, root)
     parser.add_argument(

@@ -82,7 +82,7 @@ class Predictions:
 
     @property
     def ok(self) -> np.ndarray:
-        """bool `[N]`: videos that have a prediction."""
+        """Bool `[N]`: videos that have a prediction."""
         return np.array([status == STATUS_OK for status in self.status], bool)
 
     def save(self, path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Recipes: how models are mixed, which videos are kept, how modes vote. Classes are named, and `CLASSES` says in which
-order predictions must hold them; a key that nothing reads is an error."""
+order predictions must hold them; a key that nothing reads is an error.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ class EnsembleSpec:
 @dataclass(frozen=True)
 class LabelRecipe:
     """How pseudo-labels are made; `fractions` and `prior` are for the methods that take a share of the videos, the
-    calibration for `calibrated`."""
+    calibration for `calibrated`.
+    """
 
     classes: list[str]
     labels: str
@@ -138,7 +140,8 @@ class Mode:
 @dataclass(frozen=True)
 class VoteRecipe:
     """How the final submission is made: its modes, those that vote, the tie rule, and whether what is written is
-    soft-maxed once more (as the published files were)."""
+    soft-maxed once more (as the published files were).
+    """
 
     classes: list[str]
     labels: str

@@ -19,7 +19,7 @@ def most_probable(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def selected(classes: np.ndarray, confidences: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """bool `[N]`: confidence at least the threshold `[K]` of the class."""
+    """Bool `[N]`: confidence at least the threshold `[K]` of the class."""
     return confidences >= thresholds[classes]
 
 

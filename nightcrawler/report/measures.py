@@ -40,12 +40,12 @@ class Guess:
 
     @property
     def known(self) -> np.ndarray:
-        """bool `[N]`: videos whose true class is known."""
+        """Bool `[N]`: videos whose true class is known."""
         return self.labels >= 0
 
     @property
     def hits(self) -> np.ndarray:
-        """bool `[N]`: videos whose class is right; one without a prediction is not."""
+        """Bool `[N]`: videos whose class is right; one without a prediction is not."""
         return self.known & (self.classes == self.labels)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nightcrawler.utils.errors import UserError
@@ -18,11 +19,38 @@ EXIT_BROKEN_PIPE = 141
 DEBUG = "NIGHTCRAWLER_DEBUG"
 
 
+# How the user started the running command, such as `nightcrawler predict`.
+_invocation: list[str] = []
+
+
+@contextlib.contextmanager
+def invoked_as(program: str) -> Iterator[None]:
+    """Show a command under the name that the user typed, in usage lines and examples."""
+    _invocation.append(program)
+    try:
+        yield
+    finally:
+        _invocation.pop()
+
+
+def invocation() -> str:
+    """Return how the running command was started; `nightcrawler` outside of one."""
+    return _invocation[-1] if _invocation else "nightcrawler"
+
+
 def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser:
-    """An argument parser with a description, an `examples` block under `--help`, and `--debug`."""
+    """Make an argument parser with a description, examples under `--help`, and `--debug`.
+
+    Args:
+        description: first lines of the help.
+        examples: lines in which `{command}` stands for the command as the user started it.
+    """
+    command = invocation()
+    shown = examples.replace("{command}", command)
     parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:\n{examples}" if examples else None,
+        prog=command.removeprefix("python "),
+        description=description.replace("{command}", command),
+        epilog=f"examples:\n{shown}" if shown else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -35,7 +63,8 @@ def add_task(
     tasks: Any, name: str, text: str, examples: str, parents: Sequence[Any] = ()
 ) -> argparse.ArgumentParser:
     """The parser of a sub-command, which shows those lines of its tool's `examples` that call it under `--help`."""
-    shown = "\n".join(line for line in examples.splitlines() if f".py {name} " in f"{line} ")
+    lines = examples.replace("{command}", invocation()).splitlines()
+    shown = "\n".join(line for line in lines if f"{invocation()} {name} " in f"{line} ")
     raw = argparse.RawDescriptionHelpFormatter
     return tasks.add_parser(
         name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +13,7 @@ import numpy as np
 
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.utils import cli
+from nightcrawler.utils.project import use_project
 from tests.paths import ROOT
 from tests.pseudo.made import made
 
@@ -25,25 +26,33 @@ CLASSES = ["Up", "Down", "In", "Out", "Round"]
 
 def copy_project(folder: Path) -> Path:
     """The scripts and recipes in a folder of their own; its experiments and data are the test's."""
-    for name in ("gen_pseudo_tools", "configs/pseudo", "configs/vote"):
+    for name in ("tools", "gen_pseudo_tools", "configs/pseudo", "configs/vote"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / VOTE, folder / VOTE)
     return folder
 
 
-def script(project: Path, name: str) -> ModuleType:
-    """A script of the project, as a module."""
-    spec = importlib.util.spec_from_file_location(f"script_{Path(name).stem}", project / name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# Scripts outside tools/ to the command that they start, and its first arguments.
+SCRIPTS = {
+    VOTE: ("vote", []),
+    "gen_pseudo_tools/generate_pseudo_label_arid_emu.py": ("emulate", []),
+    **{
+        f"gen_pseudo_tools/generate_pseudo_label_stage{k}.py": ("label", [str(k)])
+        for k in range(1, 5)
+    },
+}
+
+
+def script(name: str) -> ModuleType:
+    """The module that a script of the project starts."""
+    return importlib.import_module(f"nightcrawler.cli.{SCRIPTS[name][0]}")
 
 
 def run(project: Path, name: str, *argv: Any) -> int:
     """A script's exit code, errors being lines as in a process."""
-    return cli.run(script(project, name).main, [str(one) for one in argv])
+    first = SCRIPTS[name][1]
+    with use_project(project), cli.invoked_as(f"python {name}"):
+        return cli.run(script(name).main, [*first, *map(str, argv)])
 
 
 def results(path: Path, seed: int, **options: Any) -> Predictions:

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from nightcrawler.cli import label
 from nightcrawler.utils import cli
-from nightcrawler.workflow import label
 from tests import tiny
 from tests.paths import ROOT
 
-TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("[!_]*.py"))
 SLOW = ("torch", "torchvision", "timm", "av", "pandas", "sklearn")
 
 
@@ -49,7 +49,6 @@ def test_an_unknown_option_exits_with_2_without_a_traceback(tool: str) -> None:
 @pytest.mark.parametrize(
     ("tool", "task"),
     [
-        *(("benchmark", task) for task in ("models", "data", "damage", "chain")),
         *(("prepare_data", task) for task in ("ug2", "arid", "tree")),
     ],
 )
@@ -60,7 +59,7 @@ def test_help_of_a_subcommand_has_its_own_examples(
         tiny.load_tool(tool).main([task, "--help"])
     shown = capsys.readouterr().out.split("examples:\n")[1].strip().splitlines()
     assert shown
-    assert all(line.strip().startswith(f"python tools/{tool}.py {task}") for line in shown)
+    assert all(line.strip().startswith(f"nightcrawler {task}") for line in shown)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +67,6 @@ def test_help_of_a_subcommand_has_its_own_examples(
     [
         ("serve", ("--experiment", "a", "--threads", "-1"), 0),
         ("export", ("a", "--threads", "-1"), 0),
-        ("benchmark", ("models", "--threads", "-1"), 0),
-        ("benchmark", ("models", "--repeats", "0"), 1),
-        ("benchmark", ("data", "--repeats", "0"), 1),
     ],
 )
 def test_numbers_that_cannot_be(
@@ -88,7 +84,6 @@ def test_numbers_that_cannot_be(
 @pytest.mark.parametrize(
     ("tool", "argv"),
     [
-        ("benchmark", ("chain", "--videos", "0")),
         ("predict", ("merge", "--out", "nowhere", "a.csv")),
         ("prepare_data", ("ug2", "--root", "nowhere")),
         ("run_net", ("show-config", "--cfg", "nowhere.yaml")),
@@ -106,7 +101,7 @@ def test_labels_of_any_round_have_help_and_refuse_what_is_no_round(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for argv, code, said in (
-        (["--help"], 0, "examples:\n  python -m nightcrawler.workflow.label 5"),
+        (["--help"], 0, "examples:\n  nightcrawler 5"),
         (["x"], 2, "argument ROUND: 'x': expected a whole number of at least 1"),
         (["0"], 2, "argument ROUND: '0': expected a whole number of at least 1"),
         ([], 2, "the following arguments are required: ROUND"),

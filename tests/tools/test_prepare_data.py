@@ -197,4 +197,4 @@ def test_what_cannot_be_done_is_one_line(
 def test_a_command_line_without_a_task_shows_its_use() -> None:
     process = tiny.run_tool("prepare_data.py")
     assert process.returncode == 2
-    assert process.stderr.startswith("usage: prepare_data.py")
+    assert process.stderr.startswith("usage: tools/prepare_data.py")

@@ -220,7 +220,7 @@ def test_debug_shows_where_an_error_was_raised(
 def test_a_command_line_that_is_wrong_exits_with_2_and_shows_its_use(argv: list[str]) -> None:
     process = tiny.run_tool("run_net.py", *argv)
     assert process.returncode == 2
-    assert process.stderr.startswith("usage: run_net.py")
+    assert process.stderr.startswith("usage: tools/run_net.py")
     assert "Traceback" not in process.stderr
 
 

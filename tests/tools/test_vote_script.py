@@ -13,6 +13,7 @@ from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.pseudo.recipe import read_vote_recipe
 from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.utils import cli
+from nightcrawler.utils.project import use_project
 from tests.golden.ensemble_cases import logits_table
 from tests.paths import GOLDEN
 from tests.pseudo.made import made, permuted
@@ -150,11 +151,12 @@ def test_other_videos_in_one_file_are_an_error(
 
 def test_functions_of_the_script(project: Path) -> None:
     final_results(project)
-    module = script(project, VOTE)
+    module = script(VOTE)
     published = project / "configs/vote/ug2_2022.yaml"
     assert [len(module.select_thres(mode, published)) for mode in range(5)] == [0, 6, 5, 5, 5]
-    assert module.select_thres(0) == []
-    first = module.generate_final_sub(0, out=project / "s", form="all_probs")
+    with use_project(project):
+        assert module.select_thres(0) == []
+        first = module.generate_final_sub(0, out=project / "s", form="all_probs")
     assert first == project / "s/arid_pred_0.csv"
     assert module.vote_for_sub([first], out=project / "s") == project / "s/arid_pred.csv"
     assert (

@@ -15,7 +15,7 @@ def one_hot_smooth(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
 
 
 def mix_reversed(values: Tensor, lam: float) -> Tensor:
-    """lam x values + (1 - lam) x values in reverse batch order."""
+    """Lam x values + (1 - lam) x values in reverse batch order."""
     return values * lam + values.flip(0) * (1 - lam)
 
 

@@ -1,0 +1,162 @@
+"""Search a confidence threshold per class against labels, or hold files of pseudo-labels against labels.
+
+Labels of dark clips make an oracle of what is chosen here, and of all that follows; labels of bright clips (--split
+val_dark, bright clips as night cameras see them, or val_dry) do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.data.splits import get_split
+from nightcrawler.pseudo.command import add_inputs, load_mixed, stage_before
+from nightcrawler.pseudo.labels import compare, read_labels, table
+from nightcrawler.pseudo.recipe import Thresholds, read_label_recipe, write_thresholds
+from nightcrawler.pseudo.results_files import label_use, split_labels, split_use
+from nightcrawler.pseudo.search import search
+from nightcrawler.pseudo.select import most_probable, selected
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.project import project_root
+
+PRECISION = 0.9
+EXAMPLES = """\
+  {command} --stage 1 --precision 0.9
+  {command} --stage 1 --split val_dark --precision 0.8
+  {command} --predictions a.pkl b.pkl --weights 0.5 0.5 --f1
+  {command} --pseudo data/pseudo/stage*.csv --labels data/arid.csv"""
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "--stage",
+        type=int,
+        default=1,
+        help="round whose thresholds are sought (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="path,label rows (default: arid.csv in the data folder)",
+    )
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help=f"lowest threshold that reaches P (default: {PRECISION})",
+    )
+    goal.add_argument("--recall", type=float, metavar="R", help="highest threshold that reaches R")
+    goal.add_argument("--f1", action="store_true", help="threshold of the best F1")
+    parser.add_argument(
+        "--pseudo", nargs="+", type=Path, metavar="CSV", help="only look at these pseudo-labels"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="YAML",
+        help="default: pseudo/thresholds_stageX.yaml in the data folder",
+    )
+    add_inputs(parser, project_root())
+    arguments = parser.parse_args(argv)
+    for name in ("precision", "recall"):
+        target = getattr(arguments, name)
+        if target is not None and not 0 < target <= 1:
+            raise UserError(f"--{name} {target}: expected a number above 0 and up to 1")
+    if arguments.stage < 1:
+        raise UserError(f"--stage {arguments.stage}: expected 1 or more")
+    split = get_split(arguments.split, arguments.data)
+    arguments.labels = arguments.labels or (
+        arguments.data / "arid.csv" if split.has_dark_labels else split.list_file
+    )
+    return arguments
+
+
+def look_at(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) -> None:
+    """Print the table of each file of pseudo-labels; these figures use the labels, whatever made the files."""
+    for path in paths:
+        pseudo = read_labels(path)
+        labels = np.array(list(pseudo.values()), np.int64)
+        if labels.min() < 0:
+            raise UserError(f"{path}: label {labels.min()}: a pseudo-label must be a class")
+        num_classes = max(labels.max(), max(truth.values())) + 1
+        names = classes or [str(number) for number in range(num_classes)]
+        if num_classes > len(names):
+            raise UserError(
+                f"{path}: label {num_classes - 1}, but the recipe has {len(names)} classes"
+            )
+        figures = compare(pseudo, labels, truth, names)
+        print("\n".join(table(figures)))
+        last = figures[-1]
+        print(
+            f"{path}: {last.rows} rows, {last.known} of known label, precision {100 * last.precision:.2f} %, "
+            f"coverage {100 * last.coverage:.1f} % (oracle: measured with labels)\n"
+        )
+
+
+def find(arguments: Any, truth: dict[str, int]) -> None:
+    """Search the thresholds, print their table, write them."""
+    recipe = read_label_recipe(arguments.recipe)
+    joined, mixed, _, inputs = load_mixed(
+        arguments, recipe, project_root() / stage_before(arguments.stage)
+    )
+    known = np.array([truth.get(name, -1) for name in joined.names], np.int64)
+    if known.max(initial=-1) >= len(joined.class_names):
+        raise UserError(
+            f"{arguments.labels}: label {known.max()}, but the predictions have {mixed.shape[1]} classes"
+        )
+    known[~joined.ok] = -1
+    if not (known >= 0).any():
+        raise UserError(
+            f"{arguments.labels}: has no label of any of the {len(joined.names)} predicted videos"
+        )
+    goal, target = wanted(arguments)
+    classes, confidences = most_probable(mixed)
+    found = search(classes, confidences, known, len(joined.class_names), goal, target)
+    kept = np.flatnonzero(selected(classes, confidences, found.thresholds) & joined.ok)
+    here = {name: truth[name] for name in joined.names if name in truth}
+    figures = compare([joined.names[row] for row in kept], classes[kept], here, joined.class_names)
+    print("\n".join(table(figures, found.thresholds.tolist())))
+    missed = [
+        name for name, reached in zip(joined.class_names, found.reached, strict=True) if not reached
+    ]
+    if missed:
+        print(f"warning: {goal} {target:g} is not reached for {', '.join(missed)}", file=sys.stderr)
+    stamp = label_use(
+        inputs,
+        recipe.labels,
+        split_use([arguments.split], arguments.data),
+        *map(split_labels, inputs),
+    )
+    out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
+    note = f"Thresholds for {goal}{'' if goal == 'f1' else f' {target:g}'} against {arguments.labels.name}."
+    write_thresholds(out, Thresholds(joined.class_names, stamp, found.thresholds.tolist()), note)
+    print(f"{out}: thresholds for {goal}, {stamp}")
+
+
+def wanted(arguments: Any) -> tuple[str, float]:
+    """The goal of the search and its target."""
+    if arguments.f1:
+        return "f1", 1.0
+    if arguments.recall is not None:
+        return "recall", arguments.recall
+    return "precision", PRECISION if arguments.precision is None else arguments.precision
+
+
+def main(argv: Sequence[str]) -> int:
+    """Search, or look at files."""
+    arguments = parse(argv)
+    truth = read_labels(arguments.labels)
+    if arguments.pseudo:
+        look_at(arguments.pseudo, truth, read_label_recipe(arguments.recipe).classes)
+    else:
+        find(arguments, truth)
+    return 0

@@ -1,0 +1,221 @@
+"""Size and cost of models: parameters, multiply-adds, activation memory, norm layers, speed on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError
+
+EXAMPLES = """\
+  {command} configs/models/uniformer_b32_k600.yaml
+  {command} exp_adapt_bn/sf32_k700 --overlay configs/demo.yaml --speed
+  {command} configs/models/tv_s3d.yaml DATA.NUM_FRAMES 16 DATA.TRAIN_CROP_SIZE 112
+  {command} --markdown configs/models/*.yaml
+
+All figures are of one clip of DATA.NUM_FRAMES x DATA.TRAIN_CROP_SIZE^2. GFLOPs are multiply-adds (one multiplication
+and one addition count once) of convolutions, linear layers and attention in a forward pass. Activations are what
+training keeps for the backward pass, in MODEL.PRECISION, without the parameters. ADAPT batchnorm reaches BatchNorm
+layers only. Clips per second are those of forward passes of single clips, on OMP_NUM_THREADS threads."""
+
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
+SPEED_SEC = 3.0
+LEGEND = "GFLOPs: multiply-adds of one clip; activations: kept for the backward pass of one clip"
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line; `paths` and `overrides` are told apart by upper case."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="EXPERIMENT_OR_CFG ... [KEY VALUE ...]",
+        help="folders with a config.yaml, or .yaml files; then overrides such as DATA.NUM_FRAMES 16",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="merge FILE on top (repeatable)",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print rows for MODEL_ZOO.md")
+    parser.add_argument(
+        "--speed", action="store_true", help="measure clips per second on this machine"
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    words = arguments.words
+    first_key = next((place for place, word in enumerate(words) if KEY.fullmatch(word)), len(words))
+    arguments.paths, arguments.overrides = (
+        [Path(word) for word in words[:first_key]],
+        words[first_key:],
+    )
+    if not arguments.paths:
+        parser.error("name at least one experiment or configuration before the overrides")
+    return arguments
+
+
+class Info(NamedTuple):
+    """What is known of one model.
+
+    Attributes:
+        config: the file, as it was named.
+        model: `MODEL.NAME`.
+        clip: channels, frames, height and width.
+        parameters: their number.
+        gmacs: 10^9 multiply-adds of a clip.
+        activation_bytes: kept for the backward pass of a clip.
+        norms: layers of each kind.
+        clips_per_sec: of forward passes; `None` where not measured.
+    """
+
+    config: str
+    model: str
+    clip: tuple[int, int, int, int]
+    parameters: int
+    gmacs: float
+    activation_bytes: int
+    norms: dict[str, int]
+    clips_per_sec: float | None
+
+
+def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -> int:
+    """Bytes that a forward pass in training mode keeps for the backward pass; nothing is computed.
+
+    A storage that several operations keep counts once, parameters and buffers not at all. `dtype` is autocast's.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.multiprocessing.reductions import StorageWeakRef
+
+    from nightcrawler.models.flops import imitation
+
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        kept[StorageWeakRef(storage).cdata] = storage
+        return tensor
+
+    model.train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        own = imitation(mode, model)
+        saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with saved, torch.autocast("cpu", dtype, enabled=dtype is not None):
+            logits = torch.func.functional_call(model, own, (torch.empty(*clip),))
+        # What was kept lives as long as the graph: no two storages share an address until here.
+        for tensor in own.values():
+            kept.pop(StorageWeakRef(tensor.untyped_storage()).cdata, None)
+        del logits
+        return sum(storage.nbytes() for storage in kept.values())
+
+
+def count_norms(model: Any) -> dict[str, int]:
+    """How many norm layers there are; `BatchNorm` are those whose statistics an adapter can reach."""
+    from torch import nn
+
+    from nightcrawler.adapt.batchnorm import batchnorm_layers
+
+    modules = list(model.modules())
+    return {
+        "BatchNorm": len(batchnorm_layers(model)),
+        "LayerNorm": sum(isinstance(module, nn.LayerNorm) for module in modules),
+        "GroupNorm": sum(isinstance(module, nn.GroupNorm) for module in modules),
+        "RMSNorm": sum(isinstance(module, nn.RMSNorm) for module in modules),
+    }
+
+
+def measure_clips_per_sec(model: Any, clip: Any) -> float:
+    """Forward passes of single clips for about `SPEED_SEC`, after one that does not count."""
+    import time
+
+    import torch
+
+    model.eval()
+    one, count = torch.randn(clip), 0
+    with torch.inference_mode():
+        model(one)
+        start = time.perf_counter()
+        while count == 0 or time.perf_counter() - start < SPEED_SEC:
+            model(one)
+            count += 1
+    return count / (time.perf_counter() - start)
+
+
+def describe(path: Path, arguments: Any) -> Info:
+    """Build one model from its configuration and look at it."""
+    from nightcrawler.config.node import load_experiment
+    from nightcrawler.engine.build import PRECISIONS
+    from nightcrawler.models.build import build_model
+    from nightcrawler.models.flops import count_gmacs
+
+    file = path / "config.yaml" if path.is_dir() else path
+    cfg = load_experiment(file, arguments.overlay, arguments.overrides)
+    model = build_model(cfg)
+    side = cfg.DATA.TRAIN_CROP_SIZE
+    clip = (1, 3, cfg.DATA.NUM_FRAMES, side, side)
+    return Info(
+        config=str(path),
+        model=cfg.MODEL.NAME,
+        clip=clip[1:],
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gmacs=count_gmacs(model, clip),
+        activation_bytes=count_activation_bytes(model, clip, PRECISIONS[cfg.MODEL.PRECISION]),
+        norms=count_norms(model),
+        clips_per_sec=measure_clips_per_sec(model, clip) if arguments.speed else None,
+    )
+
+
+def cells(info: Info) -> dict[str, str]:
+    """Column to text of one model."""
+    others = [(kind, count) for kind, count in info.norms.items() if kind != "BatchNorm"]
+    row = {
+        "config": info.config,
+        "MODEL.NAME": info.model,
+        "clip": "x".join(map(str, info.clip)),
+        "parameters": f"{info.parameters:,}",
+        "GFLOPs": f"{info.gmacs:.1f}" if info.gmacs >= 1 else f"{info.gmacs:.2g}",
+        "activations": f"{info.activation_bytes / 2**20:,.0f} MiB"
+        if info.activation_bytes >= 2**20
+        else "< 1 MiB",
+        "BatchNorm": str(info.norms["BatchNorm"] or "none"),
+        "other norms": ", ".join(f"{count} {kind}" for kind, count in others if count) or "none",
+    }
+    return row if info.clips_per_sec is None else {**row, "clips/s": f"{info.clips_per_sec:.3g}"}
+
+
+def aligned(rows: Sequence[dict[str, str]]) -> str:
+    """Rows under their columns' names; figures to the right."""
+    columns = list(rows[0])
+    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+    lines = [dict(zip(columns, columns, strict=True)), *rows]
+    left = ("config", "MODEL.NAME", "clip", "other norms")
+    return "\n".join(
+        "  ".join(
+            f"{line[column]:{'<' if column in left else '>'}{widths[column]}}" for column in columns
+        ).rstrip()
+        for line in lines
+    )
+
+
+def markdown(rows: Sequence[dict[str, str]]) -> str:
+    """The same as a table of MODEL_ZOO.md, with its head."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[f"`{row['config']}`", *list(row.values())[1:]] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a line a model."""
+    arguments = parse(argv)
+    missing = [path for path in arguments.paths if not path.exists()]
+    if missing:
+        raise UserError(f"{missing[0]}: no such experiment or configuration")
+    rows = [cells(describe(path, arguments)) for path in arguments.paths]
+    print(markdown(rows) if arguments.markdown else f"{aligned(rows)}\n{LEGEND}")
+    return 0

@@ -1,0 +1,151 @@
+"""Train or test one experiment, or show its resolved configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.project import project_root
+
+EXIT_BAD_VIDEOS = 3
+EXIT_PREEMPTED = 75
+EXIT_CODES = """
+exit codes: 0 done, 2 an error that the line names, 3 tested but some videos could not be read,
+75 stopped by a signal after saving (start again to go on)"""
+EXAMPLES = {
+    "train": """\
+  {command} --cfg exp_adapt_bn/uniformer_b32_k600/config.yaml
+  {command} --cfg exp_adapt_bn/sf32_k700/config.yaml SOLVER.MAX_EPOCH 2 TRAIN.BATCH_SIZE 8""",
+    "test": """\
+  {command} --cfg exp_adapt_bn/uniformer_b32_k600/config.yaml TEST.DATA_SELECT arid""",
+    "show-config": """\
+  {command} --cfg exp_experts/uniformer_b32_ssv2/config.yaml --overlay configs/demo.yaml""",
+}
+SUMMARIES = {
+    "train": "Train one experiment; start it again to go on where it was stopped.",
+    "test": "Test one experiment and write one results file per (views, crops) pair.",
+    "show-config": "Print the resolved configuration of one experiment.",
+}
+
+
+def parse(argv: Sequence[str], task: str = "") -> Any:
+    """Parse the command line of a task; without one, the first argument names it."""
+    if task:
+        parser = make_parser(SUMMARIES[task], EXAMPLES[task] + "\n" + EXIT_CODES)
+        parser.set_defaults(task=task)
+    else:
+        every = [EXAMPLES[name].replace("{command}", f"{{command}} {name}") for name in EXAMPLES]
+        parser = make_parser(__doc__ or "", "\n".join(every) + "\n" + EXIT_CODES)
+        parser.add_argument("task", choices=tuple(EXAMPLES))
+    parser.add_argument(
+        "--cfg", required=True, type=Path, metavar="FILE", help="the experiment's config.yaml"
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="merge FILE on top (repeatable)",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="such as SOLVER.MAX_EPOCH 2"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def load(arguments: Any) -> Any:
+    """The frozen configuration; from here on, the current folder is the project's root."""
+    from nightcrawler.config.node import load_experiment
+
+    experiment = arguments.cfg.resolve()
+    overrides = list(arguments.overrides)
+    if "OUTPUT_DIR" not in overrides[::2]:
+        overrides += ["OUTPUT_DIR", str(_relative(experiment.parent))]
+    cfg = load_experiment(experiment, [path.resolve() for path in arguments.overlay], overrides)
+    os.chdir(project_root())
+    return cfg
+
+
+def _relative(folder: Path) -> Path:
+    return folder.relative_to(project_root()) if folder.is_relative_to(project_root()) else folder
+
+
+def train(cfg: Any) -> int:
+    """Train an experiment to the end, or until it is asked to stop."""
+    from nightcrawler.config.node import dump
+    from nightcrawler.engine.build import build_about, build_trainer
+    from nightcrawler.engine.lock import run_lock
+    from nightcrawler.engine.metric_logger import write_run_folder
+    from nightcrawler.engine.trainer import Preempted
+    from nightcrawler.utils.distributed import is_main, launched_rank
+    from nightcrawler.utils.logging import get_logger
+
+    logger = get_logger(__name__)
+    with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
+        trainer = build_trainer(cfg)
+        if is_main():
+            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), build_about(cfg, trainer.model))
+        try:
+            best = trainer.fit()
+        except Preempted as stop:
+            logger.info("%s", stop)
+            return EXIT_PREEMPTED
+    stamp = trainer.settings.stamp
+    place = f"on {best['split']} (epoch {best['epoch']}, {stamp['labels']}, seed {stamp['seed']})"
+    logger.info("done: best top-1 %.2f %% %s", best["top1"], place)
+    return 0
+
+
+def test(cfg: Any) -> int:
+    """Test an experiment's checkpoint and write a results file per (views, crops) pair."""
+    from nightcrawler.engine.tester import build_tester
+
+    return EXIT_BAD_VIDEOS if build_tester(cfg).run() else 0
+
+
+def show(cfg: Any) -> int:
+    """Print the resolved configuration."""
+    from nightcrawler.config.node import dump
+
+    print(dump(cfg), end="")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the task that the first argument names."""
+    return _run(parse(argv))
+
+
+def main_train(argv: Sequence[str]) -> int:
+    """Run `nightcrawler train`."""
+    return _run(parse(argv, "train"))
+
+
+def main_test(argv: Sequence[str]) -> int:
+    """Run `nightcrawler test`."""
+    return _run(parse(argv, "test"))
+
+
+def main_config(argv: Sequence[str]) -> int:
+    """Run `nightcrawler config`."""
+    return _run(parse(argv, "show-config"))
+
+
+def _run(arguments: Any) -> int:
+    cfg = load(arguments)
+    if arguments.task == "show-config":
+        return show(cfg)
+    from nightcrawler.utils import distributed
+    from nightcrawler.utils.logging import setup_logging
+
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    setup_logging(cfg.OUTPUT_DIR, distributed.launched_rank(), f"{arguments.task}.log")
+    with distributed.peer_failure_as_error():
+        code = train(cfg) if arguments.task == "train" else test(cfg)
+        distributed.barrier()  # the launcher ends every rank as soon as one has left
+    distributed.shutdown()
+    return distributed.exit_code(code)

@@ -1,0 +1,41 @@
+"""Accuracy of results files, with 95 % intervals and chance; hidden labels may come from a list file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.utils.cli import make_parser
+
+EXAMPLES = """\
+  {command} exp_adapt_bn/uniformer_b32_k600/arid*.pkl
+  {command} --truth data/synthetic/truth/test.csv exp_*/*/testx*.pkl"""
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="PKL", help="results files of test.sh"
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a line a file."""
+    arguments = parse(argv)
+    from nightcrawler.engine.tester import describe
+    from nightcrawler.pseudo.predictions import load_predictions
+    from nightcrawler.pseudo.truth import add_truth, read_truth
+
+    truth = read_truth(arguments.truth)
+    for path in arguments.results:
+        predictions = load_predictions(path)
+        add_truth(predictions, truth)
+        stamp = f"seed {predictions.meta.get('seed', '?')}, {predictions.meta.get('labels', 'unknown use of labels')}"
+        print(f"{path}: {describe(predictions)} ({stamp})")
+    return 0

@@ -1,0 +1,200 @@
+"""Draw a contact sheet of clips before and after each enhancement, to see if people are visible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nightcrawler.data.lowlight.enhance.build import Lighting
+
+LABEL_PX = 130
+LINE_PX = 14
+MAX_COLUMNS = 64
+MAX_WIDTH_PX = 16384
+EXAMPLES = """\
+  {command} data/dark_train/Train/Walk/Walk_10_8.mp4 --out walk.png
+  {command} data/Test/0.mp4 data/Test/1.mp4 --out two.png --denoise-frames 5
+  {command} data/Test/0.mp4 --out net.png --zero-dce-weights weights/Epoch99.pth
+  {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-tiles 8 8"""
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """Parse the command line; options of enhancements default to the `ENHANCE` keys of a config."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
+    parser.add_argument(
+        "--columns", type=int, default=6, metavar="N", help="frames per row (default 6)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=240, metavar="PX", help="width of a shown frame (default 240)"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these enhancements (default: all)",
+    )
+    parser.add_argument(
+        "--denoise-frames", type=int, metavar="N", help="frames that are averaged first, 1 for none"
+    )
+    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma")
+    parser.add_argument(
+        "--target-mean", type=float, metavar="LEVEL", help="mean brightness of auto_gamma"
+    )
+    parser.add_argument("--clahe-clip", type=float, metavar="X", help="clip limit of clahe")
+    parser.add_argument(
+        "--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="grid of clahe"
+    )
+    parser.add_argument(
+        "--retinex-sigmas", type=float, nargs="+", metavar="PX", help="blur scales of retinex"
+    )
+    parser.add_argument(
+        "--zero-dce-weights",
+        metavar="FILE",
+        help="weights of zero_dce, which is left out without them",
+    )
+    return parser.parse_args(argv)
+
+
+def build_settings(arguments: Any) -> tuple[Lighting, int]:
+    """Return the enhancements' parameters and the denoising window in frames.
+
+    Both are the defaults of a config, overridden by the command line.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    from nightcrawler.config.check import check
+    from nightcrawler.config.defaults import get_cfg
+    from nightcrawler.data.lowlight.enhance.build import build_lighting
+
+    cfg = get_cfg()
+    given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
+    cfg.ENHANCE.update({key: value for key, value in given.items() if value is not None})
+    try:
+        check(cfg, {})
+    except ConfigError as error:
+        raise UserError(str(error).replace("default: ", "")) from None
+    return build_lighting(cfg), cfg.ENHANCE.DENOISE_FRAMES
+
+
+def enhance_clip(
+    video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
+) -> dict[str, np.ndarray]:
+    """Decode frames of a video and enhance them.
+
+    Args:
+        video: the file.
+        num_columns: frames to show, evenly spread; fewer if the video is shorter.
+        names: enhancements.
+        lighting: parameters of the enhancements.
+        window: frames that are averaged before enhancement, 1 for none.
+
+    Returns:
+        Label of a row to its frames, uint8 `[columns, H, W, 3]`.
+    """
+    import functools
+
+    import numpy as np
+
+    from nightcrawler.data.lowlight.enhance.build import build_enhancement
+    from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
+    from nightcrawler.data.video.decode import decode
+
+    def choose(num_frames: int) -> list[int]:
+        return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
+
+    frames = decode(str(video), choose).frames
+    rows = {"original": frames}
+    if window > 1:
+        denoised = functools.partial(decode_denoised, decode=decode, window=window)
+        frames = rows[f"denoised ({window})"] = denoised(str(video), choose).frames
+    return rows | {name: build_enhancement(name, lighting)(frames) for name in names}
+
+
+def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
+    """Draw one row of frames per enhancement, its label and mean brightness (0..255) beside it.
+
+    Args:
+        rows: label to frames, uint8 `[columns, H, W, 3]`.
+        video: the file, whose name is the title.
+        width: of a drawn frame, in pixels.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    first = next(iter(rows.values()))
+    height = max(round(first.shape[1] * width / first.shape[2]), 1)
+    title = LINE_PX + 6
+    sheet = Image.new(
+        "RGB", (LABEL_PX + len(first) * width, title + len(rows) * max(height, 3 * LINE_PX))
+    )
+    pen = ImageDraw.Draw(sheet)
+    pen.text((6, 4), f"{video.parent.name}/{video.name}", fill="white")
+    for number, (label, frames) in enumerate(rows.items()):
+        top = title + number * max(height, 3 * LINE_PX)
+        pen.multiline_text(
+            (6, top + 6), f"{label}\nmean {frames.mean():.1f}", fill="white", spacing=3
+        )
+        for column, frame in enumerate(frames):
+            shown = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+            sheet.paste(shown, (LABEL_PX + column * width, top))
+    return np.asarray(sheet)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the contact sheet, and print each row's mean brightness."""
+    arguments = parse(argv)
+    if not 1 <= arguments.columns <= MAX_COLUMNS:
+        raise UserError(f"--columns {arguments.columns}: expected 1 to {MAX_COLUMNS}")
+    if arguments.width < 16 or arguments.width * arguments.columns > MAX_WIDTH_PX:
+        raise UserError(
+            f"--width {arguments.width}: expected 16 pixels or more, "
+            f"and {MAX_WIDTH_PX} or less in all columns together"
+        )
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from nightcrawler.config.check import ENHANCEMENTS
+    from nightcrawler.utils.io import atomic_write, check_targets
+
+    check_targets([arguments.out])
+    lighting, window = build_settings(arguments)
+    shown = arguments.only
+    if not shown:
+        # The first enhancement is "none", which is the row of original frames.
+        shown = [
+            name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights
+        ]
+    sheets = []
+    for video in arguments.videos:
+        rows = enhance_clip(video, arguments.columns, shown, lighting, window)
+        sheets.append(draw(rows, video, arguments.width))
+        means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
+        print(f"{video}: {means}")
+    widest = max(sheet.shape[1] for sheet in sheets)
+    padded = [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0))) for sheet in sheets]
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate(padded)).save(file, "PNG")
+    with atomic_write(arguments.out) as out:
+        out.write(file.getvalue())
+    if "zero_dce" not in shown and not arguments.only:
+        print("zero_dce is left out: give its weights with --zero-dce-weights")
+    print(f"picture: {arguments.out}")
+    return 0

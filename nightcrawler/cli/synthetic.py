@@ -1,0 +1,116 @@
+"""Render synthetic night: clips of a figure doing the eleven actions, in light and dark, laid out as in DATASET.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from nightcrawler.synthetic.dataset import DatasetSpec
+
+SHEET_COLUMNS, SHEET_GAMMA = 8, 0.25
+EXAMPLES = """\
+  {command} --out data/synthetic
+  {command} --out data/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
+  {command} --out data/darker --preset darker --seed 1 --contact-sheet"""
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
+    counts = (("train", 80), ("val", 15), ("unlabel", 20), ("arid", 30), ("test", 20))
+    for part, count in counts:
+        parser.add_argument(
+            f"--{part}",
+            type=int,
+            default=count,
+            metavar="N",
+            help=f"clips a class (default {count})",
+        )
+    parser.add_argument(
+        "--size",
+        default="96x128",
+        metavar="HxW",
+        help="of a frame, in pixels, even (default 96x128)",
+    )
+    parser.add_argument(
+        "--preset", choices=("night", "darker"), default="night", help="how dark (default night)"
+    )
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
+    parser.add_argument("--force", action="store_true", help="replace clips of other settings")
+    parser.add_argument(
+        "--contact-sheet", action="store_true", help="write DIR/contact_sheet.png: a clip a row"
+    )
+    return parser.parse_args(argv)
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Height and width of `HxW`.
+
+    Raises:
+        UserError: unless both are even numbers from 32 to 1024.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise UserError(f"--size {text!r}: expected HxW such as 96x128")
+    size = int(height), int(width)
+    if any(side % 2 or not 32 <= side <= 1024 for side in size):
+        raise UserError(f"--size {text!r}: height and width must be even, from 32 to 1024")
+    return size
+
+
+def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
+    """Write `contact_sheet.png`: for every action a bright clip, a dark one, and that one lit by gamma, as encoded."""
+    import numpy as np
+    from PIL import Image
+
+    from nightcrawler.data.lowlight.enhance.build import apply_gamma
+    from nightcrawler.data.video.decode import decode
+    from nightcrawler.synthetic.dataset import make_plan
+
+    def pick(num_frames: int) -> list[int]:
+        return np.linspace(0, num_frames - 1, SHEET_COLUMNS).astype(int).tolist()
+
+    first = {(clip.action, clip.dark): clip.path for clip in reversed(make_plan(settings).clips)}
+    rows = []
+    for (_, dark), path in sorted(first.items()):
+        row = np.concatenate(list(decode(str(root / path), pick).frames), axis=1)
+        rows += [row, apply_gamma(row, SHEET_GAMMA)] if dark else [row]
+    Image.fromarray(np.concatenate(rows)).save(root / "contact_sheet.png")
+    return root / "contact_sheet.png"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Render what is missing."""
+    arguments = parse(argv)
+    height, width = frame_size(arguments.size)
+    counts = {
+        part: getattr(arguments, part) for part in ("train", "val", "unlabel", "arid", "test")
+    }
+    for part, count in {**counts, "jobs": arguments.jobs}.items():
+        if count < 1:
+            raise UserError(f"--{part} {count}: expected at least 1")
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: expected 0 or more")
+    from nightcrawler.synthetic.dataset import DatasetSpec, write_dataset
+    from nightcrawler.utils.progress import progress
+
+    def show(clips: Iterable[str], total: int) -> Iterator[str]:
+        return progress(clips, total, "render", every=100)
+
+    settings = DatasetSpec(
+        arguments.seed, **counts, height=height, width=width, preset=arguments.preset
+    )
+    rendered, total = write_dataset(arguments.out, settings, arguments.jobs, arguments.force, show)
+    print(f"{arguments.out}: {rendered} clips rendered, {total - rendered} were there already")
+    if arguments.contact_sheet:
+        print(f"pictures: {write_contact_sheet(arguments.out, settings)}")
+    return 0

@@ -1,0 +1,195 @@
+"""Final submissions: each mode mixes the models' predictions of the test split, then modes vote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.pseudo.ensemble import without_prediction
+from nightcrawler.pseudo.final import final_submission
+from nightcrawler.pseudo.label_switches import Switch
+from nightcrawler.pseudo.labels import read_labels
+from nightcrawler.pseudo.recipe import read_vote_recipe
+from nightcrawler.pseudo.results_files import (
+    label_use,
+    load_joined,
+    read_about,
+    results_file,
+    write_about,
+)
+from nightcrawler.pseudo.submission import read_submission, write_submission
+from nightcrawler.pseudo.vote import vote
+from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.project import project_root
+
+RECIPE = Path("configs/vote/default.yaml")
+OUT = Path("submission")
+EXAMPLES = """\
+  {command}
+  {command} --recipe configs/vote/ug2_2022.yaml --probability-format challenge
+  {command} --modes 0 3 --vote 0 3 --split arid --all-probs"""
+
+
+def select_thres(mode: int, recipe: str | Path | None = None) -> list[Switch]:
+    """The label switches of a mode, in the order of their passes.
+
+    Raises:
+        UserError: if the recipe is bad or has no such mode.
+    """
+    return read_vote_recipe(recipe or project_root() / RECIPE).mode(mode).switches
+
+
+def generate_final_sub(
+    mode: int,
+    recipe: str | Path | None = None,
+    prefix: str | Path | None = None,
+    split: str = "test",
+    out: str | Path | None = None,
+    form: str = "number",
+    names: Sequence[str] | None = None,
+) -> Path:
+    """Write the submission of a mode, `arid_pred_{mode}.csv`, and return its path.
+
+    Args:
+        mode: one of the recipe's.
+        recipe: the YAML file.
+        prefix: the folder that holds the recipe's experiments.
+        split: the split that they were tested on.
+        out: the folder to write into.
+        form: `number`, `all_probs` or `challenge`.
+        names: names of rows, for results files in the old form.
+
+    Raises:
+        UserError: if results are missing, bad, or do not fit together.
+    """
+    whole = read_vote_recipe(recipe or project_root() / RECIPE)
+    prefix = Path(prefix or project_root())
+    ensemble = whole.mode(mode).ensemble
+    wanted = zip(ensemble.folders.values(), ensemble.pairs, strict=True)
+    paths = [results_file(prefix / folder, split, pair) for folder, pair in wanted]
+    joined, inputs = load_joined(paths, ensemble, whole.classes, names)
+    warning = without_prediction(joined)
+    if warning:
+        print(f"warning: {warning}; they get class 0", file=sys.stderr)
+    path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
+    write_submission(path, final_submission(joined, whole.mode(mode), whole.softmax_again), form)
+    about = {
+        "labels": label_use(inputs, whole.labels),
+        "mode": mode,
+        "classes": joined.class_names,
+        "without_prediction": np.array(joined.names)[~joined.ok].tolist(),
+        **ensemble.describe(len(joined.class_names)),
+        "switches": [vars(switch) for switch in whole.mode(mode).switches],
+        "softmax_again": whole.softmax_again,
+        "inputs": inputs,
+    }
+    write_about(path, about)
+    print(f"{path}: {len(joined.names)} videos, mode {mode}, {about['labels']}")
+    return path
+
+
+def vote_for_sub(
+    paths: Sequence[str | Path],
+    out: str | Path | None = None,
+    tie: str = "probability",
+    form: str = "number",
+) -> Path:
+    """Write the majority of submissions, `arid_pred.csv`, and return its path.
+
+    Args:
+        paths: submissions, any number of them.
+        out: the folder to write into.
+        tie: `probability` (summed, of those who voted for the class; then the smaller class id) or `class`.
+        form: `number`, `all_probs` or `challenge`.
+
+    Raises:
+        UserError: if one is missing, bad, or of other videos.
+    """
+    if not paths:
+        raise UserError("a vote needs at least one submission")
+    sources = [Path(path) for path in paths]
+    submission = vote(
+        [read_submission(path) for path in sources], [str(path) for path in sources], tie
+    )
+    voters = [read_about(path) for path in sources]
+    inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
+    lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
+    path = Path(out or project_root() / OUT) / "arid_pred.csv"
+    write_submission(path, submission, form)
+    without = {"without_prediction": [name for name in submission.names if name in lacking]}
+    write_about(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
+    print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
+    return path
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command line."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=project_root() / RECIPE,
+        metavar="YAML",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--prefix",
+        type=Path,
+        default=project_root(),
+        metavar="FOLDER",
+        help="holds the recipe's experiments",
+    )
+    parser.add_argument(
+        "--split", default="test", help="split of the results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--modes",
+        nargs="*",
+        type=int,
+        metavar="M",
+        help="modes to make (default: all of the recipe)",
+    )
+    parser.add_argument(
+        "--vote", nargs="+", type=int, metavar="M", help="modes that vote (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=project_root() / OUT,
+        metavar="FOLDER",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--list", type=Path, metavar="CSV", help="names the rows of results in the old form"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--all-probs", action="store_true", help="add a column for each class's probability"
+    )
+    form.add_argument(
+        "--probability-format",
+        choices=("number", "challenge"),
+        default="number",
+        help="number: that of the class; challenge: all in brackets (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the modes, then vote."""
+    arguments = parse(argv)
+    recipe = read_vote_recipe(arguments.recipe)
+    form = "all_probs" if arguments.all_probs else arguments.probability_format
+    names = list(read_labels(arguments.list)) if arguments.list else None
+    for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:
+        generate_final_sub(
+            mode, arguments.recipe, arguments.prefix, arguments.split, arguments.out, form, names
+        )
+    voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in arguments.vote or recipe.voters]
+    vote_for_sub(voters, arguments.out, recipe.tie, form)
+    return 0
