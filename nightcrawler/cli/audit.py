@@ -11,9 +11,8 @@ from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from nightcrawler.prepare.sources import AuditSource
-
     from nightcrawler.prepare.measure import Measurement
+    from nightcrawler.prepare.sources import AuditSource
 
 EXIT_BAD_VIDEOS = 3
 MAX_SHOWN = 5
@@ -81,9 +80,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
-    from nightcrawler.prepare.sources import read_source
-
     from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
+    from nightcrawler.prepare.sources import read_source
     from nightcrawler.utils.io import atomic_write, check_targets
     from nightcrawler.utils.progress import progress
 

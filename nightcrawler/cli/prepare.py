@@ -187,11 +187,10 @@ def apply_plan(
 
 def prepare_published(arguments: Any) -> None:
     """Write the lists of UG2+ or ARID."""
-    from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
-
     from nightcrawler.prepare import published
     from nightcrawler.prepare.folders import scan_folder
     from nightcrawler.prepare.lists import BRIGHT_FOLDER, DARK_FOLDER, DRY_FOLDER, TEST_FOLDER
+    from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
 
     root = check_folder(arguments.root)
     if arguments.task == "arid":
