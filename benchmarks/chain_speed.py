@@ -11,14 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from nightcrawler.pseudo.ensemble import softmax
-from nightcrawler.pseudo.final import final_submission
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.labels import Selection, choose, write_pseudo_labels
-from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.pseudo.recipe import EnsembleSpec, Mode
+from nightcrawler.pseudo.predictions import Predictions, softmax
 from nightcrawler.pseudo.results_files import load_joined
 from nightcrawler.pseudo.submission import write_submission
-from nightcrawler.pseudo.vote import vote
+from nightcrawler.pseudo.vote import Mode, mode_submission, vote
 from nightcrawler.utils.errors import UserError
 
 T = TypeVar("T")
@@ -75,7 +73,7 @@ def run_chain(paths: Sequence[Path], out: Path) -> dict[str, float]:
     first = alike.reweighed([2.0, *[1.0] * (len(paths) - 1)])
     joined, _ = timed("load and join", lambda: load_joined(paths, alike, []))
     made = [
-        functools.partial(final_submission, joined, Mode(ensemble, []))
+        functools.partial(mode_submission, joined, Mode(ensemble, []))
         for ensemble in (alike, first)
     ]
     modes = [timed("ensemble", call) for call in made]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.data.video.decode import Decoded, decode
-from nightcrawler.data.video.integrity.checksums import decode_checked
+from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
+from nightcrawler.data.video.integrity.checksums import ChecksumReader
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.utils.errors import VideoError
@@ -26,7 +26,7 @@ Reader = Callable[[str], Decoded]
 
 def read_all(path: str) -> Decoded:
     """Every frame, as data sets read it without checksums."""
-    return decode(path, range)
+    return read_frames(FileReader(), path, range)
 
 
 def damaged(content: bytes, num_bytes: int, seed: int) -> bytes:
@@ -49,7 +49,8 @@ def outcome(path: Path, clean: Decoded, read: Reader = read_all) -> str:
 def checked_reader(path: Path, like: Path) -> Reader:
     """Reads every frame of a file of which the checksum is known: that of another."""
     checksums = {os.path.realpath(path): sha256_file(like)}
-    return lambda name: decode_checked(name, range, decode=decode, checksums=checksums)
+    reader = ChecksumReader(FileReader(), checksums)
+    return lambda name: read_frames(reader, name, range)
 
 
 def outcomes(

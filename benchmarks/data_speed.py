@@ -25,12 +25,12 @@ from torchvision.transforms import functional as pictures
 
 from nightcrawler.data.augment.pipeline import TrainTransform, draw_crop
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
-from nightcrawler.data.cache import DiskCache, decode_cached
+from nightcrawler.data.cache import CachedReader, DiskCache
 from nightcrawler.data.dataset import ClipDataset, MultiViewClips, TrainClips, TrainCollate
 from nightcrawler.data.frame_sampling import random_segment_indices, segment_indices
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import eval_crops, normalise, spatial_crop, to_clip
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, VideoReader, read_frames
 from nightcrawler.utils.errors import ConfigError
 from nightcrawler.utils.timing import race
 
@@ -93,12 +93,14 @@ def converter_decode(path: Path) -> np.ndarray:
 
 def _torchcodec_calls(path: Path) -> Calls:
     try:
-        from nightcrawler.data.video.torchcodec import decode_torchcodec, import_decoder
+        from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 
         import_decoder()
     except ConfigError:
         return {}
-    return {f"torchcodec, {NUM_FRAMES} frames": lambda: decode_torchcodec(str(path), _pick)}
+    return {
+        f"torchcodec, {NUM_FRAMES} frames": lambda: read_frames(TorchcodecReader(), path, _pick)
+    }
 
 
 def opencv_decode(path: Path) -> np.ndarray:
@@ -127,7 +129,7 @@ def measure_decode(paths: Sequence[Path], repeats: int) -> Iterator[str]:
 
     def calls(path: Path) -> Calls:
         return {
-            f"ours, {NUM_FRAMES} frames": lambda: decode(path, _pick),
+            f"ours, {NUM_FRAMES} frames": lambda: read_frames(FileReader(), path, _pick),
             "plain PyAV, to_ndarray of all frames": lambda: plain_decode(path),
             "PyAV, all frames through one converter, no checks": lambda: converter_decode(path),
             **_torchcodec_calls(path),
@@ -159,7 +161,8 @@ def single_clip(
 
 
 def _read(path: Path, choose: Choose) -> np.ndarray:
-    decoded = decode(path, lambda num_frames: sorted(set(choose(num_frames))))
+    reader = FileReader()
+    decoded = read_frames(reader, path, lambda num_frames: sorted(set(choose(num_frames))))
     return decoded.frames[np.searchsorted(decoded.indices, choose(decoded.num_frames))]
 
 
@@ -171,7 +174,11 @@ def _read_plain(path: Path, choose: Choose) -> np.ndarray:
 def measure_views(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """(b) 3 x 3 test clips of a video."""
     dataset = ClipDataset(
-        _items(paths), decode_path, MultiViewClips(_view, _crops, [(3, 3)]), SEED, replace_bad=False
+        _items(paths),
+        FileReader(),
+        MultiViewClips(_view, _crops, [(3, 3)]),
+        SEED,
+        replace_bad=False,
     )
 
     def calls(number: int) -> Calls:
@@ -190,11 +197,6 @@ def measure_views(paths: Sequence[Path], repeats: int) -> Iterator[str]:
 
     yield "(b) 3 views x 3 crops of a video"
     yield from against(race_over(range(len(paths)), calls, repeats), target=4)
-
-
-def decode_path(path: str, choose: Choose) -> Any:
-    """`decode` as data sets call it."""
-    return decode(path, choose)
 
 
 def train_clips() -> TrainClips:
@@ -256,7 +258,7 @@ def per_frame_sample(path: Path, draw: int) -> Tensor:
 
 def measure_augment(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """(c) Two augmented copies of 32 x 224 x 224 from a video."""
-    dataset = ClipDataset(_items(paths), decode_path, train_clips(), SEED, replace_bad=True)
+    dataset = ClipDataset(_items(paths), FileReader(), train_clips(), SEED, replace_bad=True)
 
     def calls(number: int) -> Calls:
         return {
@@ -274,14 +276,14 @@ def measure_cache(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """(d) An epoch from the disk cache, frames alone and training samples, as stored and scaled down."""
     yield "(d) an epoch after the first, with the disk cache and without: mean of a video"
     for short_side in (0, SHORT_SIDE):
-        plain = functools.partial(decode, short_side=short_side)
+        plain = FileReader(short_side)
         with tempfile.TemporaryDirectory() as folder:
             cache = DiskCache(folder, 16 << 30)
             settings = {"short_side": short_side}
-            cached = functools.partial(decode_cached, decode=plain, cache=cache, settings=settings)
+            cached = CachedReader(plain, cache, settings)
             start = time.perf_counter()
             for path in paths:
-                cached(str(path), _pick)
+                read_frames(cached, path, _pick)
             first = (time.perf_counter() - start) / len(paths)
             size = (
                 sum(path.stat().st_size for path in Path(folder).rglob("*.clip"))
@@ -294,18 +296,18 @@ def measure_cache(paths: Sequence[Path], repeats: int) -> Iterator[str]:
 
 
 def _cache_lines(
-    paths: Sequence[Path], plain: Callable[..., Any], cached: Callable[..., Any], repeats: int
+    paths: Sequence[Path], plain: VideoReader, cached: VideoReader, repeats: int
 ) -> Iterator[str]:
     def frames(path: Path) -> Calls:
         return {
-            "frames, with the cache": lambda: cached(str(path), _pick),
-            "frames, without": lambda: plain(str(path), _pick),
+            "frames, with the cache": lambda: read_frames(cached, path, _pick),
+            "frames, without": lambda: read_frames(plain, path, _pick),
         }
 
     yield from against(race_over(paths, frames, repeats), target=2)
     with_cache, without = (
-        ClipDataset(_items(paths), read, train_clips(), SEED, replace_bad=True)
-        for read in (cached, plain)
+        ClipDataset(_items(paths), reader, train_clips(), SEED, replace_bad=True)
+        for reader in (cached, plain)
     )
 
     def samples(number: int) -> Calls:
@@ -332,7 +334,7 @@ def measure_loader(paths: Sequence[Path], repeats: int) -> Iterator[str]:
 def loader_rate(paths: Sequence[Path], workers: int, repeats: int) -> tuple[float, list[float]]:
     """Training clips a second of a loader that is warm, and the peak memory of each worker in MiB."""
     loader: DataLoader[Any] = DataLoader(
-        ClipDataset(_items(paths), decode_path, train_clips(), SEED, replace_bad=True),
+        ClipDataset(_items(paths), FileReader(), train_clips(), SEED, replace_bad=True),
         batch_sampler=ChunkSampler(len(paths), BATCH),
         collate_fn=TrainCollate(torch.zeros(len(paths), dtype=torch.int64), None, NUM_COPIES),
         num_workers=workers,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nightcrawler.config.node import dump, flatten, load_experiment
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.models.zoo import ZOO
-from nightcrawler.pseudo.recipe import read_label_recipe
+from nightcrawler.pseudo.label_recipe import read_label_recipe
 from tests.paths import ROOT
 
 MODELS = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")

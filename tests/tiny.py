@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.utils import cli
 from nightcrawler.utils.io import atomic_write
 from tests.paths import ROOT

@@ -15,11 +15,10 @@ import numpy as np
 
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.command import add_inputs, load_mixed, stage_before
+from nightcrawler.pseudo.label_recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.labels import compare, read_labels, table
-from nightcrawler.pseudo.recipe import Thresholds, read_label_recipe, write_thresholds
-from nightcrawler.pseudo.results_files import label_use, split_labels, split_use
-from nightcrawler.pseudo.search import search
-from nightcrawler.pseudo.select import most_probable, selected
+from nightcrawler.pseudo.results_files import label_use, results_label_use, split_use
+from nightcrawler.pseudo.thresholds import most_probable, search, selected
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -134,7 +133,7 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
         inputs,
         recipe.labels,
         split_use([arguments.split], arguments.data),
-        *map(split_labels, inputs),
+        *map(results_label_use, inputs),
     )
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     note = f"Thresholds for {goal}{'' if goal == 'f1' else f' {target:g}'} against {arguments.labels.name}."

@@ -229,7 +229,8 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
     from nightcrawler.engine.tester import describe
     from nightcrawler.export.card import Figure
     from nightcrawler.export.measure import predict_all
-    from nightcrawler.pseudo.truth import add_truth, read_truth
+    from nightcrawler.pseudo.labels import read_labels
+    from nightcrawler.pseudo.predictions import add_labels
 
     split = get_split(arguments.split, arguments.data)
     if not (split.dark or arguments.bright):
@@ -238,10 +239,10 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
         )
     items = read_list(split.list_file, split.folders, len(trained.class_names))
     found = {"as tested": predict_tested(arguments, items), **predict_all(trained, runs, items)}
-    truth = read_truth(arguments.truth)
+    truth = read_labels(arguments.truth) if arguments.truth else {}
     figures = []
     for name, predictions in found.items():
-        add_truth(predictions, truth)
+        add_labels(predictions, truth)
         if (predictions.labels < 0).all():
             raise UserError(f"--split {split.name}: no video has a label: give --truth CSV")
         figures.append(
@@ -254,13 +255,14 @@ def measure(trained: Trained, runs: dict[str, Any], arguments: Any) -> list[Figu
 def read_figures(trained: Trained, arguments: Any) -> list[Figure]:
     """The card's lines of results files."""
     from nightcrawler.export.card import results_figure
-    from nightcrawler.pseudo.predictions import load_predictions
-    from nightcrawler.pseudo.truth import add_truth, read_truth
+    from nightcrawler.pseudo.labels import read_labels
+    from nightcrawler.pseudo.predictions import add_labels, read_results
 
-    truth, figures = read_truth(arguments.truth), []
+    truth = read_labels(arguments.truth) if arguments.truth else {}
+    figures = []
     for path in arguments.results:
-        predictions = load_predictions(path)
-        add_truth(predictions, truth)
+        predictions = read_results(path)
+        add_labels(predictions, truth)
         figures.append(results_figure(path, predictions, trained.facts["checkpoint_sha256"]))
     return figures
 

@@ -124,7 +124,7 @@ def parse(argv: Sequence[str]) -> Any:
 
 def check(arguments: Any, parser: Any) -> None:
     """Refuse options that do not go together."""
-    from nightcrawler.data.video.source_names import is_live
+    from nightcrawler.data.video.reader import is_live
 
     source = arguments.source
     arguments.is_live = arguments.live or (source is not None and is_live(source))
@@ -356,7 +356,7 @@ def live_source(group: Ensemble, arguments: Any) -> Iterator[Frame]:
     """Frames of a camera, or of a file at the pace of one."""
     from nightcrawler.data.video.decode import probe
     from nightcrawler.data.video.integrity.limits import Limits
-    from nightcrawler.data.video.source_names import is_live
+    from nightcrawler.data.video.reader import is_live
     from nightcrawler.predict.long_video import short_side
     from nightcrawler.predict.stream import live_frames, paced, video_frames
 

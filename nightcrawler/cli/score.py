@@ -29,13 +29,13 @@ def main(argv: Sequence[str]) -> int:
     """Print a line a file."""
     arguments = parse(argv)
     from nightcrawler.engine.tester import describe
-    from nightcrawler.pseudo.predictions import load_predictions
-    from nightcrawler.pseudo.truth import add_truth, read_truth
+    from nightcrawler.pseudo.labels import read_labels
+    from nightcrawler.pseudo.predictions import add_labels, read_results
 
-    truth = read_truth(arguments.truth)
+    truth = read_labels(arguments.truth) if arguments.truth else {}
     for path in arguments.results:
-        predictions = load_predictions(path)
-        add_truth(predictions, truth)
+        predictions = read_results(path)
+        add_labels(predictions, truth)
         stamp = f"seed {predictions.meta.get('seed', '?')}, {predictions.meta.get('labels', 'unknown use of labels')}"
         print(f"{path}: {describe(predictions)} ({stamp})")
     return 0

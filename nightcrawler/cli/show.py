@@ -12,7 +12,7 @@ from nightcrawler.utils.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from nightcrawler.data.lowlight.enhance.build import Lighting
+    from nightcrawler.data.lowlight.enhance.build import EnhanceParams
 
 LABEL_PX = 130
 LINE_PX = 14
@@ -65,7 +65,7 @@ def parse(argv: Sequence[str]) -> Any:
     return parser.parse_args(argv)
 
 
-def build_settings(arguments: Any) -> tuple[Lighting, int]:
+def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
     """Return the enhancements' parameters and the denoising window in frames.
 
     Both are the defaults of a config, overridden by the command line.
@@ -74,8 +74,8 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         UserError: if a value is out of range.
     """
     from nightcrawler.config.check import check
-    from nightcrawler.config.defaults import get_cfg
-    from nightcrawler.data.lowlight.enhance.build import build_lighting
+    from nightcrawler.config.node import get_cfg
+    from nightcrawler.data.lowlight.enhance.build import enhance_params_from_cfg
 
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
@@ -84,11 +84,11 @@ def build_settings(arguments: Any) -> tuple[Lighting, int]:
         check(cfg, {})
     except ConfigError as error:
         raise UserError(str(error).replace("default: ", "")) from None
-    return build_lighting(cfg), cfg.ENHANCE.DENOISE_FRAMES
+    return enhance_params_from_cfg(cfg), cfg.ENHANCE.DENOISE_FRAMES
 
 
 def enhance_clip(
-    video: Path, num_columns: int, names: Sequence[str], lighting: Lighting, window: int
+    video: Path, num_columns: int, names: Sequence[str], params: EnhanceParams, window: int
 ) -> dict[str, np.ndarray]:
     """Decode frames of a video and enhance them.
 
@@ -96,29 +96,27 @@ def enhance_clip(
         video: the file.
         num_columns: frames to show, evenly spread; fewer if the video is shorter.
         names: enhancements.
-        lighting: parameters of the enhancements.
+        params: parameters of the enhancements.
         window: frames that are averaged before enhancement, 1 for none.
 
     Returns:
         Label of a row to its frames, uint8 `[columns, H, W, 3]`.
     """
-    import functools
-
     import numpy as np
 
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
-    from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
-    from nightcrawler.data.video.decode import decode
+    from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
+    from nightcrawler.data.video.decode import FileReader, read_frames
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
-    frames = decode(str(video), choose).frames
+    frames = read_frames(FileReader(), video, choose).frames
     rows = {"original": frames}
     if window > 1:
-        denoised = functools.partial(decode_denoised, decode=decode, window=window)
-        frames = rows[f"denoised ({window})"] = denoised(str(video), choose).frames
-    return rows | {name: build_enhancement(name, lighting)(frames) for name in names}
+        denoised = DenoisedReader(FileReader(), window)
+        frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
+    return rows | {name: build_enhancement(name, params)(frames) for name in names}
 
 
 def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
@@ -175,16 +173,16 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.utils.io import atomic_write, check_targets
 
     check_targets([arguments.out])
-    lighting, window = build_settings(arguments)
+    params, window = build_settings(arguments)
     shown = arguments.only
     if not shown:
         # The first enhancement is "none", which is the row of original frames.
         shown = [
-            name for name in ENHANCEMENTS[1:] if name != "zero_dce" or lighting.zero_dce_weights
+            name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
         ]
     sheets = []
     for video in arguments.videos:
-        rows = enhance_clip(video, arguments.columns, shown, lighting, window)
+        rows = enhance_clip(video, arguments.columns, shown, params, window)
         sheets.append(draw(rows, video, arguments.width))
         means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
         print(f"{video}: {means}")

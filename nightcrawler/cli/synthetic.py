@@ -72,8 +72,8 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.data.lowlight.enhance.build import apply_gamma
-    from nightcrawler.data.video.decode import decode
+    from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
+    from nightcrawler.data.video.decode import FileReader, read_frames
     from nightcrawler.synthetic.dataset import make_plan
 
     def pick(num_frames: int) -> list[int]:
@@ -82,7 +82,7 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     first = {(clip.action, clip.dark): clip.path for clip in reversed(make_plan(settings).clips)}
     rows = []
     for (_, dark), path in sorted(first.items()):
-        row = np.concatenate(list(decode(str(root / path), pick).frames), axis=1)
+        row = np.concatenate(list(read_frames(FileReader(), root / path, pick).frames), axis=1)
         rows += [row, apply_gamma(row, SHEET_GAMMA)] if dark else [row]
     Image.fromarray(np.concatenate(rows)).save(root / "contact_sheet.png")
     return root / "contact_sheet.png"

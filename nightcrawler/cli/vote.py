@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import without_prediction
-from nightcrawler.pseudo.final import final_submission
 from nightcrawler.pseudo.label_switches import Switch
 from nightcrawler.pseudo.labels import read_labels
-from nightcrawler.pseudo.recipe import read_vote_recipe
 from nightcrawler.pseudo.results_files import (
     label_use,
     load_joined,
-    read_about,
+    read_metadata,
     results_file,
-    write_about,
+    write_metadata,
 )
 from nightcrawler.pseudo.submission import read_submission, write_submission
-from nightcrawler.pseudo.vote import vote
+from nightcrawler.pseudo.vote import mode_submission, vote
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -77,7 +76,7 @@ def generate_final_sub(
     if warning:
         print(f"warning: {warning}; they get class 0", file=sys.stderr)
     path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
-    write_submission(path, final_submission(joined, whole.mode(mode), whole.softmax_again), form)
+    write_submission(path, mode_submission(joined, whole.mode(mode), whole.softmax_again), form)
     about = {
         "labels": label_use(inputs, whole.labels),
         "mode": mode,
@@ -88,7 +87,7 @@ def generate_final_sub(
         "softmax_again": whole.softmax_again,
         "inputs": inputs,
     }
-    write_about(path, about)
+    write_metadata(path, about)
     print(f"{path}: {len(joined.names)} videos, mode {mode}, {about['labels']}")
     return path
 
@@ -116,13 +115,13 @@ def vote_for_sub(
     submission = vote(
         [read_submission(path) for path in sources], [str(path) for path in sources], tie
     )
-    voters = [read_about(path) for path in sources]
+    voters = [read_metadata(path) for path in sources]
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
     path = Path(out or project_root() / OUT) / "arid_pred.csv"
     write_submission(path, submission, form)
     without = {"without_prediction": [name for name in submission.names if name in lacking]}
-    write_about(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
+    write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
     print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
     return path
 

@@ -1,1 +1,1 @@
-"""Strict, bounded yacs configuration."""
+"""Configuration: declared keys, strict files, checked values."""

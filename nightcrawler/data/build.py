@@ -19,6 +19,12 @@ from nightcrawler.data import frame_sampling
 from nightcrawler.data.augment.mixup import MixUp
 from nightcrawler.data.augment.pipeline import TrainTransform
 from nightcrawler.data.batch_sampler import ChunkSampler, MicroBatchSampler
+from nightcrawler.data.build_video import (
+    build_cameras,
+    build_darkened_reader,
+    build_items,
+    build_video_reader,
+)
 from nightcrawler.data.dataset import (
     ClipBuilder,
     ClipDataset,
@@ -28,15 +34,14 @@ from nightcrawler.data.dataset import (
     keep_samples,
 )
 from nightcrawler.data.lists import VideoItem, read_pseudo
-from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera
+from nightcrawler.data.lowlight.camera import CameraRanges, darken, sample_camera
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
-    build_denoise_window,
     build_phase_enhancement,
     build_phase_enhancements,
+    denoise_window_of,
     warn_of_mismatch,
 )
-from nightcrawler.data.source import build_cameras, build_darkened_decode, build_decode, build_items
 from nightcrawler.data.splits import Split, get_split
 from nightcrawler.data.transforms import eval_crops, join_clips
 from nightcrawler.utils import distributed
@@ -238,7 +243,7 @@ def build_test_clips(
 
 
 def _night(
-    frames: np.ndarray, rng: np.random.Generator, *, cameras: Cameras, enhance: Enhance
+    frames: np.ndarray, rng: np.random.Generator, *, cameras: CameraRanges, enhance: Enhance
 ) -> np.ndarray:
     """As a night camera would have recorded them, and lit as dark training clips are."""
     return enhance(darken(frames, sample_camera(rng, cameras), rng))
@@ -250,25 +255,34 @@ def _build_night(cfg: CfgNode) -> Callable[[np.ndarray, np.random.Generator], np
     )
 
 
+def _build_transform(cfg: CfgNode, darken_prob: float) -> TrainTransform:
+    """Build the augmentation of `AUG`."""
+    aug = cfg.AUG
+    try:
+        return TrainTransform(
+            size=cfg.DATA.TRAIN_CROP_SIZE,
+            scale=tuple(aug.SCALE),
+            aspect=tuple(aug.ASPECT),
+            rand_augment=aug.AA_TYPE,
+            flip_prob=aug.FLIP_PROB,
+            erase_prob=aug.RE_PROB,
+            erase_mode=aug.RE_MODE,
+            erase_count=aug.RE_COUNT,
+            mean=cfg.DATA.MEAN,
+            std=cfg.DATA.STD,
+            darken=_build_night(cfg) if darken_prob > 0 else None,
+            darken_prob=darken_prob,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"AUG.AA_TYPE: {error}") from None
+
+
 def build_train_clips(
     cfg: CfgNode, enhance: Enhance, num_copies: int, darken_prob: float = 0.0
 ) -> TrainClips:
     """Augmented clips of `AUG`."""
     aug = cfg.AUG
-    transform = TrainTransform(
-        size=cfg.DATA.TRAIN_CROP_SIZE,
-        scale=tuple(aug.SCALE),
-        aspect=tuple(aug.ASPECT),
-        rand_augment=aug.AA_TYPE,
-        flip_prob=aug.FLIP_PROB,
-        erase_prob=aug.RE_PROB,
-        erase_mode=aug.RE_MODE,
-        erase_count=aug.RE_COUNT,
-        mean=cfg.DATA.MEAN,
-        std=cfg.DATA.STD,
-        darken=_build_night(cfg) if darken_prob > 0 else None,
-        darken_prob=darken_prob,
-    )
+    transform = _build_transform(cfg, darken_prob)
     later = aug.DEVICE == "gpu"
     if later and not torch.cuda.is_available() and distributed.is_main():
         logger.warning(
@@ -334,7 +348,7 @@ def _build_stream(
 ) -> TrainStream:
     dark = name == "pseudo"
     labels = torch.tensor([item.label for item in items], dtype=torch.int64)
-    maker = build_train_clips(
+    builder = build_train_clips(
         cfg, build_phase_enhancement(cfg, "TRAIN", dark), cfg.AUG.NUM_SAMPLE, darken_prob
     )
     sampler = MicroBatchSampler(
@@ -356,8 +370,8 @@ def _build_stream(
         )
     probs = torch.tensor(soft, dtype=torch.float32) if len(soft) == len(items) else None
     collate = TrainCollate(labels, probs, cfg.AUG.NUM_SAMPLE)
-    decode = build_decode(cfg, build_denoise_window(cfg, "TRAIN", dark))
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
+    reader = build_video_reader(cfg, denoise_window_of(cfg, "TRAIN", dark))
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
     return TrainStream(
         name, items, sampler, build_loader(cfg, dataset, sampler, collate, persistent=True)
     )
@@ -374,11 +388,11 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     items = build_items(cfg, cfg.ADAPT.SPLIT)
     _build_mismatch_warning(cfg)
     enhance = build_phase_enhancement(cfg, "ADAPT", split.dark)
-    maker: ClipBuilder
+    builder: ClipBuilder
     if cfg.ADAPT.TRANSFORM == "eval":
-        maker = build_test_clips(cfg, [enhance], [(1, 1)])
+        builder = build_test_clips(cfg, [enhance], [(1, 1)])
     else:
-        maker = build_train_clips(cfg, enhance, num_copies=1)
+        builder = build_train_clips(cfg, enhance, num_copies=1)
     sampler = ChunkSampler(
         len(items),
         build_micro_batch(cfg),
@@ -387,8 +401,8 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    decode = build_decode(cfg, build_denoise_window(cfg, "ADAPT", split.dark))
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=True)
+    reader = build_video_reader(cfg, denoise_window_of(cfg, "ADAPT", split.dark))
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
     return sampler, build_loader(cfg, dataset, sampler, collate, persistent=False), items
 
@@ -409,15 +423,16 @@ def build_eval_set(
     if phase == "TEST" and split.dark:
         _build_mismatch_warning(cfg)
     enhances = build_phase_enhancements(cfg, phase, split.dark)
-    maker = build_test_clips(cfg, enhances, pairs)
+    builder = build_test_clips(cfg, enhances, pairs)
     clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
-    window = build_denoise_window(cfg, phase, split.dark)
-    decode = (
-        build_darkened_decode(cfg, items, window) if split.darkened else build_decode(cfg, window)
-    )
-    dataset = ClipDataset(items, decode, maker, cfg.RNG_SEED, replace_bad=False)
+    window = denoise_window_of(cfg, phase, split.dark)
+    if split.darkened:
+        reader = build_darkened_reader(cfg, items, window)
+    else:
+        reader = build_video_reader(cfg, window)
+    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))
 

@@ -11,7 +11,6 @@ again. Nothing that a cache cannot do stops a run.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -20,8 +19,7 @@ import struct
 import time
 import uuid
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -30,9 +28,13 @@ import av
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
+from nightcrawler.data.video.integrity.checksums import content_sha256
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.lru import LruMapping
 
 logger = get_logger(__name__)
 
@@ -98,37 +100,27 @@ class Cache(Protocol):
 
 
 class RamCache:
-    """Videos in this process's memory; the one that was not used for longest makes room.
+    """Videos in the memory of this process; the least recently used ones make room for new ones.
 
     Args:
-        max_bytes: of all frames together.
+        max_bytes: largest sum of the sizes of all frames.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._videos: OrderedDict[str, CachedVideo] = OrderedDict()
-        self._used = 0
+        self._videos: LruMapping[str, CachedVideo] = LruMapping(max_bytes)
 
     def get(self, key: str) -> CachedVideo | None:
-        """The video, which is then the latest used."""
-        if key in self._videos:
-            self._videos.move_to_end(key)
+        """Return a video, which is then the latest used; `None` where it is absent."""
         return self._videos.get(key)
 
     def put(self, key: str, video: CachedVideo) -> None:
         """Keep a video."""
-        self.drop(key)
-        if video.frames.nbytes > self.max_bytes:
-            return
-        self._videos[key] = video
-        self._used += video.frames.nbytes
-        while self._used > self.max_bytes:
-            self.drop(next(iter(self._videos)))
+        self._videos.put(key, video, size=video.frames.nbytes)
 
     def drop(self, key: str) -> None:
         """Forget a video."""
-        if key in self._videos:
-            self._used -= self._videos.pop(key).frames.nbytes
+        self._videos.drop(key)
 
 
 class DiskCache:
@@ -201,7 +193,7 @@ class DiskCache:
         The tally is locked meanwhile, by a record lock: the system frees it however the process ends.
         """
         with self._tally() as tally:
-            fcntl.lockf(tally, fcntl.LOCK_EX)
+            take_record_lock(tally, wait=True)
             text = tally.read()
             used = (
                 int(text) if self._counted and len(text) == 20 and text.isdigit() else self._count()
@@ -290,87 +282,91 @@ def video_key(path: str, settings: Mapping[str, object]) -> str:
         **{k: list(v) for k, v in av.library_versions.items()},
     }
     text = json.dumps({**versions, **settings}, sort_keys=True)
-    with open(path, "rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}/{content}"
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}/{content_sha256(path)}"
 
 
-def decode_cached(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    cache: Cache,
-    settings: Mapping[str, object],
-) -> Decoded:
-    """Take the frames that `choose` wants from the cache; a video that is not there is decoded, and kept.
+@dataclass(frozen=True)
+class CachedReader:
+    """Take frames from a cache; a video that is not there is decoded, and kept.
 
-    What comes out, and what `choose` is asked, is the same as without a cache.
+    The frames, and the number of times that a choice of frames is asked for, are the same as without a cache.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        cache: where videos are kept.
-        settings: everything that makes `decode` give other frames.
-
-    Raises:
-        VideoError: as `decode` does.
+    Attributes:
+        reader: reads videos that are not cached.
+        cache: holds the decoded videos.
+        settings: everything that makes `reader` give other frames; part of every key.
     """
-    choose_once = functools.cache(choose)
-    try:
-        # What is no regular file, or larger than all the cache, is for the decoder to look at.
-        key = video_key(path, settings) if _may_fit(path, cache.max_bytes) else None
-    except OSError:
-        key = None
-    if key is None:
-        return decode(path, choose_once)
-    video = cache.get(key)
-    if video is not None:
-        wanted = choose_once(video.promised)
-        if len(video.frames) != video.promised:
-            wanted = choose_once(len(video.frames))
-        frames = video.take(wanted)
-        if frames is not None:
-            return Decoded(frames, list(wanted), len(video.frames), video.fps)
-        logger.warning("%s: a cached frame is damaged: the video is decoded again", path)
-        cache.drop(key)
-    return _decode_and_keep(path, choose_once, decode, cache, key)
 
+    reader: VideoReader
+    cache: Cache
+    settings: Mapping[str, object]
 
-def _may_fit(path: str, max_bytes: int) -> bool:
-    return os.path.isfile(path) and os.path.getsize(path) <= max_bytes
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames that the container promises, without opening a cached video.
 
+        Raises:
+            VideoError: as the wrapped reader does.
+        """
+        key = self._key(path)
+        video = None if key is None else self.cache.get(key)
+        if video is None:
+            return self.reader.probe(path)
+        return StreamInfo(video.promised, fps=video.fps)
 
-def _decode_and_keep(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    decode: Callable[..., Decoded],
-    cache: Cache,
-    key: str,
-) -> Decoded:
-    """What `decode` gives; then, where they are not too many, all frames go into the cache."""
-    asked: list[int] = []
-    asked_for_all: list[int] = []
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Take the frames with the given numbers from the cache, or decode them.
 
-    def note(num_frames: int) -> Sequence[int]:
-        asked.append(num_frames)
-        return choose(num_frames)
+        Raises:
+            FrameCountError: if the decoder yields, or once yielded, another number of frames than `info.num_frames`.
+            VideoError: as the wrapped reader does.
+        """
+        key = self._key(path)
+        if key is None:
+            return self.reader.decode(path, indices, info)
+        video = self.cache.get(key)
+        if video is not None:
+            if len(video.frames) != info.num_frames:
+                raise FrameCountError(path, len(video.frames))
+            frames = video.take(indices)
+            if frames is not None:
+                return Decoded(frames, list(indices), len(video.frames), video.fps)
+            logger.warning("%s: a cached frame is damaged: the video is decoded again", path)
+            self.cache.drop(key)
+        return self._decode_and_keep(path, indices, info, key)
 
-    def choose_all(num_frames: int) -> range:
-        asked_for_all.append(num_frames)
-        return range(num_frames)
+    def _key(self, path: str) -> str | None:
+        """Return the key of a video; `None` for what is left to the wrapped reader.
 
-    decoded = decode(path, note)
-    size = decoded.num_frames * decoded.frames[:1].nbytes
-    if not 0 < size <= min(MAX_VIDEO_BYTES, cache.max_bytes):
+        That is everything but a readable regular file that may fit into the cache.
+        """
+        try:
+            fits = os.path.isfile(path) and os.path.getsize(path) <= self.cache.max_bytes
+            return video_key(path, self.settings) if fits else None
+        except (OSError, ValueError):
+            return None
+
+    def _decode_and_keep(
+        self, path: str, indices: Sequence[int], info: StreamInfo, key: str
+    ) -> Decoded:
+        """Decode the wanted frames; then cache all frames of the video, where they are not too many."""
+        promised = self.reader.probe(path)
+        # `info` may come from the cache, which holds neither codec nor packet times.
+        if promised.num_frames == info.num_frames:
+            info = promised
+        else:
+            info = promised.with_num_frames(info.num_frames)
+        decoded = self.reader.decode(path, indices, info)
+        size = decoded.num_frames * decoded.frames[:1].nbytes
+        if not 0 < size <= min(MAX_VIDEO_BYTES, self.cache.max_bytes):
+            return decoded
+        try:
+            whole = self.reader.decode(path, range(info.num_frames), info)
+        except VideoError:
+            # Frames that nobody asked for are damaged, or their number is not what a seek made it seem.
+            return decoded
+        if len(whole.frames) == whole.num_frames:
+            self.cache.put(key, CachedVideo(whole.frames, promised.num_frames, whole.fps))
         return decoded
-    try:
-        whole = decode(path, choose_all)
-    except VideoError:  # frames that nobody asked for are damaged
-        return decoded
-    if asked == asked_for_all and len(whole.frames) == whole.num_frames:
-        cache.put(key, CachedVideo(whole.frames, asked[0], whole.fps))
-    return decoded
 
 
 # One for all data sets of a process: the bound is the process's.

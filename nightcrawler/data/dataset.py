@@ -15,14 +15,11 @@ from torch.utils.data import Dataset
 from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import join_clips
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.decode import VideoReader, read_frames
 from nightcrawler.utils.errors import VideoError
 
 MAX_REPLACEMENTS = 10
 STATUS_OK = "ok"
-
-Decode = Callable[[str, Callable[[int], Sequence[int]]], Decoded]
-
 
 # Lit frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`.
 Transform = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
@@ -97,8 +94,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     Args:
         items: the videos.
-        decode: reads the wanted frames of a file.
-        maker: chooses frames and makes clips.
+        reader: reads frames of a file.
+        builder: chooses frames and makes clips of them.
         seed: seed of all draws.
         replace_bad: take another video, chosen by a seeded rule, for one that cannot be used (training); otherwise
             the sample says so in `status` (validation and test).
@@ -107,14 +104,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         items: Sequence[VideoItem],
-        decode: Decode,
-        maker: ClipBuilder,
+        reader: VideoReader,
+        builder: ClipBuilder,
         seed: int,
         replace_bad: bool,
     ) -> None:
         self.items = list(items)
-        self.decode = decode
-        self.maker = maker
+        self.reader = reader
+        self.builder = builder
         self.seed = seed
         self.replace_bad = replace_bad
 
@@ -140,13 +137,13 @@ class ClipDataset(Dataset[dict[str, Any]]):
         views: list[np.ndarray] = []
 
         def choose(num_frames: int) -> list[int]:
-            views[:] = self.maker.frames(num_frames, rng)
+            views[:] = self.builder.frames(num_frames, rng)
             return np.unique(np.concatenate(views)).tolist()
 
-        decoded = self.decode(str(item.path), choose)
+        decoded = read_frames(self.reader, item.path, choose)
         positions = np.asarray(decoded.indices)
         frames = [decoded.frames[np.searchsorted(positions, view)] for view in views]
-        clip, members = self.maker.clips(frames, rng)
+        clip, members = self.builder.clips(frames, rng)
         return {"index": index, "clip": clip, "members": members}
 
     def _without_clip(self, index: int, bad: list[BadVideo]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from nightcrawler.data.build import (
     build_mixup,
     build_train_streams,
 )
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.dataset import clips_on
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.data.splits import get_split
 from nightcrawler.engine import checkpoint
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -37,7 +37,7 @@ from nightcrawler.models.flops import count_gmacs
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_about, split_use
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine, seed_everything
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -97,7 +97,7 @@ def build_device(cfg: CfgNode) -> torch.device:
 def build_label_use(cfg: CfgNode) -> str:
     """`oracle` where labels of dark clips train, pick the checkpoint, or made pseudo-labels or the first weights."""
     pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
-    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_about(pseudo)["labels"] == ORACLE:
+    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_metadata(pseudo)["labels"] == ORACLE:
         return ORACLE
     start = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH)
     if start.is_file() and read_weights(start).labels == ORACLE:

@@ -13,7 +13,7 @@ from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.signals import StopSignals
-from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions, softmax
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.progress import progress
@@ -31,8 +31,7 @@ def join_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray, np
     Returns:
         logits and probabilities, `[K]` each.
     """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = shifted / shifted.sum(axis=1, keepdims=True)
+    probs = softmax(logits)
     if method == "max":
         return logits.max(axis=0), probs.max(axis=0) / probs.max(axis=0).sum()
     return logits.mean(axis=0), probs.mean(axis=0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -36,18 +36,19 @@ def run_lock(folder: Path, wanted: bool = True) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise UserError(
-                f"{folder}: another job trains in this folder ({file.read().strip() or 'it does not say which'}): "
-                "wait for it, stop it, or give another OUTPUT_DIR"
-            ) from None
+            is_free = take_record_lock(file, wait=False)
         except OSError as error:  # a file system without locks
             logger.warning(
                 "%s cannot be locked (%s): see to it that only one job uses it",
                 folder,
                 error.strerror,
+            )
+            is_free = True
+        if not is_free:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: another job trains in this folder ({file.read().strip() or 'it does not say which'}): "
+                "wait for it, stop it, or give another OUTPUT_DIR"
             )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from nightcrawler.utils import distributed
+from nightcrawler.utils.signals import signal_handler
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 Item = TypeVar("Item")
@@ -33,15 +33,8 @@ class StopSignals:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Listen within the block (main thread only), then restore what was there."""
-        if threading.current_thread() is not threading.main_thread():
+        with signal_handler(SIGNALS, self._remember):
             yield
-            return
-        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items until this rank is asked to stop, at least one."""

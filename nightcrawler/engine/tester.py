@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.data.build import EvalSet, build_eval_set, build_pairs
+from nightcrawler.data.build_video import build_camera_meta
 from nightcrawler.data.lowlight.enhance.build import (
-    build_denoise_window,
-    build_gammas,
-    build_phase_name,
+    denoise_window_of,
+    enhancement_name_of,
+    gammas_of,
 )
-from nightcrawler.data.source import build_camera_meta
 from nightcrawler.engine.build import (
     build_device,
     build_evaluator,
@@ -27,7 +27,7 @@ from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
 from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.results_files import ORACLE
+from nightcrawler.pseudo.results_files import ORACLE, results_name
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows
@@ -59,11 +59,12 @@ class Tester:
     meta: dict[str, Any]
 
     def results_path(self, pair: tuple[int, int]) -> Path:
-        """`{split}x{T}x{size}x{V}x{C}.pkl` in the experiment's folder; of `TEST.GAMMAS`, `...xg{a}-{b}.pkl`."""
-        parts = [self.eval_set.split.name, self.meta["num_frames"], self.meta["crop_size"], *pair]
-        if self.meta["gammas"]:
-            parts.append("g" + "-".join(f"{gamma:g}" for gamma in self.meta["gammas"]))
-        return self.output_dir / ("x".join(map(str, parts)) + ".pkl")
+        """Return the path of the results file in the experiment's folder."""
+        meta = self.meta
+        name = results_name(
+            self.eval_set.split.name, meta["num_frames"], meta["crop_size"], pair, meta["gammas"]
+        )
+        return self.output_dir / name
 
     def run(self) -> int:
         """Write the results files; returns the number of videos without a prediction.
@@ -125,15 +126,15 @@ def build_meta(cfg: CfgNode, eval_set: EvalSet, weights: LoadReport) -> dict[str
     """
     stamp = build_stamp(cfg)
     dark = eval_set.split.dark
-    gammas = build_gammas(cfg, "TEST", dark)
+    gammas = gammas_of(cfg, "TEST", dark)
     return {
         "split": eval_set.split.name,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "enhancement": build_phase_name(cfg, "TEST", dark),
+        "enhancement": enhancement_name_of(cfg, "TEST", dark),
         "gamma": gammas[0] if len(gammas) == 1 else None,
         "gammas": gammas if cfg.TEST.GAMMAS else [],
-        "denoise_frames": build_denoise_window(cfg, "TEST", dark),
+        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "model": cfg.MODEL.NAME,
         "checkpoint_sha256": weights.sha256,

@@ -10,11 +10,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from nightcrawler.data.lowlight.enhance.build import (
-    build_denoise_window,
-    build_gammas,
-    build_phase_name,
-    gamma_lut,
+    denoise_window_of,
+    enhancement_name_of,
+    gammas_of,
 )
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import normalise_levels, spatial_crop
 from nightcrawler.utils.errors import ConfigError
 
@@ -59,7 +59,7 @@ def build_levels(cfg: CfgNode, dark: bool) -> np.ndarray:
         ConfigError: if it does more than that; names the key.
     """
     name, window, gammas = (
-        build(cfg, "TEST", dark) for build in (build_phase_name, build_denoise_window, build_gammas)
+        build(cfg, "TEST", dark) for build in (enhancement_name_of, denoise_window_of, gammas_of)
     )
     if name not in INSIDE:
         raise ConfigError(

@@ -36,7 +36,7 @@ def predict_all(
         runs: by name.
         items: the videos; one that cannot be read has its cause in `status`.
     """
-    dataset = ClipDataset(items, trained.decode, trained.maker, seed=0, replace_bad=False)
+    dataset = ClipDataset(items, trained.reader, trained.builder, seed=0, replace_bad=False)
     evaluator, models = (
         Evaluator(1, torch.device("cpu")),
         {name: LogProbs(run) for name, run in runs.items()},

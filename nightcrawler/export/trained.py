@@ -12,9 +12,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from nightcrawler.config import node
-from nightcrawler.data.build import build_decode
-from nightcrawler.data.dataset import Decode, MultiViewClips
-from nightcrawler.data.lowlight.enhance.build import build_gammas, build_phase_name
+from nightcrawler.data.build_video import build_video_reader
+from nightcrawler.data.dataset import MultiViewClips
+from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
+from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.build import MACHINE_KEYS, build_tested_weights
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
@@ -33,7 +34,8 @@ class Trained:
         graph: uint8 frames to probabilities.
         state: its weights, by the names of the public checkpoints.
         frame_shape: T, H, W, 3 of a clip.
-        decode, maker: read a video and make the graph's input of it.
+        reader: reads the frames of a video.
+        builder: makes the graph's input of them.
         class_names: the K classes.
         facts: for the card, as plain values.
         config: what is not default in its configuration, as text by key, without where and how fast it ran.
@@ -44,8 +46,8 @@ class Trained:
     graph: FramesToProbs
     state: dict[str, Tensor]
     frame_shape: tuple[int, int, int, int]
-    decode: Decode
-    maker: MultiViewClips
+    reader: VideoReader
+    builder: MultiViewClips
     class_names: tuple[str, ...]
     facts: dict[str, Any]
     config: dict[str, str]
@@ -86,8 +88,8 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
         graph=build_graph(cfg, model, dark),
         state=model.state_dict(),
         frame_shape=(cfg.DATA.NUM_FRAMES, size[0], size[1], 3),
-        decode=build_decode(cfg),
-        maker=build_frames_maker(cfg, size),
+        reader=build_video_reader(cfg),
+        builder=build_frames_maker(cfg, size),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         facts=_build_facts(cfg, file, dark),
         config=_build_settings(cfg),
@@ -96,8 +98,8 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
 
 
 def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
-    gammas = build_gammas(cfg, "TEST", dark)
-    name = build_phase_name(cfg, "TEST", dark)
+    gammas = gammas_of(cfg, "TEST", dark)
+    name = enhancement_name_of(cfg, "TEST", dark)
     return {
         "model": cfg.MODEL.NAME,
         "num_params": sum(

@@ -15,11 +15,13 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.predictor import PredictOptions, Predictor, build_predictor
 from nightcrawler.predict.rows import VideoResult
 from nightcrawler.pseudo.ensemble import join
-from nightcrawler.pseudo.final import final_submission
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
+from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.recipe import EnsembleSpec, Mode, read_label_recipe, read_vote_recipe
 from nightcrawler.pseudo.recipe_yaml import open_values
 from nightcrawler.pseudo.results_files import LABEL_FREE, label_use
+from nightcrawler.pseudo.vote import Mode, mode_submission
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 
 
@@ -92,7 +94,7 @@ class Ensemble:
         joined = join(found, names, self.recipe.mode.ensemble.scores)
         if joined.why[0] != STATUS_OK:
             return VideoResult(item.name, item.label, joined.why[0])
-        mixed = final_submission(joined, self.recipe.mode)
+        mixed = mode_submission(joined, self.recipe.mode)
         assert mixed.probs is not None
         probs = mixed.probs[0]
         one = (

@@ -19,9 +19,9 @@ import torch
 
 from nightcrawler import __version__
 from nightcrawler.data.lists import read_list
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.data.splits import SPLITS, get_split
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan
 from nightcrawler.synthetic.video import write_video
@@ -168,7 +168,7 @@ def check_video() -> Check:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_video(path, dark, fps)
-        frames = decode(path, range).frames
+        frames = read_frames(FileReader(), path, range).frames
     lit = apply_gamma(frames, GAMMA)
     far = float(np.abs(frames.astype(float) - dark).mean())
     means = f"mean level {frames.mean():.1f}, lit {lit.mean():.1f}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.prepare.sources import read_videos
-from nightcrawler.pseudo.predictions import first_twice
+from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
 
 MOST_LIST_BYTES = 1 << 30
@@ -40,7 +40,7 @@ def _read_paths(given: Path) -> list[VideoItem]:
     if not names:
         raise UserError(f"{given}: the list is empty")
     if len(set(names)) < len(names):
-        raise UserError(f"{given}: holds {first_twice(names)}")
+        raise UserError(f"{given}: holds {first_duplicate(names)}")
     return [
         VideoItem(name, -1, given.parent / name, row)
         for row, name in enumerate(lines, start=1)

@@ -17,18 +17,19 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.config import node
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
-from nightcrawler.data.build import build_decode, build_loader, build_pairs, build_test_clips
-from nightcrawler.data.dataset import ClipBuilder, ClipDataset, Decode, keep_samples
+from nightcrawler.data.build import build_loader, build_pairs, build_test_clips
+from nightcrawler.data.build_video import build_video_reader
+from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
-    build_denoise_window,
-    build_gammas,
     build_phase_enhancements,
-    build_phase_name,
+    denoise_window_of,
+    enhancement_name_of,
+    gammas_of,
 )
-from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
+from nightcrawler.data.video.decode import MemoryReader, VideoReader
 from nightcrawler.engine.build import build_evaluator, build_placed_model, build_tested_weights
 from nightcrawler.engine.checkpoint import BEST
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
@@ -67,8 +68,8 @@ class Predictor:
         name: for people.
         model: clips to logits, on its device, in evaluation mode.
         evaluator: runs it.
-        decode: reads wanted frames of a file, denoised as tested.
-        maker: makes clips of them.
+        reader: reads frames of a file, denoised as in testing.
+        builder: makes clips of them.
         load: batches of a dataset, one video each.
         pair: views and crops.
         enhance: how clips are lit (the first way, where there are several).
@@ -81,8 +82,8 @@ class Predictor:
     name: str
     model: nn.Module
     evaluator: Evaluator
-    decode: Decode
-    maker: ClipBuilder
+    reader: VideoReader
+    builder: ClipBuilder
     load: Callable[[ClipDataset, ChunkSampler], Iterable[Any]]
     pair: tuple[int, int]
     enhance: Enhance
@@ -96,17 +97,17 @@ class Predictor:
 
         A batch never holds two videos: what is said of one does not depend on its neighbours in a list.
         """
-        dataset = ClipDataset(items, self.decode, self.maker, seed=0, replace_bad=False)
+        dataset = ClipDataset(items, self.reader, self.builder, seed=0, replace_bad=False)
         batches = self.load(dataset, ChunkSampler(len(items), chunk=1))
         for item, row in zip(items, self._rows(batches), strict=True):
             yield self._prediction(item, row)
 
     def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> Predictions:
         """The prediction of frames uint8 `[H, W, 3]`, taken for a whole video."""
-        decode: Decode = functools.partial(_from_memory, frames=frames)
+        reader: VideoReader = MemoryReader(frames)
         if self.denoise > 1:
-            decode = functools.partial(decode_denoised, decode=decode, window=self.denoise)
-        dataset = ClipDataset([item], decode, self.maker, seed=0, replace_bad=False)
+            reader = DenoisedReader(reader, self.denoise)
+        dataset = ClipDataset([item], reader, self.builder, seed=0, replace_bad=False)
         return self._prediction(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -115,13 +116,6 @@ class Predictor:
 
     def _prediction(self, item: VideoItem, row: dict[str, Any]) -> Predictions:
         return as_predictions({0: row}, [item], self.pair, len(self.class_names))
-
-
-def _from_memory(
-    path: str, choose: Callable[[int], Sequence[int]], *, frames: Sequence[np.ndarray]
-) -> Decoded:
-    indices = list(choose(len(frames)))
-    return Decoded(np.stack([frames[index] for index in indices]), indices, len(frames), 0.0)
 
 
 def find_checkpoint(given: Path) -> Path:
@@ -193,14 +187,14 @@ def build_predictor(
     model = build_placed_model(cfg, device)
     build_tested_weights(cfg, model)
     pair = settings.pair or pair or build_pairs(cfg)[0]
-    denoise = build_denoise_window(cfg, "TEST", settings.dark)
+    denoise = denoise_window_of(cfg, "TEST", settings.dark)
     enhances = build_phase_enhancements(cfg, "TEST", settings.dark)
     return Predictor(
         name=name,
         model=model.eval(),
         evaluator=build_evaluator(cfg, device),
-        decode=build_decode(cfg, denoise),
-        maker=build_test_clips(cfg, enhances, [pair]),
+        reader=build_video_reader(cfg, denoise),
+        builder=build_test_clips(cfg, enhances, [pair]),
         load=functools.partial(_build_batches, cfg, settings.workers),
         pair=pair,
         enhance=enhances[0],
@@ -233,9 +227,9 @@ def _build_about(
         "view_rule": cfg.TEST.VIEWS,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "enhancement": build_phase_name(cfg, "TEST", dark),
-        "gammas": build_gammas(cfg, "TEST", dark),
-        "denoise_frames": build_denoise_window(cfg, "TEST", dark),
+        "enhancement": enhancement_name_of(cfg, "TEST", dark),
+        "gammas": gammas_of(cfg, "TEST", dark),
+        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "precision": cfg.MODEL.PRECISION,
     }

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from nightcrawler.data.video.decode import check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.data.video.reader import OpenVideo, decoded_frames, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video, to_rgb
 from nightcrawler.utils.errors import VideoError
 
 # Of frames whose time is not told, where the source does not say its rate either.
@@ -52,7 +52,7 @@ def video_frames(
         VideoError: at the first damage, or at the end if frames are lacking; what came before was sound.
     """
     limits, count = limits or Limits(), 0
-    with OpenVideo(path, limits) as (container, stream):
+    with open_video(path, limits) as (container, stream):
         for frame in _converted(
             path, decoded_frames(path, container, stream), stream, short_side, limits
         ):
@@ -68,7 +68,7 @@ def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) 
         VideoError: if it is not there, or is lost.
     """
     limits = limits or Limits()
-    with OpenVideo(source, limits) as (container, stream):
+    with open_video(source, limits) as (container, stream):
         yield from _converted(source, _sound_frames(container, stream), stream, short_side, limits)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +17,7 @@ from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
 from nightcrawler.prepare.sources import AuditSource
 from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.process import follow_parent
 
 CSV_NAME = "audit.csv"
 PAGE_NAME = "audit.html"
@@ -31,7 +30,6 @@ SAVE_SEC = 10.0
 # file ends its process, and returns memory that decoders leak.
 CHUNK = 64
 KILLED = "it ends the process that decodes it"
-PARENT_POLL_SEC = 0.5
 
 Measure = Callable[[str], Measurement]
 Show = Callable[[Iterable[Measurement], int], Iterable[Measurement]]
@@ -190,7 +188,7 @@ def _alone(path: str, function: Measure) -> Measurement:
 def _in_pool(
     paths: Sequence[str], jobs: int, function: Measure
 ) -> Iterator[tuple[str, Measurement]]:
-    pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(jobs, initializer=follow_parent)
     try:
         futures = {}
         for path in paths:
@@ -200,21 +198,3 @@ def _in_pool(
     finally:
         # Reached also when the consumer stops early: files that have not begun are dropped.
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(parent: int) -> None:
-    """Ignore Ctrl-C, which the parent handles, and exit once the parent has gone.
-
-    A parent that is killed cannot end its workers, so each of them watches it.
-
-    Args:
-        parent: process id.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_SEC)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

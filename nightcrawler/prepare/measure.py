@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.lowlight.enhance.build import gamma_for_mean
+from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
@@ -88,9 +88,8 @@ def measure(path: str) -> Measurement:
         row = replace(
             row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path)
         )
-        decoded = decode(
-            path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS), short_side=MEASURED_SIDE_PX
-        )
+        choose = functools.partial(choose_pairs, num_pairs=NUM_PAIRS)
+        decoded = read_frames(FileReader(MEASURED_SIDE_PX), path, choose)
         height, width = _picture_size(path, decoded)
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
@@ -108,7 +107,7 @@ def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:
     size = decoded.frames.shape[1:3]
     # Frames of another short side were not scaled.
     if min(size) == MEASURED_SIDE_PX:
-        size = decode(path, lambda _: [0]).frames.shape[1:3]
+        size = read_frames(FileReader(), path, lambda _: [0]).frames.shape[1:3]
     return size[0], size[1]
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
+from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, usable
@@ -183,7 +183,8 @@ def _galleries(
 def _thumbnail(row: Measurement, path: str) -> Thumbnail | None:
     """Return the middle frame before and after gamma, or `None` if the file is gone by now."""
     try:
-        frames = decode(path, lambda count: [count // 2], short_side=THUMBNAIL_PX).frames
+        reader = FileReader(THUMBNAIL_PX)
+        frames = read_frames(reader, path, lambda count: [count // 2]).frames
     except VideoError:
         return None
     return row, _picture(frames[0]), _picture(apply_gamma(frames, row.gamma)[0])

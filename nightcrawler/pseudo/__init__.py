@@ -1,1 +1,1 @@
-"""Predictions, ensembles and pseudo-labels (numpy only)."""
+"""Predictions, ensembles, pseudo-labels and votes, with numpy only."""

@@ -1,4 +1,4 @@
-"""Ensembles: predictions of several models, joined by the videos' names and mixed with weights per class."""
+"""Ensembles: predictions of several models, joined by video name and mixed with class weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions, softmax
 from nightcrawler.utils.errors import UserError
 
-# What a model says of a video: `probs`, the mean of its clips' probabilities; `softmax`, of the mean logits. The
-# others are the published ways, whose temperature depends on the number of clips: `softmax_sum`, of the summed
-# logits; `softmax_sum_probs`, of the summed probabilities (the published MViT gave probabilities for logits).
+# Probabilities of a model for a video: `probs` is the mean of its clips' probabilities, `softmax`
+# the softmax of the mean logits. The others are the published ways, whose temperature depends on
+# the number of clips: `softmax_sum` of the summed logits, `softmax_sum_probs` of the summed
+# probabilities (the published MViT gave probabilities for logits).
 SCORES = ("probs", "softmax", "softmax_sum", "softmax_sum_probs")
 SHOWN_ROWS = 5
 SUM_TOLERANCE = 1e-3
@@ -21,15 +22,15 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Joined:
-    """M models' probabilities of the same N videos, in the order of the first model's file.
+    """Probabilities of M models for the same N videos, in the order of the first model's file.
 
     Attributes:
-        names: the N videos.
-        labels: int64 `[N]`, -1 where no file knows.
+        names: names of the N videos.
+        labels: int64 `[N]`, -1 where no file has one.
         ok: bool `[N]`, videos that every model has a prediction of.
-        why: status of each video, `ok` or the first reason why there is no prediction.
-        probs: M arrays float64 `[N, K]`; rows that are not ok hold 1/K.
-        class_names: the K names, numbers where no file names them.
+        why: status of each video, `ok` or the first reason for a missing prediction.
+        probs: M arrays float64 `[N, K]`, with 1/K in rows that are not ok.
+        class_names: names of the K classes, numbers where no file names them.
     """
 
     names: list[str]
@@ -42,13 +43,14 @@ class Joined:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How M models are mixed.
+    """Weights of M models.
 
     Attributes:
-        weights: float64 `[K, M]`: row c weighs the models where the leader's most probable class is c.
+        weights: float64 `[K, M]`: row c weighs the models where the leader predicts class c.
         leader: index of the leading model.
         normalize: divide each mixed row by its sum.
-        overrule: class to model: rows whose mixed class is that class take this model's probabilities instead.
+        overrule: class to model: rows whose mixed class is that class take this model's
+            probabilities instead.
     """
 
     weights: np.ndarray
@@ -57,32 +59,35 @@ class Mixture:
     overrule: dict[int, int] = field(default_factory=dict)
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """float64 softmax over the last axis."""
-    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float64)
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
 def probabilities(predictions: Predictions, scores: str = "probs") -> np.ndarray:
-    """float64 `[N, K]` probabilities of one of `SCORES`; 1/K for videos without a prediction.
+    """Return a model's probabilities, float64 `[N, K]`, with 1/K for missing ones.
+
+    Args:
+        predictions: of one model.
+        scores: one of `SCORES`.
 
     Raises:
-        UserError: if a row is not finite or, for `probs`, is no distribution; rows are counted from 1.
+        UserError: if a row is not finite or, for `probs`, is no distribution (rows are counted
+            from 1).
     """
+    logits = predictions.logits
     clips = predictions.num_clips.astype(np.float64)[:, None]
-    # A file in the old form holds the sums over clips, of whatever its model gave, and does not count the clips.
-    summed_probs = (
-        predictions.logits if _is_old(predictions) else clips * predictions.probs.astype(np.float64)
-    )
-    found = {
-        "probs": lambda: predictions.probs.astype(np.float64),
-        "softmax": lambda: softmax(predictions.logits.astype(np.float64)),
-        "softmax_sum": lambda: softmax(clips * predictions.logits.astype(np.float64)),
-        "softmax_sum_probs": lambda: softmax(summed_probs.astype(np.float64)),
-    }[scores]()
-    ok = predictions.ok
-    found[~ok] = 1 / found.shape[1]
-    with np.errstate(invalid="ignore"):  # a sum of what is not finite is not 1 either
+    if scores == "probs":
+        found = predictions.probs.astype(np.float64)
+    elif scores == "softmax":
+        found = softmax(logits.astype(np.float64))
+    elif scores == "softmax_sum":
+        found = softmax(clips * logits.astype(np.float64))
+    else:
+        assert scores == "softmax_sum_probs", scores
+        # A file in the old form holds the model's outputs summed over an unknown number of clips.
+        if _is_old(predictions):
+            summed = logits.astype(np.float64)
+        else:
+            summed = clips * predictions.probs.astype(np.float64)
+        found = softmax(summed)
+    found[~predictions.ok] = 1 / found.shape[1]
+    with np.errstate(invalid="ignore"):  # A sum that is not finite is not 1 either.
         unsound = ~(np.abs(found.sum(axis=1) - 1) <= SUM_TOLERANCE)
     if found.size and not found.min() >= 0:
         unsound |= (found < 0).any(axis=1)
@@ -94,6 +99,7 @@ def probabilities(predictions: Predictions, scores: str = "probs") -> np.ndarray
 
 
 def _is_old(predictions: Predictions) -> bool:
+    """Return whether the predictions come from a file in the old form, which has sums."""
     return str(predictions.meta.get("form", "")).startswith("old")
 
 
@@ -104,36 +110,43 @@ def row_order(
     of_source: str,
     rows_of: Mapping[str, int] | None = None,
 ) -> np.ndarray | None:
-    """Rows of `names` in the order of `of`, int64 `[N]`; `None` where they are in order already.
+    """Return the rows of `names` in the order of `of`, int64 `[N]`, or `None` if equal.
 
     Args:
         names: names in the file `source`.
-        of: the names that are wanted, those of the file `of_source`.
-        rows_of: their rows, which several files can share: to look names up is quicker than to index each file's.
+        of: wanted names, those of the file `of_source`.
+        source: a file, for errors.
+        of_source: the file with the wanted names, for errors.
+        rows_of: wanted names to their rows. Several files can share it: looking names up is
+            quicker than indexing each file.
 
     Raises:
-        UserError: if a wanted name is missing or another is there, with the first rows, counted from 1.
+        UserError: if a wanted name is missing or another one is present, with the first rows,
+            counted from 1.
     """
     if list(names) == list(of):
         return None
+    # The usual case, the same videos in another order, without an index of this file.
     if rows_of is not None and len(names) == len(of):
         places = np.fromiter(map(rows_of.get, names, itertools.repeat(-1)), np.int64, len(names))
         order = np.full(len(of), -1)
         order[places] = np.arange(len(names))
         if places.min() >= 0 and order.min() >= 0:
             return order
+    # Only files with a fault, or without a shared index, come here.
     index = dict(zip(names, range(len(names)), strict=True))
     order = np.fromiter(map(index.get, of, itertools.repeat(-1)), np.int64, len(of))
     missing = np.flatnonzero(order < 0)
     if len(missing):
         raise UserError(
-            f"{source}: {len(missing)} videos of {of_source} are missing: {_rows(of, missing)} there"
+            f"{source}: {len(missing)} videos of {of_source} are missing: {_rows(of, missing)} "
+            "of that file"
         )
     if len(names) == len(of):
         return order
     if len(index) != len(names):
-        twice = [row for row, name in enumerate(names) if index[name] != row]
-        raise UserError(f"{source}: {len(twice)} videos are there twice: {_rows(names, twice)}")
+        repeated = [row for row, name in enumerate(names) if index[name] != row]
+        raise UserError(f"{source}: {len(repeated)} repeated videos: {_rows(names, repeated)}")
     wanted = set(of)
     extra = [row for row, name in enumerate(names) if name not in wanted]
     raise UserError(
@@ -142,8 +155,11 @@ def row_order(
 
 
 def _rows(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> str:
+    """Return the first rows with their names, for a message."""
     shown = ", ".join(f"row {row + 1} '{names[row]}'" for row in rows[:SHOWN_ROWS])
-    return f"{shown} and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else shown
+    if len(rows) > SHOWN_ROWS:
+        return f"{shown} and {len(rows) - SHOWN_ROWS} more"
+    return shown
 
 
 def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence[str]) -> Joined:
@@ -155,11 +171,16 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
         scores: one of `SCORES` for each.
 
     Raises:
-        UserError: if a video is missing in a file or only in it, or classes, their order or known labels differ.
+        UserError: if a video is missing in one file or only in one, or if classes, their order or
+            known labels differ.
     """
     first = models[0]
-    ok, labels, why, probs = first.ok, first.labels.copy(), list(first.status), []
+    ok = first.ok
+    labels = first.labels.copy()
+    why = list(first.status)
+    probs = []
     class_names = _class_names(models, sources)
+    # Row of each name in the first file, shared by all others.
     rows_of = dict(zip(first.names, range(len(first.names)), strict=True))
     for model, source, kind in zip(models, sources, scores, strict=True):
         order = row_order(model.names, first.names, source, sources[0], rows_of)
@@ -167,10 +188,16 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
             found = probabilities(model, kind)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        probs.append(found if order is None else found[order])
-        rows = slice(None) if order is None else order
+        if order is None:
+            # Slices instead of indices: no copy of files that are in order already.
+            rows: slice | np.ndarray = slice(None)
+        else:
+            rows = order
+            found = found[order]
+        probs.append(found)
         _merge_labels(labels, model.labels[rows], first.names, source, sources[0])
         here = model.ok[rows]
+        # The first model without a prediction gives the reason.
         for row in np.flatnonzero(ok & ~here):
             why[row] = model.status[row if order is None else order[row]]
         ok = ok & here
@@ -178,7 +205,11 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
 
 
 def _class_names(models: Sequence[Predictions], sources: Sequence[str]) -> list[str]:
-    """The one list of classes that all files agree on."""
+    """Return the list of classes that all files agree on.
+
+    Raises:
+        UserError: naming the file that has other classes.
+    """
     num_classes = models[0].probs.shape[1]
     if not num_classes:
         raise UserError(f"{sources[0]}: predictions of no class")
@@ -190,33 +221,41 @@ def _class_names(models: Sequence[Predictions], sources: Sequence[str]) -> list[
                 f"{source}: {model.probs.shape[1]} classes, but {sources[0]} has {num_classes}"
             )
         given = model.meta.get("class_names")
-        names = [str(name) for name in given] if isinstance(given, (list, tuple)) else []
+        names = list(map(str, given)) if isinstance(given, (list, tuple)) else []
         if len(names) not in (0, num_classes):
             raise UserError(f"{source}: {len(names)} class names for {num_classes} classes")
+        # Equal names in another order would swap classes without any other sign.
         if names and known and names != known:
             place = next(i for i in range(num_classes) if names[i] != known[i])
             raise UserError(
                 f"{source}: class {place} is '{names[place]}', but '{known[place]}' in {known_in}"
             )
         if names and not known:
-            known, known_in = names, source
-    return known or [str(number) for number in range(num_classes)]
+            known = names
+            known_in = source
+    return known or list(map(str, range(num_classes)))
 
 
 def _merge_labels(
     labels: np.ndarray, found: np.ndarray, names: Sequence[str], source: str, first: str
 ) -> None:
-    """Fill unknown labels `[N]` in place; known ones must agree."""
+    """Fill unknown labels `[N]` in place, and refuse known ones that differ."""
     other = np.flatnonzero((labels >= 0) & (found >= 0) & (labels != found))
     if len(other):
         raise UserError(
-            f"{source}: {len(other)} labels are not those of {first}: {_rows(names, other)} there"
+            f"{source}: {len(other)} labels differ from {first}: {_rows(names, other)} of that file"
         )
     np.copyto(labels, found, where=labels < 0)
 
 
 def mix(probs: Sequence[np.ndarray], mixture: Mixture) -> np.ndarray:
-    """float64 `[N, K]`: M models' probabilities `[N, K]`, mixed."""
+    """Return the weighted sum of M models' probabilities, float64 `[N, K]`.
+
+    Args:
+        probs: M arrays `[N, K]`.
+        mixture: their weights.
+    """
+    # `[N, M]`: each row has the weights of the class that the leader predicts for it.
     weights = mixture.weights[probs[mixture.leader].argmax(axis=1)]
     mixed = np.zeros_like(probs[0], np.float64)
     for model, own in enumerate(probs):
@@ -224,6 +263,7 @@ def mix(probs: Sequence[np.ndarray], mixture: Mixture) -> np.ndarray:
     if mixture.normalize:
         mixed /= mixed.sum(axis=1, keepdims=True)
     if mixture.overrule:
+        # Classes before any row is overruled: the order of the entries must not matter.
         classes = mixed.argmax(axis=1)
         for label, model in mixture.overrule.items():
             rows = classes == label
@@ -232,10 +272,13 @@ def mix(probs: Sequence[np.ndarray], mixture: Mixture) -> np.ndarray:
 
 
 def without_prediction(joined: Joined) -> str:
-    """One line that counts the videos without a prediction and names the first; empty where there is none."""
+    """Count the videos without a prediction and name the first, on one line (empty for none)."""
     rows = np.flatnonzero(~joined.ok)
     if not len(rows):
         return ""
     reason = joined.why[rows[0]]
     assert reason != STATUS_OK
-    return f"{len(rows)} of {len(joined.names)} videos have no prediction: {_rows(joined.names, rows)} ({reason})"
+    return (
+        f"{len(rows)} of {len(joined.names)} videos have no prediction: "
+        f"{_rows(joined.names, rows)} ({reason})"
+    )

@@ -17,8 +17,15 @@ KEYS = ("FROM", "IF", "AT_MOST", "TO")
 class Switch:
     """One pass over all videos.
 
-    A video of class `source` whose probability of class `gate` is at most `at_most` goes to the first class of
-    `targets` that has at least the probability beside it; where none has, it stays.
+    A video of class `source` whose probability of class `gate` is at most `at_most` goes to the
+    first class of `targets` that has at least the probability beside it. Without such a class it
+    stays.
+
+    Attributes:
+        source: class to switch from.
+        gate: class whose probability is compared.
+        at_most: largest probability of `gate`.
+        targets: pairs (class, least probability).
     """
 
     source: int
@@ -28,19 +35,33 @@ class Switch:
 
 
 def apply_switches(labels: np.ndarray, probs: np.ndarray, switches: Sequence[Switch]) -> np.ndarray:
-    """Labels int64 `[N]` after the passes, given probabilities `[N, K]`; later passes see what earlier ones did."""
+    """Apply switches in their order, each on the labels of the one before.
+
+    Args:
+        labels: classes `[N]`.
+        probs: probabilities `[N, K]`.
+        switches: the passes.
+
+    Returns:
+        The labels after the last pass, int64 `[N]`.
+    """
     labels = labels.copy()
     for switch in switches:
         waiting = (labels == switch.source) & (probs[:, switch.gate] <= switch.at_most)
         for target, least in switch.targets:
             going = waiting & (probs[:, target] >= least)
             labels[going] = target
+            # A video goes to one class in a pass, the first of the targets that takes it.
             waiting &= ~going
     return labels
 
 
 def parse_switches(table: Any, class_names: Sequence[str]) -> list[Switch]:
-    """Switches of a list of `{FROM: class, IF: class, AT_MOST: p, TO: [[class, p], ...]}`, classes by name.
+    """Parse a list of `{FROM: class, IF: class, AT_MOST: p, TO: [[class, p], ...]}`.
+
+    Args:
+        table: the list, with classes by name.
+        class_names: names of the K classes, in index order.
 
     Raises:
         UserError: naming the row of the table, counted from 1.
@@ -57,40 +78,48 @@ def parse_switches(table: Any, class_names: Sequence[str]) -> list[Switch]:
 
 
 def _parse(entry: Any, class_names: Sequence[str]) -> Switch:
+    """Return the switch of one row of the table."""
     if not isinstance(entry, dict) or set(entry) != set(KEYS):
         raise UserError(f"expected the keys {', '.join(KEYS)}, found {entry!r}")
-    targets = entry["TO"]
-    if not isinstance(targets, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 for pair in targets
-    ):
-        raise UserError(f"TO: expected [[class, least probability], ...], found {targets!r}")
-    return Switch(
-        source=class_id(entry["FROM"], class_names),
-        gate=class_id(entry["IF"], class_names),
-        at_most=probability(entry["AT_MOST"], "AT_MOST"),
-        targets=tuple(
-            (class_id(name, class_names), probability(least, f"TO {name}"))
-            for name, least in targets
-        ),
+    pairs = entry["TO"]
+    are_pairs = isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 for pair in pairs
     )
+    if not are_pairs:
+        raise UserError(f"TO: expected [[class, least probability], ...], found {pairs!r}")
+    source = class_id(entry["FROM"], class_names)
+    gate = class_id(entry["IF"], class_names)
+    at_most = probability(entry["AT_MOST"], "AT_MOST")
+    targets = []
+    for name, least in pairs:
+        targets.append((class_id(name, class_names), probability(least, f"TO {name}")))
+    return Switch(source, gate, at_most, tuple(targets))
 
 
 def class_id(name: Any, class_names: Sequence[str]) -> int:
-    """Index of a class name.
+    """Return the index of a class name.
+
+    Args:
+        name: to look up.
+        class_names: names of the K classes, in index order.
 
     Raises:
-        UserError: listing the names there are.
+        UserError: listing the names.
     """
     if name not in class_names:
-        raise UserError(f"{name!r} is not a class; there are {', '.join(class_names)}")
+        raise UserError(f"{name!r} is not a class; the classes are {', '.join(class_names)}")
     return list(class_names).index(name)
 
 
 def probability(value: Any, name: str) -> float:
-    """A number 0..1.
+    """Return a value that is a number 0..1.
+
+    Args:
+        value: read from a recipe.
+        name: of the value, for errors.
 
     Raises:
-        UserError: naming it.
+        UserError: for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise UserError(f"{name}: {value!r}, expected a number 0..1")

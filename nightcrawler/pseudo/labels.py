@@ -1,4 +1,4 @@
-"""Pseudo-labels: chosen, written, and held against known labels."""
+"""Pseudo-labels: choose them, write them, and compare them with known labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.pseudo import select
-from nightcrawler.pseudo.calibration import Calibration, agreeing, calibrated
 from nightcrawler.pseudo.ensemble import Joined
-from nightcrawler.pseudo.search import ThresholdSearch
 from nightcrawler.pseudo.submission import text_rows
+from nightcrawler.pseudo.thresholds import (
+    Calibration,
+    ThresholdSearch,
+    agreeing,
+    calibrated,
+    class_balanced,
+    keep_all,
+    most_probable,
+    selected,
+    top_fraction,
+)
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_csv_rows
 
@@ -25,9 +33,10 @@ class PseudoLabels:
     Attributes:
         rows: int64 `[n]`, rows of the joined predictions.
         labels: int64 `[n]`.
-        probs: float64 `[n, K]`, as mixed.
-        thresholds: float64 `[K]` that chose them.
-        rules: what settled each class's threshold, where `calibration.RULES` did.
+        probs: float64 `[n, K]`, of the mixture.
+        thresholds: float64 `[K]`, applied to the confidences.
+        rules: for each class the one of `thresholds.RULES` that gave its threshold (empty unless
+            thresholds were calibrated).
     """
 
     rows: np.ndarray
@@ -39,7 +48,16 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class Selection:
-    """How videos are selected: `all`, `thresholds`, `top_fraction`, `balanced` or `calibrated`, with what it needs."""
+    """Way to select videos.
+
+    Attributes:
+        method: `all`, `thresholds`, `top_fraction`, `balanced` or `calibrated`.
+        thresholds: one per class, for `thresholds`.
+        fraction: share of the videos to keep, for the last three.
+        prior: weight of each class, for `balanced` and `calibrated` (equal when absent).
+        calibration: settings of `calibrated`.
+        found: thresholds of `calibrated` on the known clips.
+    """
 
     method: str
     thresholds: Sequence[float] | None = None
@@ -50,56 +68,80 @@ class Selection:
 
 
 def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLabels:
-    """The pseudo-labels of mixed probabilities `[N, K]`; videos without a prediction get none.
+    """Choose pseudo-labels for the videos that have a prediction.
+
+    Args:
+        joined: the models' predictions for N videos.
+        probs: their mixture `[N, K]`.
+        selection: way to select.
 
     Raises:
         UserError: if no video is left.
     """
-    rows, num_classes, rules = np.flatnonzero(joined.ok), probs.shape[1], list[str]()
+    rows = np.flatnonzero(joined.ok)
+    # Videos on which models disagree are left out first: they must not fill a class's quota.
     if selection.calibration is not None:
         agree = agreeing(joined, probs.argmax(axis=1), selection.calibration.agree)
         rows = np.flatnonzero(joined.ok & agree)
-    classes, confidences = select.most_probable(probs[rows])
-    prior = selection.prior or [1.0] * num_classes
-    if selection.method == "thresholds":
-        assert selection.thresholds is not None
-        thresholds = np.asarray(selection.thresholds, np.float64)
-    elif selection.method == "top_fraction":
-        thresholds = select.top_fraction(classes, confidences, num_classes, selection.fraction)
-    elif selection.method == "balanced":
-        thresholds = select.class_balanced(classes, confidences, selection.fraction, prior)
-    elif selection.method == "calibrated":
-        assert selection.calibration is not None
-        assert selection.found is not None
-        thresholds, rules = calibrated(
-            classes, confidences, selection.found, selection.fraction, prior, selection.calibration
-        )
-    else:
-        thresholds = select.keep_all(num_classes)
-    kept = select.selected(classes, confidences, thresholds)
+    classes, confidences = most_probable(probs[rows])
+    thresholds, rules = _thresholds(classes, confidences, probs.shape[1], selection)
+    kept = selected(classes, confidences, thresholds)
     if not kept.any():
         raise UserError(
-            f"none of {len(joined.names)} videos reaches the threshold of its class; lower the thresholds"
+            f"none of {len(joined.names)} videos reaches the threshold of its class; lower the "
+            "thresholds"
         )
     return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds, rules)
 
 
+def _thresholds(
+    classes: np.ndarray, confidences: np.ndarray, num_classes: int, selection: Selection
+) -> tuple[np.ndarray, list[str]]:
+    """Return the thresholds `[K]` of a selection, and the deciding rules of a calibration."""
+    prior = selection.prior or [1.0] * num_classes
+    if selection.method == "thresholds":
+        assert selection.thresholds is not None
+        return np.asarray(selection.thresholds, np.float64), []
+    if selection.method == "top_fraction":
+        return top_fraction(classes, confidences, num_classes, selection.fraction), []
+    if selection.method == "balanced":
+        return class_balanced(classes, confidences, selection.fraction, prior), []
+    if selection.method == "calibrated":
+        assert selection.calibration is not None
+        assert selection.found is not None
+        return calibrated(
+            classes, confidences, selection.found, selection.fraction, prior, selection.calibration
+        )
+    return keep_all(num_classes), []
+
+
 def write_pseudo_labels(path: Path, joined: Joined, pseudo: PseudoLabels) -> None:
-    """Write `path,label,p0,...,p{K-1}` rows in the order of the predictions, atomically."""
+    """Write `path,label,p0,...,p{K-1}` rows in the order of the predictions, atomically.
+
+    Args:
+        path: the CSV file.
+        joined: predictions with the names of the videos.
+        pseudo: pseudo-labels of some of them.
+    """
     plain = zip(pseudo.rows.tolist(), pseudo.labels.tolist(), text_rows(pseudo.probs), strict=True)
     write_csv_rows(path, ([joined.names[row], label, *texts] for row, label, texts in plain))
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """Name to label of the rows `path,label,...` of a list or a file of pseudo-labels.
+    """Read name to label of a list or a file of pseudo-labels, rows `path,label,...`.
+
+    Args:
+        path: the CSV file, with or without a `path,label` header.
 
     Raises:
-        UserError: if the file cannot be read, or a row has no such label or a name for the second time.
+        UserError: if the file cannot be read, or a row has no label or a repeated name.
     """
     labels: dict[str, int] = {}
+    # utf-8-sig: spreadsheets put a byte order mark before the first name.
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             for row, fields in enumerate(csv.reader(file, strict=True), start=1):
+                # A list has a header only if a spreadsheet wrote it.
                 if not fields or (row == 1 and fields[:2] == ["path", "label"]):
                     continue
                 if len(fields) < 2 or not fields[1].strip().removeprefix("-").isdecimal():
@@ -107,7 +149,7 @@ def read_labels(path: Path) -> dict[str, int]:
                         f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label"
                     )
                 if fields[0] in labels:
-                    raise UserError(f"{path}: row {row}: '{fields[0]}' is there twice")
+                    raise UserError(f"{path}: row {row}: a second row of '{fields[0]}'")
                 labels[fields[0]] = int(fields[1])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -119,10 +161,14 @@ def read_labels(path: Path) -> dict[str, int]:
 
 
 def count_classes(path: Path, class_names: Sequence[str]) -> list[float]:
-    """How many videos of each class `[K]` a list has; those of unknown label are left out.
+    """Count the videos of each class `[K]` in a list, without those of unknown label.
+
+    Args:
+        path: the CSV file.
+        class_names: names of the K classes.
 
     Raises:
-        UserError: if it cannot be read, or has no label, or one of another class.
+        UserError: if it cannot be read, has no label, or one of another class.
     """
     labels = np.array(list(read_labels(path).values()), np.int64)
     if labels.max() >= len(class_names) or labels.max() < 0:
@@ -132,14 +178,15 @@ def count_classes(path: Path, class_names: Sequence[str]) -> list[float]:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """What pseudo-labels of one class (or of all) are worth.
+    """Quality of the pseudo-labels of one class, or of all.
 
     Attributes:
+        name: of the class.
         rows: pseudo-labels of the class.
-        known: those of them whose true label is known.
-        correct: those of them that are right.
-        true: videos of the class whose label is known.
-        covered: those of them that have a pseudo-label, of any class.
+        known: those whose true label is known.
+        correct: those that are right.
+        true: videos of the class by their true label.
+        covered: those that have a pseudo-label, of any class.
     """
 
     name: str
@@ -151,52 +198,56 @@ class ClassFigures:
 
     @property
     def precision(self) -> float:
-        """Share of right pseudo-labels among those of known label; NaN where there are none."""
+        """Share of right pseudo-labels among those of known label (NaN without any)."""
         return self.correct / self.known if self.known else float("nan")
 
     @property
     def coverage(self) -> float:
-        """Share of the class's videos that have a pseudo-label; NaN where there are none."""
+        """Share of the class's videos that have a pseudo-label (NaN without any)."""
         return self.covered / self.true if self.true else float("nan")
 
 
 def compare(
     names: Iterable[str], labels: np.ndarray, truth: dict[str, int], class_names: Sequence[str]
 ) -> list[ClassFigures]:
-    """Figures of each class, and of all as the last.
+    """Compare pseudo-labels with true labels.
 
     Args:
         names: videos that have a pseudo-label.
         labels: int64 `[n]`, their pseudo-labels.
         truth: name to label, -1 where unknown.
+        class_names: names of the K classes.
+
+    Returns:
+        Figures of each class, and of all as the last.
     """
     num_classes = len(class_names)
     true = np.array([truth.get(name, -1) for name in names], np.int64)
-    counts = [
-        np.bincount(values, minlength=num_classes)
-        for values in (
-            labels,
-            labels[true >= 0],
-            labels[true == labels],
-            np.array([label for label in truth.values() if label >= 0], np.int64),
-            true[true >= 0],
-        )
-    ]
-    figures = [
-        ClassFigures(name, *(int(one[i]) for one in counts)) for i, name in enumerate(class_names)
-    ]
-    return [*figures, ClassFigures("all", *(int(one.sum()) for one in counts))]
+    known_truth = np.array([label for label in truth.values() if label >= 0], np.int64)
+    # In the order of the fields of ClassFigures.
+    groups = (labels, labels[true >= 0], labels[true == labels], known_truth, true[true >= 0])
+    counts = [np.bincount(values, minlength=num_classes) for values in groups]
+    figures = []
+    for i, name in enumerate(class_names):
+        figures.append(ClassFigures(name, *(int(count[i]) for count in counts)))
+    return [*figures, ClassFigures("all", *(int(count.sum()) for count in counts))]
 
 
 def table(
     figures: Sequence[ClassFigures], thresholds: Sequence[float] | None = None
 ) -> Iterator[str]:
-    """Lines of a table, a class a line; `thresholds` `[K]` add a column."""
+    """Yield the lines of a table, one line per class.
+
+    Args:
+        figures: of each class, and of all as the last.
+        thresholds: one per class `[K]`, for one more column.
+    """
     width = max(len(one.name) for one in figures) + 2
-    yield (
-        f"{'class':<{width}}{'rows':>8}{'known':>8}{'right':>8}{'precision':>12}{'coverage':>12}"
-        + (f"{'threshold':>12}" if thresholds is not None else "")
-    )
+    header = f"{'class':<{width}}{'rows':>8}{'known':>8}{'right':>8}"
+    header += f"{'precision':>12}{'coverage':>12}"
+    if thresholds is not None:
+        header += f"{'threshold':>12}"
+    yield header
     for place, one in enumerate(figures):
         line = f"{one.name:<{width}}{one.rows:>8}{one.known:>8}{one.correct:>8}"
         line += f"{_percent(one.precision, 2):>12}{_percent(one.coverage, 1):>12}"
@@ -206,4 +257,6 @@ def table(
 
 
 def _percent(share: float, digits: int) -> str:
+    """Return a share in percent, or a dash for NaN."""
+    # NaN is the only number that differs from itself.
     return "-" if share != share else f"{100 * share:.{digits}f} %"

@@ -1,25 +1,27 @@
-"""The results file: what a model says of each video of a split, row by row, with the video's name.
+"""Results files: a model's predictions for each video of a split, with the videos' names.
 
-On disk it is a pickle of one dict of plain numpy arrays, strings and numbers, read only by a restricted unpickler that
-knows three constructors and nothing else.
+A results file is a pickle of one dict of plain numpy arrays, strings and numbers. It is read only
+through a restricted unpickler that knows three constructors.
 """
 
 from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
 STATUS_OK = "ok"
 MAX_FILE_BYTES = 4 << 30
+# The constructors in a pickled array, by their names in numpy 1 and numpy 2.
 _ALLOWED = {
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "_reconstruct"),
@@ -28,10 +30,17 @@ _ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
+# Array fields of a results file: allowed kinds of dtype, and number of dimensions.
+_ARRAYS = {
+    "video_preds": ("f", 2),
+    "video_probs": ("f", 2),
+    "video_labels": ("iu", 1),
+    "num_clips": ("iu", 1),
+}
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain values; any other class or function is refused before it is called."""
+    """Unpickler that refuses every class and function but the constructors of numpy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
@@ -43,16 +52,18 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 @dataclass
 class Predictions:
-    """Predictions of N videos over K classes, in the order of the split's list.
+    """Predictions for N videos over K classes, in the order of the split's list.
 
     Attributes:
-        logits: float32 `[N, K]`, mean (or maximum) over a video's clips; NaN rows where `status` is not `ok`.
+        logits: float32 `[N, K]`, mean (or maximum) over a video's clips, with NaN rows where
+            `status` is not `ok`.
         probs: float32 `[N, K]`, mean of the clips' softmax.
         labels: int64 `[N]`, -1 where unknown.
-        names: the N names, as in the list.
-        num_clips: int64 `[N]`, clips that were averaged.
-        status: per video `ok`, or why there is no prediction.
-        meta: split, views, crops, class names, config and checkpoint hashes, enhancement, versions, ...
+        names: names of the N videos, as in the list.
+        num_clips: int64 `[N]`, number of clips that were averaged.
+        status: for each video `ok`, or the reason for a missing prediction.
+        meta: split, views, crops, class names, config and checkpoint hashes, enhancement,
+            versions, ...
     """
 
     logits: np.ndarray
@@ -65,28 +76,31 @@ class Predictions:
 
     def __post_init__(self) -> None:
         num_videos = len(self.names)
-        lengths = {
-            len(a) for a in (self.logits, self.probs, self.labels, self.num_clips, self.status)
-        }
-        if (
-            lengths != {num_videos}
-            or self.logits.ndim != 2
-            or self.logits.shape != self.probs.shape
-        ):
+        # Files come from users too: a truncated array must not shift rows against names.
+        per_video = (self.logits, self.probs, self.labels, self.num_clips, self.status)
+        same_length = all(len(values) == num_videos for values in per_video)
+        same_shape = self.logits.ndim == 2 and self.logits.shape == self.probs.shape
+        if not same_length or not same_shape:
             raise UserError(
-                f"predictions do not fit together: {num_videos} names, logits {self.logits.shape}, "
-                f"probs {self.probs.shape}, {len(self.labels)} labels, {len(self.status)} statuses"
+                f"predictions do not fit together: {num_videos} names, logits "
+                f"{self.logits.shape}, probs {self.probs.shape}, {len(self.labels)} labels, "
+                f"{len(self.status)} statuses"
             )
         if len(set(self.names)) != num_videos:
-            raise UserError(f"predictions hold {first_twice(self.names)} more than once")
+            raise UserError(f"predictions hold {first_duplicate(self.names)} more than once")
 
     @property
     def ok(self) -> np.ndarray:
-        """Bool `[N]`: videos that have a prediction."""
+        """Mask of the videos that have a prediction, bool `[N]`."""
         return np.array([status == STATUS_OK for status in self.status], bool)
 
     def save(self, path: str | Path) -> None:
-        """Write the results file, atomically."""
+        """Write the results file, atomically.
+
+        Args:
+            path: the `.pkl` file.
+        """
+        # Key names are those of the published results files, so that their readers work.
         content = {
             "video_preds": self.logits.astype(np.float32),
             "video_probs": self.probs.astype(np.float32),
@@ -100,8 +114,24 @@ class Predictions:
             pickle.dump(content, file, protocol=4)
 
 
-def first_twice(names: Sequence[str]) -> str:
-    """The first name that is there again, with both rows (of videos, from 1)."""
+def softmax(scores: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
+    """Return the softmax over the last axis.
+
+    Args:
+        scores: `[..., K]`.
+        dtype: dtype of the exponentials and of the result.
+    """
+    # Without the largest score first, exp overflows for logits above 709.
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=dtype)
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def first_duplicate(names: Sequence[str]) -> str:
+    """Describe the first repeated name, with both of its rows (of videos, from 1).
+
+    Args:
+        names: names, at least one of them repeated.
+    """
     first: dict[str, int] = {}
     for row, name in enumerate(names, start=1):
         if first.setdefault(name, row) != row:
@@ -109,35 +139,48 @@ def first_twice(names: Sequence[str]) -> str:
     raise AssertionError("all names differ")
 
 
-def load_predictions(path: str | Path, names: Sequence[str] | None = None) -> Predictions:
+def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predictions:
     """Read a results file.
 
     Args:
-        path: the `.pkl` file.
-        names: names of the rows, for files in the old two-key form (`video_preds`, `video_labels`) only.
+        path: the `.pkl` file that `test.sh` wrote.
+        names: names of the rows, only for files in the old two-key form (`video_preds`,
+            `video_labels`).
 
     Raises:
-        UserError: if the file is missing, damaged, asks for anything but arrays and plain values, lacks a field,
-            or is in the old form and `names` is absent or of another length.
+        UserError: if the file is missing, damaged, lacks a field or asks for anything but arrays
+            and plain values, or if it is in the old form and `names` is absent or of another
+            length.
+
+    Example:
+        >>> results = read_results("exp_adapt_bn/uniformer_b32_k600/aridx32x224x1x1.pkl")
+        >>> known = results.ok & (results.labels >= 0)
+        >>> (results.probs.argmax(axis=1) == results.labels)[known].mean()
     """
     content = read_plain_pickle(path)
     for key in ("video_preds", "video_labels"):
         if not isinstance(content.get(key), np.ndarray):
             raise UserError(f"{path}: no array '{key}': this is not a results file")
+    # Files written before names were kept have two keys only.
     if "video_names" in content:
         return _from_content(path, content)
     return _from_old_form(path, content, names)
 
 
 def read_plain_pickle(path: str | Path) -> dict[str, Any]:
-    """The dict of arrays and plain values in a pickle, through the restricted unpickler.
+    """Read a pickled dict of arrays and plain values through the restricted unpickler.
+
+    Args:
+        path: the file.
 
     Raises:
-        UserError: if it is missing, too large, damaged, not a dict, or asks for any other class or function.
+        UserError: if it is missing, too large, damaged, not a dict, or asks for any other class
+            or function.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such results file; run the experiment's test.sh first")
+    # Before unpickling, which would fill the memory.
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB: not a results file")
     try:
@@ -145,7 +188,7 @@ def read_plain_pickle(path: str | Path) -> dict[str, Any]:
             content = _RestrictedUnpickler(file).load()
     except UserError as error:
         raise UserError(f"{path}: refused: {error}") from None
-    except Exception as error:
+    except Exception as error:  # Damaged bytes can raise almost anything in an unpickler.
         raise UserError(
             f"{path}: not a readable results file ({type(error).__name__}: {error})"
         ) from None
@@ -154,21 +197,37 @@ def read_plain_pickle(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def add_labels(predictions: Predictions, labels: Mapping[str, int]) -> None:
+    """Fill in the labels of videos without one, for scoring with a list that was kept apart.
+
+    Args:
+        predictions: filled in place.
+        labels: name to label. Names of other videos are ignored.
+
+    Raises:
+        UserError: if a label is none of the predictions' classes.
+    """
+    num_classes = predictions.probs.shape[1]
+    for row, name in enumerate(predictions.names):
+        if predictions.labels[row] >= 0:
+            continue
+        label = labels.get(name, -1)
+        if label >= num_classes:
+            raise UserError(f"'{name}': true label {label}, expected 0..{num_classes - 1}")
+        predictions.labels[row] = label
+
+
 def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
+    """Check the fields of a results file, and return its predictions."""
     missing = [key for key in ("video_probs", "num_clips", "status", "meta") if key not in content]
     if missing:
         raise UserError(f"{path}: a results file without {', '.join(missing)}")
-    for key, kinds in (
-        ("video_preds", "f"),
-        ("video_probs", "f"),
-        ("video_labels", "iu"),
-        ("num_clips", "iu"),
-    ):
+    for key, (kinds, _) in _ARRAYS.items():
         if not isinstance(content[key], np.ndarray) or content[key].dtype.kind not in kinds:
             raise UserError(f"{path}: '{key}' is not an array of numbers")
-    forms = {"video_preds": 2, "video_probs": 2, "video_labels": 1, "num_clips": 1}
-    wrong = [key for key, ndim in forms.items() if content[key].ndim != ndim]
-    wrong += [] if isinstance(content["meta"], dict) else ["meta"]
+    wrong = [key for key, (_, ndim) in _ARRAYS.items() if content[key].ndim != ndim]
+    if not isinstance(content["meta"], dict):
+        wrong.append("meta")
     if wrong:
         raise UserError(f"{path}: '{wrong[0]}' is of another form: not a results file")
     try:
@@ -186,16 +245,18 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
 
 
 def _texts(content: dict[str, Any], key: str) -> list[str]:
-    """A list of text; equal ones are one object, in all files: five of a million names are joined in little memory."""
+    """Return an array of text as a list of interned strings."""
     array = content[key]
     if not isinstance(array, np.ndarray) or array.dtype.kind != "U" or array.ndim != 1:
         raise UserError(f"'{key}' is not a list of text")
+    # Equal names in several files are one object: five files of a million names fit in memory.
     return list(map(sys.intern, array.tolist()))
 
 
 def _from_old_form(
     path: str | Path, content: dict[str, Any], names: Sequence[str] | None
 ) -> Predictions:
+    """Return the predictions of a two-key file, its rows named by a list."""
     if names is None:
         raise UserError(
             f"{path}: an old results file without names; give the list file that names its rows"
@@ -207,10 +268,9 @@ def _from_old_form(
         raise UserError(
             f"{path}: {logits.shape} predictions but {len(names)} names: not the list of this file"
         )
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return Predictions(
         logits=logits,
-        probs=shifted / shifted.sum(axis=1, keepdims=True),
+        probs=softmax(logits, np.float32),
         labels=np.asarray(content["video_labels"], np.int64).reshape(-1),
         names=list(names),
         num_clips=np.ones(len(names), np.int64),

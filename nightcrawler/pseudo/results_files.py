@@ -1,4 +1,8 @@
-"""Results files of experiments: where they are, what they say of themselves, and of what is made of them."""
+"""Results files of experiments: their names, their metadata, and the label use of outputs.
+
+Label use says whether labels of dark clips were used to choose a checkpoint or a threshold
+(`oracle`) or not (`label-free`). Metadata of an output is a JSON file beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ from typing import Any
 from nightcrawler import __version__
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.ensemble import Joined, join
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
-from nightcrawler.pseudo.recipe import EnsembleSpec
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, sha256_file
 
-LABEL_FREE, ORACLE = "label-free", "oracle"
+LABEL_FREE = "label-free"
+ORACLE = "oracle"
+# Fields of a results file's metadata that are copied into metadata of outputs.
 META_KEYS = (
     "split",
     "views",
@@ -30,24 +36,58 @@ META_KEYS = (
 )
 
 
+def results_name(
+    split: str, num_frames: int, crop_size: int, pair: tuple[int, int], gammas: Sequence[float] = ()
+) -> str:
+    """Return the name of a results file: `{split}x{T}x{size}x{V}x{C}.pkl`.
+
+    Args:
+        split: name of the split.
+        num_frames: T, frames of a clip.
+        crop_size: side of a crop in pixels.
+        pair: views V and crops C of each video.
+        gammas: gammas whose predictions were averaged, for the ending `xg{a}-{b}`.
+
+    Example:
+        >>> results_name("test", 32, 224, (3, 3), [0.25, 0.5])
+        'testx32x224x3x3xg0.25-0.5.pkl'
+    """
+    views, crops = pair
+    ending = ""
+    if gammas:
+        ending = "xg" + "-".join(f"{gamma:g}" for gamma in gammas)
+    return f"{split}x{num_frames}x{crop_size}x{views}x{crops}{ending}.pkl"
+
+
+def _results_pattern(split: str, pair: tuple[int, int]) -> re.Pattern[str]:
+    """Return the pattern of `results_name` for any clip length, crop size and gammas."""
+    views, crops = pair
+    return re.compile(rf"{re.escape(split)}x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.pkl")
+
+
 def results_file(folder: Path, split: str, pair: tuple[int, int]) -> Path:
-    """The one results file of a split and of views and crops in an experiment's folder, of any clip size and gammas.
+    """Find the results file of a split in an experiment's folder.
+
+    Args:
+        folder: of the experiment.
+        split: name of the split.
+        pair: views and crops of each video.
 
     Raises:
         UserError: if there is none, or several.
     """
     views, crops = pair
-    pattern = re.compile(rf"{re.escape(split)}x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.pkl")
+    pattern = _results_pattern(split, pair)
     found = sorted(path for path in folder.glob("*.pkl") if pattern.fullmatch(path.name))
     if not found:
         raise UserError(
-            f"{folder}: no results of split '{split}' with {views} views and {crops} crops; run {folder}/test.sh "
-            f"TEST.DATA_SELECT {split} TEST.NUM_ENSEMBLE_VIEWS {views} TEST.NUM_SPATIAL_CROPS {crops}"
+            f"{folder}: no results of split '{split}' with {views} views and {crops} crops; run "
+            f"{folder}/test.sh TEST.DATA_SELECT {split} TEST.NUM_ENSEMBLE_VIEWS {views} "
+            f"TEST.NUM_SPATIAL_CROPS {crops}"
         )
     if len(found) > 1:
-        raise UserError(
-            f"{folder}: several results: {', '.join(path.name for path in found)}; keep one of them there"
-        )
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{folder}: several results: {names}; keep only one of them in this folder")
     return found[0]
 
 
@@ -57,72 +97,121 @@ def load_joined(
     classes: Sequence[str],
     names: Sequence[str] | None = None,
 ) -> tuple[Joined, list[dict[str, Any]]]:
-    """Models' results joined, and what each file says of itself.
+    """Read the models' results and join them by video name.
 
     Args:
-        paths: a results file for each model of `ensemble`.
-        classes: names that the predictions' classes must have, in order; empty: any.
+        paths: a results file for each model.
+        ensemble: the models.
+        classes: class names that the predictions must have, in order (empty for any).
         names: names of rows, for files in the old form.
+
+    Returns:
+        The joined predictions, and the metadata of each file.
 
     Raises:
         UserError: if a file is bad or files do not fit together.
     """
+    # The same file twice would count one model twice, and nothing else would notice.
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError(f"{', '.join(map(str, paths))}: a file is there twice")
-    models = [load_predictions(path, names) for path in paths]
+        raise UserError(f"{', '.join(map(str, paths))}: one file is named twice")
+    models = [read_results(path, names) for path in paths]
+    # The order of rows is that of the first file.
     joined = join(models, [str(path) for path in paths], ensemble.scores)
-    unnamed = joined.class_names == [str(number) for number in range(len(joined.class_names))]
+    unnamed = joined.class_names == list(map(str, range(len(joined.class_names))))
+    # Files in the old form do not name their classes: the recipe does.
     if classes and len(classes) == len(joined.class_names) and unnamed:
         joined = replace(joined, class_names=list(classes))
     if classes and joined.class_names != list(classes):
         raise UserError(
-            f"{paths[0]}: classes {', '.join(joined.class_names)}, but the recipe has {', '.join(classes)}"
+            f"{paths[0]}: classes {', '.join(joined.class_names)}, but the recipe has "
+            f"{', '.join(classes)}"
         )
-    return joined, [about(path, model) for path, model in zip(paths, models, strict=True)]
+    metadata = [results_metadata(path, model) for path, model in zip(paths, models, strict=True)]
+    return joined, metadata
 
 
-def about(path: Path, predictions: Predictions) -> dict[str, Any]:
-    """What a results file says of itself, with its hash."""
+def results_metadata(path: Path, predictions: Predictions) -> dict[str, Any]:
+    """Return the metadata of a results file, with its hash.
+
+    Args:
+        path: the file.
+        predictions: its content.
+    """
     known = {key: predictions.meta[key] for key in META_KEYS if key in predictions.meta}
     return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256_file(path), **known}
 
 
 def label_use(inputs: Sequence[dict[str, Any]], *others: str) -> str:
-    """`label-free` where every input and every other part says so; what does not say is not taken for it."""
-    said = [*(one.get("labels") for one in inputs), *others]
-    return LABEL_FREE if all(one == LABEL_FREE for one in said) else ORACLE
+    """Return the label use of an output: `label-free` only if every part of it is.
+
+    Args:
+        inputs: metadata of the inputs. One without `labels` counts as `oracle`.
+        others: label use of everything else that went into the output.
+    """
+    uses = [*(metadata.get("labels") for metadata in inputs), *others]
+    return LABEL_FREE if all(use == LABEL_FREE for use in uses) else ORACLE
 
 
 def split_use(names: Iterable[str], prefix: str | Path = "") -> str:
-    """Whether learning from or choosing by the labels of these splits is label-free."""
-    return ORACLE if any(get_split(name, prefix).has_dark_labels for name in names) else LABEL_FREE
+    """Return the label use of learning from, or choosing by, the labels of splits.
+
+    Args:
+        names: names of the splits.
+        prefix: data folder, for splits that are only a list file.
+    """
+    dark = any(get_split(name, prefix).has_dark_labels for name in names)
+    return ORACLE if dark else LABEL_FREE
 
 
-def split_labels(about: dict[str, Any]) -> str:
-    """Whether choosing by the labels in a results file is label-free; a file that does not name its split is not."""
-    return split_use([about.get("split") or "unknown"])
+def results_label_use(metadata: dict[str, Any]) -> str:
+    """Return the label use of choosing by the labels in a results file.
+
+    Args:
+        metadata: of the file. Without a split it counts as `oracle`.
+    """
+    return split_use([metadata.get("split") or "unknown"])
 
 
 def list_use(path: Path) -> str:
-    """Whether choosing by the labels in a list is label-free: one with the name of a bright split's list is."""
+    """Return the label use of choosing by a list: `label-free` for a bright split's list name.
+
+    Args:
+        path: the list.
+    """
+    # By name only: a list that a user made may hold labels of dark clips.
     bright = {list_name for list_name, _, dark in SPLITS.values() if not dark}
     return LABEL_FREE if path.name in bright else ORACLE
 
 
-def write_about(path: Path, content: dict[str, Any]) -> None:
-    """Write the JSON beside an output: its own hash and what it was made of."""
+def write_metadata(path: Path, content: dict[str, Any]) -> None:
+    """Write the metadata of an output, atomically.
+
+    Args:
+        path: the output. The JSON file has the same name with `.json`.
+        content: label use, settings and inputs of the output. Hash and version are added.
+    """
     whole = {"file": path.name, "sha256": sha256_file(path), "version": __version__, **content}
     with atomic_write(path.with_suffix(".json"), "w") as file:
+        # NaN and infinity are no JSON: other readers would refuse the file.
         json.dump(whole, file, indent=1, allow_nan=False)
         file.write("\n")
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """The JSON beside an output; without one, or where it is of other bytes, only that it is not known label-free."""
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of an output.
+
+    Args:
+        path: the output.
+
+    Returns:
+        The content of its JSON file. Without one, or if it describes other bytes, the name and
+        hash of the output and the label use `oracle`.
+    """
     try:
         content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = {}
+    # After an edit by hand the old description no longer holds.
     if isinstance(content, dict) and content.get("sha256") == sha256_file(path):
         return content
     return {"file": path.name, "sha256": sha256_file(path), "labels": ORACLE}

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from nightcrawler.data.lists import read_list
-from nightcrawler.data.lowlight.enhance.build import apply_gamma, gamma_for_mean
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma, gamma_for_mean
 from nightcrawler.data.splits import get_split
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.prepare.measure import TARGET_MEAN
 from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.utils.errors import UserError, VideoError
@@ -92,7 +92,7 @@ def _frames(path: Path, count: int, short_side: int) -> np.ndarray | None:
         return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
     try:
-        return decode(path, choose, short_side=short_side).frames
+        return read_frames(FileReader(short_side), path, choose).frames
     except VideoError:
         return None
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import join
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_about
-from nightcrawler.pseudo.select import most_probable
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_metadata
 from nightcrawler.pseudo.submission import read_submission
+from nightcrawler.pseudo.thresholds import most_probable
 from nightcrawler.report.measures import TopPredictions
 from nightcrawler.report.run_folder import RunFolder, SplitResults
 
@@ -175,11 +175,11 @@ class RunPredictions:
                 continue
             for text in task["outputs"]:
                 path = self.run.locate(text)
-                # Each submission has a JSON file beside it, which `read_about` reads.
+                # Each submission has a JSON file beside it, which `read_metadata` reads.
                 if path.suffix != ".csv":
                     continue
                 submission = read_submission(path)
-                about = read_about(path)
+                about = read_metadata(path)
                 known = self._known_labels(task["split"])
                 labels = np.array([known.get(name, -1) for name in submission.names], np.int64)
                 # A submission must give every clip a class, also one without a prediction.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.pseudo.labels import compare, read_labels
-from nightcrawler.pseudo.results_files import label_use, read_about
+from nightcrawler.pseudo.results_files import label_use, read_metadata
 from nightcrawler.report import measures
 from nightcrawler.report.predictions import seeds_of_inputs
 from nightcrawler.report.run_folder import RunFolder
@@ -42,7 +42,7 @@ def pseudo_figures(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str,
                 f"expected 0..{num_classes - 1}"
             )
             continue
-        rounds.append(_round_figures(run, task, labels, read_about(path)))
+        rounds.append(_round_figures(run, task, labels, read_metadata(path)))
         if before is not None:
             changes.append(
                 {

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.labels import read_labels
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.run import DONE
@@ -167,7 +167,7 @@ class RunFolder:
                 continue
             # The outputs are one file per (views, crops); the first is the plain test.
             path = self.locate(task["outputs"][0])
-            predictions = load_predictions(path)
+            predictions = read_results(path)
             num_classes = predictions.probs.shape[1]
             if num_classes != len(self.class_names):
                 raise UserError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.process import follow_parent
 
 logger = get_logger(__name__)
 
@@ -154,8 +154,7 @@ class Worker:
 
 def _work(build: Build, pipe: Connection) -> None:
     """The process: build, then answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which ends this process
-    threading.Thread(target=_end_with_owner, daemon=True).start()
+    follow_parent()
     try:
         answer, about = build()
     except UserError as error:
@@ -174,14 +173,6 @@ def _work(build: Build, pipe: Connection) -> None:
                 _send(pipe, "refused", str(error))
             else:
                 _send(pipe, "answer", {**content, "took_sec": round(time.monotonic() - start, 3)})
-
-
-def _end_with_owner() -> None:
-    """End this process, whatever it does, when its owner has ended without a word."""
-    owner = multiprocessing.parent_process()
-    if owner is not None:
-        owner.join()
-        os._exit(1)
 
 
 def _send(pipe: Connection, kind: str, content: Any) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.data.build import build_train_streams
 from nightcrawler.utils.cli import run
 from nightcrawler.workflow.experiment import build_settings_without_pseudo

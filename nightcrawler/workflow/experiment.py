@@ -8,12 +8,11 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.needs import NEEDS, enhancements
-from nightcrawler.config.node import config_hash, flatten, load_experiment
+from nightcrawler.config.node import config_hash, flatten, get_cfg, load_experiment
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.results_files import split_use
+from nightcrawler.pseudo.results_files import results_name, split_use
 
 BEST = "best.pyth"
 # Keys that say where and how fast a run computes, not what (those of nightcrawler/engine/build.py; a test holds both
@@ -60,8 +59,9 @@ class Experiment:
         lighting: name to file, of what enhancements read.
         train_split: of its labelled clips.
         labels: whether what it learns from and what picks its checkpoint is label-free or an oracle's.
-        clip: `TxS`, frames and size of a test clip, as results files name it; `gammas` ends such a name.
-        gammas: ending of names of results files of dark splits, empty without `TEST.GAMMAS`.
+        num_frames: frames of a test clip, for the names of results files.
+        crop_size: side of a test crop in pixels, for the same.
+        gammas: gammas of dark splits, for the same; empty without `TEST.GAMMAS`.
         class_names: in index order.
         train_signature, test_signature: hashes of the keys that a training or a test depends on.
         run_hash: the hash that a run of it writes into `run.json`.
@@ -78,8 +78,9 @@ class Experiment:
     lighting: dict[str, Path]
     train_split: str
     labels: str
-    clip: str
-    gammas: str
+    num_frames: int
+    crop_size: int
+    gammas: tuple[float, ...]
     class_names: tuple[str, ...]
     train_signature: str
     test_signature: str
@@ -101,8 +102,8 @@ class Experiment:
 
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Name of the results file of a split and a number of views and crops."""
-        gammas = self.gammas if get_split(split, self.prefix).dark else ""
-        return f"{split}x{self.clip}x{pair[0]}x{pair[1]}{gammas}.pkl"
+        gammas = self.gammas if get_split(split, self.prefix).dark else ()
+        return results_name(split, self.num_frames, self.crop_size, pair, gammas)
 
     def arguments(self) -> list[str]:
         """Arguments of `tools/run_net.py` after the task."""
@@ -139,8 +140,9 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         else {},
         cfg.DATA.TRAIN_SPLIT,
         split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), prefix),
-        f"{cfg.DATA.NUM_FRAMES}x{cfg.DATA.TEST_CROP_SIZE}",
-        _build_gamma_ending(cfg),
+        cfg.DATA.NUM_FRAMES,
+        cfg.DATA.TEST_CROP_SIZE,
+        tuple(cfg.TEST.GAMMAS) if cfg.ENHANCE.TEST == "gamma" else (),
         tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),
         config_hash(cfg, (*MACHINE_KEYS, *LINKED_KEYS)),
         config_hash(cfg, (*machine, *LINKED_KEYS, *TEST_KEYS)),
@@ -153,11 +155,6 @@ def _build_camera_files(cfg: CfgNode, prefix: Path) -> dict[str, Path]:
     if name == "fit":
         return {f"list {split}": get_split(split, prefix).list_file for split in splits}
     return {} if name in PRESETS else {"cameras": prefix / name}
-
-
-def _build_gamma_ending(cfg: CfgNode) -> str:
-    gammas = cfg.TEST.GAMMAS if cfg.ENHANCE.TEST == "gamma" else []
-    return "xg" + "-".join(f"{gamma:g}" for gamma in gammas) if gammas else ""
 
 
 def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]) -> list[str]:

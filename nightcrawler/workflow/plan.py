@@ -11,10 +11,11 @@ import yaml
 
 from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
-from nightcrawler.pseudo.calibration import LABELLED
 from nightcrawler.pseudo.command import ORACLE_SPLIT
-from nightcrawler.pseudo.recipe import LabelRecipe, VoteRecipe, read_label_recipe, read_vote_recipe
+from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe
 from nightcrawler.pseudo.results_files import label_use
+from nightcrawler.pseudo.thresholds import LABELLED
+from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import BEST
 from nightcrawler.workflow.jobs import Options, TrainingJob, TrainingJobs, net_command

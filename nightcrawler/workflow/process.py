@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from nightcrawler.utils.process import terminate_with_parent
 from nightcrawler.workflow.task import Task
 
 LAUNCHER_VARIABLES = (
@@ -23,20 +21,6 @@ LAUNCHER_VARIABLES = (
     "MASTER_PORT",
 )
 TAIL_BYTES = 8192
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def take_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of a file; `None` where another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def environment(threads: int, gpu: str | None) -> dict[str, str]:
@@ -80,7 +64,7 @@ class TaskProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock,),
-                preexec_fn=lambda: _end_with(parent),
+                preexec_fn=lambda: terminate_with_parent(parent),
             )
 
     @property
@@ -108,11 +92,3 @@ class TaskProcess:
         lines = [line.strip() for line in lines if line.strip()]
         errors = [line for line in lines if line.startswith("error:")]
         return (errors or lines or ["it said nothing"])[-1]
-
-
-def _end_with(parent: int) -> None:
-    """In the new process: ask to be told (SIGTERM) when the runner dies, however it dies."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)

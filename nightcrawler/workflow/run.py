@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -14,9 +13,11 @@ from typing import Any
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.locks import take_inheritable_lock
+from nightcrawler.utils.signals import signal_handler
 from nightcrawler.workflow import task_state as stamps
 from nightcrawler.workflow.console import Screen, write_state
-from nightcrawler.workflow.process import TaskProcess, environment, take_lock
+from nightcrawler.workflow.process import TaskProcess, environment
 from nightcrawler.workflow.task import Task, dependencies
 from nightcrawler.workflow.task_state import FileHashes, TaskState, Verdict
 
@@ -110,7 +111,7 @@ class Runner:
             self.screen.note(
                 f"{self.settings.about['recipe']}: choices are {self.settings.about['labels']}"
             )
-        with self._listening():
+        with signal_handler(SIGNALS, self._asked):
             try:
                 while self._open() and self._stop is None:
                     changed = self._reap() | self._advance()
@@ -173,7 +174,7 @@ class Runner:
 
     def _begin(self, link: Task, free: bool) -> None:
         """Settle a link that stands; start one that does not, if there is room."""
-        lock = take_lock(link.stamp.with_suffix(".lock"))
+        lock = take_inheritable_lock(link.stamp.with_suffix(".lock"))
         if lock is None:
             if not self.reasons[link.name]:
                 self.reasons[link.name] = "another process is at it: waiting for its end"
@@ -278,15 +279,6 @@ class Runner:
     def _fail(self, name: str, reason: str) -> None:
         self.status[name], self.reasons[name] = FAILED, reason
         self.screen.line(name, FAILED, reason, *self._progress())
-
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._asked) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self._stop is not None:

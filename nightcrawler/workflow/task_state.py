@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, sha256_file
 from nightcrawler.workflow.experiment import LINKED_KEYS
@@ -221,7 +221,7 @@ def adopt(link: Task, verdict: Verdict, hashes: FileHashes) -> bool:
     if finished and link.kind == "test":
         weights = hashes.of(link.inputs["weights"])
         finished = all(
-            load_predictions(path).meta.get("checkpoint_sha256") == weights for path in link.outputs
+            read_results(path).meta.get("checkpoint_sha256") == weights for path in link.outputs
         )
     if finished:
         stamp.status, stamp.outputs = DONE, output_hashes(link, hashes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.chain_speed import OUTPUTS, run_chain, same_rows, write_models
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.pseudo.submission import read_submission
 
 
@@ -18,14 +18,14 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
         found = run_chain(write_models(out, 500, 4, 3, seed), out)
         assert found["peak_gib"] > 0
         assert min(found.values()) >= 0
-    first = [load_predictions(out / "model0.pkl").names for out in outs]
+    first = [read_results(out / "model0.pkl").names for out in outs]
     assert first[0] != first[1]
     assert sorted(first[0]) == sorted(first[1])
     assert all(same_rows(outs[0] / name, outs[1] / name) for name in OUTPUTS)
     # Models that know the truth by two units of logit, mixed, are right more often than any alone.
     truth = np.random.default_rng(0).integers(4, size=500)
     voted = read_submission(outs[0] / "arid_pred.csv").labels
-    alone = load_predictions(outs[0] / "model0.pkl").logits.argmax(axis=1)
+    alone = read_results(outs[0] / "model0.pkl").logits.argmax(axis=1)
     assert (voted == truth).mean() > (alone == truth).mean() > 0.5
 
 

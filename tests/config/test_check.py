@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nightcrawler.config.needs import NEEDS
 
 from nightcrawler.config import defaults, defaults_models
 from nightcrawler.config.check import CHOICES, LENGTHS, RANGES, check
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.needs import NEEDS
-from nightcrawler.config.node import flatten, load_experiment
+from nightcrawler.config.node import flatten, get_cfg, load_experiment
 from nightcrawler.utils.errors import ConfigError
 
 DEFAULTS = flatten(get_cfg())

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import flatten
+from nightcrawler.config.node import flatten, get_cfg
 from tests.paths import ROOT
 
 SECTIONS = {key.split(".")[0] for key in flatten(get_cfg()) if "." in key}

@@ -16,15 +16,15 @@ from fvcore.common.config import CfgNode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.config.defaults import get_cfg
 from nightcrawler.config.node import (
     changed_from_defaults,
     config_hash,
     dump,
     flatten,
+    get_cfg,
     load_experiment,
 )
-from nightcrawler.config.yaml_file import read_yaml
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.engine.build import MACHINE_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests.paths import ROOT
@@ -387,7 +387,7 @@ def test_the_hash_depends_on_values_and_not_on_how_they_were_given(tmp_path: Pat
 
 def test_the_hash_is_the_same_in_another_process() -> None:
     code = (
-        "from nightcrawler.config.defaults import get_cfg; from nightcrawler.config.node import config_hash;"
+        "from nightcrawler.config.node import get_cfg; from nightcrawler.config.node import config_hash;"
         "print(config_hash(get_cfg()))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}

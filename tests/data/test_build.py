@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data import build, frame_sampling, source
+from nightcrawler.config.node import get_cfg
+from nightcrawler.data import build, build_video, frame_sampling
 from nightcrawler.data.dataset import DeferredClips
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import eval_crops
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import read_frames
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.conftest import MakeClip
+from tests.reading import count_decodes, read_file
 
 LABELLED = [(f"l{number}.mp4", number % 3) for number in range(6)]
 VALIDATION = [("v0.mp4", 0), ("v1.mp4", 2)]
@@ -96,14 +97,14 @@ def names(items: Sequence[Any]) -> list[str]:
 
 
 def test_items_of_a_split(folder: Path) -> None:
-    items = build.build_items(make_cfg(folder), "train")
+    items = build_video.build_items(make_cfg(folder), "train")
     assert [(item.name, item.label) for item in items] == LABELLED + VALIDATION
     assert items[0].path == folder / "labeled_train/Train/l0.mp4"
     assert items[-1].path == folder / "dry_run/Validation/v1.mp4"
     with pytest.raises(
         UserError, match=r"row 3: label 2 is out of range, expected -1 \(unknown\) or 0..1"
     ):
-        build.build_items(make_cfg(folder, "MODEL.NUM_CLASSES", 2), "train")
+        build_video.build_items(make_cfg(folder, "MODEL.NUM_CLASSES", 2), "train")
 
 
 def test_validation_videos_are_left_out_of_training_unless_asked(folder: Path) -> None:
@@ -362,27 +363,15 @@ def test_a_bad_training_video_is_replaced_and_counted(folder: Path, tmp_path: Pa
     assert all(6 not in batch["index"] for batch in batches)
 
 
-class CountedDecode:
-    """Decodes and counts the calls."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __call__(self, path: str, choose: Callable[[int], Sequence[int]], **more: Any) -> Decoded:
-        self.names.append(Path(path).name)
-        return decode(path, choose, **more)
-
-
 def test_an_evaluation_decodes_each_video_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = CountedDecode()
-    monkeypatch.setattr(source, "decode", counted)
+    decoded = count_decodes(monkeypatch)
     pairs = [(1, 1), (1, 3), (3, 3)]
     found = build.build_eval_set(make_cfg(folder), "total_unlabel", "TEST", pairs)
     samples = [sample for chunk in found.loader for sample in chunk]
     assert [sample["index"] for sample in samples] == [0, 1, 2, 3]
-    assert counted.names == [Path(name).name for name, _ in DARK]
+    assert decoded == [Path(name).name for name, _ in DARK]
     assert found.pairs == pairs
     assert (found.split.name, found.split.dark, names(found.items)) == (
         "total_unlabel",
@@ -391,7 +380,7 @@ def test_an_evaluation_decodes_each_video_once(
     )
     lut = gamma_lut(0.25)
     for item, sample in zip(found.items, samples, strict=True):
-        whole = decode(item.path, lambda num_frames: range(num_frames)).frames
+        whole = read_file(item.path, lambda num_frames: range(num_frames)).frames
         for (views, crops), members in sample["members"].items():
             expected = torch.cat(
                 [
@@ -462,7 +451,6 @@ def test_adaptation_takes_as_many_batches_as_told(folder: Path) -> None:
 
 def test_frames_are_scaled_while_decoding_where_asked(folder: Path) -> None:
     cfg = make_cfg(folder, "DATA.DECODE_SHORT_SIDE", 15)
-    decoded = build.build_decode(cfg)(
-        str(folder / "dark_train/Train/0.mp4"), lambda num_frames: [0]
-    )
+    reader = build_video.build_video_reader(cfg)
+    decoded = read_frames(reader, folder / "dark_train/Train/0.mp4", lambda num_frames: [0])
     assert decoded.frames.shape == (1, 15, 20, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import multiprocessing
 import os
@@ -23,25 +22,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data import cache as cache_module
 from nightcrawler.data.batch_sampler import MicroBatchSampler, SampleKey
-from nightcrawler.data.build import build_decode
+from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.cache import (
     Cache,
+    CachedReader,
     CachedVideo,
     DiskCache,
     RamCache,
-    decode_cached,
     video_key,
 )
 from nightcrawler.data.dataset import ClipDataset, TrainCollate
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded, FileReader, VideoReader, read_frames
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 from tests.data.test_dataset import eval_clips, train_clips
 from tests.paths import ROOT
+from tests.reading import CountingReader, PromisingReader, read_file
 
 MIB = 1 << 20
 SETTINGS = {"short_side": 0}
@@ -55,18 +56,6 @@ def clips(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> list
         make_clip(folder / f"{number}.mp4", 9 + 6 * number, (40, 30), seed=number)
         for number in range(5)
     ]
-
-
-class Counted:
-    """Decodes and notes the frames that are asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[int]] = []
-
-    def __call__(self, path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        decoded = decode(path, choose)
-        self.asked.append(decoded.indices)
-        return decoded
 
 
 def every(num_frames: int) -> range:
@@ -91,12 +80,8 @@ def make_cache(kind: str, folder: Path, max_bytes: int = 64 * MIB) -> Cache:
     return RamCache(max_bytes) if kind == "ram" else DiskCache(folder / "cache", max_bytes)
 
 
-def cached(
-    cache: Cache, inner: Callable[..., Decoded] = decode, **changed: Any
-) -> Callable[..., Decoded]:
-    return functools.partial(
-        decode_cached, decode=inner, cache=cache, settings={**SETTINGS, **changed}
-    )
+def cached(cache: Cache, inner: VideoReader | None = None) -> CachedReader:
+    return CachedReader(inner or FileReader(), cache, SETTINGS)
 
 
 def clip_files(folder: Path) -> list[Path]:
@@ -113,24 +98,22 @@ def size_of(folder: Path) -> int:
 def test_a_video_is_decoded_once_and_any_frames_come_from_the_cache(
     clips: list[Path], tmp_path: Path, kind: str
 ) -> None:
-    counted = Counted()
-    read = cached(make_cache(kind, tmp_path), counted)
-    assert_same(read(str(clips[1]), some), decode(clips[1], some))
-    assert counted.asked == [[1, 4, 14], list(range(15))]
+    counting = CountingReader()
+    reader = cached(make_cache(kind, tmp_path), counting)
+    assert_same(read_frames(reader, clips[1], some), read_file(clips[1], some))
+    assert counting.asked == [[1, 4, 14], list(range(15))]
     for choose in (some, every, lambda num_frames: [0]):
-        found = read(str(clips[1]), choose)
-        assert_same(found, decode(clips[1], choose))
+        found = read_frames(reader, clips[1], choose)
+        assert_same(found, read_file(clips[1], choose))
         assert found.frames.flags.writeable
     found.frames[:] = 0
-    assert_same(read(str(clips[1]), every), decode(clips[1], every))
-    assert len(counted.asked) == 2
+    assert_same(read_frames(reader, clips[1], every), read_file(clips[1], every))
+    assert len(counting.asked) == 2
 
 
-def epochs(
-    items: list[VideoItem], read: Callable[..., Decoded], workers: int
-) -> list[dict[str, Any]]:
+def epochs(items: list[VideoItem], reader: VideoReader, workers: int) -> list[dict[str, Any]]:
     """Micro-batches of two epochs, by the same workers."""
-    dataset = ClipDataset(items, read, train_clips(), 7, replace_bad=True)
+    dataset = ClipDataset(items, reader, train_clips(), 7, replace_bad=True)
     sampler = MicroBatchSampler(len(items), 2, 4, 2, seed=1)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
     loader = DataLoader(
@@ -157,7 +140,7 @@ def test_samples_are_the_same_with_and_without(
     items = [
         VideoItem(path.name, number % 3, path, number + 1) for number, path in enumerate(paths)
     ]
-    plain = epochs(items, decode, 0)
+    plain = epochs(items, FileReader(), 0)
     found = epochs(items, cached(make_cache(kind, tmp_path)), workers)
     assert len(plain) == len(found) == 8
     for one, other in zip(plain, found, strict=True):
@@ -169,22 +152,14 @@ def test_samples_are_the_same_with_and_without(
 
 def test_all_views_and_crops_are_the_same(clips: list[Path], tmp_path: Path) -> None:
     items = [VideoItem(clips[4].name, 0, clips[4], 1)]
-    read = cached(make_cache("disk", tmp_path))
+    reader = cached(make_cache("disk", tmp_path))
     plain, *again = (
-        ClipDataset(items, reader, eval_clips((1, 1), (3, 3)), 7, False)[SampleKey(0, 0)]
-        for reader in (decode, read, read)
+        ClipDataset(items, one, eval_clips((1, 1), (3, 3)), 7, False)[SampleKey(0, 0)]
+        for one in (FileReader(), reader, reader)
     )
     for sample in again:
         assert torch.equal(sample["clip"], plain["clip"])
         assert sample["members"] == plain["members"]
-
-
-class Promising:
-    """A decoder whose container promises a frame more than there is, so that it asks twice."""
-
-    def __call__(self, path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        choose(16)
-        return decode(path, choose)
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
@@ -192,21 +167,23 @@ def test_a_choice_is_asked_for_as_often_as_by_the_decoder(
     clips: list[Path], tmp_path: Path, kind: str
 ) -> None:
     """A choice draws from a generator: one question less, and all later draws were others."""
-    read = cached(make_cache(kind, tmp_path), Promising())
+    reader = cached(make_cache(kind, tmp_path), PromisingReader(16))
     for _ in range(3):
         asked: list[int] = []
-        found = read(
-            str(clips[1]), lambda num_frames, asked=asked: asked.append(num_frames) or [len(asked)]
+        found = read_frames(
+            reader,
+            clips[1],
+            lambda num_frames, asked=asked: asked.append(num_frames) or [len(asked)],
         )
         assert asked == [16, 15]
         assert found.indices == [2]
 
 
 def test_a_damaged_frame_does_not_ask_again(clips: list[Path], tmp_path: Path) -> None:
-    read, asked = cached(make_cache("disk", tmp_path), Promising()), []
-    read(str(clips[1]), every)
+    reader, asked = cached(make_cache("disk", tmp_path), PromisingReader(16)), []
+    read_frames(reader, clips[1], every)
     spoil(clip_files(tmp_path)[0], -1)
-    read(str(clips[1]), lambda num_frames: asked.append(num_frames) or [14])
+    read_frames(reader, clips[1], lambda num_frames: asked.append(num_frames) or [14])
     assert asked == [16, 15]
 
 
@@ -240,22 +217,22 @@ def test_a_damaged_file_is_never_used_and_made_again(
     damage: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    counted = Counted()
-    read = cached(make_cache("disk", tmp_path), counted)
-    read(str(clips[2]), some)
+    counting = CountingReader()
+    reader = cached(make_cache("disk", tmp_path), counting)
+    read_frames(reader, clips[2], some)
     shutil.copy(clip_files(tmp_path)[0], tmp_path / "other")
     (path,) = clip_files(tmp_path)
-    read(str(clips[1]), some)
+    read_frames(reader, clips[1], some)
     shutil.copy(
         next(other for other in clip_files(tmp_path) if other != path), path.parent / "other.clip"
     )
     damage(path)
     with caplog.at_level(logging.WARNING, "nightcrawler"):
-        assert_same(read(str(clips[2]), every), decode(clips[2], every))
-    assert len(counted.asked) == 6
+        assert_same(read_frames(reader, clips[2], every), read_file(clips[2], every))
+    assert len(counting.asked) == 6
     assert path.read_bytes() == (tmp_path / "other").read_bytes()
-    assert_same(read(str(clips[2]), every), decode(clips[2], every))
-    assert len(counted.asked) == 6
+    assert_same(read_frames(reader, clips[2], every), read_file(clips[2], every))
+    assert len(counting.asked) == 6
 
 
 @settings(
@@ -269,23 +246,23 @@ def test_wild_damage(
     clips: list[Path], tmp_path: Path, changes: list[tuple[int, int]], early: bool
 ) -> None:
     """Any bytes changed, anywhere or in the header: the frames are those of the video, and nothing else happens."""
-    read = cached(make_cache("disk", tmp_path))
-    read(str(clips[0]), every)
+    reader = cached(make_cache("disk", tmp_path))
+    read_frames(reader, clips[0], every)
     (path,) = clip_files(tmp_path)
     data = bytearray(path.read_bytes())
     for place, change in changes:
         data[place % (90 if early else len(data))] ^= change
     path.write_bytes(data)
-    assert_same(read(str(clips[0]), some), decode(clips[0], some))
+    assert_same(read_frames(reader, clips[0], some), read_file(clips[0], some))
 
 
 def test_frames_that_are_not_taken_are_not_looked_at(clips: list[Path], tmp_path: Path) -> None:
-    counted = Counted()
-    read = cached(make_cache("disk", tmp_path), counted)
-    read(str(clips[1]), some)
+    counting = CountingReader()
+    reader = cached(make_cache("disk", tmp_path), counting)
+    read_frames(reader, clips[1], some)
     spoil(clip_files(tmp_path)[0], -15 * 3600)  # frame 0
-    assert_same(read(str(clips[1]), some), decode(clips[1], some))
-    assert len(counted.asked) == 2
+    assert_same(read_frames(reader, clips[1], some), read_file(clips[1], some))
+    assert len(counting.asked) == 2
 
 
 def test_a_video_goes_by_its_content_and_the_settings(clips: list[Path], tmp_path: Path) -> None:
@@ -325,26 +302,28 @@ def test_settings_of_the_configuration_do_not_share_frames(
 ) -> None:
     for number, (short_side, window) in enumerate([(0, 1), (15, 1), (0, 3), (15, 3)], start=1):
         cfg = configured(tmp_path, DECODE_SHORT_SIDE=short_side)
-        plain = build_decode(
+        plain = build_video_reader(
             configured(tmp_path, CACHE="none", DECODE_SHORT_SIDE=short_side), window
         )
         for _ in range(2):
-            assert_same(build_decode(cfg, window)(str(clips[2]), some), plain(str(clips[2]), some))
+            reader = build_video_reader(cfg, window)
+            assert_same(read_frames(reader, clips[2], some), read_frames(plain, clips[2], some))
         assert len(clip_files(tmp_path / "cache")) == number
 
 
 def test_the_configuration_says_where_and_how_much(clips: list[Path], tmp_path: Path) -> None:
     cfg = configured(tmp_path, CACHE_DIR=str(tmp_path / "there"), CACHE_GIB=0.001)
-    read = build_decode(cfg)
-    assert (read.keywords["cache"].folder, read.keywords["cache"].max_bytes) == (
+    reader = build_video_reader(cfg)
+    assert (reader.cache.folder, reader.cache.max_bytes) == (
         tmp_path / "there",
         2**30 // 1000,
     )
     ram = [
-        build_decode(configured(tmp_path, CACHE="ram", CACHE_GIB=1.5), window) for window in (1, 3)
+        build_video_reader(configured(tmp_path, CACHE="ram", CACHE_GIB=1.5), window)
+        for window in (1, 3)
     ]
-    assert ram[0].keywords["cache"] is ram[1].keywords["cache"]
-    assert ram[0].keywords["cache"].max_bytes == 3 * 2**29
+    assert ram[0].cache is ram[1].cache
+    assert ram[0].cache.max_bytes == 3 * 2**29
 
 
 def test_ram_forgets_what_was_not_used_for_longest() -> None:
@@ -365,32 +344,32 @@ def test_a_full_folder_stays_below_its_bound_and_says_so_once(
     clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """9, 15, 21 frames of 3,600 bytes fit into 170,000 bytes, 27 and 33 do not."""
-    counted = Counted()
-    read = cached(make_cache("disk", tmp_path, 170_000), counted)
+    counting = CountingReader()
+    reader = cached(make_cache("disk", tmp_path, 170_000), counting)
     with caplog.at_level(logging.WARNING, "nightcrawler"):
         for _ in range(2):
             for clip in clips:
-                assert_same(read(str(clip), some), decode(clip, some))
+                assert_same(read_frames(reader, clip, some), read_file(clip, some))
     assert len(clip_files(tmp_path)) == 3
     assert 45 * 3600 < size_of(tmp_path) <= 170_000
     # Three videos twice (the wanted frames, all); the other two twice in both epochs.
-    assert len(counted.asked) == 3 * 2 + 2 * 4
+    assert len(counting.asked) == 3 * 2 + 2 * 4
     assert sum("is full" in record.message for record in caplog.records) == 1
     assert "raise DATA.CACHE_GIB" in caplog.text
 
 
 def test_what_others_wrote_counts(clips: list[Path], tmp_path: Path) -> None:
     for clip in clips:
-        cached(make_cache("disk", tmp_path, 170_000))(str(clip), some)
+        read_frames(cached(make_cache("disk", tmp_path, 170_000)), clip, some)
     assert 45 * 3600 < size_of(tmp_path) <= 170_000
 
 
 def test_a_removed_video_makes_room_for_the_next_run(clips: list[Path], tmp_path: Path) -> None:
     for clip in clips[:3]:
-        cached(make_cache("disk", tmp_path, 170_000))(str(clip), some)
+        read_frames(cached(make_cache("disk", tmp_path, 170_000)), clip, some)
     for path in clip_files(tmp_path):
         path.unlink()
-    cached(make_cache("disk", tmp_path, 170_000))(str(clips[4]), some)
+    read_frames(cached(make_cache("disk", tmp_path, 170_000)), clips[4], some)
     assert len(clip_files(tmp_path)) == 1
 
 
@@ -398,28 +377,28 @@ def test_a_long_video_is_not_gathered_in_memory(
     clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "MAX_VIDEO_BYTES", 15 * 3600)
-    counted = Counted()
-    read = cached(make_cache("disk", tmp_path), counted)
-    read(str(clips[1]), some)
-    read(str(clips[2]), some)
-    assert counted.asked == [[1, 4, 14], list(range(15)), [1, 4, 20]]
+    counting = CountingReader()
+    reader = cached(make_cache("disk", tmp_path), counting)
+    read_frames(reader, clips[1], some)
+    read_frames(reader, clips[2], some)
+    assert counting.asked == [[1, 4, 14], list(range(15)), [1, 4, 20]]
 
 
 def test_a_video_whose_other_frames_are_damaged_is_not_kept(
     clips: list[Path], tmp_path: Path
 ) -> None:
-    def partly(path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        decoded = decode(path, choose)
-        if 7 in decoded.indices:
-            raise VideoError(path, "frame 7 is damaged")
-        return decoded
+    class PartlyDamaged(FileReader):
+        def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+            if 7 in indices:
+                raise VideoError(path, "frame 7 is damaged")
+            return super().decode(path, indices, info)
 
-    read = cached(make_cache("disk", tmp_path), partly)
+    reader = cached(make_cache("disk", tmp_path), PartlyDamaged())
     for _ in range(2):
-        assert_same(read(str(clips[1]), some), decode(clips[1], some))
+        assert_same(read_frames(reader, clips[1], some), read_file(clips[1], some))
     assert clip_files(tmp_path) == []
     with pytest.raises(VideoError, match="frame 7"):
-        read(str(clips[1]), every)
+        read_frames(reader, clips[1], every)
 
 
 @pytest.mark.parametrize("name", ["gone.mp4", "folder", "a\0b.mp4", "broken.mp4", "pipe"])
@@ -429,9 +408,9 @@ def test_errors_are_the_decoders(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     path = f"{tmp_path}/{name}"
     with pytest.raises(VideoError) as plain:
-        decode(path, every)
+        read_file(path, every)
     with pytest.raises(VideoError) as found:
-        cached(make_cache("disk", tmp_path))(path, every)
+        read_frames(cached(make_cache("disk", tmp_path)), path, every)
     assert str(found.value) == str(plain.value)
 
 
@@ -451,10 +430,10 @@ def test_a_full_disk_does_not_stop_a_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module.os, "replace", full)
-    read = cached(make_cache("disk", tmp_path))
+    reader = cached(make_cache("disk", tmp_path))
     with caplog.at_level(logging.WARNING, "nightcrawler"):
         for clip in clips[:2]:
-            assert_same(read(str(clip), some), decode(clip, some))
+            assert_same(read_frames(reader, clip, some), read_file(clip, some))
     assert size_of(tmp_path) == 0
     assert sum("No space left on device" in record.message for record in caplog.records) == 1
 
@@ -462,12 +441,13 @@ def test_a_full_disk_does_not_stop_a_run(
 KILLED = """
 import os, signal, sys
 from nightcrawler.data import cache
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, read_frames
 def killed(source, target):
     os.kill(os.getpid(), signal.SIGKILL)
 cache.os.replace = killed
 store = cache.DiskCache(sys.argv[1], 64 << 20)
-cache.decode_cached(sys.argv[2], range, decode=decode, cache=store, settings={"short_side": 0})
+reader = cache.CachedReader(FileReader(), store, {"short_side": 0})
+read_frames(reader, sys.argv[2], range)
 """
 
 
@@ -478,20 +458,22 @@ def test_a_killed_writer_leaves_nothing_broken(clips: list[Path], tmp_path: Path
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
     (left,) = folder.rglob("*.tmp")
     assert clip_files(folder) == []
-    read = cached(DiskCache(folder, 64 * MIB))
+    reader = cached(DiskCache(folder, 64 * MIB))
     for _ in range(2):
-        assert_same(read(str(clips[1]), some), decode(clips[1], some))
+        assert_same(read_frames(reader, clips[1], some), read_file(clips[1], some))
     assert len(clip_files(folder)) == 1
     # It may still be written to, and counts; an hour later it goes.
     assert left.exists()
     os.utime(left, (time.time() - 3700,) * 2)
-    cached(DiskCache(folder, 64 * MIB))(str(clips[2]), some)
+    read_frames(cached(DiskCache(folder, 64 * MIB)), clips[2], some)
     assert not left.exists()
 
 
 def fill(folder: Path, paths: list[Path], max_bytes: int, results: Any) -> None:
-    read = cached(DiskCache(folder, max_bytes))
-    results.put([read(str(path), some).frames.tobytes() for path in paths for _ in range(2)])
+    reader = cached(DiskCache(folder, max_bytes))
+    results.put(
+        [read_frames(reader, path, some).frames.tobytes() for path in paths for _ in range(2)]
+    )
 
 
 @pytest.mark.parametrize(("max_bytes", "num_kept"), [(64 * MIB, 5), (170_000, None)])
@@ -512,8 +494,8 @@ def test_two_processes_at_once(
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    forward = [decode(path, some).frames.tobytes() for path in clips for _ in range(2)]
-    backward = [decode(path, some).frames.tobytes() for path in clips[::-1] for _ in range(2)]
+    forward = [read_file(path, some).frames.tobytes() for path in clips for _ in range(2)]
+    backward = [read_file(path, some).frames.tobytes() for path in clips[::-1] for _ in range(2)]
     assert sorted(found) == sorted([forward, forward, backward])
     assert size_of(tmp_path / "cache") <= max_bytes
     assert num_kept is None or len(clip_files(tmp_path / "cache")) == num_kept

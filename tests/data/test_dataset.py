@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from nightcrawler.data.dataset import (
 from nightcrawler.data.frame_sampling import random_segment_indices, segment_indices
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import eval_crops
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded, FileReader
+from nightcrawler.data.video.probe import StreamInfo
 from tests.conftest import MakeClip
+from tests.reading import CountingReader, PromisingReader, read_file
 
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
 NUM_FRAMES, SIZE = 4, 16
@@ -84,19 +86,8 @@ def eval_clips(*pairs: tuple[int, int]) -> MultiViewClips:
     return MultiViewClips(sample_view, make_crops, pairs)
 
 
-class Counted:
-    """Decodes and counts the calls."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-
-    def __call__(self, path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        self.paths.append(path)
-        return decode(path, choose)
-
-
 def train_set(items: Sequence[VideoItem], seed: int = 7, num_copies: int = 2) -> ClipDataset:
-    return ClipDataset(items, decode, train_clips(num_copies), seed, replace_bad=True)
+    return ClipDataset(items, FileReader(), train_clips(num_copies), seed, replace_bad=True)
 
 
 def batches(
@@ -105,7 +96,7 @@ def batches(
     sampler = MicroBatchSampler(len(items), 3, 4, 2, seed=1)
     sampler.set_position(epoch)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
-    dataset = ClipDataset(items, decode, train_clips(2, later), 7, replace_bad=True)
+    dataset = ClipDataset(items, FileReader(), train_clips(2, later), 7, replace_bad=True)
     return list(
         DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
     )
@@ -213,11 +204,11 @@ def test_a_replacement_brings_its_own_label_and_is_counted(items: list[VideoItem
 
 
 def test_nothing_but_bad_videos_ends_after_eleven_attempts(items: list[VideoItem]) -> None:
-    counted = Counted()
-    dataset = ClipDataset([items[BROKEN]] * 3, counted, train_clips(), 7, replace_bad=True)
+    counting = CountingReader()
+    dataset = ClipDataset([items[BROKEN]] * 3, counting, train_clips(), 7, replace_bad=True)
     sample = dataset[SampleKey(0, 0)]
     assert sample["status"].startswith("error: not a video")
-    assert len(counted.paths) == len(sample["bad"]) == 11
+    assert len(counting.probed) == len(sample["bad"]) == 11
     batch = TrainCollate(torch.tensor([0, 1, 2]), None, 2)([sample])
     assert batch["clip"] is None
     assert len(batch["bad"]) == 11
@@ -225,24 +216,25 @@ def test_nothing_but_bad_videos_ends_after_eleven_attempts(items: list[VideoItem
 
 
 def test_a_bad_test_video_is_not_replaced(items: list[VideoItem]) -> None:
-    counted = Counted()
-    dataset = ClipDataset(items, counted, eval_clips((1, 1)), 7, replace_bad=False)
+    counting = CountingReader()
+    dataset = ClipDataset(items, counting, eval_clips((1, 1)), 7, replace_bad=False)
     sample = dataset[SampleKey(BROKEN, 0)]
     assert sample["index"] == BROKEN
     assert sample["status"].startswith("error: not a video that can be read")
     assert sample["status"].endswith("(open)")
     assert [bad.name for bad in sample["bad"]] == ["2.mp4"]
     assert sample["clip"].numel() == 0
-    assert counted.paths == [str(items[BROKEN].path)]
+    assert counting.probed == [str(items[BROKEN].path)]
     assert keep_samples([sample]) == [sample]
 
 
 def test_other_errors_are_not_swallowed(good: list[VideoItem]) -> None:
-    def broken_decode(path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        raise RuntimeError("a bug")
+    class BrokenReader(FileReader):
+        def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+            raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        ClipDataset(good, broken_decode, train_clips(), 7, replace_bad=True)[SampleKey(0, 0)]
+        ClipDataset(good, BrokenReader(), train_clips(), 7, replace_bad=True)[SampleKey(0, 0)]
 
 
 PAIRS = [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -250,11 +242,11 @@ PAIRS = [(1, 1), (1, 3), (3, 1), (3, 3)]
 
 @pytest.mark.parametrize("index", [0, 4])
 def test_all_views_and_crops_come_from_one_decode(items: list[VideoItem], index: int) -> None:
-    counted = Counted()
-    dataset = ClipDataset(items, counted, eval_clips(*PAIRS), 7, replace_bad=False)
+    counting = CountingReader()
+    dataset = ClipDataset(items, counting, eval_clips(*PAIRS), 7, replace_bad=False)
     sample = dataset[SampleKey(index, 0)]
-    assert counted.paths == [str(items[index].path)]
-    whole = decode(items[index].path, lambda num_frames: range(num_frames)).frames
+    assert counting.paths == counting.probed == [str(items[index].path)]
+    whole = read_file(items[index].path, lambda num_frames: range(num_frames)).frames
     assert list(sample["members"]) == PAIRS
     for (num_views, num_crops), members in sample["members"].items():
         views = [whole[sample_view(len(whole), view, num_views)] for view in range(num_views)]
@@ -275,8 +267,8 @@ def test_views_that_coincide_are_made_once(make_clip: MakeClip, tmp_path: Path) 
         made.append(num_crops)
         return make_crops(frames, num_crops)
 
-    maker = MultiViewClips(sample_view, counted_crops, [(3, 3)])
-    sample = ClipDataset([VideoItem("still.mp4", 0, path, 1)], decode, maker, 7, False)[
+    builder = MultiViewClips(sample_view, counted_crops, [(3, 3)])
+    sample = ClipDataset([VideoItem("still.mp4", 0, path, 1)], FileReader(), builder, 7, False)[
         SampleKey(0, 0)
     ]
     assert made == [3]
@@ -285,20 +277,21 @@ def test_views_that_coincide_are_made_once(make_clip: MakeClip, tmp_path: Path) 
 
 
 def test_a_pair_of_few_crops_does_not_make_more(items: list[VideoItem]) -> None:
-    sample = ClipDataset(items, decode, eval_clips((3, 1)), 7, replace_bad=False)[SampleKey(4, 0)]
+    sample = ClipDataset(items, FileReader(), eval_clips((3, 1)), 7, replace_bad=False)[
+        SampleKey(4, 0)
+    ]
     assert sample["members"] == {(3, 1): [0, 1, 2]}
     assert sample["clip"].shape == (3, 3, NUM_FRAMES, SIZE, SIZE)
 
 
 def test_a_choice_that_is_made_again_uses_the_last_one(items: list[VideoItem]) -> None:
     """A container that promises too many frames asks twice; views of the first answer must be forgotten."""
-
-    def twice(path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        choose(500)
-        return decode(path, choose)
-
-    plain = ClipDataset(items, decode, eval_clips((3, 3)), 7, replace_bad=False)[SampleKey(4, 0)]
-    again = ClipDataset(items, twice, eval_clips((3, 3)), 7, replace_bad=False)[SampleKey(4, 0)]
+    plain = ClipDataset(items, FileReader(), eval_clips((3, 3)), 7, replace_bad=False)[
+        SampleKey(4, 0)
+    ]
+    again = ClipDataset(items, PromisingReader(500), eval_clips((3, 3)), 7, replace_bad=False)[
+        SampleKey(4, 0)
+    ]
     assert torch.equal(plain["clip"], again["clip"])
     assert plain["members"] == again["members"]
 
@@ -311,9 +304,9 @@ def test_frames_of_a_view_keep_their_order_and_repeats(items: list[VideoItem]) -
         return frames
 
     transform = train_clips().transform
-    maker = TrainClips(lambda num_frames, rng: np.array([5, 2, 2, 7]), look, transform, 1)
-    ClipDataset(items, decode, maker, 7, replace_bad=True)[SampleKey(0, 0)]
-    whole = decode(items[0].path, lambda num_frames: range(num_frames)).frames
+    builder = TrainClips(lambda num_frames, rng: np.array([5, 2, 2, 7]), look, transform, 1)
+    ClipDataset(items, FileReader(), builder, 7, replace_bad=True)[SampleKey(0, 0)]
+    whole = read_file(items[0].path, lambda num_frames: range(num_frames)).frames
     np.testing.assert_array_equal(seen[0], whole[[5, 2, 2, 7]])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.config.needs import DARKENED as CONFIG_DARKENED
+from nightcrawler.config.schema.conditions import DARKENED as CONFIG_DARKENED
 from nightcrawler.data.splits import DARKENED, SPLITS, get_split
 from nightcrawler.utils.errors import UserError
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import load_experiment
-from nightcrawler.pseudo.recipe import ENSEMBLE_KEYS, SELECT_KEYS
+from nightcrawler.cli.commands import COMMANDS
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import get_cfg
+from nightcrawler.pseudo.ensemble_recipe import ENSEMBLE_KEYS
+from nightcrawler.pseudo.label_recipe import SELECT_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests import tiny
 from tests.paths import ROOT
@@ -29,6 +31,8 @@ IN_EXPERIMENT = ("config.yaml", "run.sh", "test.sh")
 PLACEHOLDER = re.compile(r"\b(MODEL|FILE|DIR|EXPERIMENT|CONFIG|RECIPE|VIDEO|X|N|W)\b|\.\.\.|[{*<]")
 SHELL = ("cd", "find", "tr", "xargs", "source", "ls")
 PYTHONS = ("python", "python3", ".venv/bin/python")
+# Programs of others, whose options are theirs.
+INSTALLERS = ("pip", "git", "pre-commit")
 VALUE = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?")
 
 Faults = Iterator[str]
@@ -80,6 +84,10 @@ def _check_one(words: list[str], root: Path, values: bool) -> Faults:
             yield f"no module {rest[1]}"
     elif program in PYTHONS:
         yield from _check_script(rest[0], rest[1:], root, values)
+    elif program == "nightcrawler":
+        yield from _check_command(rest, values)
+    elif program in INSTALLERS:
+        return
     elif program in ("bash", "sbatch", "torchrun"):
         yield from _check_launched(rest, root, values)
     else:
@@ -115,6 +123,22 @@ def _check_script(script: str, arguments: Sequence[str], root: Path, values: boo
     known = options(script, "") | options(script, word)
     given = [match[1] for match in map(VALUE.fullmatch, arguments) if match]
     yield from (f"{script} has no option {option}" for option in given if option not in known)
+    yield from _check_overrides(arguments, values)
+
+
+def _check_command(words: Sequence[str], values: bool) -> Faults:
+    """A sub-command of `nightcrawler` exists, with the options that are given."""
+    name, *arguments = words or ["--help"]
+    if name.startswith("-"):
+        return
+    if name not in COMMANDS:
+        yield f"no command {name}"
+        return
+    script = f"-m nightcrawler {name}"
+    word = arguments[0] if arguments and re.fullmatch(r"[a-z0-9]+", arguments[0]) else ""
+    known = options(script, "") | options(script, word)
+    given = [match[1] for match in map(VALUE.fullmatch, arguments) if match]
+    yield from (f"{name} has no option {option}" for option in given if option not in known)
     yield from _check_overrides(arguments, values)
 
 
@@ -156,8 +180,14 @@ def check_paths(words: Sequence[str], root: Path) -> Faults:
 
 @functools.cache
 def options(script: str, word: str) -> frozenset[str]:
-    """Options that the help of a script, or of its sub-command, knows."""
-    command = [sys.executable, str(ROOT / script), *([word] if word else []), "--help"]
+    """Options that the help of a script (or of `-m nightcrawler COMMAND`) knows.
+
+    Args:
+        script: path of the script, or the module and its command.
+        word: a sub-command of it; empty for none.
+    """
+    started = script.split() if script.startswith("-m ") else [str(ROOT / script)]
+    command = [sys.executable, *started, *([word] if word else []), "--help"]
     env = tiny.environment(PYTHONPATH=str(ROOT))
     found = subprocess.run(
         command, capture_output=True, text=True, env=env, timeout=60, check=False

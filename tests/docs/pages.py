@@ -20,8 +20,9 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
+TOP_PAGES = ("README", "DATASET", "INSTALL", "MODEL_ZOO", "CONTRIBUTING", "SECURITY", "AGENTS")
 PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "DATASET", "INSTALL", "MODEL_ZOO")),
+    *(ROOT / f"{name}.md" for name in TOP_PAGES),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 MARKS = ("file", "edit", "given", "run with", "needs")

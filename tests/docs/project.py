@@ -83,6 +83,9 @@ class Project:
         python.parent.mkdir()
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
+        command = folder / "bin/nightcrawler"
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nightcrawler "$@"\n')
+        command.chmod(0o755)
 
     def do(self, block: Block) -> None:
         """Write, apply or run a block, as its marks say.

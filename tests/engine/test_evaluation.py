@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nightcrawler.data import source
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.models.build import build_model
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
+from tests.reading import count_decodes
 
 PAIRS = ("TEST.NUM_ENSEMBLE_VIEWS", "[1, 3, 1]", "TEST.NUM_SPATIAL_CROPS", "[1, 3, 3]")
 
@@ -42,7 +41,7 @@ def test_results_hold_rows_in_list_order_with_names_and_meta(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
     run_test(data, trained, tmp_path, "arid")
-    found = load_predictions(tmp_path / "aridx4x32x1x1.pkl")
+    found = read_results(tmp_path / "aridx4x32x1x1.pkl")
     rows = [line.split(",") for line in (data / "arid.csv").read_text().split()]
     assert found.names == [name for name, _ in rows]
     assert found.labels.tolist() == [int(label) for _, label in rows]
@@ -80,7 +79,7 @@ def test_the_tested_checkpoint_has_the_accuracy_that_validation_saw(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
     run_test(data, trained, tmp_path, "val_dry")
-    found = load_predictions(tmp_path / "val_dryx4x32x1x1.pkl")
+    found = read_results(tmp_path / "val_dryx4x32x1x1.pkl")
     best = load_checkpoint(trained / "best.pyth")["best"]
     assert 100 * np.mean(found.probs.argmax(1) == found.labels) == pytest.approx(best["top1"])
     assert found.meta["enhancement"] == "none"
@@ -89,21 +88,14 @@ def test_the_tested_checkpoint_has_the_accuracy_that_validation_saw(
 def test_all_pairs_come_from_one_decode_of_each_video(
     data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded: Counter[str] = Counter()
-    decode = source.decode
-
-    def counting(path: str, *args: Any, **kwargs: Any) -> Any:
-        decoded[Path(path).name] += 1
-        return decode(path, *args, **kwargs)
-
-    monkeypatch.setattr(source, "decode", counting)
+    decoded = count_decodes(monkeypatch)
     run_test(data, trained, tmp_path, "test", *PAIRS)
-    assert decoded == {"0.mp4": 1, "1.mp4": 1, "2.mp4": 1}
+    assert sorted(decoded) == ["0.mp4", "1.mp4", "2.mp4"]
     assert sorted(p.name for p in tmp_path.glob("*.pkl")) == [
         f"testx4x32x{p}.pkl" for p in ("1x1", "1x3", "3x3")
     ]
     for views, crops in ((1, 1), (1, 3), (3, 3)):
-        found = load_predictions(tmp_path / f"testx4x32x{views}x{crops}.pkl")
+        found = read_results(tmp_path / f"testx4x32x{views}x{crops}.pkl")
         assert found.num_clips.tolist() == [views * crops] * tiny.NUM_TEST
         assert (found.meta["views"], found.meta["crops"]) == (views, crops)
 
@@ -116,7 +108,7 @@ def test_pairs_together_and_alone_give_the_same_rows(
         alone = ("TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.NUM_SPATIAL_CROPS", crops)
         run_test(data, trained, tmp_path / "alone", "test", *alone, "TEST.BATCH_SIZE", 64)
         name = f"testx4x32x{views}x{crops}.pkl"
-        left, right = (load_predictions(tmp_path / place / name) for place in ("together", "alone"))
+        left, right = (read_results(tmp_path / place / name) for place in ("together", "alone"))
         np.testing.assert_allclose(left.logits, right.logits, rtol=0, atol=1e-5)
         np.testing.assert_allclose(left.probs, right.probs, rtol=0, atol=1e-6)
 
@@ -151,7 +143,7 @@ def test_rows_against_the_method_written_out(data: Path, trained: Path, tmp_path
         for (num_views, num_crops), clip in clips.items():
             with torch.no_grad():
                 logits = model(clip).double()
-            found = load_predictions(tmp_path / f"testx4x32x{num_views}x{num_crops}.pkl")
+            found = read_results(tmp_path / f"testx4x32x{num_views}x{num_crops}.pkl")
             np.testing.assert_allclose(found.logits[row], logits.mean(0), rtol=0, atol=2e-5)
             np.testing.assert_allclose(
                 found.probs[row], logits.softmax(1).mean(0), rtol=0, atol=5e-6

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from tests import tiny
 
 PAIRS = ("TEST.NUM_ENSEMBLE_VIEWS", "[1, 2]", "TEST.NUM_SPATIAL_CROPS", "[1, 3]")
@@ -18,7 +18,7 @@ def results_of(
 ) -> dict[str, Predictions]:
     weights = ("TEST.CHECKPOINT_FILE_PATH", trained / "best.pyth", "TEST.DATA_SELECT", split)
     assert tiny.run_net("test", data, out, *weights, *PAIRS, *overrides) == 0
-    return {path.name: load_predictions(path) for path in sorted(out.glob("*.pkl"))}
+    return {path.name: read_results(path) for path in sorted(out.glob("*.pkl"))}
 
 
 def test_a_sweep_is_the_mean_of_single_gammas(data: Path, trained: Path, tmp_path: Path) -> None:

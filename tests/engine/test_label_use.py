@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nightcrawler.engine.build import build_label_use
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
 
@@ -53,7 +53,7 @@ def test_results_are_stamped_as_the_checkpoint_is_whatever_the_configuration(
     assert tiny.run_net("train", data, run, "TRAIN.BEST_SPLIT", "arid", "SOLVER.MAX_EPOCH", 1) == 0
     assert tiny.run_net("test", data, run, "TEST.DATA_SELECT", "val_dry") == 0
     (path,) = run.glob("val_dry*.pkl")
-    assert load_predictions(path).meta["labels"] == "oracle"
+    assert read_results(path).meta["labels"] == "oracle"
     for log in ("train.log", "test.log"):
         assert "oracle" in (run / log).read_text()
         assert "label-free" not in (run / log).read_text()

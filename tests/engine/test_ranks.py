@@ -16,7 +16,7 @@ from nightcrawler.data.build import build_eval_set, build_train_streams
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.engine.tester import build_tester
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import distributed
 from tests import tiny
 
@@ -141,9 +141,7 @@ def test_adaptation_sees_each_dark_clip_once(folders: tuple[Path, Path]) -> None
 
 @pytest.mark.parametrize("pair", ["1x1", "3x3"])
 def test_results_files_are_equal(folders: tuple[Path, Path], pair: str) -> None:
-    one, two = (
-        load_predictions(folder / f"test/total_unlabelx4x32x{pair}.pkl") for folder in folders
-    )
+    one, two = (read_results(folder / f"test/total_unlabelx4x32x{pair}.pkl") for folder in folders)
     assert len(one.names) == tiny.NUM_DARK + tiny.NUM_ARID
     assert one.names == two.names
     assert one.status == two.status

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_stamp
 from nightcrawler.engine.checkpoint import save_checkpoint
 from nightcrawler.models.build import build_model

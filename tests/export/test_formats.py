@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.decode import read_frames
 from nightcrawler.export import formats
 from nightcrawler.export.runtimes import Run, open_onnx, open_pt2, run_module
 from nightcrawler.export.trained import Trained, build_trained
@@ -87,11 +88,11 @@ def test_frames_of_the_videos_own_size_give_what_testing_gives(tmp_path: Path) -
     path = write_checkpoint(tmp_path, FAMILIES[2])
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     member = build_predictor(path, "a", None, PredictOptions((1, 1)))
-    decoded = member.decode(str(tmp_path / "a.mp4"), lambda count: list(range(count)))
+    decoded = read_frames(member.reader, tmp_path / "a.mp4", range)
     (tested,) = member.videos([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
     trained = build_trained(path, True, decoded.frames.shape[1:3], tmp_path)
-    views = trained.maker.frames(len(decoded.frames), np.random.default_rng(0))
-    frames, _ = trained.maker.clips([decoded.frames[views[0]]], np.random.default_rng(0))
+    views = trained.builder.frames(len(decoded.frames), np.random.default_rng(0))
+    frames, _ = trained.builder.clips([decoded.frames[views[0]]], np.random.default_rng(0))
     np.testing.assert_allclose(run_module(trained.graph)(frames.numpy()), tested.probs, atol=1e-5)
 
 

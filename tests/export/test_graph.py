@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.export.frames import fit_frames
 from nightcrawler.export.graph import FramesToProbs
 from nightcrawler.export.trained import build_trained

@@ -12,8 +12,7 @@ from nightcrawler.export.card import results_figure, write_card
 from nightcrawler.export.measure import joined, parity, predict_all, speeds
 from nightcrawler.export.runtimes import run_module
 from nightcrawler.export.trained import build_trained
-from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.pseudo.truth import add_truth
+from nightcrawler.pseudo.predictions import Predictions, add_labels
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.export.made import write_checkpoint
@@ -95,7 +94,7 @@ def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> Non
     }
     with pytest.raises(UserError, match="no video has a label"):
         results_figure(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])
-    add_truth(predictions, {"a": 0, "b": 1, "c": 2, "d": 4})
+    add_labels(predictions, {"a": 0, "b": 1, "c": 2, "d": 4})
     with pytest.raises(UserError, match="results of another checkpoint"):
         results_figure(tmp_path / "r.pkl", predictions, "ff")
     figure = results_figure(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])

@@ -13,8 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import flatten, load_experiment
+from nightcrawler.config.node import flatten, get_cfg, load_experiment
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests import tiny
 

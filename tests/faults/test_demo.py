@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.tester import build_tester
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import distributed
 from tests import tiny
 from tests.faults.ranks import on_ranks
@@ -39,7 +39,7 @@ def test_two_ranks_predict_what_one_does(data: Path, tmp_path: Path) -> None:
     on_ranks(2, tmp_path, train_and_test, own, tmp_path)
     ((one,), (two,)) = ((tmp_path / world).glob("total_unlabel*.pkl") for world in "12")
     assert one.name == two.name
-    left, right = load_predictions(one), load_predictions(two)
+    left, right = read_results(one), read_results(two)
     assert (
         left.names
         == right.names

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from nightcrawler.data import source
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data import build_video
+from nightcrawler.data.video.decode import Decoded, MemoryReader
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.models.build import build_model
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils import distributed
 from tests import tiny
 from tests.faults.ranks import on_ranks
@@ -25,18 +25,27 @@ BATCHES = (1, 4, 7)
 OVERRIDES = ("TEST.DATA_SELECT", "many", "TEST.NUM_ENSEMBLE_VIEWS", NUM_VIEWS)
 
 
-def drawn(path: str, choose: Callable[[int], Sequence[int]], **_: Any) -> Decoded:
+class NoiseReader:
     """Noise that a file's name decides, 12 to 31 frames, in place of a video."""
-    rng = np.random.default_rng(zlib.crc32(Path(path).name.encode()))
-    num_frames = int(rng.integers(12, 32))
-    frames = rng.integers(0, 256, (num_frames, 32, 36, 3), dtype=np.uint8)
-    indices = sorted(choose(num_frames))
-    return Decoded(frames=frames[indices], indices=indices, num_frames=num_frames, fps=12.0)
+
+    def __init__(self, short_side: int) -> None:
+        pass
+
+    def probe(self, path: str) -> StreamInfo:
+        return StreamInfo(len(self._frames(path)))
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        return MemoryReader(self._frames(path)).decode(path, indices, info)
+
+    def _frames(self, path: str) -> np.ndarray:
+        rng = np.random.default_rng(zlib.crc32(Path(path).name.encode()))
+        num_frames = int(rng.integers(12, 32))
+        return rng.integers(0, 256, (num_frames, 32, 36, 3), dtype=np.uint8)
 
 
 def evaluate(data: Path, folder: Path) -> None:
     """Test with every size of a batch, and check that rank 0 alone has written."""
-    source.decode = drawn
+    build_video.FileReader = NoiseReader
     written: list[Path] = []
     write = Predictions.save
 
@@ -68,7 +77,7 @@ def many(tmp_path: Path) -> Path:
 
 def results(out: Path) -> Predictions:
     (path,) = out.glob("*.pkl")
-    return load_predictions(path)
+    return read_results(path)
 
 
 def test_the_same_rows_however_the_work_is_spread(many: Path, tmp_path: Path) -> None:
@@ -76,7 +85,7 @@ def test_the_same_rows_however_the_work_is_spread(many: Path, tmp_path: Path) ->
     model = build_model(tiny.config(many, tmp_path / "out", *OVERRIDES))
     torch.save({"model_state": model.state_dict()}, tmp_path / "weights.pyth")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "decode", drawn)
+        patch.setattr(build_video, "FileReader", NoiseReader)
         patch.setattr(Predictions, "save", Predictions.save)  # `evaluate` replaces it
         evaluate(many, tmp_path)
     for world in (2, 3):

@@ -17,7 +17,7 @@ from nightcrawler.engine import checkpoint
 from nightcrawler.engine.build import build_start, build_tested_weights
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import read_weights
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 
@@ -88,7 +88,7 @@ test_weights.__test__ = False  # type: ignore[attr-defined]
 READERS: tuple[Callable[[Path], object], ...] = (
     checkpoint.load_checkpoint,
     read_weights,
-    load_predictions,
+    read_results,
     resume,
     start,
     go_on,

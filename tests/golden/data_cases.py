@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data.frame_sampling import (
     dense_indices,
     dense_start,
@@ -18,7 +18,8 @@ from nightcrawler.data.frame_sampling import (
     segment_indices,
     window_indices,
 )
-from nightcrawler.data.lowlight.enhance.build import build_enhancement, build_lighting, gamma_lut
+from nightcrawler.data.lowlight.enhance.build import build_enhancement, enhance_params_from_cfg
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import (
     eval_crops,
     resize_short_side,
@@ -126,7 +127,7 @@ def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
     for one in case["cases"]:
         lit = "none" if one["gamma"] is None else "gamma"
         enhance = build_enhancement(
-            lit, dataclasses.replace(build_lighting(get_cfg()), gamma=one["gamma"] or 1.0)
+            lit, dataclasses.replace(enhance_params_from_cfg(get_cfg()), gamma=one["gamma"] or 1.0)
         )
         clips = eval_crops(
             _frames(one["frames"]),

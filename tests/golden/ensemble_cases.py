@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import Mixture, mix
-from nightcrawler.pseudo.final import final_submission
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
+from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import Selection, choose
-from nightcrawler.pseudo.recipe import EnsembleSpec, read_label_recipe, read_vote_recipe
 from nightcrawler.pseudo.results_files import load_joined
-from nightcrawler.pseudo.vote import vote
+from nightcrawler.pseudo.vote import mode_submission, vote
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from tests.golden.case import Check, Kind, absolute, exact
 from tests.golden.fill import scramble
 from tests.paths import ROOT
@@ -100,7 +101,7 @@ def _run_vote(case: dict[str, Any]) -> Iterator[Check]:
             case, mode.ensemble, recipe.classes, 2 if nine else 0, 1.5 if nine else 1.0
         )
         mixed = mix(joined.probs, mode.ensemble.mixture(len(recipe.classes)))
-        found = final_submission(joined, mode, recipe.softmax_again)
+        found = mode_submission(joined, mode, recipe.softmax_again)
         submissions[int(number)] = found
         yield absolute(f"mode {number} probabilities", mixed, expected["ensemble_prob"], FLOAT32)
         yield exact(

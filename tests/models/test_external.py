@@ -14,8 +14,8 @@ from torchvision.models import video
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.config import check
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models import external
 from nightcrawler.models.build import build_model
 from nightcrawler.models.external import (

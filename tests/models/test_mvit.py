@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models.video import mvit as torchvision_mvit
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.mvit import AttentionStyle, MViT

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.conv3d import (
     FrozenBatchNorm3d,

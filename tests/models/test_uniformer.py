@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.layers import Attention, motion_channels
 from nightcrawler.models.uniformer import UniFormer

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.video.decode import decode
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.data.video.source_names import is_live
+from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
+from tests.reading import read_file
 
 
 def streamed(path: Path, **options: int) -> list[Frame]:
@@ -31,7 +31,7 @@ def test_frames_are_those_of_decode(
     path = make_clip(tmp_path / "clip.mp4", 14, rotation=rotation, options={"bf": "2"})
     frames = streamed(path, short_side=short_side)
     np.testing.assert_array_equal(
-        [one.rgb for one in frames], decode(path, range, short_side=short_side).frames
+        [one.rgb for one in frames], read_file(path, range, short_side=short_side).frames
     )
     assert [one.number for one in frames] == list(range(14))
     np.testing.assert_allclose([one.time_sec for one in frames], np.arange(14) / 25, atol=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nightcrawler.prepare.measure as module
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, measure
 from tests.conftest import MakeClip
 from tests.paths import shared
@@ -85,7 +85,7 @@ def test_a_fault_that_nobody_thought_of_is_a_row_too(
         raise RuntimeError("strange")
 
     (tmp_path / "a.mp4").write_bytes(b"x")
-    monkeypatch.setattr(module, "decode", fail)
+    monkeypatch.setattr(module, "read_frames", fail)
     found = measure(str(tmp_path / "a.mp4"))
     assert (found.status, found.cause, found.size_bytes) == (
         "bad",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.config.defaults import CLASS_NAMES
+from nightcrawler.config.schema.model import CLASS_NAMES
 from nightcrawler.prepare import published
 from nightcrawler.prepare.published import (
     arid_order,

@@ -104,7 +104,7 @@ def test_a_missing_video_is_an_error_that_names_file_and_rows() -> None:
         joined_with(permuted(made(), [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]))
     assert (
         str(caught.value)
-        == "b.pkl: 2 videos of a.pkl are missing: row 3 'v2.mp4', row 12 'v11.mp4' there"
+        == "b.pkl: 2 videos of a.pkl are missing: row 3 'v2.mp4', row 12 'v11.mp4' of that file"
     )
 
 
@@ -118,12 +118,12 @@ def test_an_extra_video_is_an_error_that_names_file_and_rows() -> None:
 
 
 def test_many_rows_are_counted_not_listed() -> None:
-    with pytest.raises(UserError, match=r"row 5 'v4.mp4' and 7 more there$"):
+    with pytest.raises(UserError, match=r"row 5 'v4.mp4' and 7 more of that file$"):
         joined_with(made(names=[f"other{row}" for row in range(12)]))
 
 
 def test_a_name_twice_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"b: 1 videos are there twice: row 1 'x'"):
+    with pytest.raises(UserError, match=r"b: 1 repeated videos: row 1 'x'"):
         row_order(["x", "x", "y"], ["y", "x"], "b", "a")
     one = made()
     with pytest.raises(UserError, match=r"video 'v0.mp4' \(rows 1 and 12\) more than once"):
@@ -152,7 +152,9 @@ def test_class_names_come_from_the_file_that_has_them() -> None:
 def test_known_labels_are_merged_and_must_agree() -> None:
     first, second = made(labels=[-1, 2] + [-1] * 10), made(labels=[1, -1] + [-1] * 10)
     assert join([first, second], ["a", "b"], ["probs"] * 2).labels[:3].tolist() == [1, 2, -1]
-    with pytest.raises(UserError, match=r"^b: 1 labels are not those of a: row 2 'v1.mp4' there$"):
+    with pytest.raises(
+        UserError, match=r"^b: 1 labels differ from a: row 2 'v1.mp4' of that file$"
+    ):
         join([first, made(labels=[-1, 3] + [-1] * 10)], ["a", "b"], ["probs"] * 2)
 
 

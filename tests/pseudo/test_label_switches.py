@@ -67,7 +67,10 @@ GOOD = {"FROM": "Walk", "IF": "Sit", "AT_MOST": 0.5, "TO": [["Stand", 0.2]]}
         ("x", "expected a list"),
         ([GOOD, 3], "row 2: expected the keys"),
         ([{**GOOD, "ELSE": 1}], "row 1: expected the keys"),
-        ([{**GOOD, "FROM": "Run"}], "row 1: 'Run' is not a class; there are Sit, Stand, Walk"),
+        (
+            [{**GOOD, "FROM": "Run"}],
+            "row 1: 'Run' is not a class; the classes are Sit, Stand, Walk",
+        ),
         ([{**GOOD, "FROM": ["Walk"]}], "is not a class"),
         ([{**GOOD, "AT_MOST": 1.5}], "AT_MOST: 1.5, expected a number 0..1"),
         ([{**GOOD, "AT_MOST": True}], "AT_MOST"),

@@ -10,6 +10,7 @@ import pytest
 
 from nightcrawler.data.lists import read_pseudo
 from nightcrawler.pseudo.ensemble import Joined, Mixture, join, mix
+from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import (
     Selection,
     choose,
@@ -18,7 +19,6 @@ from nightcrawler.pseudo.labels import (
     table,
     write_pseudo_labels,
 )
-from nightcrawler.pseudo.recipe import read_label_recipe
 from nightcrawler.utils.errors import UserError
 from tests.paths import ROOT, shared
 from tests.pseudo.made import made
@@ -92,7 +92,7 @@ def test_what_is_written_is_what_training_reads(tmp_path: Path) -> None:
         ("a,1\nb\n", "row 2 is 'b'"),
         ("a,one\n", "row 1 is 'a,one'"),
         ("a,1.0\n", "row 1"),
-        ("a,1\na,2\n", "row 2: 'a' is there twice"),
+        ("a,1\na,2\n", "row 2: a second row of 'a'"),
         ('a,1\n"b,2\n', "cannot be read"),
         ("a,\xff\n", "cannot be read"),
     ],

@@ -9,8 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
-from nightcrawler.pseudo.predictions import Predictions, load_predictions, read_plain_pickle
+from nightcrawler.pseudo.predictions import (
+    Predictions,
+    read_plain_pickle,
+    read_results,
+    softmax,
+)
 from nightcrawler.utils.errors import UserError
 
 
@@ -32,7 +38,7 @@ def some(num_videos: int = 3, num_classes: int = 4) -> Predictions:
 def test_round_trip(tmp_path: Path) -> None:
     before = some()
     before.save(tmp_path / "r.pkl")
-    after = load_predictions(tmp_path / "r.pkl")
+    after = read_results(tmp_path / "r.pkl")
     np.testing.assert_array_equal(after.logits, before.logits)
     np.testing.assert_array_equal(after.probs, before.probs.astype(np.float32))
     assert after.names == before.names
@@ -60,7 +66,7 @@ def test_code_in_a_results_file_never_runs(tmp_path: Path, protocol: int) -> Non
     path = tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"video_preds": Attack(trace)}, protocol=protocol))
     with pytest.raises(UserError, match="refused"):
-        load_predictions(path)
+        read_results(path)
     assert not trace.exists()
 
 
@@ -69,7 +75,7 @@ def test_object_arrays_with_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"video_preds": np.array([Attack(trace)], dtype=object)}))
     with pytest.raises(UserError):
-        load_predictions(path)
+        read_results(path)
     assert not trace.exists()
 
 
@@ -80,7 +86,7 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "x.pkl"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        load_predictions(path)
+        read_results(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -93,7 +99,7 @@ def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
         pickle.dumps({**content, key: content[key].dtype.type(1)[...]})
     )
     with pytest.raises(UserError, match=rf"'{key}' is of another form"):
-        load_predictions(tmp_path / "r.pkl")
+        read_results(tmp_path / "r.pkl")
 
 
 def test_truncations_never_pass(tmp_path: Path) -> None:
@@ -102,7 +108,7 @@ def test_truncations_never_pass(tmp_path: Path) -> None:
     for length in range(0, len(whole) - 1, 7):
         (tmp_path / "cut.pkl").write_bytes(whole[:length])
         with pytest.raises(UserError):
-            load_predictions(tmp_path / "cut.pkl")
+            read_results(tmp_path / "cut.pkl")
 
 
 def test_the_old_form_needs_the_list_that_names_its_rows(tmp_path: Path) -> None:
@@ -111,10 +117,10 @@ def test_the_old_form_needs_the_list_that_names_its_rows(tmp_path: Path) -> None
         pickle.dumps({"video_preds": np.eye(3, dtype=np.float32), "video_labels": np.arange(3)})
     )
     with pytest.raises(UserError, match="list file"):
-        load_predictions(path)
+        read_results(path)
     with pytest.raises(UserError, match="2 names"):
-        load_predictions(path, names=["a", "b"])
-    found = load_predictions(path, names=["a", "b", "c"])
+        read_results(path, names=["a", "b"])
+    found = read_results(path, names=["a", "b", "c"])
     assert found.names == ["a", "b", "c"]
     assert found.probs.argmax(1).tolist() == [0, 1, 2]
 
@@ -123,3 +129,12 @@ def test_doubled_names_are_refused() -> None:
     one = some()
     with pytest.raises(UserError, match="more than once"):
         Predictions(one.logits, one.probs, one.labels, ["a", "b", "a"], one.num_clips, one.status)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_is_that_of_scipy_in_the_dtype_asked_for(dtype: type) -> None:
+    logits = np.random.default_rng(0).normal(scale=300, size=(50, 7)).astype(np.float32)
+    found = softmax(logits, dtype)
+    assert found.dtype == dtype
+    expected = special.softmax(logits.astype(np.float64), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-30)

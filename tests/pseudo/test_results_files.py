@@ -1,4 +1,4 @@
-"""Finding results files, joining them from disk, and the stamps of what is made of them."""
+"""Finding results files, joining them from disk, and the label use of outputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.pseudo.recipe import EnsembleSpec
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.results_files import (
     label_use,
     load_joined,
-    read_about,
+    read_metadata,
     results_file,
-    write_about,
+    results_name,
+    write_metadata,
 )
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
@@ -36,6 +37,22 @@ def test_the_results_of_a_split_and_a_pair_are_found_at_any_clip_size(tmp_path: 
         (tmp_path / f"{name}.pkl").touch()
     assert results_file(tmp_path, "test", (1, 3)).name == "testx32x224x1x3.pkl"
     assert results_file(tmp_path, "arid", (1, 1)).name == "aridx8x64x1x1.pkl"
+
+
+@pytest.mark.parametrize(
+    ("gammas", "name"),
+    [
+        ((), "darkx16x112x3x1.pkl"),
+        ([0.25], "darkx16x112x3x1xg0.25.pkl"),
+        ([0.25, 1.0, 2], "darkx16x112x3x1xg0.25-1-2.pkl"),
+    ],
+)
+def test_a_name_is_the_published_one_and_is_found_again(
+    tmp_path: Path, gammas: list[float], name: str
+) -> None:
+    assert results_name("dark", 16, 112, (3, 1), gammas) == name
+    (tmp_path / name).touch()
+    assert results_file(tmp_path, "dark", (3, 1)).name == name
 
 
 def test_no_results_or_several_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
@@ -82,7 +99,7 @@ def test_classes_are_the_recipes_or_an_error(tmp_path: Path) -> None:
 
 def test_a_file_twice_is_an_error(tmp_path: Path) -> None:
     paths = saved(tmp_path)
-    with pytest.raises(UserError, match="a file is there twice"):
+    with pytest.raises(UserError, match="one file is named twice"):
         load_joined([paths[0], tmp_path / "." / "a.pkl"], TWO, [])
 
 
@@ -97,21 +114,21 @@ def test_only_what_says_so_everywhere_is_label_free() -> None:
 def test_what_is_said_beside_a_file_holds_for_its_bytes_only(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("a\n")
-    assert read_about(path)["labels"] == "oracle"
-    write_about(path, {"labels": "label-free", "mode": 3})
+    assert read_metadata(path)["labels"] == "oracle"
+    write_metadata(path, {"labels": "label-free", "mode": 3})
     assert json.loads((tmp_path / "s.json").read_text())["sha256"] == sha256_file(path)
-    assert read_about(path)["labels"] == "label-free"
+    assert read_metadata(path)["labels"] == "label-free"
     path.write_text("b\n")
-    assert read_about(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
+    assert read_metadata(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
     (tmp_path / "s.json").write_text("[")
-    assert read_about(path)["labels"] == "oracle"
+    assert read_metadata(path)["labels"] == "oracle"
 
 
 def test_the_chain_needs_numpy_and_yaml_only() -> None:
     code = """
 import sys, numpy, yaml
 before = {name.split(".")[0] for name in sys.modules}
-import nightcrawler.pseudo.command, nightcrawler.pseudo.final, nightcrawler.pseudo.search
+import nightcrawler.pseudo.command, nightcrawler.pseudo.vote_recipe, nightcrawler.pseudo.thresholds
 print(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)))
 """
     process = subprocess.run(

@@ -102,7 +102,7 @@ def test_probabilities_of_all_classes_need_them_of_all_voters() -> None:
 
 def test_other_videos_or_classes_are_errors() -> None:
     with pytest.raises(
-        UserError, match=r"^2\.csv: 1 videos of 1\.csv are missing: row 2 'b' there"
+        UserError, match=r"^2\.csv: 1 videos of 1\.csv are missing: row 2 'b' of that file"
     ):
         vote([submission("ab", [0, 1]), submission("ac", [0, 1])], ["1.csv", "2.csv"])
     other = Submission(["a", "b"], np.array([0, 1]), np.full(2, 0.5), np.full((2, 2), 0.5))

@@ -17,7 +17,7 @@ import simplejson
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.pseudo.results_files import write_about
+from nightcrawler.pseudo.results_files import write_metadata
 from nightcrawler.pseudo.submission import Submission, write_submission
 from nightcrawler.utils.io import write_csv_rows
 from nightcrawler.workflow.console import write_state
@@ -205,7 +205,7 @@ def _label(made: Made, stage: int, shares: Sequence[np.ndarray]) -> None:
         "method": "thresholds",
         "inputs": [{"seed": made.seed}],
     }
-    write_about(
+    write_metadata(
         path,
         {
             **about,
@@ -231,7 +231,9 @@ def _vote(made: Made) -> None:
         write_submission(
             path, Submission(list(truth), probs.argmax(axis=1), probs.max(axis=1).astype(float))
         )
-        write_about(path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]})
+        write_metadata(
+            path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]}
+        )
 
 
 def _about(made: Made) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.report.page import read_figures, write_report
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -37,7 +37,7 @@ def of(figures: dict[str, Any], split: str) -> dict[str, Any]:
 
 
 def results(run: Path, name: str, split: str) -> Predictions:
-    return load_predictions(run / name / f"{split}x4x32x1x1.pkl")
+    return read_results(run / name / f"{split}x4x32x1x1.pkl")
 
 
 def true_labels(data: Path, *names: str) -> dict[str, int]:
@@ -208,7 +208,7 @@ def test_one_oracle_among_the_files_makes_the_figures_an_oracles(run: Path, tmp_
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     path = copy / "round1/one/testx4x32x1x1.pkl"
-    found = load_predictions(path)
+    found = read_results(path)
     found.meta["labels"] = "oracle"
     found.save(path)
     figures = write_report(copy, ROOT, {}, tmp_path / "report.html")

@@ -10,9 +10,9 @@ import pytest
 
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.splits import get_split
-from nightcrawler.data.video.decode import decode
 from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan, write_dataset
 from nightcrawler.utils.errors import UserError
+from tests.reading import read_file
 
 TINY = DatasetSpec(train=2, val=1, unlabel=1, arid=1, test=1, height=48, width=64)
 
@@ -56,7 +56,7 @@ def test_both_containers_are_used_and_hidden_names_tell_nothing(data: Path) -> N
 
 def test_encoded_dark_clips_are_dark(data: Path) -> None:
     def mean(path: Path) -> float:
-        return float(decode(str(path), lambda count: list(range(count))).frames.mean())
+        return float(read_file(str(path), lambda count: list(range(count))).frames.mean())
 
     dark = [mean(path) for path in sorted((data / "Test").iterdir())]
     bright = [mean(path) for path in sorted((data / "dry_run/Validation").iterdir())]
@@ -84,7 +84,7 @@ def test_files_are_complete_and_decode_to_all_frames(data: Path) -> None:
     plan = make_plan(TINY)
     for clip in plan.clips[::13]:
         frames, fps = clip_frames(clip, TINY)
-        decoded = decode(str(data / clip.path), lambda count: list(range(count)))
+        decoded = read_file(str(data / clip.path), lambda count: list(range(count)))
         assert decoded.num_frames == len(frames)
         assert decoded.fps == pytest.approx(fps)
         assert np.abs(decoded.frames.astype(float) - frames).mean() < 12

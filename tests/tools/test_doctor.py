@@ -81,14 +81,14 @@ def test_an_old_or_absent_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_decoder_that_gives_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = health.decode
+    real = health.read_frames
 
     class Noise:
         def __init__(self, frames: np.ndarray) -> None:
             self.frames = 255 - frames
 
     assert health.check_video().ok
-    monkeypatch.setattr(health, "decode", lambda *given: Noise(real(*given).frames))
+    monkeypatch.setattr(health, "read_frames", lambda *given: Noise(real(*given).frames))
     assert not health.check_video().ok
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.data.video.decode import decode
 from nightcrawler.predict import parts
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import cli
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.paths import ROOT
+from tests.reading import read_file
 
 TOOL = str(ROOT / "tools/predict.py")
 PATIENCE_SEC = 90
@@ -94,7 +94,8 @@ def test_a_folder_with_a_bad_video(
     written = sorted(path.name for path in (tmp_path / "shown").iterdir())
     assert written == ["0.mp4.annotated.mp4", "1.mp4.annotated.mp4", "2.mp4.annotated.mp4"]
     clip, source = (
-        decode(path, range).frames for path in (tmp_path / "shown" / written[0], folder / "0.mp4")
+        read_file(path, range).frames
+        for path in (tmp_path / "shown" / written[0], folder / "0.mp4")
     )
     assert len(clip) == len(source)
     assert clip[:, : clip.shape[1] // 2].mean() > 2 * source.mean()  # lit
@@ -251,7 +252,7 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     files = merged(out, many)
     assert set(files) == {"predictions.csv", "predictions.pkl"}
     assert files == merged(tmp_path / "one", many)
-    results = load_predictions(out / "predictions.pkl")
+    results = read_results(out / "predictions.pkl")
     assert results.names == [f"{number}.mp4" for number in range(24)]
     assert np.flatnonzero(~results.ok).tolist() == [5]
     assert results.labels.tolist() == [number % 11 for number in range(24)]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nightcrawler.pseudo.predictions import Predictions, load_predictions
-from nightcrawler.pseudo.recipe import read_thresholds
+from nightcrawler.pseudo.label_recipe import read_thresholds
+from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils import cli
 from nightcrawler.utils.io import sha256_file
 from tests.paths import ROOT, shared
@@ -115,9 +115,7 @@ def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project:
     mixed /= mixed.sum(axis=1, keepdims=True)
     assert run(project, STAGES[stage - 1]) == 0
     rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
-    known = [
-        load_predictions(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS
-    ]
+    known = [read_results(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS]
     found = mean_of(known)
     expected = []
     for label in range(5):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
-from nightcrawler.data.video.decode import decode
 from nightcrawler.utils import cli
 from tests import tiny
 from tests.conftest import MakeClip
+from tests.reading import read_file
 
 LABEL_PX = 130
 
@@ -48,7 +48,7 @@ def test_each_enhancement_is_a_row_of_frames(
         == 0
     )
     sheet = np.asarray(Image.open(tmp_path / "new" / "a.png"))
-    frames = decode(video, lambda _: [0, 5, 11]).frames
+    frames = read_file(video, lambda _: [0, 5, 11]).frames
     assert sheet.shape == (20 + 5 * 48, LABEL_PX + 3 * 64, 3)
     for row, expected in ((0, frames), (1, gamma_lut(0.5)[frames])):
         shown = sheet[20 + 48 * row : 20 + 48 * (row + 1), LABEL_PX:]

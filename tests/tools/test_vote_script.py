@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.pseudo.recipe import read_vote_recipe
 from nightcrawler.pseudo.submission import read_submission
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils import cli
 from nightcrawler.utils.project import use_project
 from tests.golden.ensemble_cases import logits_table

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.lowlight.enhance.build import apply_gamma
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.predictor import PredictOptions
+from tests.reading import read_file
 from tests.web import answers
 from tests.web.conftest import MOST_BYTES, WHY, Served, serving
 
@@ -55,7 +55,7 @@ def test_its_two_pictures_are_the_clip_before_and_after_it_is_lit(
     served: Served, clip: Path
 ) -> None:
     _, said = served.send(clip.name, clip.read_bytes())
-    source = decode(str(clip), lambda count: list(range(count))).frames
+    source = read_file(str(clip), lambda count: list(range(count))).frames
     shown = [
         decoded(served.ask("GET", f"/{said[key]}")[2]).astype(float) for key in ("before", "after")
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.workflow import control
 from tests import tiny
 from tests.paths import ROOT

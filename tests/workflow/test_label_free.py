@@ -11,7 +11,7 @@ import pytest
 
 import test_ensemble_vote as vote
 from nightcrawler.engine.checkpoint import load_checkpoint
-from nightcrawler.pseudo.predictions import load_predictions
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.workflow import label
 from nightcrawler.workflow.jobs import Options
 from nightcrawler.workflow.plan import make_plan
@@ -88,7 +88,7 @@ def stamps(out: Path) -> set[str]:
     ]
     for path in out.rglob("metrics.jsonl"):
         found += [row["labels"] for row in tiny.metrics(path.parent, "val")]
-    found += [load_predictions(path).meta["labels"] for path in out.rglob("*.pkl")]
+    found += [read_results(path).meta["labels"] for path in out.rglob("*.pkl")]
     found += [load_checkpoint(path)["labels"] for path in out.rglob("*.pyth")]
     return set(found)
 

@@ -1,1 +1,1 @@
-"""Training augmentation."""
+"""Training augmentation: RandAugment, random crop, flip and erasing of clips, mixup of batches."""

@@ -1,4 +1,4 @@
-"""Steps of augmentation whose parameters are drawn: of each, only what is looked at later is worked out."""
+"""Lazily evaluated augmentation ops: each computes only the box that the next op needs."""
 
 from __future__ import annotations
 
@@ -13,71 +13,96 @@ Box = tuple[int, int, int, int]
 Size = tuple[int, int]
 
 
-def _everywhere(box: Box, size: Size) -> Box:
+def _whole_frame(box: Box, size: Size) -> Box:
     return 0, 0, *size
 
 
 @dataclass(frozen=True)
 class Op:
-    """An operation with its parameters drawn.
+    """An augmentation op whose parameters have been drawn.
 
     Attributes:
-        apply: (frames uint8 `[T, 3, H, W]`, box) to that box of the result, uint8 `[T, 3, h, w]`.
-        input_box: (box of the result, size of a frame) to the box that it is made of: all of the frame, where not told.
-        local: whether a pixel of the result depends on the same pixel of the frame alone.
+        apply: function of frames, uint8 `[T, 3, H, W]`, and a box to that box of the result,
+            uint8 `[T, 3, h, w]`.
+        input_box: function of a box of the result and the frame's size to the box of the input
+            that it is computed from (default: the whole frame).
+        pointwise: a pixel of the result depends on the same pixel of the input alone.
     """
 
     apply: Callable[[Tensor, Box], Tensor]
-    input_box: Callable[[Box, Size], Box] = _everywhere
-    local: bool = False
+    input_box: Callable[[Box, Size], Box] = _whole_frame
+    pointwise: bool = False
 
 
-def whole(frames: Tensor) -> Box:
-    """The box of all of `[..., H, W]`."""
+def full_box(frames: Tensor) -> Box:
+    """Return the box of the whole frame of `[..., H, W]`."""
     return 0, 0, frames.shape[-2], frames.shape[-1]
 
 
-def cut(frames: Tensor, box: Box) -> Tensor:
-    """A view of that box of `[..., H, W]`."""
+def crop(frames: Tensor, box: Box) -> Tensor:
+    """Return a view of a box of `[..., H, W]`."""
     y, x, height, width = box
     return frames[..., y : y + height, x : x + width]
 
 
-def inside(top: int, left: int, bottom: int, right: int, size: Size) -> Box:
-    """The box between these edges that is inside a frame; one pixel where nothing is."""
-    top, left = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)
+def clip_box(top: int, left: int, bottom: int, right: int, size: Size) -> Box:
+    """Return the part of a box that lies inside a frame, at least one pixel.
+
+    Args:
+        top: first row.
+        left: first column.
+        bottom: row after the last.
+        right: column after the last.
+        size: height and width of the frame.
+    """
+    top = min(max(top, 0), size[0] - 1)
+    left = min(max(left, 0), size[1] - 1)
     return top, left, max(min(bottom, size[0]) - top, 1), max(min(right, size[1]) - left, 1)
 
 
-def local_step(op: Callable[[Tensor], Tensor]) -> Op:
-    """The step of an op of frames whose pixels do not see one another."""
-    return Op(lambda frames, box: op(cut(frames, box)), lambda box, size: box, local=True)
+def pointwise_op(function: Callable[[Tensor], Tensor]) -> Op:
+    """Return the op of a function that maps every pixel independently of the others."""
+    return Op(lambda frames, box: function(crop(frames, box)), lambda box, size: box, True)
 
 
-def apply_steps(frames: Tensor, steps: Sequence[Op], box: Box) -> Tensor:
-    """What is in a box of uint8 frames `[T, 3, H, W]` after all steps.
+def apply_ops(frames: Tensor, ops: Sequence[Op], box: Box) -> Tensor:
+    """Apply ops in turn and return a box of the result.
 
-    Each step makes the box that the next one reaches for. What is beside it is left undefined, and not looked at.
+    Each op computes the input box of the next one. Pixels outside it are left undefined and are
+    never read.
+
+    Args:
+        frames: uint8 `[T, 3, H, W]`, left as they are.
+        ops: ops in the order of their application.
+        box: wanted box of the result.
+
+    Returns:
+        uint8 `[T, 3, h, w]`.
     """
-    if not steps:
-        return cut(frames, box)
-    size, boxes = (frames.shape[-2], frames.shape[-1]), [box]
-    for step in reversed(steps[1:]):
-        boxes.append(step.input_box(boxes[-1], size))
-    there = whole(frames)
-    for step, wanted in zip(steps, reversed(boxes), strict=True):
-        if step.local:
-            frames = step.apply(frames, (wanted[0] - there[0], wanted[1] - there[1], *wanted[2:]))
+    if not ops:
+        return crop(frames, box)
+    size = (frames.shape[-2], frames.shape[-1])
+    # Boxes of the results, from the last op back to the first.
+    boxes = [box]
+    for op in reversed(ops[1:]):
+        boxes.append(op.input_box(boxes[-1], size))
+    # The box of the full frame that `frames` holds at present.
+    held = full_box(frames)
+    for op, wanted in zip(ops, reversed(boxes), strict=True):
+        if op.pointwise:
+            relative = (wanted[0] - held[0], wanted[1] - held[1], *wanted[2:])
+            frames = op.apply(frames, relative)
         else:
-            frames = step.apply(_in_place(frames, there, size), wanted)
-        there = wanted
+            # Geometry counts in coordinates of the full frame.
+            frames = op.apply(_pad_to_frame(frames, held, size), wanted)
+        held = wanted
     return frames
 
 
-def _in_place(part: Tensor, box: Box, size: Size) -> Tensor:
-    """Frames of a size in which a part is where it belongs."""
+def _pad_to_frame(part: Tensor, box: Box, size: Size) -> Tensor:
+    """Return frames of a size with a part at its box and the rest uninitialised."""
     if part.shape[-2:] == size:
         return part.contiguous()
     frames = part.new_empty((*part.shape[:2], *size))
-    cut(frames, box).copy_(part)
+    crop(frames, box).copy_(part)
     return frames

@@ -1,4 +1,8 @@
-"""RandAugment of a whole clip: the same operations for all its frames, and only what is asked for is worked out."""
+"""RandAugment (Cubuk et al., 2020) of a whole clip, computed only where the crop shows it.
+
+All frames get the same operations. Policies, operations and magnitudes are those of timm's
+"increasing" set, on uint8 tensors `[T, 3, H, W]`. Each operation is an `ops.Op`.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +19,34 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from nightcrawler.data.augment.ops import Box, Op, Size, cut, inside, local_step
+from nightcrawler.data.augment.ops import Box, Op, Size, clip_box, crop, pointwise_op
 from nightcrawler.utils.errors import ConfigError
 
 MAX_MAGNITUDE = 10.0
 APPLY_PROB = 0.5
-# Grey that shows where geometry leaves the frame empty.
+# Grey that fills the parts that geometry leaves empty.
 FILL = 128
-# Frames that are worked on at a time: what is in between then stays in the processor's cache.
+# Frames that are warped at a time: intermediate results then fit into the processor's cache.
 CHUNK = 2
 
 
-def _sign(rng: np.random.Generator) -> float:
+# Geometry.
+
+
+def _random_sign(rng: np.random.Generator) -> float:
     return -1.0 if rng.random() < 0.5 else 1.0
 
 
-def _grid(size: Size, matrix: Tensor, about_center: bool) -> Tensor:
-    """Where each pixel of a frame is sampled, `[1, H, W, 2]` as `grid_sample` counts places: `matrix` times its place.
+def _sampling_grid(size: Size, matrix: Tensor, about_center: bool) -> Tensor:
+    """Return the sampling grid of a linear map of pixel positions.
 
-    Places are measured from the frame's first corner or from its center.
+    Args:
+        size: height and width of the frame.
+        matrix: float32 `[2, 2]`, from (x, y) of the result to (x, y) of the input, in pixels.
+        about_center: positions are measured from the frame's centre instead of its first corner.
+
+    Returns:
+        float32 `[1, H, W, 2]` in the normalised coordinates of `grid_sample`.
     """
     half = torch.tensor([size[1] / 2, size[0] / 2])
     scaled = matrix * half / half[:, None]
@@ -42,14 +55,20 @@ def _grid(size: Size, matrix: Tensor, about_center: bool) -> Tensor:
     return functional.affine_grid(theta, [1, 1, *size], align_corners=False)
 
 
-def _warped(frames: Tensor, grid: Tensor) -> Tensor:
-    """Sampled bilinearly at the places of `grid`, `[1, h, w, 2]`; what lies outside is grey.
+def _sample_bilinearly(frames: Tensor, grid: Tensor) -> Tensor:
+    """Sample frames at a grid, grey outside.
 
-    All planes of a few frames go through `grid_sample` as channels of one picture: places and weights are then worked
-    out once, not once a frame.
+    Args:
+        frames: uint8 `[T, 3, H, W]`.
+        grid: float32 `[1, h, w, 2]`.
+
+    Returns:
+        uint8 `[T, 3, h, w]`.
     """
     warped = frames.new_empty((*frames.shape[:2], *grid.shape[1:3]))
     for part, result in zip(frames.split(CHUNK), warped.split(CHUNK), strict=True):
+        # All planes of a few frames are channels of one picture, so that positions and weights are
+        # computed once, not once a frame. `grid_sample` pads with 0: subtract the grey before.
         planes = part.flatten(0, 1)[None].float().sub_(FILL)
         sampled = functional.grid_sample(planes, grid, mode="bilinear", align_corners=False)
         result.copy_(sampled.add_(FILL).round_().view_as(result))
@@ -57,117 +76,165 @@ def _warped(frames: Tensor, grid: Tensor) -> Tensor:
 
 
 def _warp(matrix: Tensor, about_center: bool = False) -> Op:
+    """Return the op of a linear map, see `_sampling_grid`."""
+
     def apply(frames: Tensor, box: Box) -> Tensor:
+        """Sample a box of the result."""
         y, x, height, width = box
-        grid = _grid((frames.shape[-2], frames.shape[-1]), matrix, about_center)
-        return _warped(frames, grid[:, y : y + height, x : x + width].to(frames.device))
+        grid = _sampling_grid((frames.shape[-2], frames.shape[-1]), matrix, about_center)
+        return _sample_bilinearly(frames, grid[:, y : y + height, x : x + width].to(frames.device))
 
     def input_box(box: Box, size: Size) -> Box:
+        """Return the bounding box of the positions that a box is sampled at."""
         y, x, height, width = box
-        corners = _grid(size, matrix, about_center)[0, [y, y + height - 1]][
-            :, [x, x + width - 1]
-        ].flatten(0, 1)
-        places = ((corners + 1) * torch.tensor([size[1], size[0]]) - 1) / 2
-        (left, top), (right, bottom) = (
-            places.amin(0).floor().int().tolist(),
-            places.amax(0).ceil().int().tolist(),
-        )
-        return inside(top - 1, left - 1, bottom + 2, right + 2, size)
+        grid = _sampling_grid(size, matrix, about_center)[0]
+        # A linear map takes the extremes of a box to the extremes of its image.
+        corners = grid[[y, y + height - 1]][:, [x, x + width - 1]].flatten(0, 1)
+        positions = ((corners + 1) * torch.tensor([size[1], size[0]]) - 1) / 2
+        left, top = positions.amin(0).floor().int().tolist()
+        right, bottom = positions.amax(0).ceil().int().tolist()
+        # One pixel more on each side: bilinear sampling reads neighbours.
+        return clip_box(top - 1, left - 1, bottom + 2, right + 2, size)
 
     return Op(apply, input_box)
 
 
 def _shear(level: float, rng: np.random.Generator, along: int) -> Op:
+    """Shear along x (0) or y (1) by up to 0.3."""
     matrix = torch.eye(2)
-    matrix[along, 1 - along] = _sign(rng) * 0.3 * level
+    matrix[along, 1 - along] = _random_sign(rng) * 0.3 * level
     return _warp(matrix)
 
 
 def _rotate(level: float, rng: np.random.Generator) -> Op:
-    angle = math.radians(_sign(rng) * 30.0 * level)
-    cos, sin = math.cos(angle), math.sin(angle)
+    """Rotate about the centre by up to 30 degrees."""
+    angle = math.radians(_random_sign(rng) * 30.0 * level)
+    cos = math.cos(angle)
+    sin = math.sin(angle)
     return _warp(torch.tensor([[cos, -sin], [sin, cos]]), about_center=True)
 
 
-def _moved(frames: Tensor, box: Box, share: float, dim: int) -> Tensor:
-    """The frames moved along a dimension by a share of its side, in whole pixels."""
-    moved = torch.full_like(cut(frames, box), FILL)
-    size, first = frames.shape[dim], box[dim + 2]
+def _translated(frames: Tensor, box: Box, share: float, dim: int) -> Tensor:
+    """Return a box of frames translated by whole pixels.
+
+    Args:
+        frames: uint8 `[T, 3, H, W]`.
+        box: wanted box of the result.
+        share: translation in shares of the side, positive to the right or down.
+        dim: -2 for rows, -1 for columns.
+    """
+    result = torch.full_like(crop(frames, box), FILL)
+    size = frames.shape[dim]
+    first = box[dim + 2]
     shift = round(share * size)
-    start, stop = (min(max(edge - shift, 0), size) for edge in (first, first + box[dim]))
-    across = cut(frames, (box[0], 0, box[2], size) if dim == -1 else (0, box[1], size, box[3]))
-    moved.narrow(dim, min(max(start + shift - first, 0), box[dim]), stop - start).copy_(
-        across.narrow(dim, start, stop - start)
-    )
-    return moved
+    # Rows (or columns) of the input that are visible in the box.
+    start = min(max(first - shift, 0), size)
+    stop = min(max(first + box[dim] - shift, 0), size)
+    if dim == -1:
+        band = crop(frames, (box[0], 0, box[2], size))
+    else:
+        band = crop(frames, (0, box[1], size, box[3]))
+    target = min(max(start + shift - first, 0), box[dim])
+    result.narrow(dim, target, stop - start).copy_(band.narrow(dim, start, stop - start))
+    return result
 
 
 def _translate(level: float, rng: np.random.Generator, dim: int) -> Op:
-    share = _sign(rng) * 0.45 * level
+    """Translate rows (-2) or columns (-1) by up to 0.45 of the side."""
+    share = _random_sign(rng) * 0.45 * level
 
     def input_box(box: Box, size: Size) -> Box:
-        down, right = (round(share * size[at]) if at == dim + 2 else 0 for at in (0, 1))
+        """Return the box before the translation."""
+        down = round(share * size[0]) if dim == -2 else 0
+        right = round(share * size[1]) if dim == -1 else 0
         y, x, height, width = box
-        return inside(y - down, x - right, y - down + height, x - right + width, size)
+        return clip_box(y - down, x - right, y - down + height, x - right + width, size)
 
-    return Op(lambda frames, box: _moved(frames, box, share, dim), input_box)
+    return Op(lambda frames, box: _translated(frames, box, share, dim), input_box)
 
 
-def indexed(frames: Tensor, table: Tensor) -> Tensor:
-    """The entry of `table`, uint8 `[256]`, for every level, as any device can find it."""
+# Tables of levels.
+
+
+def look_up_by_indexing(frames: Tensor, table: Tensor) -> Tensor:
+    """Return the entry of `table`, uint8 `[256]`, for every level, on any device."""
     return table.to(frames.device)[frames.int()]
 
 
 def look_up(frames: Tensor, table: Tensor) -> Tensor:
-    """The same, on a CPU by the fastest of all ways: as bytes."""
+    """Apply a 256-entry lookup table; on CPU through `bytes.translate`, the fastest way measured.
+
+    Args:
+        frames: uint8, any shape.
+        table: uint8 `[256]`.
+
+    Returns:
+        uint8 of the same shape.
+    """
     if frames.device.type != "cpu":
-        return indexed(frames, table)
-    looked_up = bytearray(frames.contiguous().numpy()).translate(table.numpy().tobytes())
-    return torch.frombuffer(looked_up, dtype=torch.uint8).view_as(frames)
+        return look_up_by_indexing(frames, table)
+    levels = bytearray(frames.contiguous().numpy()).translate(table.numpy().tobytes())
+    return torch.frombuffer(levels, dtype=torch.uint8).view_as(frames)
 
 
-def _by_table(op: Callable[[Tensor], Tensor]) -> Op:
-    """An op that sees one level at a time, worked out for the 256 there are and looked up."""
-    table = op(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16))[
-        0, 0
-    ].flatten()
-    return local_step(lambda frames: look_up(frames, table))
+def _table_op(function: Callable[[Tensor], Tensor]) -> Op:
+    """Return the op of a function of single levels, tabulated for all 256 of them."""
+    # As a frame of 16x16: torchvision's functions want three channels.
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    table = function(levels)[0, 0].flatten()
+    return pointwise_op(lambda frames: look_up(frames, table))
 
 
-def _by_plane(frames: Tensor, box: Box, tables: Tensor) -> Tensor:
-    """The box, every plane looked up in its own table of `tables`, uint8 `[T, 3, 256]`."""
-    planes, made = cut(frames, box).flatten(0, 1), frames.new_empty((*frames.shape[:2], *box[2:]))
-    for plane, table, result in zip(planes, tables.flatten(0, 1), made.flatten(0, 1), strict=True):
+def _look_up_planes(frames: Tensor, box: Box, tables: Tensor) -> Tensor:
+    """Apply a table of its own to every plane of a box.
+
+    Args:
+        frames: uint8 `[T, 3, H, W]`.
+        box: wanted box.
+        tables: uint8 `[T, 3, 256]`.
+    """
+    planes = crop(frames, box).flatten(0, 1)
+    results = frames.new_empty((*frames.shape[:2], *box[2:]))
+    for plane, table, result in zip(
+        planes, tables.flatten(0, 1), results.flatten(0, 1), strict=True
+    ):
         result.copy_(look_up(plane, table))
-    return made
+    return results
 
 
 def _auto_contrast(frames: Tensor, box: Box) -> Tensor:
-    """By torchvision, of all levels cut to a plane's range: they have the range of the plane, so they get its table."""
-    darkest, lightest = (
-        extreme(dim=(-2, -1))[..., None, None].cpu() for extreme in (frames.amin, frames.amax)
-    )
+    """Stretch each plane's levels to the whole range."""
+    darkest = frames.amin(dim=(-2, -1))[..., None, None].cpu()
+    lightest = frames.amax(dim=(-2, -1))[..., None, None].cpu()
     levels = torch.arange(256, dtype=torch.uint8).view(1, 256)
+    # A ramp clipped to a plane's range has the plane's range, so torchvision returns its table.
     ramps = torch.minimum(torch.maximum(levels, darkest), lightest)
-    return _by_plane(frames, box, transforms.autocontrast(ramps).flatten(2))
+    return _look_up_planes(frames, box, transforms.autocontrast(ramps).flatten(2))
 
 
-def counted(plane: Tensor) -> np.ndarray:
-    """How often each level comes in uint8 `[H, W]`, int `[256]`, as any device can count it."""
+def count_levels(plane: Tensor) -> np.ndarray:
+    """Return the histogram, int `[256]`, of uint8 `[H, W]`, on any device."""
     return torch.bincount(plane.flatten(), minlength=256).cpu().numpy()
 
 
 def histogram(plane: Tensor) -> np.ndarray:
-    """The same, on a CPU by Pillow: twice as fast."""
+    """Return the histogram, int `[256]`, of uint8 `[H, W]`, on CPU by Pillow (twice as fast)."""
     if plane.device.type != "cpu":
-        return counted(plane)
+        return count_levels(plane)
     return np.array(Image.fromarray(plane.numpy()).histogram())
 
 
 def equalize_table(counts: np.ndarray) -> np.ndarray:
-    """uint8 `[256]`: the level that equalising gives each of the levels that come `counts` times, int `[256]`.
+    """Return the table that equalises a histogram, as Pillow and torchvision do.
 
-    Levels are spread by how many pixels are darker; the lightest that comes is left out of the step between them.
+    Levels are spread by the number of darker pixels. The pixels of the lightest level do not count
+    for the step between levels.
+
+    Args:
+        counts: histogram, int `[256]`.
+
+    Returns:
+        uint8 `[256]`.
     """
     step = int(counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
     if step == 0:
@@ -178,81 +245,91 @@ def equalize_table(counts: np.ndarray) -> np.ndarray:
 
 def _equalize(frames: Tensor, box: Box) -> Tensor:
     tables = np.stack([equalize_table(histogram(plane)) for plane in frames.flatten(0, 1)])
-    return _by_plane(frames, box, torch.from_numpy(tables).view(*frames.shape[:2], 256))
+    return _look_up_planes(frames, box, torch.from_numpy(tables).view(*frames.shape[:2], 256))
 
 
 def _posterize(level: float, rng: np.random.Generator) -> Op:
-    return local_step(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
+    """Keep the 4 to 0 highest bits."""
+    return pointwise_op(lambda frames: transforms.posterize(frames, 4 - int(4 * level)))
 
 
 def _solarize(level: float, rng: np.random.Generator) -> Op:
+    """Invert levels from a threshold on, 256 (none) down to 0 (all)."""
     threshold = 256 - min(256, int(256 * level))
-    return _by_table(
-        lambda levels: transforms.solarize(levels, threshold) if threshold < 256 else levels
-    )
+    if threshold == 256:
+        # torchvision takes no threshold above 255.
+        return _table_op(lambda levels: levels)
+    return _table_op(lambda levels: transforms.solarize(levels, threshold))
 
 
 def _add_below_half(levels: Tensor, added: int) -> Tensor:
-    return torch.where(
-        levels < 128, (levels.to(torch.int16) + added).clamp_(max=255).to(torch.uint8), levels
-    )
+    brighter = (levels.to(torch.int16) + added).clamp_(max=255).to(torch.uint8)
+    return torch.where(levels < 128, brighter, levels)
 
 
 def _solarize_add(level: float, rng: np.random.Generator) -> Op:
-    return _by_table(lambda levels: _add_below_half(levels, min(128, int(110 * level))))
+    """Add up to 110 to levels below 128."""
+    return _table_op(lambda levels: _add_below_half(levels, min(128, int(110 * level))))
+
+
+# Blends of a frame with a grey, mean or smoothed version of itself.
 
 
 def _factor(level: float, rng: np.random.Generator) -> float:
-    """Strength of an enhancement: 1 leaves the frames, the distance from 1 grows to 0.9."""
-    return max(0.1, 1.0 + _sign(rng) * 0.9 * level)
+    """Draw the strength of a blend: 1 leaves the frames, the distance from 1 grows to 0.9."""
+    return max(0.1, 1.0 + _random_sign(rng) * 0.9 * level)
 
 
-def saturated(frames: Tensor, factor: float) -> Tensor:
-    """Away from or towards each pixel's grey: what torchvision's `adjust_saturation` gives, in two thirds of its time.
+def saturate(frames: Tensor, factor: float) -> Tensor:
+    """Blend each pixel with its grey, as torchvision's `adjust_saturation` does in 1.5 x the time.
 
-    It multiplies bytes by numbers, which are then converted one by one; here a frame is converted first.
+    Args:
+        frames: uint8 `[T, 3, H, W]`.
+        factor: 0 for grey, 1 for the frames as they are, more for stronger colours.
     """
-    made = torch.empty_like(frames)
-    for frame, result in zip(frames, made, strict=True):
+    results = torch.empty_like(frames)
+    for frame, result in zip(frames, results, strict=True):
+        # Converted to float once; torchvision multiplies bytes, which are converted one by one.
         levels = frame.float()
         red, green, blue = levels
+        # torchvision's weights (0.2989), not those of `lowlight.enhance.luma` (0.299).
         grey = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_()
         result.copy_(levels.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255))
-    return made
+    return results
 
 
 def _color(level: float, rng: np.random.Generator) -> Op:
     factor = _factor(level, rng)
-    return local_step(lambda frames: saturated(frames, factor))
+    return pointwise_op(lambda frames: saturate(frames, factor))
 
 
 def _contrast(level: float, rng: np.random.Generator) -> Op:
-    """Away from or towards the mean grey of each frame."""
-    factor, levels = _factor(level, rng), torch.arange(256, dtype=torch.uint8)
+    """Blend with the mean grey of each frame."""
+    factor = _factor(level, rng)
+    levels = torch.arange(256, dtype=torch.uint8)
 
     def apply(frames: Tensor, box: Box) -> Tensor:
-        greys = [
-            transforms.rgb_to_grayscale(part).float().mean(dim=(-2, -1))
-            for part in frames.split(CHUNK)
-        ]
-        tables = (
-            levels.mul(factor)
-            .add(torch.cat(greys).cpu(), alpha=1 - factor)
-            .clamp_(0, 255)
-            .to(torch.uint8)
-        )
-        return _by_plane(frames, box, tables[:, None].expand(-1, 3, -1))
+        """Blend a box with the mean greys of its whole frames."""
+        greys = []
+        for part in frames.split(CHUNK):
+            greys.append(transforms.rgb_to_grayscale(part).float().mean(dim=(-2, -1)))
+        blended = levels.mul(factor).add(torch.cat(greys).cpu(), alpha=1 - factor)
+        tables = blended.clamp_(0, 255).to(torch.uint8)
+        return _look_up_planes(frames, box, tables[:, None].expand(-1, 3, -1))
 
     return Op(apply)
 
 
 def _brightness(level: float, rng: np.random.Generator) -> Op:
     factor = _factor(level, rng)
-    return _by_table(lambda levels: transforms.adjust_brightness(levels, factor))
+    return _table_op(lambda levels: transforms.adjust_brightness(levels, factor))
 
 
-def _sharpened(frames: Tensor, factor: float) -> Tensor:
-    """Away from or towards frames smoothed with a 3x3 kernel of ones around a five; the border stays."""
+def _sharpen(frames: Tensor, factor: float) -> Tensor:
+    """Blend frames with themselves smoothed by a 3x3 kernel of ones around a five.
+
+    The border is left as it is, as Pillow and torchvision do.
+    """
     sharpened = frames.clone()
     for frame, result in zip(frames, sharpened, strict=True):
         wide = frame.to(torch.int16)
@@ -265,28 +342,29 @@ def _sharpened(frames: Tensor, factor: float) -> Tensor:
 
 
 def _sharpness(level: float, rng: np.random.Generator) -> Op:
-    """The neighbours of the box are sharpened with it, where there are any, and cut off."""
     factor = _factor(level, rng)
 
     def input_box(box: Box, size: Size) -> Box:
+        """Return the box with a margin of one pixel."""
+        # The 3x3 kernel reads one pixel on each side.
         y, x, height, width = box
-        return inside(y - 1, x - 1, y + height + 1, x + width + 1, size)
+        return clip_box(y - 1, x - 1, y + height + 1, x + width + 1, size)
 
     def apply(frames: Tensor, box: Box) -> Tensor:
+        """Sharpen a box with its margin and cut the margin off."""
         y, x, height, width = box
         around = input_box(box, (frames.shape[-2], frames.shape[-1]))
-        return cut(
-            _sharpened(cut(frames, around), factor), (y - around[0], x - around[1], height, width)
-        )
+        sharpened = _sharpen(crop(frames, around), factor)
+        return crop(sharpened, (y - around[0], x - around[1], height, width))
 
     return Op(apply, input_box)
 
 
-# name: (level in [0, 1], rng) to a step; timm's "increasing" set, in its order.
+# Name to a function of level in [0, 1] and generator; timm's "increasing" set, in its order.
 OPS: dict[str, Callable[[float, np.random.Generator], Op]] = {
     "AutoContrast": lambda level, rng: Op(_auto_contrast),
     "Equalize": lambda level, rng: Op(_equalize),
-    "Invert": lambda level, rng: local_step(transforms.invert),
+    "Invert": lambda level, rng: pointwise_op(transforms.invert),
     "Rotate": _rotate,
     "PosterizeIncreasing": _posterize,
     "SolarizeIncreasing": _solarize,
@@ -304,12 +382,12 @@ OPS: dict[str, Callable[[float, np.random.Generator], Op]] = {
 
 @dataclass(frozen=True)
 class RandAugment:
-    """RandAugment (Cubuk et al. 2020) as timm draws it.
+    """RandAugment policy, drawn as timm does.
 
     Attributes:
-        magnitude: of operations, 0 to 10.
-        num_ops: operations drawn for a clip (with replacement); each is applied with probability 0.5.
-        magnitude_std: standard deviation of the magnitude of one operation, cut to [0, 10].
+        magnitude: mean magnitude of the operations, 0 to 10.
+        num_ops: operations drawn for a clip (with replacement), each applied with probability 0.5.
+        magnitude_std: standard deviation of an operation's magnitude, clipped to [0, 10].
     """
 
     magnitude: float = 9.0
@@ -317,27 +395,35 @@ class RandAugment:
     magnitude_std: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> list[tuple[str, float]]:
-        """(operation, level in [0, 1]) of the operations that are applied."""
+        """Draw the applied operations: names, and levels in [0, 1]."""
         drawn = []
         for name in rng.choice(list(OPS), self.num_ops):
-            applied = rng.random() < APPLY_PROB
+            # The magnitude is drawn for skipped operations too: later draws do not depend on it.
+            is_applied = rng.random() < APPLY_PROB
             magnitude = rng.normal(self.magnitude, self.magnitude_std)
-            if applied:
-                drawn.append(
-                    (str(name), float(np.clip(magnitude, 0.0, MAX_MAGNITUDE)) / MAX_MAGNITUDE)
-                )
+            if is_applied:
+                level = float(np.clip(magnitude, 0.0, MAX_MAGNITUDE)) / MAX_MAGNITUDE
+                drawn.append((str(name), level))
         return drawn
 
-    def steps(self, rng: np.random.Generator) -> list[Op]:
-        """The operations that are applied to a clip."""
+    def sample_ops(self, rng: np.random.Generator) -> list[Op]:
+        """Draw the ops of one clip, with their parameters."""
         return [OPS[name](level, rng) for name, level in self.draw(rng)]
 
 
 def parse_rand_augment(text: str) -> RandAugment:
-    """The policy of a string such as `rand-m7-n4-mstd0.5-inc1`.
+    """Parse a policy in timm's notation, such as `rand-m7-n4-mstd0.5-inc1`.
+
+    Example:
+        >>> parse_rand_augment("rand-m7-n4-mstd0.5-inc1")
+        RandAugment(magnitude=7.0, num_ops=4, magnitude_std=0.5)
+
+    Args:
+        text: `rand` followed by m (magnitude), n (operations), mstd (standard deviation) and inc1
+            (the increasing set, the only one) with their numbers, in any order.
 
     Raises:
-        ConfigError: if it is not `rand` followed by m, n, mstd and inc1 parts (only the increasing set is offered).
+        ConfigError: if `text` is no such policy.
     """
     head, *parts = text.split("-")
     values: dict[str, float] = {}
@@ -345,13 +431,13 @@ def parse_rand_augment(text: str) -> RandAugment:
         match = re.fullmatch(r"(mstd|m|n(?!.*\.)|inc)(\d+(?:\.\d+)?)", part)
         if match is None:
             raise ConfigError(
-                f"AUG.AA_TYPE: '{part}' in '{text}' is not m, n, mstd or inc1 with a number"
+                f"rand_augment '{text}': '{part}' is not m, n, mstd or inc1 with a number"
             )
         if match[1] in values:
-            raise ConfigError(f"AUG.AA_TYPE: '{match[1]}' is in '{text}' twice")
+            raise ConfigError(f"rand_augment '{text}': '{match[1]}' is given twice")
         values[match[1]] = float(match[2])
     if head != "rand" or values.get("inc", 1) != 1:
         raise ConfigError(
-            f"AUG.AA_TYPE: '{text}': expected a policy such as rand-m7-n4-mstd0.5-inc1"
+            f"rand_augment '{text}': expected a policy such as rand-m7-n4-mstd0.5-inc1"
         )
     return RandAugment(values.get("m", 9.0), int(values.get("n", 2)), values.get("mstd", 0.0))

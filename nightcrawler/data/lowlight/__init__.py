@@ -1,1 +1,1 @@
-"""The night camera model and the enhancement of dark frames."""
+"""Low light: a camera model that darkens bright clips, and enhancement that brightens dark ones."""

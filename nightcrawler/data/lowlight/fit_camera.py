@@ -1,41 +1,58 @@
-"""The user's night: cameras fitted to dark clips, of which only pixels are looked at, and bright clips seen by them."""
+"""Fit of the camera model to unlabelled dark clips, and bright clips darkened by fitted cameras.
+
+The noise of a sensor has variance (light / E) + (read noise / E)^2 in linear light, where E is the
+number of electrons at light 1 (Foi et al., IEEE TIP 2008). The variance is measured blindly at
+several levels of light and a line is fitted to it. Only pixels are used, no label.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.yaml_file import YamlFile, read_yaml
+from nightcrawler.config.yaml import YamlFile, read_yaml
 from nightcrawler.data.dataset import sample_rng
-from nightcrawler.data.lowlight.camera import Cameras, darken, sample_camera, to_linear
-from nightcrawler.data.lowlight.noise import LUMA, pair_places, second_difference
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.lowlight.camera import (
+    CameraRanges,
+    darken,
+    linear_light_lut,
+    sample_camera,
+)
+from nightcrawler.data.lowlight.enhance.luma import LUMA_WEIGHTS
+from nightcrawler.data.lowlight.noise import noise_response, pair_positions
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import ConfigError
 
-# A darkened split is one and the same for every model and run, so its draws have a seed of their own.
+# A darkened split is the same for every model and run, so its draws have a seed of their own.
 SEED = 0
+# Levels of light that the noise is measured at.
 NUM_LEVELS = 8
-# Levels of light with more black pixels than this are not measured: black has lost its noise.
+# Levels with a larger share of black pixels are left out: clipping has removed their noise.
 MOST_BLACK = 0.05
-# Variance of the luminance of three channels' independent noise, over that of one.
-LUMA_SHARE = float((LUMA**2).sum())
-LEAST_MEAN, MOST_ELECTRONS, MOST_READ_NOISE = 0.5, 1e4, 10.0
-# Keys of a file of cameras, and the least that each may be.
+# Variance of the luminance of three channels with independent noise, over that of one channel.
+LUMA_VARIANCE_SHARE = float((LUMA_WEIGHTS**2).sum())
+# Limits of what is believed: clips beyond them are measured badly rather than that dark or clean.
+LEAST_MEAN = 0.5
+MOST_ELECTRONS = 1e4
+MOST_READ_NOISE = 10.0
+# Keys of a file of camera ranges, and the least value of each.
 KEYS = {"MEAN": 0.01, "ELECTRONS": 0.01, "READ_NOISE": 0.0, "CAST": 0.0}
 
 
 @dataclass(frozen=True)
 class ClipStatistics:
-    """What a dark clip tells of its camera.
+    """Brightness, noise and colour statistics of a dark clip.
 
     Attributes:
-        mean: of its 8-bit values.
-        noise: variance of a channel's noise in linear light where the light is the clip's mean, over that mean squared.
-        read_noise: in electrons, as far as noise in less light tells.
-        cast: logarithm of the mean linear light of red, green and blue, over their mean.
+        mean: mean 8-bit code.
+        noise: variance of a channel's noise in linear light at the clip's mean light, over that
+            mean squared.
+        read_noise: read noise in electrons, extrapolated from the noise at lower light.
+        cast: log mean linear light of red, green and blue, minus their mean.
     """
 
     mean: float
@@ -44,175 +61,228 @@ class ClipStatistics:
     cast: tuple[float, ...]
 
 
-def measure_light(frames: np.ndarray, indices: Sequence[int]) -> ClipStatistics | None:
-    """Brightness, noise and cast of a clip; `None` where it is black, or no two neighbouring frames differ.
+def measure_clip(frames: np.ndarray, indices: Sequence[int]) -> ClipStatistics | None:
+    """Measure brightness, noise and cast of a clip.
 
-    Noise is that of the luminance, which video compression keeps best.
+    Noise is measured in the luminance, which video compression keeps best.
 
     Args:
         frames: uint8 `[n, H, W, 3]`.
-        indices: their numbers in the video, increasing.
+        indices: their indices in the video, increasing.
+
+    Returns:
+        The statistics, or `None` if a channel is black, or no two neighbouring frames differ.
     """
-    light = np.take(to_linear(), frames)
+    light = np.take(linear_light_lut(), frames)
     channels = light.mean(axis=(0, 1, 2), dtype=np.float64)
     if min(channels) <= 0 or min(frames.shape[1:3]) < 3:
         return None
-    luma = light @ LUMA / np.float32(channels @ LUMA)
-    pairs = [(luma[at], luma[at + 1]) for at in pair_places(indices)]
-    pairs = [(first, second) for first, second in pairs if (first != second).any()]
+    # Luminance of linear light, 1 at the clip's mean.
+    luma = light @ LUMA_WEIGHTS / np.float32(channels @ LUMA_WEIGHTS)
+    pairs = []
+    for at in pair_positions(indices):
+        # Repeated frames, which some recorders insert, have no noise between them.
+        if (luma[at] != luma[at + 1]).any():
+            pairs.append((luma[at], luma[at + 1]))
     if not pairs:
         return None
     noise, read_noise = fit_noise(*noise_by_light(pairs))
-    return ClipStatistics(float(frames.mean()), noise, read_noise, _cast(channels))
+    return ClipStatistics(float(frames.mean()), noise, read_noise, _log_cast(channels))
 
 
-def _cast(channels: np.ndarray) -> tuple[float, ...]:
+def _log_cast(channels: np.ndarray) -> tuple[float, ...]:
     logs = np.log(channels)
     return tuple((logs - logs.mean()).tolist())
 
 
 def noise_by_light(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """ClipStatistics and variance of a channel's noise `[n]` at several levels of light, equally frequent.
+    """Measure the noise at several levels of light, equally frequent.
 
-    Immerkaer's estimate on differences of neighbouring frames; the level of a pixel is the mean of the 3x3 around it.
+    Immerkaer's estimate (see `noise.immerkaer`) on differences of neighbouring frames. The level
+    of a pixel is the mean of its 3x3 neighbourhood.
 
     Args:
         pairs: luminance `[H, W]` of neighbouring frames, 1 at the clip's mean.
+
+    Returns:
+        Light and variance of one channel's noise at each level, both `[n]`.
     """
-    shape = (-1,)
-    noise = np.concatenate(
-        [np.abs(second_difference(second - first)).reshape(shape) for first, second in pairs]
-    )
-    around = np.concatenate(
-        [_mean_around((first + second) / 2).reshape(shape) for first, second in pairs]
-    )
-    black = np.concatenate(
-        [((first <= 0) | (second <= 0))[1:-1, 1:-1].reshape(shape) for first, second in pairs]
-    )
-    edges = np.quantile(around, np.linspace(0, 1, NUM_LEVELS + 1)[1:-1])
-    level = np.searchsorted(edges, around)
-    counts = np.bincount(level, minlength=NUM_LEVELS)
-    means = [
-        np.bincount(level, values, NUM_LEVELS) / np.maximum(counts, 1)
-        for values in (around, noise, black)
-    ]
-    usable = (counts > 0) & (means[0] > 0) & (means[1] > 0)
-    clear = usable & (means[2] <= MOST_BLACK)
-    kept = clear if clear.sum() >= 2 else usable
-    return means[0][kept], (np.pi / 2 * means[1] ** 2 / 2 / LUMA_SHARE)[kept]
+    responses = []
+    levels = []
+    clipped = []
+    for first, second in pairs:
+        responses.append((np.abs(noise_response(second - first)) / 6).reshape(-1))
+        levels.append(_mean_3x3((first + second) / 2).reshape(-1))
+        clipped.append(((first <= 0) | (second <= 0))[1:-1, 1:-1].reshape(-1))
+    response = np.concatenate(responses)
+    light = np.concatenate(levels)
+    edges = np.quantile(light, np.linspace(0, 1, NUM_LEVELS + 1)[1:-1])
+    group = np.searchsorted(edges, light)
+    counts = np.bincount(group, minlength=NUM_LEVELS)
+
+    def group_mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(group, values, NUM_LEVELS) / np.maximum(counts, 1)
+
+    mean_light = group_mean(light)
+    mean_response = group_mean(response)
+    black = group_mean(np.concatenate(clipped))
+    usable = (counts > 0) & (mean_light > 0) & (mean_response > 0)
+    kept = usable & (black <= MOST_BLACK)
+    # A line needs two levels: clips that are black nearly everywhere use all of theirs.
+    if kept.sum() < 2:
+        kept = usable
+    # Half the variance of a difference is that of a frame.
+    luma_variance = np.pi / 2 * mean_response**2 / 2
+    return mean_light[kept], (luma_variance / LUMA_VARIANCE_SHARE)[kept]
 
 
-def _mean_around(picture: np.ndarray) -> np.ndarray:
-    """Mean of the 3x3 around each inner pixel, `[H - 2, W - 2]`."""
+def _mean_3x3(picture: np.ndarray) -> np.ndarray:
+    """Return the mean of the 3x3 around each inner pixel, `[H - 2, W - 2]`."""
     rows = picture[:-2] + picture[1:-1] + picture[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
 
 
 def fit_noise(light: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
-    """Variance at light 1, and read noise in electrons, of n levels of light and their variances `[n]`.
+    """Fit the Poisson-Gaussian noise model to variances at several levels of light.
 
-    Of E electrons at light 1, shot and read noise make the variance light / E + (read noise / E)^2 at any light: a line
-    is laid through the levels, each weighing by its own size, its slope and height not below 0.
-    """
-    design = np.stack([light, np.ones_like(light)], axis=1) / variance[:, None]
-    slope, height = np.linalg.lstsq(design, np.ones_like(light), rcond=None)[0]
-    if height < 0 or len(light) < 2:
-        slope, height = float((light / variance).sum() / ((light / variance) ** 2).sum()), 0.0
-    elif slope <= 0:
-        slope, height = 0.0, float((1 / variance).sum() / (1 / variance**2).sum())
-    read_noise = np.sqrt(height) / max(slope, 1e-9)
-    return float(slope + height), float(min(read_noise, MOST_READ_NOISE))
-
-
-def fit_cameras(lights: Sequence[ClipStatistics], scene_cast: float = 0.0) -> Cameras:
-    """Cameras of whom these clips might be: ranges that hold all but the outermost of them.
-
-    The electrons E of a clip are those that make its noise, given the usual read noise r: noise = 1 / E + (r / E)^2.
+    E electrons at light 1 give the variance light / E + (read noise / E)^2: a line with slope and
+    intercept of at least 0 is fitted by least squares of relative errors.
 
     Args:
-        lights: of the clips.
-        scene_cast: cast (see `cast_of`) that such scenes have in normal light, which is no camera's.
+        light: levels of light, `[n]`.
+        variance: variance of the noise at each, `[n]`.
+
+    Returns:
+        Variance at light 1, and read noise in electrons.
     """
-    read_noises = np.array([light.read_noise for light in lights])
-    usual = float(np.median(read_noises))
-    noise = np.array([light.noise for light in lights])
-    electrons = (1 + np.sqrt(1 + 4 * noise * usual**2)) / (2 * noise)
-    means = np.array([light.mean for light in lights])
-    cast = cast_of([light.cast for light in lights])
-    least, most = _spread(read_noises)
-    return Cameras(
-        mean=_log_spread(np.maximum(means, LEAST_MEAN)),
-        electrons=_log_spread(np.minimum(electrons, MOST_ELECTRONS)),
+    # Divided by the variance, so that all levels have the same weight.
+    design = np.stack([light, np.ones_like(light)], axis=1) / variance[:, None]
+    slope, intercept = np.linalg.lstsq(design, np.ones_like(light), rcond=None)[0]
+    if intercept < 0 or len(light) < 2:
+        # Shot noise alone: a line through the origin.
+        slope = float((light / variance).sum() / ((light / variance) ** 2).sum())
+        intercept = 0.0
+    elif slope <= 0:
+        # Read noise alone: a constant.
+        slope = 0.0
+        intercept = float((1 / variance).sum() / (1 / variance**2).sum())
+    read_noise = np.sqrt(intercept) / max(slope, 1e-9)
+    return float(slope + intercept), float(min(read_noise, MOST_READ_NOISE))
+
+
+def fit_camera_ranges(clips: Sequence[ClipStatistics], scene_cast: float = 0.0) -> CameraRanges:
+    """Return camera ranges that cover the 10th to 90th percentile of the measured clips.
+
+    The electrons E of a clip solve noise = 1 / E + (r / E)^2 for the median read noise r.
+
+    Args:
+        clips: statistics of the clips, at least one.
+        scene_cast: cast (see `cast_std`) of such scenes in normal light, which no camera causes.
+    """
+    read_noises = np.array([clip.read_noise for clip in clips])
+    median = float(np.median(read_noises))
+    noise = np.array([clip.noise for clip in clips])
+    electrons = (1 + np.sqrt(1 + 4 * noise * median**2)) / (2 * noise)
+    means = np.array([clip.mean for clip in clips])
+    cast = cast_std([clip.cast for clip in clips])
+    least, most = _uniform_range(read_noises)
+    return CameraRanges(
+        mean=_log_uniform_range(np.maximum(means, LEAST_MEAN)),
+        electrons=_log_uniform_range(np.minimum(electrons, MOST_ELECTRONS)),
         read_noise=(max(least, 0.0), max(most, 0.0)),
+        # Independent casts add up in variance.
         cast=round(max(cast**2 - scene_cast**2, 0.0) ** 0.5, 4),
     )
 
 
-def cast_of(casts: Sequence[tuple[float, ...]]) -> float:
-    """Standard deviation of independent channels' logarithms that leaves these, each without its mean, `[n, 3]`.
+def cast_std(casts: Sequence[tuple[float, ...]]) -> float:
+    """Estimate the standard deviation of a channel's log gain.
 
-    Without their mean, three independent numbers have two thirds of their variance.
+    Three independent numbers lose a third of their variance with their mean, so it is scaled by
+    3 / 2.
+
+    Args:
+        casts: log gains of red, green and blue of each clip, minus their mean, `[n, 3]`.
     """
     return float(np.sqrt(1.5 * (np.asarray(casts, np.float64) ** 2).mean()))
 
 
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the even distribution that has the tenth and the ninetieth percentile of the values."""
+def _uniform_range(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the uniform distribution with the values' 10th and 90th percentile."""
     low, high = np.quantile(values, (0.1, 0.9))
+    # The two percentiles are 8 tenths apart, so a tenth is an eighth of their distance.
     return round(float(low - (high - low) / 8), 4), round(float(high + (high - low) / 8), 4)
 
 
-def _log_spread(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.exp(_spread(np.log(values)))
+def _log_uniform_range(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.exp(_uniform_range(np.log(values)))
     return round(float(low), 4), round(float(high), 4)
 
 
-# Bright clips in the user's night
+# Bright clips recorded by the fitted cameras.
 
 
-def decode_darkened(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    cameras: Cameras,
-    names: Mapping[str, str],
-) -> Decoded:
-    """Decode the frames that `choose` wants as one of the cameras would have recorded them.
+@dataclass(frozen=True)
+class DarkenedReader:
+    """Read bright videos as dark cameras would have recorded them.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        cameras: the video's is drawn from them, by a generator that is a function of its name alone.
+    Attributes:
+        reader: reads the bright frames.
+        cameras: ranges that the camera of a video is drawn from, by a generator seeded with its name alone.
         names: path to name.
     """
-    decoded = decode(path, choose)
-    rng = sample_rng(SEED, 0, names[path])
-    return replace(decoded, frames=darken(decoded.frames, sample_camera(rng, cameras), rng))
+
+    reader: VideoReader
+    cameras: CameraRanges
+    names: Mapping[str, str]
+
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the bright video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode the frames with the given numbers and darken them."""
+        decoded = self.reader.decode(path, indices, info)
+        rng = sample_rng(SEED, 0, self.names[path])
+        camera = sample_camera(rng, self.cameras)
+        return replace(decoded, frames=darken(decoded.frames, camera, rng))
 
 
-def read_cameras(path: Path) -> Cameras:
-    """Read ranges that somebody gives: `MEAN`, `ELECTRONS`, `READ_NOISE` (least and most) and `CAST`, see `Cameras`.
+def read_camera_ranges(path: Path) -> CameraRanges:
+    """Read camera ranges from a YAML file.
+
+    The file holds `MEAN`, `ELECTRONS` and `READ_NOISE`, each `[least, most]`, and the number
+    `CAST`. See `CameraRanges` for their units.
+
+    Args:
+        path: the file.
 
     Raises:
-        ConfigError: naming file, line and key.
+        ConfigError: if a key is missing, unknown or has another value, with file, line and key.
     """
     file = read_yaml(path)
-    for key in {**file.values, **dict.fromkeys(KEYS)}:
+    for key in (*file.values, *KEYS):
         if key not in KEYS or key not in file.values:
             raise ConfigError(
                 f"{file.at(key)}: {key}: expected {', '.join(KEYS)}, each of them and nothing else"
             )
-    ranges = {key: _numbers(file, key) for key in KEYS}
-    return Cameras(ranges["MEAN"], ranges["ELECTRONS"], ranges["READ_NOISE"], ranges["CAST"][0])
+    cast, _ = _read_range(file, "CAST")
+    return CameraRanges(
+        mean=_read_range(file, "MEAN"),
+        electrons=_read_range(file, "ELECTRONS"),
+        read_noise=_read_range(file, "READ_NOISE"),
+        cast=cast,
+    )
 
 
-def _numbers(file: YamlFile, key: str) -> tuple[float, float]:
+def _read_range(file: YamlFile, key: str) -> tuple[float, float]:
+    """Return the two ends of a range, equal for a single number."""
     value = file.values[key]
     found = value if isinstance(value, list) and key != "CAST" else [value, value]
     if (
         len(found) != 2
-        or not all(type(one) in (int, float) for one in found)
+        # A bool is an int, but no number here.
+        or not all(type(end) in (int, float) for end in found)
         or not KEYS[key] <= found[0] <= found[1]
     ):
         expected = "a number" if key == "CAST" else "[least, most]"

@@ -1,17 +1,24 @@
-"""Decoding: one pass over a video, only the wanted frames converted to RGB, nothing damaged used silently.
+"""Decode chosen frames of a video file.
 
-A video is first demuxed (no decoding) to count its frames; the caller then chooses frames, and one sequential decode to
-the end of the stream delivers them, or, for few frames of a long video, decoding from the keyframes before them. Frames
-equal `frame.to_ndarray(format="rgb24")` of a plain full decode bit for bit unless scaling is asked for. Where the
-decoder yields another number of frames than the container promises (packed B-frames), the choice is made again for the
-true number.
+The caller probes a file, chooses frames from the number of frames found, and decodes them::
+
+    info = probe(path, limits)
+    decoded = decode(path, [0, info.num_frames // 2], info)
+
+Only the wanted frames are converted to RGB. They equal `frame.to_ndarray(format="rgb24")` of a plain full decode bit
+for bit unless scaling is asked for. A short video is decoded to its end, which checks all of it. For few frames of a
+long video, decoding starts at the keyframes before them.
+
+Some files hold fewer frames than their packets promise (MPEG-4 with packed B-frames). `decode` then raises
+`FrameCountError` with the true count, and `read_frames`, which all readers go through, asks once more.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -19,7 +26,7 @@ from av.video.reformatter import VideoReformatter
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.reader import OpenVideo, decoded_frames, scaled, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video, scaled, to_rgb
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
@@ -30,13 +37,13 @@ SLACK_CODECS = ("mpeg4",)
 
 @dataclass(frozen=True)
 class Decoded:
-    """Wanted frames of a video.
+    """Decoded frames of a video.
 
     Attributes:
         frames: uint8 `[n, H, W, 3]`, rotated upright.
-        indices: their numbers, increasing.
-        num_frames: frames in the whole video.
-        fps: average frame rate, 0 where the file does not say.
+        indices: n frame numbers, increasing.
+        num_frames: number of frames in the whole video.
+        fps: average frame rate in frames per second, 0 where the file does not state it.
     """
 
     frames: np.ndarray
@@ -45,74 +52,179 @@ class Decoded:
     fps: float
 
 
-Choose = Callable[[int], Sequence[int]]
+class FrameCountError(VideoError):
+    """A decoder yielded another number of frames than the packets promise, and the file is not damaged.
+
+    Args:
+        path: the video file.
+        num_frames: the true number of frames.
+    """
+
+    def __init__(self, path: str, num_frames: int) -> None:
+        super().__init__(path, f"the decoder yields {num_frames} frames, not the promised number")
+        self.num_frames = num_frames
+
+    def __reduce__(self) -> tuple[type[FrameCountError], tuple[str, int]]:  # type: ignore[override]
+        """Keep path and count when the error crosses a process boundary."""
+        return (FrameCountError, (self.path, self.num_frames))
+
+
+class VideoReader(Protocol):
+    """A way to read frames: from files, from a cache, denoised, ... Readers wrap each other."""
+
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames of a video, and whatever else `decode` needs to know of it."""
+        ...
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Return the frames with the given numbers; `info` comes from `probe` of this reader."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Read frames of video files with PyAV.
+
+    Attributes:
+        short_side: scale frames down to this short side in pixels; 0 keeps their size.
+        limits: largest file, picture, number of frames and memory that are accepted.
+    """
+
+    short_side: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def probe(self, path: str) -> StreamInfo:
+        """Read the packets of a file, see `probe`."""
+        return probe(path, self.limits)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode frames of a file, see `decode`."""
+        return decode(path, indices, info, short_side=self.short_side, limits=self.limits)
+
+
+@dataclass(frozen=True)
+class MemoryReader:
+    """Read a video that is in memory already, whatever its path.
+
+    Attributes:
+        video: its frames, uint8 `[H, W, 3]` each.
+    """
+
+    video: Sequence[np.ndarray]
+
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames."""
+        return StreamInfo(len(self.video))
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Return copies of the frames with the given numbers."""
+        frames = np.stack([self.video[index] for index in indices])
+        return Decoded(frames, list(indices), len(self.video), 0.0)
+
+
+def read_frames(
+    reader: VideoReader, path: str | os.PathLike[str], choose: Callable[[int], Sequence[int]]
+) -> Decoded:
+    """Read frames that are chosen by the number of frames of a video.
+
+    Args:
+        reader: reads the video.
+        path: a regular file.
+        choose: maps the number of frames to increasing frame numbers. It is called twice where the decoder yields
+            another number of frames than the file promises: choices may draw from a generator, so the number of
+            calls must depend on the file alone.
+
+    Returns:
+        The chosen frames.
+
+    Raises:
+        VideoError: if the file is missing, of an unknown format, without video, over a limit, damaged, or cut short.
+
+    Example:
+        >>> decoded = read_frames(FileReader(), "clip.mp4", lambda num_frames: [0, num_frames - 1])
+    """
+    path = os.fspath(path)
+    info = reader.probe(path)
+    try:
+        return reader.decode(path, choose(info.num_frames), info)
+    except FrameCountError as error:
+        info = info.with_num_frames(error.num_frames)
+    return reader.decode(path, choose(info.num_frames), info)
 
 
 def decode(
-    path: str | os.PathLike[str],
-    choose: Choose,
+    path: str,
+    indices: Sequence[int],
+    info: StreamInfo,
     *,
     short_side: int = 0,
     limits: Limits | None = None,
 ) -> Decoded:
-    """Read the frames that `choose` wants.
+    """Decode the frames with the given numbers.
 
     Args:
         path: a regular file.
-        choose: number of frames in the video to increasing frame numbers.
+        indices: increasing frame numbers; numbers beyond the end are left out.
+        info: result of `probe` for this file.
         short_side: scale frames down to this short side while converting, in pixels; 0 keeps their size.
-        limits: what the video may be at most.
+        limits: largest picture and memory that are accepted.
 
     Raises:
-        VideoError: if the file is missing, of an unknown format, without video, over a limit, damaged, or cut short.
+        FrameCountError: if the decoder yields another number of frames than `info.num_frames`.
+        VideoError: if the file is over a limit, damaged, or cut short.
     """
-    path, limits = os.fspath(path), limits or Limits()
-    found = probe(path, limits)
-    wanted = choose(found.num_frames)
-    decoded = _read_runs(path, found, wanted, short_side, limits) or _read(
-        path, wanted, short_side, limits
-    )
-    if decoded.num_frames == found.num_frames:
-        return decoded
-    check_complete(path, found, decoded.num_frames)
-    return _read(path, choose(decoded.num_frames), short_side, limits)
+    limits = limits or Limits()
+    decoded = _decode_runs(path, info, indices, short_side, limits)
+    if decoded is None:
+        decoded = _decode_all(path, indices, short_side, limits)
+    if decoded.num_frames != info.num_frames:
+        check_complete(path, info, decoded.num_frames)
+        raise FrameCountError(path, decoded.num_frames)
+    return decoded
 
 
-def check_complete(path: str, found: StreamInfo, num_frames: int) -> None:
-    """Refuse a video of which fewer frames came than its packets promise.
+def check_complete(path: str, info: StreamInfo, num_frames: int) -> None:
+    """Refuse a video that yields fewer frames than its packets promise.
+
+    Args:
+        path: the video file.
+        info: result of `probe` for this file.
+        num_frames: number of frames that were decoded.
 
     Raises:
         VideoError: with both numbers.
     """
-    slack = found.num_leading + (SLACK_FRAMES if found.codec in SLACK_CODECS else 0)
-    if num_frames < found.num_frames - slack or num_frames == 0:
-        cause = f"cut short: {num_frames} of {found.num_frames} frames can be decoded"
+    slack = info.num_leading
+    if info.codec in SLACK_CODECS:
+        slack += SLACK_FRAMES
+    if num_frames < info.num_frames - slack or num_frames == 0:
+        cause = f"cut short: {num_frames} of {info.num_frames} frames can be decoded"
         raise VideoError(path, cause, "decode")
 
 
-class _Gather:
-    """The wanted frames as they come, all of one size.
+class _FrameCollector:
+    """Convert wanted frames and stack them; all frames must have one size.
 
     Args:
-        path, short_side, limits: as of `decode`.
-        num_wanted: how many will come.
+        path: the video file.
+        short_side: see `decode`.
+        limits: see `decode`.
+        num_wanted: number of frames that will be kept at most.
     """
 
     def __init__(self, path: str, short_side: int, limits: Limits, num_wanted: int) -> None:
-        self.path, self.short_side, self.limits, self.num_wanted = (
-            path,
-            short_side,
-            limits,
-            num_wanted,
-        )
+        self.path = path
+        self.short_side = short_side
+        self.limits = limits
+        self.num_wanted = num_wanted
         self.size: tuple[int, int] | None = None
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
-        # One for all frames: to set up a conversion takes as long as to decode a small frame.
+        # One for all frames: setting up a conversion takes as long as decoding a small frame.
         self.reformatter = VideoReformatter()
 
     def check(self, number: int, frame: VideoFrame) -> None:
-        """Refuse a frame of another size than those before it."""
+        """Refuse a frame of another size than those before it, or over a limit."""
         size = (frame.width, frame.height)
         if self.size is None:
             check_size(self.path, *size, self.limits)
@@ -122,7 +234,7 @@ class _Gather:
             raise VideoError(self.path, f"picture size changes at frame {number}", "decode")
 
     def keep(self, number: int, frame: VideoFrame) -> None:
-        """Convert a frame."""
+        """Convert and store a frame."""
         rgb = to_rgb(frame, self.short_side, self.reformatter)
         if not self.indices:
             self.frames = np.empty((self.num_wanted, *rgb.shape), np.uint8)
@@ -130,45 +242,72 @@ class _Gather:
         self.indices.append(number)
 
     def decoded(self, num_frames: int, fps: float) -> Decoded:
-        """What has come, of a video of `num_frames`."""
+        """Return the stored frames of a video of `num_frames` frames."""
         return Decoded(self.frames[: len(self.indices)], self.indices, num_frames, fps)
 
 
-def _read(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:
-    """The wanted frames that exist, by decoding the whole video."""
-    wanted_set, gather, found = set(wanted), _Gather(path, short_side, limits, len(wanted)), 0
-    with OpenVideo(path, limits) as (container, stream):
+def _decode_all(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:
+    """Decode the whole video and keep the wanted frames that exist."""
+    wanted_set = set(wanted)
+    collector = _FrameCollector(path, short_side, limits, len(wanted))
+    count = 0
+    with open_video(path, limits) as (container, stream):
         for frame in decoded_frames(path, container, stream):
-            gather.check(found, frame)
-            if found in wanted_set:
-                gather.keep(found, frame)
-            found += 1
-        return gather.decoded(found, float(stream.average_rate or 0))
+            collector.check(count, frame)
+            if count in wanted_set:
+                collector.keep(count, frame)
+            count += 1
+        return collector.decoded(count, float(stream.average_rate or 0))
 
 
-def _read_runs(
-    path: str, found: StreamInfo, wanted: Sequence[int], short_side: int, limits: Limits
+def _decode_runs(
+    path: str, info: StreamInfo, wanted: Sequence[int], short_side: int, limits: Limits
 ) -> Decoded | None:
-    """The wanted frames by seeking to keyframes; None where that does not pay or frames are not where they belong."""
-    runs = plan_runs(found.starts, wanted, found.num_frames)
+    """Seek to keyframes and decode the wanted frames after each.
+
+    Returns `None` where seeking does not pay, or where frames do not come at the times that `info` holds.
+    """
+    runs = plan_runs(info.starts, wanted, info.num_frames)
     if not runs:
         return None
-    numbers = {time: number for number, time in enumerate(found.times)}
-    gather = _Gather(path, short_side, limits, len(wanted))
-    with OpenVideo(path, limits) as (container, stream):
+    number_at = {time: number for number, time in enumerate(info.times)}
+    collector = _FrameCollector(path, short_side, limits, len(wanted))
+    with open_video(path, limits) as (container, stream):
         for start, run in runs:
-            container.seek(found.times[start], stream=stream, backward=True)
-            missing = iter([*run, None])
-            awaited = next(missing)
-            for frame in decoded_frames(path, container, stream):
-                gather.check(awaited, frame)
-                if numbers.get(frame.pts, found.num_frames) > awaited:
-                    return None
-                if numbers[frame.pts] == awaited:
-                    gather.keep(awaited, frame)
-                    awaited = next(missing)
-                if awaited is None:
-                    break
-            else:
+            container.seek(info.times[start], stream=stream, backward=True)
+            frames = decoded_frames(path, container, stream)
+            if not _decode_run(frames, run, number_at, collector):
                 return None
-        return gather.decoded(found.num_frames, found.fps)
+        return collector.decoded(info.num_frames, info.fps)
+
+
+def _decode_run(
+    frames: Iterable[VideoFrame],
+    run: Sequence[int],
+    number_at: Mapping[int, int],
+    collector: _FrameCollector,
+) -> bool:
+    """Collect the frames of one run.
+
+    Args:
+        frames: decoded frames from the start of the run.
+        run: numbers of the wanted frames, increasing.
+        number_at: frame number by presentation time.
+        collector: keeps the wanted frames.
+
+    Returns:
+        False if a frame is missing, or has a time that no packet has.
+    """
+    awaited = iter(run)
+    wanted = next(awaited)
+    for frame in frames:
+        collector.check(wanted, frame)
+        number = None if frame.pts is None else number_at.get(frame.pts)
+        if number is None or number > wanted:
+            return False
+        if number == wanted:
+            collector.keep(wanted, frame)
+            if wanted == run[-1]:
+                return True
+            wanted = next(awaited)
+    return False

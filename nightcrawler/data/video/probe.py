@@ -1,61 +1,102 @@
-"""What the packets of a video tell without decoding them: how many frames, when, and whether some are missing."""
+"""Probe a video: count its frames and check the whole file without decoding it.
+
+The result is remembered until the file changes, so that the second sample of a video opens its file once, to decode.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.integrity.file_state import FileState, settled_state
 from nightcrawler.data.video.integrity.limits import Limits, check_file
 from nightcrawler.data.video.integrity.matroska import check_matroska
-from nightcrawler.data.video.reader import OpenVideo
+from nightcrawler.data.video.reader import open_video
 from nightcrawler.data.video.seek import is_random_access_point
 from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.lru import LruMapping
 
 # Packets that a header may promise and not deliver.
 SLACK_PACKETS = 2
-# Share of the duration that a Matroska header promises which must be there.
+# Smallest share of the duration promised by a Matroska header that must be there.
 LEAST_DURATION = 0.95
 # An MP4 file may end within a frame: it lacks less than one frame's duration then.
 SLACK_DURATION = 0.99
+# Frames of all remembered videos together: 8 bytes each, 16 MiB in every process that reads videos.
+MOST_REMEMBERED_FRAMES = 1 << 21
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What the packets of a video tell without decoding them.
+    """Properties of a video stream that its packets tell.
 
     Attributes:
-        num_frames: frames in the stream.
-        codec: FFmpeg's name of it.
-        bits: of a colour channel.
-        fps: average frame rate, 0 where the file does not say.
-        times: presentation times of the frames, increasing; empty where they cannot be told apart by it.
-        starts: numbers of the frames at which decoding can begin afresh.
-        num_leading: frames shown before the first key frame, as where a recording was cut out of a longer one: what
-            they need is not there, and a decoder may leave them out.
+        num_frames: number of frames in the stream.
+        codec: FFmpeg's name of the codec.
+        bits: bits of a colour channel.
+        fps: average frame rate in frames per second, 0 where the file does not state it.
+        times: presentation times of the frames in ticks of the stream, increasing; empty where they do not tell
+            frames apart.
+        starts: numbers of the frames at which decoding can start.
+        num_leading: number of frames shown before the first keyframe, as in a recording cut out of a longer one. They
+            need frames that are missing, and a decoder may leave them out.
     """
 
     num_frames: int
     codec: str = ""
     bits: int = 0
     fps: float = 0.0
-    times: tuple[int, ...] = ()
-    starts: tuple[int, ...] = ()
+    times: Sequence[int] = ()
+    starts: Sequence[int] = ()
     num_leading: int = 0
+
+    def with_num_frames(self, num_frames: int) -> StreamInfo:
+        """Return the same with the number of frames that a decoder yields, where packets promise another.
+
+        Packet times are dropped: they no longer tell which frame is which.
+        """
+        return replace(self, num_frames=num_frames, times=(), starts=())
+
+
+_remembered: LruMapping[tuple[FileState, Limits], StreamInfo] = LruMapping(MOST_REMEMBERED_FRAMES)
 
 
 def probe(path: str, limits: Limits) -> StreamInfo:
-    """Read the packets of a file.
+    """Read all packets of a file and check its container.
+
+    A file is read once by a process. It is read again after it changed, and where it was refused.
+
+    Args:
+        path: a regular file.
+        limits: largest file, picture and number of frames that are accepted.
 
     Raises:
         VideoError: if the file cannot be read, is over a limit, damaged, or cut short.
+
+    Example:
+        >>> probe("clip.mp4", Limits()).num_frames
+        250
     """
+    state = settled_state(path)
+    if state is None:
+        return _probe(path, limits)
+    info = _remembered.get((state, limits))
+    if info is None:
+        info = _probe(path, limits)
+        _remembered.put((state, limits), info, size=max(len(info.times), 1))
+    return info
+
+
+def _probe(path: str, limits: Limits) -> StreamInfo:
     check_file(path, limits)
     check_matroska(path)
-    packets = _Packets()
-    with OpenVideo(path, limits) as (container, stream):
+    packets = _PacketStatistics()
+    with open_video(path, limits) as (container, stream):
         for packet in container.demux(stream):
             if packet.size and packet.is_corrupt:
                 raise VideoError(path, f"damaged packet {packets.num_frames}", "demux")
@@ -65,83 +106,97 @@ def probe(path: str, limits: Limits) -> StreamInfo:
         fault = packets.fault(stream)
         if fault:
             raise VideoError(path, fault, "demux")
-        return packets.probe(stream)
+        return packets.stream_info(stream)
 
 
-class _Packets:
-    """Counts packets and notes when their frames are shown and which forget all before them.
+class _PacketStatistics:
+    """Count packets, and collect the times of their frames and the keyframes that decoding can start from.
 
     Frames that an MP4 file leaves out, as it may at its beginning and end, are counted apart.
     """
 
     def __init__(self) -> None:
-        self.num_packets = self.num_frames = self.num_left_out = self.num_leading = 0
+        self.num_packets = 0
+        self.num_frames = 0
+        self.num_left_out = 0
+        self.num_leading = 0
         self.first_key: int | None = None
-        self.duration = self.end = 0
+        self.duration = 0
+        self.end = 0
         self.times: list[int] | None = []
         self.starts: set[int] = set()
 
     def add(self, packet: Packet, stream: VideoStream) -> None:
-        """Note one packet; empty ones (a repeated frame, the end) only count."""
+        """Count one packet; empty ones (a repeated frame, the end) hold no frame."""
         self.num_packets += packet.dts is not None or packet.size > 0
         duration = packet.duration or 0
         if packet.pts is not None:
             self.end = max(self.end, packet.pts + duration)
         if not packet.size:
             return
-        self.num_left_out += packet.is_discard
-        self.num_frames += not packet.is_discard
-        self.duration += 0 if packet.is_discard else duration
-        if packet.pts is not None and packet.is_keyframe and self.first_key is None:
+        if packet.is_discard:
+            self.num_left_out += 1
+        else:
+            self.num_frames += 1
+            self.duration += duration
+        self._count_leading(packet)
+        self._add_time(packet, stream)
+
+    def _count_leading(self, packet: Packet) -> None:
+        if packet.pts is None:
+            return
+        if packet.is_keyframe and self.first_key is None:
             self.first_key = packet.pts
-        elif packet.pts is not None and self.first_key is not None and not packet.is_discard:
+        elif self.first_key is not None and not packet.is_discard:
             self.num_leading += packet.pts < self.first_key
+
+    def _add_time(self, packet: Packet, stream: VideoStream) -> None:
         if packet.is_discard or packet.pts is None:
+            # Without the times of all frames, none can be found by its time.
             self.times = None
-        if self.times is None:
+        if self.times is None or packet.pts is None:
             return
         self.times.append(packet.pts)
-        context = stream.codec_context
-        if packet.is_keyframe and is_random_access_point(
-            context.name, context.extradata or b"", memoryview(packet)
-        ):
-            self.starts.add(packet.pts)
+        if packet.is_keyframe:
+            context = stream.codec_context
+            header = context.extradata or b""
+            if is_random_access_point(context.name, header, memoryview(packet)):
+                self.starts.add(packet.pts)
 
     def fault(self, stream: VideoStream) -> str:
-        """What is wrong with the packets that came, by what the header promises; empty where nothing is."""
+        """Compare the packets with the promises of the header; return what is missing, or an empty text."""
         if self.num_frames == 0:
             return "no frame in it"
         if self.num_packets < stream.frames - SLACK_PACKETS:
             return f"cut short: holds {self.num_packets} of {stream.frames} frames"
-        promised_sec, end_sec = (
-            _seconds(stream.metadata.get("DURATION", "")),
-            float(self.end * (stream.time_base or 0)),
-        )
+        promised_sec = _seconds(stream.metadata.get("DURATION", ""))
+        end_sec = float(self.end * (stream.time_base or 0))
         if end_sec < LEAST_DURATION * promised_sec:
             return f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds"
         if self.num_left_out and stream.duration:
-            missing, frame = stream.duration - self.duration, self.duration / self.num_frames
+            missing = stream.duration - self.duration
+            frame = self.duration / self.num_frames
             if missing > SLACK_DURATION * frame or self.duration > 2 * stream.duration:
                 return "damaged: the times of frames do not add up to the duration"
         return ""
 
-    def probe(self, stream: VideoStream) -> StreamInfo:
-        """What the packets of the stream told."""
+    def stream_info(self, stream: VideoStream) -> StreamInfo:
+        """Return the properties of the stream after its last packet."""
         context = stream.codec_context
-        bits = (
-            max((component.bits for component in context.format.components), default=0)
-            if context.format
-            else 0
-        )
-        about = (self.num_frames, context.name, bits, float(stream.average_rate or 0))
+        bits = 0
+        if context.format:
+            bits = max((component.bits for component in context.format.components), default=0)
+        info = StreamInfo(self.num_frames, context.name, bits, float(stream.average_rate or 0))
         times = sorted(set(self.times or ()))
         if len(times) < self.num_frames or self.num_leading:
-            return StreamInfo(*about, num_leading=self.num_leading)
+            return replace(info, num_leading=self.num_leading)
         starts = tuple(number for number, time in enumerate(times) if time in self.starts)
-        return StreamInfo(*about, tuple(times), starts)
+        return replace(info, times=array("q", times), starts=starts)
 
 
 def _seconds(text: str) -> float:
-    """Seconds of a Matroska duration tag such as `00:00:02.400000000`, 0 where there is none."""
+    """Parse a Matroska duration such as `00:00:02.400000000` to seconds; return 0 for any other text."""
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
-    return float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3]) if match else 0.0
+    if match is None:
+        return 0.0
+    return float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3])

@@ -1,9 +1,10 @@
-"""Video files and live sources, opened with care: what is read one after the other, and how a frame becomes RGB."""
+"""Open video files and live sources with restricted formats and protocols, and convert frames to RGB."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
-from typing import Any
 
 import av
 import numpy as np
@@ -13,85 +14,103 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.limits import Limits, check_size
-from nightcrawler.data.video.source_names import is_camera, is_live
 from nightcrawler.utils.errors import VideoError
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,ivf,av1,obu"
+# No playlist and no list of files, which could lead FFmpeg to other files and to the network.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,"
+    "ivf,av1,obu"
+)
 LIVE_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
-# A live source that is silent for so long is gone.
+# A live source that sends nothing for so long is lost.
 LIVE_TIMEOUT_SEC = 10.0
 
+NETWORK = re.compile(r"rtsps?://.+", re.IGNORECASE)
+CAMERA = re.compile(r"/dev/video\d+")
+# Exceptions that PyAV raises for faults of an input.
+FAULTS = (av.error.FFmpegError, OSError, ValueError)
 
-class OpenVideo:
-    """Opens a video for reading and turns every fault of the library into a `VideoError`.
 
-    A context of `(container, stream)`. Concealed damage of a file is an error; a live source goes on after damage.
+def is_live(source: str) -> bool:
+    """Return whether a source is a network stream (rtsp) or a camera device, by its name."""
+    return is_camera(source) or bool(NETWORK.fullmatch(source))
+
+
+def is_camera(source: str) -> bool:
+    """Return whether a source is a camera device, by its name."""
+    return bool(CAMERA.fullmatch(source))
+
+
+@contextlib.contextmanager
+def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video for reading; every fault of the library becomes a `VideoError`.
+
+    Concealed damage of a file is an error. A live source goes on after damage.
 
     Args:
         path: a file, or a source that `is_live`.
-        limits: what it may be at most.
+        limits: largest picture that is accepted.
+
+    Yields:
+        The container and its video stream.
+
+    Raises:
+        VideoError: if the source cannot be opened, has no video, is over a limit, or fails while it is read.
     """
-
-    def __init__(self, path: str, limits: Limits) -> None:
-        self.path, self.limits, self.live = path, limits, is_live(path)
-
-    def __enter__(self) -> tuple[InputContainer, VideoStream]:
+    live = is_live(path)
+    try:
+        container = _open_container(path, limits)
+    except FAULTS as error:
+        cause = "no live source there" if live else "not a video that can be read"
+        raise VideoError(path, f"{cause} ({_reason(error)})", "open") from None
+    with container:
+        stream = _video_stream(path, container, limits)
         try:
-            self.container = self._open()
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            what = "no live source there" if self.live else "not a video that can be read"
-            raise VideoError(self.path, f"{what} ({_reason(error)})", "open") from None
-        try:
-            return self.container, self._video_stream()
-        except VideoError:
-            self.container.close()
-            raise
+            yield container, stream
+        except FAULTS as error:
+            cause = "lost" if live else "damaged"
+            raise VideoError(path, f"{cause} ({_reason(error)})", "decode") from None
 
-    def _open(self) -> InputContainer:
-        options: dict[str, Any] = {"max_pixels": str(self.limits.pixels)}
-        if not self.live:
-            options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-            return av.open(f"file:{self.path}", options=options, metadata_errors="ignore")
-        if is_camera(self.path):
-            return av.open(self.path, format="v4l2", options=options, timeout=LIVE_TIMEOUT_SEC)
-        options |= {"protocol_whitelist": LIVE_PROTOCOLS, "rtsp_transport": "tcp"}
-        return av.open(
-            self.path, options=options, metadata_errors="ignore", timeout=LIVE_TIMEOUT_SEC
-        )
 
-    def _video_stream(self) -> VideoStream:
-        stream = self.container.streams.best("video")
-        if stream is None:
-            raise VideoError(self.path, "no video stream in it", "open")
-        if stream.codec_context is None:
-            raise VideoError(self.path, "its video codec is unknown", "open")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        check_size(self.path, width, height, self.limits)
-        stream.thread_type = "NONE"
-        if not self.live:
-            # Concealed damage is an error, and so is a wrong checksum where the codec has one.
-            stream.codec_context.options = {"err_detect": "explode+crccheck"}
-        return stream
+def _open_container(path: str, limits: Limits) -> InputContainer:
+    options = {"max_pixels": str(limits.pixels)}
+    if not is_live(path):
+        options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        # The prefix makes `http:a.mp4` the name of a file.
+        return av.open(f"file:{path}", options=options, metadata_errors="ignore")
+    if is_camera(path):
+        return av.open(path, format="v4l2", options=options, timeout=LIVE_TIMEOUT_SEC)
+    options |= {"protocol_whitelist": LIVE_PROTOCOLS, "rtsp_transport": "tcp"}
+    return av.open(path, options=options, metadata_errors="ignore", timeout=LIVE_TIMEOUT_SEC)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> bool:
-        self.container.close()
-        if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
-            what = "lost" if self.live else "damaged"
-            raise VideoError(self.path, f"{what} ({_reason(error)})", "decode") from None
-        return False
+
+def _video_stream(path: str, container: InputContainer, limits: Limits) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        raise VideoError(path, "no video stream in it", "open")
+    if stream.codec_context is None:
+        raise VideoError(path, "its video codec is unknown", "open")
+    check_size(path, stream.codec_context.width, stream.codec_context.height, limits)
+    # Loaders run one worker a core: threads of a decoder would only wait for each other.
+    stream.thread_type = "NONE"
+    if not is_live(path):
+        # Concealed damage is an error, and so is a wrong checksum where the codec has one.
+        stream.codec_context.options = {"err_detect": "explode+crccheck"}
+    return stream
 
 
 def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0][:120] if text else type(error).__name__
+    """Return the first line of an error's text, or its type where it has none."""
+    text = str(getattr(error, "strerror", None) or error)
+    if not text:
+        return type(error).__name__
+    return text.splitlines()[0][:120]
 
 
 def decoded_frames(
     path: str, container: InputContainer, stream: VideoStream
 ) -> Iterator[VideoFrame]:
-    """The frames of a file, as they come.
+    """Decode the frames of a file in order of presentation.
 
     Raises:
         VideoError: at the first that is damaged.
@@ -103,7 +122,7 @@ def decoded_frames(
 
 
 def scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height after scaling down to a short side; 0 keeps them."""
+    """Return width and height after scaling down to a short side; 0 keeps them, and nothing is scaled up."""
     if not 0 < short_side < min(width, height):
         return width, height
     scale = short_side / min(width, height)
@@ -111,10 +130,12 @@ def scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def to_rgb(frame: VideoFrame, short_side: int, reformatter: VideoReformatter) -> np.ndarray:
-    """uint8 `[H, W, 3]`, upright, scaled down where asked."""
+    """Convert a frame to uint8 `[H, W, 3]`, upright and scaled down, see `scaled`."""
     width, height = scaled(frame.width, frame.height, short_side)
-    rgb = reformatter.reformat(
-        frame, width=width, height=height, format="rgb24", threads=1
-    ).to_ndarray()
+    converted = reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+    rgb = converted.to_ndarray()
+    # The metadata's rotation is counter-clockwise, as that of np.rot90.
     turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+    if turns:
+        return np.ascontiguousarray(np.rot90(rgb, turns))
+    return rgb

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.video.decode import Choose, Decoded, decode
+from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
-from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.utils.errors import ConfigError, VideoError
 
 # What torchcodec gives bit for bit as PyAV does; the rest (packed B-frames, more bits) is left to PyAV.
@@ -40,38 +41,52 @@ def import_decoder() -> Any:
     )
 
 
-def decode_torchcodec(
-    path: str | os.PathLike[str],
-    choose: Choose,
-    *,
-    short_side: int = 0,
-    limits: Limits | None = None,
-) -> Decoded:
-    """Read the frames that `choose` wants; arguments, result and errors as of `decode.decode`.
+@dataclass(frozen=True)
+class TorchcodecReader:
+    """Read frames of video files with torchcodec, or with PyAV where torchcodec does not give the same frames.
 
-    A frame that cannot be decoded is an error, a damaged one that FFmpeg conceals is not noticed.
+    A frame that cannot be decoded is an error. Damage that FFmpeg conceals is not noticed.
+
+    Attributes:
+        short_side: scale frames down to this short side in pixels (by PyAV); 0 keeps their size.
+        limits: largest file, picture, number of frames and memory that are accepted.
     """
-    path, limits, decoder_class = os.fspath(path), limits or Limits(), import_decoder()
-    found = probe(path, limits)
-    if short_side or found.codec not in CODECS or found.bits != BITS:
-        return decode(path, choose, short_side=short_side, limits=limits)
-    wanted = list(choose(found.num_frames))
-    try:
-        reader = decoder_class(f"file:{path}", dimension_order="NHWC", num_ffmpeg_threads=1)
-        about = reader.metadata
-        check_size(path, about.width, about.height, limits)
-        check_memory(path, len(wanted), about.width, about.height, limits)
-        frames = (
-            reader.get_frames_at(wanted).data.numpy()
-            if about.num_frames == found.num_frames
-            else None
-        )
-    except (RuntimeError, ValueError, IndexError):
-        raise VideoError(path, "damaged (torchcodec cannot decode it)", "decode") from None
-    if frames is None:
-        raise VideoError(
-            path,
-            f"cut short: {about.num_frames} of {found.num_frames} frames can be decoded",
-            "decode",
-        )
-    return Decoded(np.ascontiguousarray(frames), wanted, found.num_frames, found.fps)
+
+    short_side: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def probe(self, path: str) -> StreamInfo:
+        """Read the packets of a file, see `probe`."""
+        return probe(path, self.limits)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode the frames with the given numbers.
+
+        Args:
+            path: a regular file.
+            indices: increasing frame numbers.
+            info: result of `probe` for this file.
+
+        Raises:
+            ConfigError: if torchcodec is not installed, or finds no FFmpeg.
+            FrameCountError: if PyAV yields another number of frames than `info.num_frames`.
+            VideoError: if the file is over a limit, damaged, or cut short.
+        """
+        decoder_class = import_decoder()
+        if self.short_side or info.codec not in CODECS or info.bits != BITS:
+            return decode(path, indices, info, short_side=self.short_side, limits=self.limits)
+        wanted = list(indices)
+        frames = None
+        try:
+            decoder = decoder_class(f"file:{path}", dimension_order="NHWC", num_ffmpeg_threads=1)
+            metadata = decoder.metadata
+            check_size(path, metadata.width, metadata.height, self.limits)
+            check_memory(path, len(wanted), metadata.width, metadata.height, self.limits)
+            if metadata.num_frames == info.num_frames:
+                frames = decoder.get_frames_at(wanted).data.numpy()
+        except (RuntimeError, ValueError, IndexError):
+            raise VideoError(path, "damaged (torchcodec cannot decode it)", "decode") from None
+        if frames is None:
+            cause = f"{metadata.num_frames} of {info.num_frames} frames can be decoded"
+            raise VideoError(path, f"cut short: {cause}", "decode")
+        return Decoded(np.ascontiguousarray(frames), wanted, info.num_frames, info.fps)

@@ -86,7 +86,7 @@ def test_cutmix_boxes_by_hand() -> None:
     assert cutmix_box(20, 30, 0.75, centre=(0, 0)) == ((0, 5, 0, 7), 1 - 35 / 600)
     assert cutmix_box(20, 30, 1.0, centre=(10, 15))[1] == 1.0
     assert cutmix_box(20, 30, 0.0, centre=(10, 15)) == ((0, 20, 0, 30), 0.0)
-    with pytest.raises(ValueError, match="generator or a centre"):
+    with pytest.raises(ValueError, match="needs rng or centre"):
         cutmix_box(20, 30, 0.5)
 
 

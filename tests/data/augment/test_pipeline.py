@@ -140,7 +140,7 @@ def erased_box(clip: Tensor) -> tuple[slice, slice]:
 
 
 @pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
-def test_what_erased_pixels_become(mode: str) -> None:
+def test_values_of_erased_pixels(mode: str) -> None:
     clip = erase(torch.full((3, 4, 64, 64), 7.0), 1.0, mode, 1, np.random.default_rng(5))
     values = clip[(..., *erased_box(clip))].flatten(2)
     if mode == "pixel":
@@ -238,7 +238,7 @@ def test_a_clip_is_a_function_of_its_generator() -> None:
     assert len({clip.numpy().tobytes() for clip in first}) == 10
 
 
-def test_the_night_comes_first_and_as_often_as_told() -> None:
+def test_darkening_comes_first_and_as_often_as_told() -> None:
     seen: list[np.ndarray] = []
 
     def darken(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:

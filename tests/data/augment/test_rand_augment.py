@@ -1,4 +1,4 @@
-"""RandAugment: the policy that was published, the operations of timm, no work on what nobody sees."""
+"""RandAugment: the policy that was published, the operations of timm, no work on unseen pixels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torchvision.transforms.v2.functional import (
     equalize,
 )
 
-from nightcrawler.data.augment.ops import apply_steps, cut, whole
+from nightcrawler.data.augment.ops import apply_ops, crop, full_box
 from nightcrawler.data.augment.rand_augment import (
     OPS,
     RandAugment,
-    counted,
+    count_levels,
     histogram,
-    indexed,
     look_up,
+    look_up_by_indexing,
     parse_rand_augment,
 )
 from nightcrawler.utils.errors import ConfigError
@@ -43,7 +43,7 @@ def grainy_picture() -> np.ndarray:
 
 def applied(name: str, frames: Tensor, level: float, rng: np.random.Generator) -> Tensor:
     """All of frames `[T, 3, H, W]` after an operation."""
-    return apply_steps(frames, [OPS[name](level, rng)], whole(frames))
+    return apply_ops(frames, [OPS[name](level, rng)], full_box(frames))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_policy_is_read(text: str, expected: RandAugment) -> None:
         "rand-m7-m9",
     ],
 )
-def test_a_bad_policy_names_the_key_and_the_text(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"AUG\.AA_TYPE") as caught:
+def test_a_bad_policy_names_the_argument_and_the_text(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^rand_augment ") as caught:
         parse_rand_augment(text)
     assert f"'{text}'" in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_operations_are_drawn_evenly_and_half_of_them_applied() -> None:
     assert stats.chisquare(lengths, DRAWS * stats.binom(4, 0.5).pmf(np.arange(5))).pvalue > LEAST_P
 
 
-def test_magnitudes_are_normal_and_cut() -> None:
+def test_magnitudes_are_normal_and_clipped() -> None:
     rng = np.random.default_rng(1)
     policy = RandAugment(7.0, 4, 0.5)
     levels = [level for _ in range(DRAWS) for _, level in policy.draw(rng)]
@@ -176,7 +176,7 @@ def some_frames() -> Tensor:
 @pytest.mark.parametrize(
     ("name", "theirs"), [("Equalize", equalize), ("AutoContrast", autocontrast)]
 )
-def test_what_spreads_levels_is_torchvisions(name: str, theirs: Callable[[Tensor], Tensor]) -> None:
+def test_spreading_levels_is_torchvisions(name: str, theirs: Callable[[Tensor], Tensor]) -> None:
     frames = some_frames()
     assert torch.equal(applied(name, frames, 0.5, np.random.default_rng(0)), theirs(frames))
 
@@ -201,9 +201,11 @@ def test_levels_are_looked_up_and_counted_alike_on_every_device() -> None:
     plane, table = (
         torch.from_numpy(rng.integers(0, 256, size, dtype=np.uint8)) for size in ((30, 40), 256)
     )
-    assert torch.equal(indexed(plane, table), look_up(plane, table))
-    np.testing.assert_array_equal(counted(plane), histogram(plane))
-    np.testing.assert_array_equal(counted(plane), np.bincount(plane.numpy().ravel(), minlength=256))
+    assert torch.equal(look_up_by_indexing(plane, table), look_up(plane, table))
+    np.testing.assert_array_equal(count_levels(plane), histogram(plane))
+    np.testing.assert_array_equal(
+        count_levels(plane), np.bincount(plane.numpy().ravel(), minlength=256)
+    )
 
 
 @st.composite
@@ -218,18 +220,18 @@ def boxes(draw: st.DrawFn, height: int, width: int) -> tuple[int, int, int, int]
     boxes(22, 30),
     st.integers(0, 2**32 - 1),
 )
-def test_only_what_the_crop_shows_is_worked_out_and_it_is_the_same(
+def test_only_the_crop_is_computed_and_it_is_the_same(
     drawn: list[tuple[str, float]], box: tuple[int, int, int, int], seed: int
 ) -> None:
     frames = torch.from_numpy(
         np.random.default_rng(seed).integers(0, 256, (3, 3, 22, 30), dtype=np.uint8)
     )
     before = frames.clone()
-    steps = [OPS[name](level, np.random.default_rng(seed)) for name, level in drawn]
+    ops = [OPS[name](level, np.random.default_rng(seed)) for name, level in drawn]
     everything = frames
-    for step in steps:
-        everything = step.apply(everything, whole(everything))
-    assert torch.equal(apply_steps(frames, steps, box), cut(everything, box))
+    for op in ops:
+        everything = op.apply(everything, full_box(everything))
+    assert torch.equal(apply_ops(frames, ops, box), crop(everything, box))
     assert torch.equal(frames, before)
 
 

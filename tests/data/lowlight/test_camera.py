@@ -1,4 +1,4 @@
-"""The night camera: brightness as promised, physics in linear light, everything from the generator."""
+"""The camera model: brightness as promised, physics in linear light, everything from the generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nightcrawler.data.lowlight.camera import (
     DarkCamera,
     darken,
     expected_light,
-    light_map,
+    illumination_map,
     sample_camera,
 )
 
@@ -98,12 +98,12 @@ def test_means_of_dark_clips_are_in_the_promised_range(preset: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    def night(seed: int) -> bytes:
+    def recorded(seed: int) -> bytes:
         rng = np.random.default_rng(seed)
         return darken(street(), sample_camera(rng, PRESETS["night"]), rng).tobytes()
 
-    assert night(3) == night(3)
-    assert len({night(seed) for seed in range(8)}) == 8
+    assert recorded(3) == recorded(3)
+    assert len({recorded(seed) for seed in range(8)}) == 8
 
 
 def test_noise_is_new_in_every_frame() -> None:
@@ -113,7 +113,7 @@ def test_noise_is_new_in_every_frame() -> None:
 
 
 def test_light_without_noise_is_the_formula() -> None:
-    """Linear light times pool and cast, scaled by one gain."""
+    """Linear light times spot and cast, scaled by one gain."""
     camera = DarkCamera(15.0, 1e9, 0.0, cast=(1.5, 1.0, 0.7), spot=(0.3, 0.6, 0.5), spot_floor=0.3)
     frames = street(1)
     light = expected_light(frames, camera)
@@ -137,7 +137,7 @@ def test_without_noise_a_brighter_pixel_stays_brighter() -> None:
 
 @given(st.floats(4, 40), st.floats(1.05, 2.0), st.integers(0, 50))
 @settings(deadline=None, max_examples=30)
-def test_without_noise_a_brighter_night_is_brighter_everywhere(
+def test_without_noise_a_brighter_camera_is_brighter_everywhere(
     mean: float, factor: float, seed: int
 ) -> None:
     frames = street(seed)
@@ -186,11 +186,11 @@ def test_less_light_is_noisier() -> None:
     assert error(10.0) > 1.5 * error(100.0)
 
 
-def test_the_pool_of_light() -> None:
+def test_the_spot_light() -> None:
     camera = dataclasses.replace(CLEAN, spot=(0.5, 0.25, 0.4), spot_floor=0.2)
-    light = light_map(40, 80, camera)
+    light = illumination_map(40, 80, camera)
     assert light.shape == (40, 80, 1)
     assert np.unravel_index(light.argmax(), light.shape)[:2] == (20, 20)
     assert light.max() == pytest.approx(1.0)
     assert 0.2 <= light.min() < 0.21
-    assert (light_map(4, 6, CLEAN) == 1).all()
+    assert (illumination_map(4, 6, CLEAN) == 1).all()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.data.lowlight.enhance.clahe import apply_clahe, equalise, equalising_tables
-from nightcrawler.data.lowlight.enhance.luma import luminance, relit
+from nightcrawler.data.lowlight.enhance.clahe import apply_clahe, equalisation_tables, equalise
+from nightcrawler.data.lowlight.enhance.luma import luminance, replace_luminance
 
 
 def dark_luma(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_levels_keep_their_order_and_come_apart_by_no_more_than_the_limit(
 ) -> None:
     counts = np.random.default_rng(seed).integers(0, 50, 256) ** 2
     counts[seed % 256] += 10_000
-    (table,) = equalising_tables(counts[None], clip)
+    (table,) = equalisation_tables(counts[None], clip)
     steps = np.diff(table)
     assert (steps >= 0).all()
     assert steps.max() <= 255 / 256 * (clip + 1) + 1e-3
@@ -111,7 +111,7 @@ def test_luminance_is_the_weighted_mean(color: tuple[int, int, int]) -> None:
 def test_the_same_luminance_changes_nothing() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     luma = luminance(frame)
-    assert (relit(frame, luma, luma.astype(np.float32)) == frame).all()
+    assert (replace_luminance(frame, luma, luma.astype(np.float32)) == frame).all()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_colour_grows_with_luminance_up_to_four_times(
 ) -> None:
     """A pixel of luma 20 that is 20, -10, 0 off grey: twice as light, twice as far off; ever lighter, four times."""
     pixel = np.array([[[40, 10, 20]]], np.uint8)
-    lit = relit(pixel, np.array([[20]], np.uint8), np.array([[wanted]], np.float32))
+    lit = replace_luminance(pixel, np.array([[20]], np.uint8), np.array([[wanted]], np.float32))
     if wanted == 40:
         assert lit[0, 0].tolist() == list(color)
     else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,13 +10,15 @@ import torch
 
 from nightcrawler.data.lowlight.enhance.denoise import (
     LEAST_SIGMA,
-    decode_denoised,
+    DenoisedReader,
     denoise,
-    likeness,
     noise_sigma,
+    similarity,
 )
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded, FileReader, FrameCountError, read_frames
+from nightcrawler.data.video.probe import StreamInfo
 from tests.conftest import MakeClip
+from tests.reading import read_file
 
 
 def noisy(still: np.ndarray, num_frames: int, sigma: float, seed: int = 0) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_weights_against_loops() -> None:
                 expected[frame, y, x] = np.exp(-max(distance / (2 * sigma**2) - 1, 0))
     assert expected.min() < 0.9
     np.testing.assert_allclose(
-        likeness(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
+        similarity(torch.from_numpy(lumas).float(), 1).numpy(), expected, rtol=1e-4
     )
 
 
@@ -102,38 +103,36 @@ def test_windows_end_with_the_video_and_count_frame_numbers() -> None:
         assert [int(frame[0, 0, 0]) for frame in made] == [round(level) for level in levels]
 
 
-class Fake:
-    """A decoder of a video whose frame i has level i; at first it promises `promised` frames."""
+class FakeReader:
+    """Reads a video whose frame i has level 8 i; it promises `promised` frames."""
 
     def __init__(self, num_frames: int, promised: int) -> None:
         self.num_frames, self.promised = num_frames, promised
         self.asked: list[list[int]] = []
 
-    def __call__(self, path: str, choose: Callable[[int], Sequence[int]]) -> Decoded:
-        for count in (
-            (self.promised, self.num_frames)
-            if self.promised != self.num_frames
-            else (self.num_frames,)
-        ):
-            self.asked.append(list(choose(count)))
-        indices = self.asked[-1]
+    def probe(self, path: str) -> StreamInfo:
+        return StreamInfo(self.promised, fps=25.0)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        self.asked.append(list(indices))
+        if info.num_frames != self.num_frames:
+            raise FrameCountError(path, self.num_frames)
         frames = np.stack([np.full((6, 6, 3), 8 * index, np.uint8) for index in indices])
-        return Decoded(frames, indices, self.num_frames, 25.0)
+        return Decoded(frames, list(indices), self.num_frames, 25.0)
 
 
 def test_neighbours_are_asked_for_and_left_out_again() -> None:
-    fake = Fake(20, 20)
-    found = decode_denoised(
-        "x", lambda num_frames: [0, 9, 10, num_frames - 1], decode=fake, window=5
-    )
+    fake = FakeReader(20, 20)
+    reader = DenoisedReader(fake, window=5)
+    found = read_frames(reader, "x", lambda num_frames: [0, 9, 10, num_frames - 1])
     assert fake.asked == [[0, 1, 2, 7, 8, 9, 10, 11, 12, 17, 18, 19]]
     assert (found.indices, found.num_frames, found.fps) == ([0, 9, 10, 19], 20, 25.0)
     assert found.frames[:, 0, 0, 0].tolist() == [0, 72, 80, 152]
 
 
 def test_a_second_choice_replaces_the_first() -> None:
-    fake = Fake(19, 20)
-    found = decode_denoised("x", lambda num_frames: [num_frames - 1], decode=fake, window=3)
+    fake = FakeReader(19, 20)
+    found = read_frames(DenoisedReader(fake, window=3), "x", lambda num_frames: [num_frames - 1])
     assert fake.asked == [[18, 19], [17, 18]]
     assert (found.indices, len(found.frames)) == ([18], 1)
 
@@ -142,9 +141,9 @@ def test_a_frame_does_not_depend_on_what_else_is_asked_for(
     make_clip: MakeClip, tmp_path: pytest.TempPathFactory
 ) -> None:
     path = str(make_clip(tmp_path / "a.mp4", 14, (48, 32)))
-    read = functools.partial(decode_denoised, path, decode=decode, window=5)
-    alone, among = read(lambda _: [6]), read(lambda num_frames: range(num_frames))
+    reader = DenoisedReader(FileReader(), window=5)
+    alone, among = read_frames(reader, path, lambda _: [6]), read_frames(reader, path, range)
     assert (alone.frames[0] == among.frames[6]).all()
-    plain = decode(path, lambda num_frames: range(num_frames))
+    plain = read_file(path, lambda num_frames: range(num_frames))
     assert (among.frames != plain.frames).any()
     assert (denoise(plain.frames, plain.indices, [6], 5)[0] == alone.frames[0]).all()

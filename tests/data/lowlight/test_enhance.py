@@ -1,8 +1,10 @@
-"""Lighting dark frames: tables against float64, the mean that auto_gamma promises."""
+"""EnhanceParams dark frames: tables against float64, the mean that auto_gamma promises."""
 
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightcrawler.config import check
-from nightcrawler.config.defaults import get_cfg
+from nightcrawler.config.node import get_cfg
 from nightcrawler.data.lowlight.enhance.build import (
     ENHANCEMENTS,
     Enhance,
     build_enhancement,
-    build_lighting,
-    gamma_for_mean,
-    gamma_lut,
+    build_phase_enhancement,
+    enhance,
+    enhance_params_from_cfg,
 )
+from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean, gamma_lut
 from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
 from nightcrawler.utils.errors import UserError
 
 
 def enhancement(name: str, **changed: Any) -> Enhance:
     """The enhancement with the settings of the configuration, but for those changed."""
-    return build_enhancement(name, dataclasses.replace(build_lighting(get_cfg()), **changed))
+    return build_enhancement(
+        name, dataclasses.replace(enhance_params_from_cfg(get_cfg()), **changed)
+    )
 
 
 def dark_frames(mean: float, seed: int = 0) -> np.ndarray:
@@ -99,9 +104,9 @@ def test_a_target_out_of_reach_stops_at_the_end_of_the_range(value: int, gamma: 
 @pytest.mark.parametrize("name", ["none", "gamma", "auto_gamma", "clahe", "retinex"])
 def test_only_uint8_frames_are_taken(name: str, dtype: str) -> None:
     """A signed -1 would otherwise be looked up from the table's bright end."""
-    enhance = enhancement(name)
+    apply = enhancement(name)
     with pytest.raises(TypeError, match=f"frames are {dtype}, expected uint8"):
-        enhance(dark_frames(20).astype(dtype))
+        apply(dark_frames(20).astype(dtype))
 
 
 def test_an_unknown_name_lists_the_known() -> None:
@@ -129,9 +134,51 @@ def test_every_enhancement_gives_frames_of_the_same_shape(
 ) -> None:
     frames = np.random.default_rng(1).integers(0, 30, (*size, 3), dtype=np.uint8)
     before = frames.copy()
-    enhance = enhancement(name, zero_dce_weights=brightening)
-    lit = enhance(frames)
+    apply = enhancement(name, zero_dce_weights=brightening)
+    lit = apply(frames)
     assert (lit.shape, lit.dtype) == (frames.shape, np.uint8)
     assert lit.mean() >= frames.mean()
-    assert (enhance(frames) == lit).all()
+    assert (apply(frames) == lit).all()
     assert (frames == before).all()
+
+
+@pytest.mark.parametrize("name", ENHANCEMENTS.names())
+def test_the_public_function_is_the_built_enhancement(name: str, brightening: str) -> None:
+    frames = dark_frames(20)
+    before = frames.copy()
+    params = {"zero_dce_weights": brightening} if name == "zero_dce" else {}
+    expected = enhancement(name, **params)(frames)
+    result = enhance(frames, name, **params)
+    np.testing.assert_array_equal(result, expected)
+    result[:] = 0
+    assert (frames == before).all()
+
+
+def test_parameters_of_the_public_function_are_keywords() -> None:
+    frames = dark_frames(20)
+    np.testing.assert_array_equal(enhance(frames, gamma=0.4), gamma_lut(0.4)[frames])
+    with pytest.raises(TypeError, match="no parameter 'gama'; expected some of gamma, target_mean"):
+        enhance(frames, gama=0.4)
+    with pytest.raises(ValueError, match=r"shape \[2, 24, 32\], expected \[T, H, W, 3\]"):
+        enhance(frames[..., 0])
+    with pytest.raises(UserError, match="unknown enhancement 'brighter'"):
+        enhance(frames, "brighter")
+
+
+def test_the_door_names_the_key_of_a_fault() -> None:
+    cfg = get_cfg()
+    cfg.ENHANCE.TEST = "zero_dce"
+    cfg.ENHANCE.ZERO_DCE_WEIGHTS = "gone.pth"
+    with pytest.raises(
+        UserError, match=r"^ENHANCE\.TEST: zero_dce_weights gone\.pth: no such file"
+    ):
+        build_phase_enhancement(cfg, "TEST", dark=True)
+
+
+def test_names_are_known_without_torch() -> None:
+    code = (
+        "import sys; from nightcrawler.data.lowlight.enhance.build import ENHANCEMENTS; "
+        "print(ENHANCEMENTS.names(), 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == f"{ENHANCEMENTS.names()} False"

@@ -1,9 +1,8 @@
-"""Lighting by phase: sweeps of gammas, denoising of what is lit, the warning where phases differ."""
+"""Enhancement by phase: sweeps of gammas, denoising of dark clips, the warning where phases differ."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data import build, source
+from nightcrawler.config.node import get_cfg
+from nightcrawler.data import build
 from nightcrawler.data.frame_sampling import segment_indices
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
 from nightcrawler.data.lowlight.enhance.denoise import denoise
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import eval_crops
-from nightcrawler.data.video.decode import Decoded, decode
 from tests.conftest import MakeClip
+from tests.reading import count_decodes, read_file
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def clips_by_hand(frames: np.ndarray, gamma: float, views: int, crops: int) -> t
 
 
 def whole(path: Path) -> np.ndarray:
-    return decode(path, lambda num_frames: range(num_frames)).frames
+    return read_file(path, lambda num_frames: range(num_frames)).frames
 
 
 def same_clips(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -108,13 +107,7 @@ def same_clips(left: torch.Tensor, right: torch.Tensor) -> bool:
 def test_a_sweep_sees_every_view_and_crop_once_per_gamma(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded: list[str] = []
-
-    def counted(path: str, choose: Callable[[int], Sequence[int]], **more: Any) -> Decoded:
-        decoded.append(Path(path).name)
-        return decode(path, choose, **more)
-
-    monkeypatch.setattr(source, "decode", counted)
+    decoded = count_decodes(monkeypatch)
     gammas, pairs = [0.2, 0.35, 0.6], [(1, 1), (1, 3), (2, 3)]
     found = samples(make_cfg(folder, "TEST.GAMMAS", gammas), "arid", "TEST", *pairs)
     assert decoded == ["a0.mp4", "a1.mp4"]
@@ -148,7 +141,7 @@ def test_chunks_count_the_gammas(folder: Path) -> None:
         ] == sizes
 
 
-def test_dark_clips_are_denoised_from_their_neighbours_before_they_are_lit(folder: Path) -> None:
+def test_dark_clips_are_denoised_from_their_neighbours_before_enhancement(folder: Path) -> None:
     cfg = make_cfg(folder, "ENHANCE.DENOISE_FRAMES", 5)
     for number, sample in enumerate(samples(cfg, "arid", "TEST", (1, 1), (2, 3))):
         frames = whole(folder / f"dark_train/Train/a{number}.mp4")
@@ -168,7 +161,7 @@ def test_dark_clips_are_denoised_from_their_neighbours_before_they_are_lit(folde
         ("val_dry", "TEST", [], False),
     ],
 )
-def test_only_what_is_lit_is_denoised(
+def test_only_enhanced_clips_are_denoised(
     folder: Path, split: str, phase: str, changed: list[str], denoised: bool
 ) -> None:
     plain = samples(make_cfg(folder, *changed), split, phase, (1, 1))
@@ -178,7 +171,7 @@ def test_only_what_is_lit_is_denoised(
     ] * 2
 
 
-def test_streams_and_adaptation_are_denoised_where_they_are_lit(folder: Path) -> None:
+def test_streams_and_adaptation_are_denoised_where_they_are_enhanced(folder: Path) -> None:
     def first(*changed: Any) -> list[torch.Tensor]:
         cfg = make_cfg(folder, "DATA.PSEUDO_CSV", "pseudo.csv", *changed)
         batches = [next(iter(stream.loader)) for stream in build.build_train_streams(cfg)]

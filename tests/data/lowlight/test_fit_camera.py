@@ -1,4 +1,4 @@
-"""Night cameras fitted to dark clips: known ones are found again, real ones are plausible, and labels play no part."""
+"""Fit of the camera model: known cameras are found again, real ones are plausible, labels play no part."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightcrawler.data import build, source
+from nightcrawler.data import build, build_video
 from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.frame_sampling import segment_indices
-from nightcrawler.data.lowlight.camera import PRESETS, Cameras, DarkCamera, darken, sample_camera
-from nightcrawler.data.lowlight.enhance.build import gamma_lut
+from nightcrawler.data.lowlight.camera import (
+    PRESETS,
+    CameraRanges,
+    DarkCamera,
+    darken,
+    sample_camera,
+)
+from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.fit_camera import (
     SEED,
     ClipStatistics,
-    fit_cameras,
+    fit_camera_ranges,
     fit_noise,
-    measure_light,
-    read_cameras,
+    measure_clip,
+    read_camera_ranges,
 )
 from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.transforms import eval_crops
-from nightcrawler.data.video.decode import decode
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests import tiny
 from tests.data.lowlight.test_camera import street
 from tests.paths import shared
+from tests.reading import read_file
 
 
 def scene(seed: int) -> np.ndarray:
@@ -38,8 +44,8 @@ def scene(seed: int) -> np.ndarray:
     return np.repeat(street(seed, 1, 96, 126), 4, axis=0)
 
 
-def light_of(camera: DarkCamera, seed: int) -> ClipStatistics:
-    found = measure_light(darken(scene(seed), camera, np.random.default_rng(seed)), range(4))
+def statistics_of(camera: DarkCamera, seed: int) -> ClipStatistics:
+    found = measure_clip(darken(scene(seed), camera, np.random.default_rng(seed)), range(4))
     assert found is not None
     return found
 
@@ -49,7 +55,7 @@ def light_of(camera: DarkCamera, seed: int) -> ClipStatistics:
 def test_noise_at_the_mean_light_is_the_cameras(electrons: float, read_noise: float) -> None:
     """Within a quarter: shot noise 1 / E and read noise (r / E)^2 of the light squared."""
     found = np.median(
-        [light_of(DarkCamera(25.0, electrons, read_noise), seed).noise for seed in range(5)]
+        [statistics_of(DarkCamera(25.0, electrons, read_noise), seed).noise for seed in range(5)]
     )
     assert found == pytest.approx(1 / electrons + (read_noise / electrons) ** 2, rel=0.25)
 
@@ -57,14 +63,15 @@ def test_noise_at_the_mean_light_is_the_cameras(electrons: float, read_noise: fl
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_known_cameras_are_found_again(preset: str) -> None:
     """Ends of the means within a fifth, of the electrons within a half: black clips the noise of the darkest."""
-    cameras, lights = PRESETS[preset], []
+    ranges = PRESETS[preset]
+    clips = []
     for seed in range(64):
-        lights.append(light_of(sample_camera(np.random.default_rng(seed), cameras), seed))
-    found = fit_cameras(lights)
-    np.testing.assert_allclose(found.mean, cameras.mean, rtol=0.2)
-    np.testing.assert_allclose(found.electrons, cameras.electrons, rtol=0.5)
-    assert found.read_noise[1] < 2 * cameras.read_noise[1]
-    assert found.cast == pytest.approx(cameras.cast, rel=0.25)
+        clips.append(statistics_of(sample_camera(np.random.default_rng(seed), ranges), seed))
+    found = fit_camera_ranges(clips)
+    np.testing.assert_allclose(found.mean, ranges.mean, rtol=0.2)
+    np.testing.assert_allclose(found.electrons, ranges.electrons, rtol=0.5)
+    assert found.read_noise[1] < 2 * ranges.read_noise[1]
+    assert found.cast == pytest.approx(ranges.cast, rel=0.25)
 
 
 @given(st.floats(0.001, 1), st.floats(0, 1), st.integers(2, 9))
@@ -83,28 +90,28 @@ def test_noise_that_falls_with_light_is_read_noise_alone() -> None:
 
 
 def test_black_clips_and_repeated_frames_tell_nothing() -> None:
-    assert measure_light(np.zeros((4, 16, 16, 3), np.uint8), range(4)) is None
-    assert measure_light(scene(0), range(4)) is None
-    assert measure_light(street(0), [0, 5, 9]) is None
-    assert measure_light(street(0)[:, :2], range(3)) is None
+    assert measure_clip(np.zeros((4, 16, 16, 3), np.uint8), range(4)) is None
+    assert measure_clip(scene(0), range(4)) is None
+    assert measure_clip(street(0), [0, 5, 9]) is None
+    assert measure_clip(street(0)[:, :2], range(3)) is None
 
 
 def test_the_scenes_own_colours_are_not_the_cameras() -> None:
-    light = ClipStatistics(10.0, 0.01, 1.0, (0.3, 0.0, -0.3))
-    assert fit_cameras([light]).cast == pytest.approx(0.3)
-    assert fit_cameras([light], scene_cast=0.18).cast == pytest.approx(0.24, abs=1e-4)
-    assert fit_cameras([light], scene_cast=0.5).cast == 0
+    clip = ClipStatistics(10.0, 0.01, 1.0, (0.3, 0.0, -0.3))
+    assert fit_camera_ranges([clip]).cast == pytest.approx(0.3)
+    assert fit_camera_ranges([clip], scene_cast=0.18).cast == pytest.approx(0.24, abs=1e-4)
+    assert fit_camera_ranges([clip], scene_cast=0.5).cast == 0
 
 
 def test_real_dark_clips_give_plausible_cameras() -> None:
     """ARID, 320x240 H.264: means of a few to some tens, and noise that compression has mostly taken."""
     paths = sorted((shared() / "clips/arid").glob("*/*.mp4"))[::6]
-    lights = []
+    clips = []
     for path in paths:
-        decoded = decode(path, lambda num_frames: choose_pairs(num_frames, 3))
-        lights += [found] if (found := measure_light(decoded.frames, decoded.indices)) else []
-    assert len(lights) > 10
-    found = fit_cameras(lights)
+        decoded = read_file(path, lambda num_frames: choose_pairs(num_frames, 3))
+        clips += [found] if (found := measure_clip(decoded.frames, decoded.indices)) else []
+    assert len(clips) > 10
+    found = fit_camera_ranges(clips)
     assert 2 < found.mean[0] < found.mean[1] < 60
     assert 100 < found.electrons[0] < found.electrons[1]
     assert 0 < found.cast < 0.6
@@ -115,7 +122,7 @@ def test_real_dark_clips_give_plausible_cameras() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.build_data(tmp_path_factory.mktemp("night") / "data")
+    return tiny.build_data(tmp_path_factory.mktemp("dark") / "data")
 
 
 def clips_of(
@@ -128,9 +135,9 @@ def clips_of(
     return {found.items[sample["index"]].name: sample["clip"].numpy() for sample in samples}
 
 
-def written_out(path: Path, name: str, cameras: Cameras) -> np.ndarray:
+def written_out(path: Path, name: str, cameras: CameraRanges) -> np.ndarray:
     """The one clip of a video: darkened by the camera of its name, then lit."""
-    frames = decode(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
+    frames = read_file(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
     rng = sample_rng(SEED, 0, name)
     dark = darken(frames, sample_camera(rng, cameras), rng)
     lut, scale = gamma_lut(0.25), {"mean": [0.45] * 3, "std": [0.225] * 3}
@@ -165,19 +172,20 @@ def test_the_split_is_the_same_for_every_model_and_run(
 def test_cameras_are_fitted_to_the_dark_clips_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "_fitted", {})
+    monkeypatch.setattr(build_video, "_fitted", {})
     cfg = tiny.config(data, tmp_path)
-    found = build.build_cameras(cfg)
+    found = build_video.build_cameras(cfg)
     paths = sorted((data / "dark_train/Train").rglob("*.mp4"))
     means = [
-        decode(path, lambda num_frames: choose_pairs(num_frames, 3)).frames.mean() for path in paths
+        read_file(path, lambda num_frames: choose_pairs(num_frames, 3)).frames.mean()
+        for path in paths
     ]
     assert min(means) - 1 < found.mean[0] <= found.mean[1] < max(means) + 1
-    monkeypatch.setattr(source, "measure_light", None)
-    assert build.build_cameras(cfg) == found
-    meta = source.build_camera_meta(cfg, ["arid", "val_dark"])["camera"]
+    monkeypatch.setattr(build_video, "measure_clip", None)
+    assert build_video.build_cameras(cfg) == found
+    meta = build_video.build_camera_meta(cfg, ["arid", "val_dark"])["camera"]
     assert (meta["from"], meta["mean"]) == ("fit", found.mean)
-    assert source.build_camera_meta(cfg, ["arid", "val_dry"]) == {}
+    assert build_video.build_camera_meta(cfg, ["arid", "val_dry"]) == {}
 
 
 def test_no_clip_to_fit_to_is_an_error_with_a_way_out(
@@ -186,12 +194,12 @@ def test_no_clip_to_fit_to_is_an_error_with_a_way_out(
     def nothing(frames: np.ndarray, indices: Sequence[int]) -> None:
         return None
 
-    monkeypatch.setattr(source, "_fitted", {})
-    monkeypatch.setattr(source, "measure_light", nothing)
+    monkeypatch.setattr(build_video, "_fitted", {})
+    monkeypatch.setattr(build_video, "measure_clip", nothing)
     with pytest.raises(
         UserError, match=r"no clip of 'total_unlabel'.*set DATA.CAMERA to night or darker"
     ):
-        build.build_cameras(tiny.config(data, tmp_path))
+        build_video.build_cameras(tiny.config(data, tmp_path))
 
 
 GIVEN = "MEAN: [4, 12]\nELECTRONS: [10, 20.5]\nREAD_NOISE: [0, 2]\nCAST: 0.3\n"
@@ -199,8 +207,8 @@ GIVEN = "MEAN: [4, 12]\nELECTRONS: [10, 20.5]\nREAD_NOISE: [0, 2]\nCAST: 0.3\n"
 
 def test_cameras_can_be_given(data: Path, tmp_path: Path) -> None:
     (data / "mine.yaml").write_text(GIVEN)
-    found = build.build_cameras(tiny.config(data, tmp_path, "DATA.CAMERA", "mine.yaml"))
-    assert found == Cameras((4.0, 12.0), (10.0, 20.5), (0.0, 2.0), 0.3)
+    found = build_video.build_cameras(tiny.config(data, tmp_path, "DATA.CAMERA", "mine.yaml"))
+    assert found == CameraRanges((4.0, 12.0), (10.0, 20.5), (0.0, 2.0), 0.3)
 
 
 @pytest.mark.parametrize(
@@ -225,4 +233,4 @@ def test_faults_of_a_file_of_cameras_are_named(
     path = tmp_path / "cameras.yaml"
     path.write_text(GIVEN.replace(old, new))
     with pytest.raises(ConfigError, match=fault):
-        read_cameras(path)
+        read_camera_ranges(path)

@@ -104,7 +104,7 @@ def test_every_usual_file_is_read(tmp_path: Path) -> None:
 def test_a_missing_file_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"ENHANCE\.ZERO_DCE_WEIGHTS .*gone\.pth: no such file; get Epoch99\.pth from",
+        match=r"^zero_dce_weights .*gone\.pth: no such file; get Epoch99\.pth from",
     ):
         load_dce_net(str(tmp_path / "gone.pth"))
 

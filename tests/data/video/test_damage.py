@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import struct
 from collections import Counter
@@ -25,14 +24,15 @@ from benchmarks.damage import (
     outcomes,
     study,
 )
-from nightcrawler.config.defaults import get_cfg
-from nightcrawler.data.source import build_decode, build_items
-from nightcrawler.data.video.decode import Decoded, decode
-from nightcrawler.data.video.integrity.checksums import decode_checked, read_checksums
+from nightcrawler.config.node import get_cfg
+from nightcrawler.data.build_video import build_items, build_video_reader
+from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
+from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
 from nightcrawler.data.video.integrity.matroska import check_matroska
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
+from tests.reading import read_file
 
 pytestmark = pytest.mark.fault
 
@@ -97,13 +97,12 @@ def test_clean_real_clips_are_read() -> None:
     clips = sorted((shared() / "clips/arid").rglob("*.mp4"))
     assert len(clips) == 150
     for path in clips:
-        assert decode(path, lambda num_frames: []).num_frames > 0
+        assert read_file(path, lambda num_frames: []).num_frames > 0
 
 
-def checked_by(sums: Path) -> functools.partial[Decoded]:
-    return functools.partial(
-        decode_checked, choose=range, decode=decode, checksums=read_checksums(sums, sums.parent)
-    )
+def checked_by(sums: Path) -> Callable[[str], Decoded]:
+    reader = ChecksumReader(FileReader(), read_checksums(sums, sums.parent))
+    return lambda path: read_frames(reader, path, range)
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
@@ -117,7 +116,7 @@ def test_checksums_notice_all_damage(make_clip: MakeClip, tmp_path: Path, codec:
     )
     content = path.read_bytes()
     (tmp_path / "sums").write_text(f"{hashlib.sha256(content).hexdigest()}  ./a/clip.webm\n")
-    checked, clean = checked_by(tmp_path / "sums"), decode(path, range)
+    checked, clean = checked_by(tmp_path / "sums"), read_file(path, range)
     assert outcome(path, clean, checked) == EQUAL
     unnoticed = 0
     for seed in range(12):
@@ -156,12 +155,12 @@ def test_the_lists_of_the_configuration_are_checked_where_the_data_is_a_link(
     monkeypatch.chdir(tmp_path)
     cfg = get_cfg()
     cfg.DATA.PATH_PREFIX, cfg.DATA.CHECKSUMS = "data", "SHA256SUMS"
-    read, (first, second) = build_decode(cfg), build_items(cfg, "arid")
-    assert read(str(first.path), range).num_frames == 3
+    reader, (first, second) = build_video_reader(cfg), build_items(cfg, "arid")
+    assert read_frames(reader, first.path, range).num_frames == 3
     with pytest.raises(
         VideoError, match=r"b\.mp4: damaged: its bytes are not those of DATA\.CHECKSUMS"
     ):
-        read(str(second.path), range)
+        read_frames(reader, second.path, range)
 
 
 @pytest.mark.parametrize("line", ["abc  a.mp4", "0" * 64 + "a.mp4", "0" * 63 + "g  a.mp4", ""])
@@ -223,7 +222,7 @@ def test_a_live_recording_of_matroska(tmp_path: Path) -> None:
             picture = np.full((48, 64, 3), 20 * shade, np.uint8)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode())
-    assert decode(path, range).num_frames == 8
+    assert read_file(path, range).num_frames == 8
 
 
 def with_edit(content: bytes, share: float, first: int = 0) -> bytes:
@@ -243,7 +242,7 @@ def test_a_file_that_shows_a_part_of_its_frames(
 ) -> None:
     path = make_clip(tmp_path / "clip.mp4", 30, options={"bf": "2"})
     path.write_bytes(with_edit(path.read_bytes(), share))
-    assert least <= decode(path, range).num_frames <= most
+    assert least <= read_file(path, range).num_frames <= most
 
 
 def spoilt(content: bytes, table: bytes, place: int, value: int) -> bytes:
@@ -269,4 +268,4 @@ def test_times_that_leave_frames_out_are_damage(
     path = make_clip(tmp_path / "clip.mp4", 30, options={"bf": "2"})
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(VideoError, match="the times of frames do not add up to the duration"):
-        decode(path, range)
+        read_file(path, range)

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import nightcrawler.data.video.decode as decode_module
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
+from tests.reading import read_file
 
 HANG_SEC = 30
 
@@ -78,7 +79,7 @@ VARIANTS = {
 def test_frames_equal_a_plain_decode(make_clip: MakeClip, tmp_path: Path, variant: str) -> None:
     suffix, (width, height), codec, more = VARIANTS[variant]
     path = make_clip(tmp_path / f"clip.{suffix}", 14, (width, height), codec, **more)
-    decoded = decode(path, every_frame)
+    decoded = read_file(path, every_frame)
     expected = np.stack(list(plain_decode(path)))
     assert decoded.frames.shape == (14, height, width, 3)
     assert decoded.frames.dtype == np.uint8
@@ -105,8 +106,8 @@ def test_only_the_asked_frames_come(clip: Path, asked: set[int]) -> None:
         told.append(num_frames)
         return wanted
 
-    decoded = decode(clip, choose)
-    whole = decode(clip, every_frame).frames
+    decoded = read_file(clip, choose)
+    whole = read_file(clip, every_frame).frames
     assert told == [30]
     assert decoded.indices == wanted
     assert decoded.num_frames == 30
@@ -117,7 +118,7 @@ def test_only_the_asked_frames_are_converted(clip: Path, monkeypatch: pytest.Mon
     converted: list[int] = []
     real = decode_module.to_rgb
     monkeypatch.setattr(decode_module, "to_rgb", lambda *given: converted.append(1) or real(*given))
-    decode(clip, lambda num_frames: [3, 20])
+    read_file(clip, lambda num_frames: [3, 20])
     assert len(converted) == 2
 
 
@@ -141,7 +142,7 @@ def test_frames_are_turned_upright(
     graph.link_nodes(source, *steps, graph.add("buffersink")).configure()
     graph.push(picture)
     expected = graph.pull().to_ndarray(format="rgb24")
-    decoded = decode(path, every_frame)
+    decoded = read_file(path, every_frame)
     np.testing.assert_array_equal(decoded.frames[0], expected)
     assert decoded.frames.shape[1:] == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
 
@@ -166,7 +167,7 @@ def test_frames_are_scaled_down_but_not_up(
     shape: tuple[int, int],
 ) -> None:
     path = make_clip(tmp_path / "clip.mp4", 2, size, rotation=rotation)
-    scaled = decode(path, every_frame, short_side=short_side).frames
+    scaled = read_file(path, every_frame, short_side=short_side).frames
     assert scaled.shape == (2, *shape, 3)
     for got, full in zip(scaled, plain_decode(path), strict=True):
         expected = np.asarray(
@@ -177,7 +178,7 @@ def test_frames_are_scaled_down_but_not_up(
 
 def fault(path: Path, **more: object) -> VideoError:
     with pytest.raises(VideoError) as caught:
-        decode(path, every_frame, **more)
+        read_file(path, every_frame, **more)
     assert str(path) in str(caught.value)
     assert caught.value.path == str(path)
     assert "\n" not in str(caught.value)
@@ -187,7 +188,7 @@ def fault(path: Path, **more: object) -> VideoError:
 def frames_or_fault(path: Path) -> Decoded | None:
     """What decoding gives, `None` where the file is refused; anything but a `VideoError` fails the test."""
     with contextlib.suppress(VideoError):
-        return decode(path, every_frame)
+        return read_file(path, every_frame)
     fault(path)
     return None
 
@@ -204,7 +205,7 @@ def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
 
 def test_a_path_with_nul() -> None:
     with pytest.raises(VideoError, match="NUL"):
-        decode("a\0b.mp4", every_frame)
+        read_file("a\0b.mp4", every_frame)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +363,7 @@ def test_limits(clip: Path, limits: Limits, cause: str) -> None:
 
 def test_a_video_at_its_limits_is_read(clip: Path) -> None:
     limits = Limits(clip.stat().st_size, side_px=64, pixels=64 * 48, frames=30)
-    assert decode(clip, every_frame, limits=limits).num_frames == 30
+    assert read_file(clip, every_frame, limits=limits).num_frames == 30
 
 
 @pytest.mark.parametrize("promised", [31, 32])
@@ -371,7 +372,7 @@ def test_a_container_that_promises_a_frame_too_many(
 ) -> None:
     """In MPEG-4, which packs frames, the choice is made again for the true number of frames."""
     monkeypatch.setattr(decode_module, "probe", lambda path, limits: StreamInfo(promised, "mpeg4"))
-    decoded = decode(clip, lambda num_frames: [num_frames - 2, num_frames - 1])
+    decoded = read_file(clip, lambda num_frames: [num_frames - 2, num_frames - 1])
     assert (decoded.num_frames, decoded.indices) == (30, [28, 29])
 
 
@@ -405,7 +406,7 @@ def test_a_recording_that_was_cut_out_of_a_longer_one(tmp_path: Path, suffix: st
     expected = list(plain_decode(part))
     with av.open(str(part)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == len(expected) + 2
-    decoded = decode(part, lambda num_frames: [0, num_frames // 2, num_frames - 1])
+    decoded = read_file(part, lambda num_frames: [0, num_frames // 2, num_frames - 1])
     assert decoded.num_frames == len(expected)
     for frame, number in zip(decoded.frames, decoded.indices, strict=True):
         assert (frame == expected[number]).all()
@@ -461,7 +462,7 @@ def test_shared_clips_equal_a_plain_decode_or_are_refused(name: str) -> None:
     if num_frames is None:
         fault(path)
         return
-    decoded = decode(path, about_twenty)
+    decoded = read_file(path, about_twenty)
     assert decoded.num_frames == num_frames
     assert decoded.indices == about_twenty(num_frames)
     kept = dict(zip(decoded.indices, decoded.frames, strict=True))

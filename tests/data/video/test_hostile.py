@@ -17,10 +17,10 @@ import pytest
 
 import nightcrawler.data.video.decode as decode_module
 from nightcrawler.data.lists import read_list
-from nightcrawler.data.video.decode import decode
 from nightcrawler.data.video.integrity.limits import EMPTY_TABLE, Limits, check_file
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
+from tests.reading import read_file
 
 MOST_MEMORY_MB = 50
 MOST_SEC = 0.1
@@ -46,7 +46,7 @@ def cause_of(path: str | Path, monkeypatch: pytest.MonkeyPatch, **more: Limits) 
     with monkeypatch.context() as patch:
         patch.setattr(decode_module, "decoded_frames", None)
         with pytest.raises(VideoError) as caught:
-            decode(path, range, **more)
+            read_file(path, range, **more)
     assert "\n" not in str(caught.value)
     return caught.value.cause
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_named_like_a_protocol(
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        assert decode(name, lambda num_frames: [0]).num_frames == 5
+        assert read_file(name, lambda num_frames: [0]).num_frames == 5
     finally:
         os.chdir(before)
 
@@ -142,7 +142,7 @@ def test_a_fragment_that_promises_frames(
 ) -> None:
     """Tables of fragments take no space either; a good file of fragments is read."""
     path = make_clip(tmp_path / "clip.mp4", 12, container={"movflags": "frag_keyframe+empty_moov"})
-    assert decode(path, range).num_frames == 12
+    assert read_file(path, range).num_frames == 12
     content = bytearray(path.read_bytes())
     struct.pack_into(">I", content, content.index(b"trun") + 8, 10**9)
     path.write_bytes(content)
@@ -197,18 +197,18 @@ def bomb(path: Path, side: int) -> Path:
 def test_more_memory_than_allowed(clip: Path) -> None:
     """Counted for the frames as they come out, scaled down or not."""
     need = 5 * 64 * 48 * 3
-    assert decode(clip, range, limits=Limits(memory_bytes=need)).frames.nbytes == need
+    assert read_file(clip, range, limits=Limits(memory_bytes=need)).frames.nbytes == need
     with pytest.raises(VideoError, match="5 frames of 64x48 pixels take 0 MiB, over the limit"):
-        decode(clip, range, limits=Limits(memory_bytes=need - 1))
+        read_file(clip, range, limits=Limits(memory_bytes=need - 1))
     assert (
-        decode(clip, range, short_side=24, limits=Limits(memory_bytes=need // 4)).frames.nbytes
+        read_file(clip, range, short_side=24, limits=Limits(memory_bytes=need // 4)).frames.nbytes
         == need // 4
     )
 
 
 CHILD = """
 import json, sys, time
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.utils.errors import VideoError
 
 def peak_mb(name):
@@ -216,7 +216,7 @@ def peak_mb(name):
     return int(lines[name].split()[0]) / 1024
 
 good, *hostile = json.load(sys.stdin)
-decode(good, range)
+read_frames(FileReader(), good, range)
 sockets = []
 sys.addaudithook(lambda event, _: sockets.append(event) if event.startswith("socket.") else None)
 found = []
@@ -224,7 +224,7 @@ for path in hostile:
     open("/proc/self/clear_refs", "w").write("5")
     before, start = peak_mb("VmRSS"), time.process_time()
     try:
-        cause = str(decode(path, range).num_frames)
+        cause = str(read_frames(FileReader(), path, range).num_frames)
     except VideoError as error:
         cause = error.cause
     found.append([cause, peak_mb("VmHWM") - before, time.process_time() - start, len(sockets)])
@@ -267,7 +267,7 @@ def test_refusing_takes_little_time_and_memory(clip: Path, tmp_path: Path) -> No
 def test_a_side_at_the_limit(tmp_path: Path) -> None:
     """The size is refused by its header, a picture of the largest allowed size is read."""
     path = bomb(tmp_path / "large.mp4", 1024)
-    assert decode(path, range).frames.shape == (1, 1024, 1024, 3)
+    assert read_file(path, range).frames.shape == (1, 1024, 1024, 3)
     with pytest.raises(VideoError, match="1024x1024 pixels, over the limit"):
-        decode(path, range, limits=Limits(pixels=1024 * 1024 - 1))
-    assert np.all(decode(path, range, limits=Limits(pixels=1024 * 1024)).indices == [0])
+        read_file(path, range, limits=Limits(pixels=1024 * 1024 - 1))
+    assert np.all(read_file(path, range, limits=Limits(pixels=1024 * 1024)).indices == [0])

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nightcrawler.data.video.decode as decode_module
-from nightcrawler.data.video.decode import decode
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.seek import (
@@ -21,6 +20,7 @@ from nightcrawler.data.video.seek import (
     plan_runs,
 )
 from tests.conftest import MakeClip
+from tests.reading import read_file
 
 NUM_FRAMES = LEAST_FRAMES + 20
 SIZE = (32, 24)
@@ -66,7 +66,7 @@ def test_frames_are_those_of_a_whole_read(
         with monkeypatch.context() as patch:
             patch.setattr(decode_module, "decoded_frames", count)
             decoded.clear()
-            some = decode(path, lambda num_frames, wanted=wanted: wanted)
+            some = read_file(path, lambda num_frames, wanted=wanted: wanted)
         if variant in READ_WHOLE:
             assert len(found.starts) <= 1
             assert wanted[-1] < 100 or len(decoded) == NUM_FRAMES
@@ -74,7 +74,7 @@ def test_frames_are_those_of_a_whole_read(
             assert len(decoded) < (1 - LEAST_SAVING) * NUM_FRAMES
         with monkeypatch.context() as patch:
             patch.setattr(decode_module, "plan_runs", lambda *given: [])
-            whole = decode(path, lambda num_frames, wanted=wanted: wanted)
+            whole = read_file(path, lambda num_frames, wanted=wanted: wanted)
         assert some.indices == whole.indices == wanted
         assert (some.num_frames, some.fps) == (whole.num_frames, whole.fps) == (NUM_FRAMES, 25.0)
         np.testing.assert_array_equal(some.frames, whole.frames)
@@ -89,9 +89,9 @@ def test_frames_that_are_not_where_they_should_be(
     for times in (tuple(time + 1 for time in true.times), tuple(time * 2 for time in true.times)):
         wrong = StreamInfo(NUM_FRAMES, true.codec, 8, 25.0, times, true.starts)
         monkeypatch.setattr(decode_module, "probe", lambda path, limits, wrong=wrong: wrong)
-        some = decode(path, lambda num_frames: [60, 400])
+        some = read_file(path, lambda num_frames: [60, 400])
         monkeypatch.undo()
-        whole = decode(path, range)
+        whole = read_file(path, range)
         np.testing.assert_array_equal(some.frames, whole.frames[[60, 400]])
 
 

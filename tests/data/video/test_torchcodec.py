@@ -9,12 +9,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nightcrawler.data.video.decode import decode
+from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.torchcodec import decode_torchcodec, import_decoder
+from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 from nightcrawler.utils.errors import ConfigError, VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
+from tests.reading import read_file
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_frames_equal_those_of_pyav(make_clip: MakeClip, tmp_path: Path, variant
     suffix, size, codec, more = CLIPS[variant]
     path = make_clip(tmp_path / f"clip.{suffix}", 30, size, codec, **more)
     for choose in (range, lambda num_frames: [2, num_frames - 1], lambda num_frames: [7]):
-        one, other = decode(path, choose), decode_torchcodec(path, choose)
+        one, other = read_file(path, choose), read_frames(TorchcodecReader(), path, choose)
         np.testing.assert_array_equal(other.frames, one.frames)
         assert other.frames.flags.c_contiguous
         assert (other.indices, other.num_frames, other.fps) == (
@@ -59,11 +60,11 @@ def test_shared_clips_equal_those_of_pyav() -> None:
 
     for path in sorted((shared() / "clips").glob("[bo]*/*")):
         try:
-            expected = decode(path, few)
+            expected = read_file(path, few)
         except VideoError:
             continue
         np.testing.assert_array_equal(
-            decode_torchcodec(path, few).frames, expected.frames, err_msg=path.name
+            read_frames(TorchcodecReader(), path, few).frames, expected.frames, err_msg=path.name
         )
 
 
@@ -74,10 +75,10 @@ def test_what_pyav_refuses_before_decoding_is_refused(make_clip: MakeClip, tmp_p
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:-600])
     for name in ("list.mp4", "cut.mp4", "nowhere.mp4"):
         with pytest.raises(VideoError, match=name):
-            decode_torchcodec(tmp_path / name, range)
+            read_frames(TorchcodecReader(), tmp_path / name, range)
     for limits in (Limits(side_px=63), Limits(frames=29), Limits(memory_bytes=1000)):
         with pytest.raises(VideoError, match=r"limit|more than"):
-            decode_torchcodec(clip, range, limits=limits)
+            read_frames(TorchcodecReader(limits=limits), clip, range)
 
 
 def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

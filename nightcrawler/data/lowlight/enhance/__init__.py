@@ -1,1 +1,1 @@
-"""Enhancements of dark frames."""
+"""Enhancement of dark frames: `build.enhance`, and the registry `build.ENHANCEMENTS`."""

@@ -1,14 +1,15 @@
-"""Temporal denoising: a frame becomes the mean of its neighbours in the video, where they show the same.
+"""Temporal denoising: the mean of a frame and its neighbours, where they show the same.
 
-A neighbour's pixel weighs by how alike the two frames are around it: no farther apart than noise would put them, it
-counts in full, and what moved does not count. The neighbours are those of the video, whatever frames a clip takes: they
-are decoded in the same pass.
+A neighbour's pixel is weighted by the similarity of the two frames around it (as in non-local
+means, Buades et al. 2005, with the search restricted to the same pixel in time): full weight if
+they differ no more than by noise, none if something moved. The neighbours are those of the video,
+whichever frames a clip takes, and are decoded in the same pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,95 +17,112 @@ from torch import Tensor
 from torch.nn import functional
 
 from nightcrawler.data.lowlight.enhance.luma import luminance
-from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.lowlight.noise import immerkaer
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
 
 # Side of the patch that two frames are compared over, in pixels.
 PATCH = 5
-# Least standard deviation of noise that is assumed, in levels: rounding alone makes about a third of one.
+# Least standard deviation of noise that is assumed, in levels: rounding alone makes about a third.
 LEAST_SIGMA = 0.5
 
 
 def noise_sigma(luma: Tensor) -> float:
-    """Standard deviation of the noise of a picture `[H, W]`, in levels (Immerkaer 1996), at least `LEAST_SIGMA`.
+    """Estimate the standard deviation of the noise of a picture, at least `LEAST_SIGMA`.
 
-    A difference of two Laplacians is blind to whatever is locally flat or an edge; its mean size is that of the noise.
+    Args:
+        luma: float32 `[H, W]`, in 8-bit levels.
     """
-    if min(luma.shape) < 3:
-        return LEAST_SIGMA
-    second = torch.tensor([[1.0, -2.0, 1.0]])
-    found = functional.conv2d(luma[None, None], (second.T @ second)[None, None])
-    return max(float(found.abs().mean()) * (np.pi / 2) ** 0.5 / 6, LEAST_SIGMA)
+    return max(immerkaer(luma), LEAST_SIGMA)
 
 
 def patch_mean(pictures: Tensor, side: int) -> Tensor:
-    """Mean over the pixels of a square patch that lie in the picture; `[n, H, W]` to the same.
+    """Average each pixel's square patch over the pixels that lie inside the picture.
 
-    By shifted sums: several times as quick as pooling.
+    Computed by shifted sums, several times as fast as pooling.
+
+    Args:
+        pictures: float32 `[n, H, W]`.
+        side: side of the patch in pixels, odd.
+
+    Returns:
+        float32 `[n, H, W]`.
     """
     height, width = pictures.shape[-2:]
-    framed = functional.pad(torch.cat([pictures, torch.ones_like(pictures[:1])]), (side // 2,) * 4)
-    columns = torch.stack([framed[:, start : start + height] for start in range(side)]).sum(dim=0)
-    sums = torch.stack([columns[..., start : start + width] for start in range(side)]).sum(dim=0)
+    # A picture of ones among them counts the pixels of each patch that lie inside.
+    counted = torch.cat([pictures, torch.ones_like(pictures[:1])])
+    padded = functional.pad(counted, (side // 2,) * 4)
+    rows = torch.stack([padded[:, start : start + height] for start in range(side)]).sum(dim=0)
+    sums = torch.stack([rows[..., start : start + width] for start in range(side)]).sum(dim=0)
     return sums[:-1] / sums[-1]
 
 
-def likeness(lumas: Tensor, center: int) -> Tensor:
-    """Weights `[n, H, W]` in (0, 1] of n frames' pixels for the frame at `center`, from luminance `[n, H, W]`.
+def similarity(lumas: Tensor, center: int) -> Tensor:
+    """Weight the pixels of frames by their similarity to one of them.
 
-    exp(-max(d / 2 sigma^2 - 1, 0)) of the mean squared difference d around a pixel; noise alone makes it 2 sigma^2.
+    exp(-max(d / (2 sigma^2) - 1, 0)), where d is the mean squared difference of the patches around
+    a pixel. Noise of standard deviation sigma alone makes d equal 2 sigma^2.
+
+    Args:
+        lumas: luminance, float32 `[n, H, W]`.
+        center: position of the frame that the others are compared to.
+
+    Returns:
+        float32 `[n, H, W]` in (0, 1].
     """
-    around = patch_mean((lumas - lumas[center]) ** 2, PATCH)
-    return torch.exp(-(around / (2 * noise_sigma(lumas[center]) ** 2) - 1).clamp(min=0))
+    distance = patch_mean((lumas - lumas[center]) ** 2, PATCH)
+    sigma = noise_sigma(lumas[center])
+    return torch.exp(-(distance / (2 * sigma**2) - 1).clamp(min=0))
 
 
 def denoise(
     frames: np.ndarray, indices: Sequence[int], wanted: Sequence[int], window: int
 ) -> np.ndarray:
-    """The wanted frames, each the weighted mean of those around it.
+    """Replace the wanted frames by weighted means of the frames around them.
 
     Args:
         frames: uint8 `[n, H, W, 3]`.
-        indices: their numbers in the video, increasing.
-        wanted: numbers of the frames to make, among `indices`.
-        window: frames that are averaged (fewer at the video's ends), an odd number.
+        indices: their indices in the video, increasing.
+        wanted: indices of the frames to return, among `indices`.
+        window: frames that are averaged (fewer at the video's ends), odd.
 
     Returns:
         uint8 `[len(wanted), H, W, 3]`.
     """
     lumas = torch.from_numpy(luminance(frames)).float()
-    first = np.searchsorted(indices, np.asarray(wanted) - window // 2)
-    last = np.searchsorted(indices, np.asarray(wanted) + window // 2, side="right")
-    made = []
-    for number, start, end in zip(wanted, first, last, strict=True):
-        near = torch.from_numpy(frames[start:end]).float()
-        weights = likeness(lumas[start:end], int(np.searchsorted(indices[start:end], number)))[
-            ..., None
-        ]
-        made.append(((near * weights).sum(dim=0) / weights.sum(dim=0)).round().byte().numpy())
-    return np.stack(made)
+    starts = np.searchsorted(indices, np.asarray(wanted) - window // 2)
+    ends = np.searchsorted(indices, np.asarray(wanted) + window // 2, side="right")
+    denoised = []
+    for index, start, end in zip(wanted, starts, ends, strict=True):
+        neighbours = torch.from_numpy(frames[start:end]).float()
+        center = int(np.searchsorted(indices[start:end], index))
+        weights = similarity(lumas[start:end], center)[..., None]
+        mean = (neighbours * weights).sum(dim=0) / weights.sum(dim=0)
+        denoised.append(mean.round().byte().numpy())
+    return np.stack(denoised)
 
 
-def decode_denoised(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    window: int,
-) -> Decoded:
-    """Decode the frames that `choose` wants, denoised; their neighbours come from the same pass.
+@dataclass(frozen=True)
+class DenoisedReader:
+    """Read frames, each averaged with its neighbours in the video; these are decoded in the same pass.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        window: see `denoise`.
+    Attributes:
+        reader: reads frames as recorded.
+        window: number of frames that are averaged, see `denoise`.
     """
-    wanted: list[int] = []
 
-    def choose_more(num_frames: int) -> list[int]:
-        wanted[:] = choose(num_frames)
-        near = np.add.outer(wanted, np.arange(window) - window // 2)
-        return np.unique(near.clip(0, num_frames - 1)).tolist()
+    reader: VideoReader
+    window: int
 
-    decoded: Any = decode(path, choose_more)
-    frames = denoise(decoded.frames, decoded.indices, wanted, window)
-    return Decoded(frames, list(wanted), decoded.num_frames, decoded.fps)
+    def probe(self, path: str) -> StreamInfo:
+        """Probe the video."""
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode the frames with the given numbers and their neighbours, and denoise the former."""
+        wanted = list(indices)
+        near = np.add.outer(wanted, np.arange(self.window) - self.window // 2)
+        near = np.unique(near.clip(0, info.num_frames - 1))
+        decoded = self.reader.decode(path, near.tolist(), info)
+        frames = denoise(decoded.frames, decoded.indices, wanted, self.window)
+        return Decoded(frames, wanted, decoded.num_frames, decoded.fps)

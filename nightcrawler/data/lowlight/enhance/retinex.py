@@ -1,8 +1,8 @@
-"""Multi-scale retinex (Jobson, Rahman and Woodell 1997) of luminance.
+"""Multi-scale retinex of luminance (Jobson, Rahman and Woodell, IEEE TIP 1997).
 
-The logarithm of a pixel over its surroundings, averaged over several sizes of surroundings, is what the surface
-reflects. Here it is taken of luminance, as colours of dark pixels are mostly noise, and stretched to the whole range by
-one pair of limits for all frames of a clip, so that the clip does not flicker.
+Reflectance is the logarithm of a pixel over its surround, averaged over several sizes of surround.
+It is computed on luminance, since colours of dark pixels are mostly noise, and stretched to the
+whole range by one pair of limits for all frames of a clip, so that the clip does not flicker.
 """
 
 from __future__ import annotations
@@ -13,47 +13,75 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightcrawler.data.lowlight.enhance.luma import luminance, relit
+from nightcrawler.data.lowlight.enhance.luma import luminance, replace_luminance
 
-# Added to levels before the logarithm: what rounding does to the darkest few shall not fill the range.
+# Added to levels before the logarithm: rounding of the darkest few shall not fill the range.
 OFFSET = 4.0
-# Percentiles of the result that become black and white, and the least distance between them to be stretched.
+# Percentiles of the reflectance that become black and white.
 LIMITS = (1.0, 99.0)
+# Least distance between them: below it, a clip has no contrast to stretch.
 LEAST_SPREAD = 1e-3
 
 
 def blur_matrix(length: int, sigma: float) -> Tensor:
-    """float32 `[length, length]` whose rows are Gaussians of `sigma` pixels, each of sum 1 inside the picture."""
-    place = torch.arange(length, dtype=torch.float32)
-    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    """Return a matrix whose rows are Gaussians, each normalised inside the picture.
+
+    Args:
+        length: pixels along the blurred axis.
+        sigma: standard deviation, in pixels.
+
+    Returns:
+        float32 `[length, length]`, rows of sum 1.
+    """
+    position = torch.arange(length, dtype=torch.float32)
+    weights = torch.exp(-((position[:, None] - position) ** 2) / (2 * sigma**2))
     return weights / weights.sum(dim=1, keepdim=True)
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of `[..., H, W]`, separable, as two matrix products: exact and quick for any sigma."""
+    """Blur pictures `[..., H, W]` by a Gaussian of `sigma` pixels.
+
+    Two matrix products: exact, and as fast for a large sigma as for a small one.
+    """
     height, width = pictures.shape[-2:]
     return blur_matrix(height, sigma) @ (pictures @ blur_matrix(width, sigma).T)
 
 
 def reflectance(luma: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Mean over scales of log(level / its surroundings' level); float32 `[..., H, W]` to the same."""
-    around = torch.stack([torch.log(blur(luma, sigma) + OFFSET) for sigma in sigmas]).mean(dim=0)
-    return torch.log(luma + OFFSET) - around
+    """Return the mean over scales of log(level / level of the surround).
+
+    Args:
+        luma: float32 `[..., H, W]`, 0 to 255.
+        sigmas: standard deviations of the surrounds, in pixels.
+
+    Returns:
+        float32 `[..., H, W]`.
+    """
+    surrounds = [torch.log(blur(luma, sigma) + OFFSET) for sigma in sigmas]
+    return torch.log(luma + OFFSET) - torch.stack(surrounds).mean(dim=0)
 
 
 def apply_retinex(frames: np.ndarray, *, sigmas: Sequence[float]) -> np.ndarray:
     """Replace each frame's luminance by its reflectance, stretched by the clip's own limits.
 
     Args:
-        frames: uint8 `[T, H, W, 3]`; a clip without any contrast comes back as it is.
-        sigmas: standard deviations of the surroundings, in pixels.
+        frames: uint8 `[T, H, W, 3]`.
+        sigmas: standard deviations of the surrounds, in pixels.
+
+    Returns:
+        uint8 `[T, H, W, 3]`, `frames` itself if the clip has no contrast.
     """
     lumas = luminance(frames)
-    found = torch.stack(
-        [reflectance(torch.from_numpy(luma).float(), sigmas) for luma in lumas]
-    ).numpy()
-    low, high = np.percentile(found[:, ::2, ::2], LIMITS)
+    # One frame at a time: the blurred pictures of a whole clip are large.
+    by_frame = [reflectance(torch.from_numpy(luma).float(), sigmas) for luma in lumas]
+    reflectances = torch.stack(by_frame).numpy()
+    # Every other row and column is enough for percentiles, in a quarter of the time.
+    low, high = np.percentile(reflectances[:, ::2, ::2], LIMITS)
     if high - low < LEAST_SPREAD:
         return frames
-    wanted = 255 * ((found - np.float32(low)) / np.float32(high - low)).clip(0, 1)
-    return np.stack([relit(*each) for each in zip(frames, lumas, wanted, strict=True)])
+    stretched = (reflectances - np.float32(low)) / np.float32(high - low)
+    new_lumas = 255 * stretched.clip(0, 1)
+    result = np.empty_like(frames)
+    for frame, luma, new_luma, out in zip(frames, lumas, new_lumas, result, strict=True):
+        out[:] = replace_luminance(frame, luma, new_luma)
+    return result

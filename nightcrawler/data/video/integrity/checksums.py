@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from nightcrawler.data.video.decode import Decoded
-from nightcrawler.data.video.integrity.limits import Limits, check_file
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.integrity.file_state import FileState, settled_state
+from nightcrawler.data.video.integrity.limits import Limits, check_regular_file
+from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.lru import LruMapping
+
+# About 300 bytes each.
+MOST_REMEMBERED_SUMS = 100_000
+
+_remembered: LruMapping[FileState, str] = LruMapping(MOST_REMEMBERED_SUMS)
+
+
+def content_sha256(path: str) -> str:
+    """Return the SHA-256 of a file in hexadecimal; a process reads an unchanged file once for it.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    state = settled_state(path)
+    if state is None:
+        return sha256_file(path)
+    found = _remembered.get(state)
+    if found is None:
+        found = sha256_file(path)
+        _remembered.put(state, found)
+    return found
 
 
 def read_checksums(path: Path, folder: Path) -> dict[str, str]:
@@ -38,27 +63,32 @@ def read_checksums(path: Path, folder: Path) -> dict[str, str]:
     return checksums
 
 
-def decode_checked(
-    path: str,
-    choose: Callable[[int], Sequence[int]],
-    *,
-    decode: Callable[..., Decoded],
-    checksums: Mapping[str, str],
-) -> Decoded:
-    """Decode a file whose bytes are those that its checksum was made of.
+@dataclass(frozen=True)
+class ChecksumReader:
+    """Read only files whose bytes have the expected checksum.
 
-    Args:
-        path, choose: as of `decode`.
-        decode: reads the wanted frames of a file.
-        checksums: SHA-256 by path (see `read_checksums`).
-
-    Raises:
-        VideoError: also if the file has no checksum or another one.
+    Attributes:
+        reader: reads the files.
+        checksums: SHA-256 by path, see `read_checksums`.
     """
-    check_file(path, Limits())
-    expected = checksums.get(os.path.realpath(path))
-    if expected is None:
-        raise VideoError(path, "no line for it in DATA.CHECKSUMS", "checksum")
-    if sha256_file(path) != expected:
-        raise VideoError(path, "damaged: its bytes are not those of DATA.CHECKSUMS", "checksum")
-    return decode(path, choose)
+
+    reader: VideoReader
+    checksums: Mapping[str, str]
+
+    def probe(self, path: str) -> StreamInfo:
+        """Check the bytes of a file, then probe it.
+
+        Raises:
+            VideoError: also if the file has no checksum or another one.
+        """
+        check_regular_file(path, Limits())
+        expected = self.checksums.get(os.path.realpath(path))
+        if expected is None:
+            raise VideoError(path, "no line for it in DATA.CHECKSUMS", "checksum")
+        if content_sha256(path) != expected:
+            raise VideoError(path, "damaged: its bytes are not those of DATA.CHECKSUMS", "checksum")
+        return self.reader.probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Decode frames of a file that `probe` has checked."""
+        return self.reader.decode(path, indices, info)

@@ -34,11 +34,11 @@ class Limits:
     memory_bytes: int = 4 << 30
 
 
-def check_file(path: str, limits: Limits) -> None:
-    """Refuse what is no regular file, or promises more than the limits, before a reader opens it.
+def check_regular_file(path: str, limits: Limits) -> int:
+    """Refuse everything but a regular file of an accepted size, without opening it; return the size in bytes.
 
     Raises:
-        VideoError: naming what is wrong.
+        VideoError: with the reason.
     """
     if "\0" in path:
         raise VideoError(repr(path), "the path holds a NUL character", "open")
@@ -47,6 +47,7 @@ def check_file(path: str, limits: Limits) -> None:
     except OSError as error:
         raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
     if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe or a device could wait for ever.
         raise VideoError(path, "not a regular file", "open")
     if status.st_size == 0:
         raise VideoError(path, "the file is empty", "open")
@@ -54,11 +55,21 @@ def check_file(path: str, limits: Limits) -> None:
         raise VideoError(
             path, f"{status.st_size} bytes, over the limit of {limits.file_bytes}", "limits"
         )
+    return status.st_size
+
+
+def check_file(path: str, limits: Limits) -> None:
+    """Refuse what is no regular file, or promises more than the limits, before FFmpeg opens it.
+
+    Raises:
+        VideoError: with the reason.
+    """
+    size = check_regular_file(path, limits)
     try:
-        promised = max(_promised_frames(path, status.st_size), default=0)
+        promised = max(_promised_frames(path, size), default=0)
     except OSError as error:
         raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
-    most = min(limits.frames, status.st_size)
+    most = min(limits.frames, size)
     if promised > most:
         raise VideoError(path, f"its header promises {promised} frames, more than {most}", "limits")
 

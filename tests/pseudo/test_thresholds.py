@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.pseudo.select import (
+from nightcrawler.pseudo.thresholds import (
     class_balanced,
     keep_all,
     most_probable,

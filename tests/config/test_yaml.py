@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.config.yaml_file import MAX_BYTES, parse_value, read_yaml
+from nightcrawler.config.yaml import MAX_BYTES, parse_value, read_yaml
 from nightcrawler.utils.errors import ConfigError
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.pseudo.recipe import (
-    EnsembleSpec,
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
+from nightcrawler.pseudo.label_recipe import (
     LabelRecipe,
     Thresholds,
     read_label_recipe,
     read_thresholds,
-    read_vote_recipe,
     write_thresholds,
 )
+from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.paths import ROOT
 from tests.pseudo.made import yaml_file
@@ -125,7 +125,7 @@ def test_a_base_is_changed_key_by_key(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_its_own_base_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does a file name itself"):
+    with pytest.raises(ConfigError, match="is a file its own base"):
         label_recipe(tmp_path, "_BASE_: recipe.yaml\n")
 
 
@@ -140,7 +140,7 @@ CLASSES = "CLASSES: [x, y]\n"
         ("MODELS: {a.b: one}\n", "must not hold a dot"),
         (MODELS + "WEIGTHS: 1\n", ":2: WEIGTHS: unknown key"),
         (MODELS + "LABELS: none\n", ":2: LABELS: 'none', expected label-free, oracle"),
-        (MODELS + "CLASSES: [x, x]\n", "a class is there twice"),
+        (MODELS + "CLASSES: [x, x]\n", "x is given more than once"),
         (MODELS + "ENSEMBLE: {RULES: []}\n", "ENSEMBLE.RULES: unknown key"),
         (
             MODELS + "ENSEMBLE: {SCORES: logits}\n",
@@ -155,7 +155,7 @@ CLASSES = "CLASSES: [x, y]\n"
         ),
         (
             MODELS + "ENSEMBLE: {LEADER: a}\n",
-            "ENSEMBLE.LEADER: a leads nothing: there is no ENSEMBLE.LED",
+            "ENSEMBLE.LEADER: a has no effect without ENSEMBLE.LED",
         ),
         (MODELS + "ENSEMBLE: {WEIGHTS: [1, 2]}\n", "expected model: number"),
         (
@@ -258,7 +258,7 @@ def test_thresholds_are_read_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_bad_thresholds_are_errors(tmp_path: Path) -> None:
     for text, said in (
-        (CLASSES, "THRESHOLDS: none"),
+        (CLASSES, "THRESHOLDS: missing"),
         (CLASSES + "THRESHOLDS: {x: 1}\n", "for each"),
         ("A: 1\n", "unknown"),
     ):

@@ -1,4 +1,4 @@
-"""One YAML file, read strictly: plain mappings, lists and scalars, with the line of every key."""
+"""Strict reader of one YAML file: plain mappings, lists and scalars, with the line of every key."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MAX_DEPTH = 12
 CORE_TAGS = {
     f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")
 }
+# YAML 1.1, which PyYAML reads, takes `1e-4` (no dot) for text.
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
@@ -25,10 +26,10 @@ class YamlFile:
     """A parsed file.
 
     Attributes:
-        path: where it was read.
-        values: flattened leaves, `SECTION.KEY` to value; lists are leaves.
-        lines: line number of each leaf.
-        bases: what `_BASE_` names, in order.
+        path: Path of the file.
+        values: Flattened leaves, `SECTION.KEY` to value; lists are leaves.
+        lines: Line number of each leaf.
+        bases: Files named by `_BASE_`, in order.
     """
 
     path: Path
@@ -37,16 +38,20 @@ class YamlFile:
     bases: list[str] = field(default_factory=list)
 
     def at(self, key: str) -> str:
-        """`file:line` of a key."""
+        """Return `file:line` of a key."""
         return f"{self.path}:{self.lines.get(key, 1)}"
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Read a file of configuration.
+    """Read a YAML file of plain values.
+
+    Args:
+        path: The file, at most 1 MB.
 
     Raises:
-        ConfigError: with a line per fault: not a `.yaml`, over 1 MB, not UTF-8, not YAML, several documents, aliases,
-            tags, doubled keys, keys that are not text, nesting deeper than 12, numbers that are not finite.
+        ConfigError: With one line per fault: not a `.yaml`, not UTF-8, not YAML, several
+            documents, aliases, tags, doubled keys, keys that are not text, nesting deeper than 12,
+            numbers that are not finite.
     """
     node = _compose(path, _read_text(path))
     found = YamlFile(path)
@@ -70,49 +75,60 @@ def _read_text(path: Path) -> str:
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path}: larger than 1 MB: not a configuration")
     try:
+        # `utf-8-sig` skips the byte order mark that editors on Windows write.
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
-    """The document's node tree; aliases and deep nesting are refused before anything is composed."""
+    """Return the document's node tree; `None` for an empty file.
+
+    Raises:
+        ConfigError: If the text is not YAML, or holds an alias or deep nesting.
+    """
     try:
-        refused = _refused(text)
+        refused = _refused_feature(text)
         if refused:
-            raise ConfigError(f"{path}:{refused[0]}: {refused[1]}")
+            line, reason = refused
+            raise ConfigError(f"{path}:{line}: {reason}")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
+        line = 1 if mark is None else mark.line + 1
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}:{line}: not YAML: {reason}") from None
 
 
-def _refused(text: str) -> tuple[int, str] | None:
-    """Line and reason of the first alias, anchor or too deep nesting; stops there, so that it costs little."""
+def _refused_feature(text: str) -> tuple[int, str] | None:
+    """Return line and reason of the first alias, anchor or too deep nesting.
+
+    Events are read one by one, before nodes are composed: nested aliases would take exponential
+    time and memory.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             return line, "anchors and aliases are not allowed"
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-            event, yaml.CollectionEndEvent
-        )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
         if depth > MAX_DEPTH:
             return line, f"nested deeper than {MAX_DEPTH}"
     return None
 
 
 def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str]) -> None:
+    """Add the leaves of a mapping to `found`, and its faults to `faults`."""
     seen: set[str] = set()
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         where = f"{found.path}:{line}"
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-            faults.append(
-                f"{where}: a key must be plain text, found {getattr(key_node, 'value', key_node.id)!r}"
-            )
+            shown = getattr(key_node, "value", key_node.id)
+            faults.append(f"{where}: a key must be plain text, found {shown!r}")
             continue
         name = f"{prefix}{key_node.value}"
         if key_node.value in seen or name in found.lines:
@@ -120,12 +136,12 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
             continue
         seen.add(key_node.value)
         if name == "_BASE_":
-            found.bases = _bases(value_node, where, faults)
+            found.bases = _read_bases(value_node, where, faults)
         elif isinstance(value_node, yaml.MappingNode) and value_node.value:
-            if value_node.tag not in CORE_TAGS:
-                faults.append(f"{where}: {name}: tag {value_node.tag} is not allowed")
-            else:
+            if value_node.tag in CORE_TAGS:
                 _walk(value_node, f"{name}.", found, faults)
+            else:
+                faults.append(f"{where}: {name}: tag {value_node.tag} is not allowed")
         else:
             try:
                 found.values[name] = plain_value(value_node)
@@ -134,27 +150,26 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
             found.lines[name] = line
 
 
-def _bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
+def _read_bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
+    """Return the paths of `_BASE_`; empty, with a fault, if it holds anything else."""
     try:
         value = plain_value(node)
     except ValueError as error:
         value = error
     bases = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(bases, list)
-        or not bases
-        or not all(isinstance(base, str) and base for base in bases)
-    ):
+    valid = isinstance(bases, list) and all(isinstance(base, str) and base for base in bases)
+    if not valid or not bases:
         faults.append(f"{where}: _BASE_: expected a path or a list of paths, found {value!r}")
         return []
     return bases
 
 
 def plain_value(node: yaml.Node) -> Any:
-    """The plain Python value of a node.
+    """Return the plain Python value of a node.
 
     Raises:
-        ValueError: for tags outside YAML's core, scalars that do not fit their tag, and numbers that are not finite.
+        ValueError: For tags outside YAML's core, scalars that do not fit their tag, and numbers
+            that are not finite.
     """
     if node.tag not in CORE_TAGS:
         raise ValueError(f"tag {node.tag} is not allowed (quote the value if it is text)")
@@ -165,9 +180,8 @@ def plain_value(node: yaml.Node) -> Any:
     try:
         value = yaml.SafeLoader("").construct_object(node)
     except (ValueError, LookupError, OverflowError, yaml.YAMLError):
-        raise ValueError(
-            f"{node.value[:40]!r} is not a {node.tag.rsplit(':', 1)[-1]} that can be used"
-        ) from None
+        kind = node.tag.rsplit(":", 1)[-1]
+        raise ValueError(f"{node.value[:40]!r} is not a {kind} that can be used") from None
     if isinstance(value, str) and node.style is None and FLOAT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -176,15 +190,15 @@ def plain_value(node: yaml.Node) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """The plain value of a command-line override; text that is not YAML stays text.
+    """Return the plain value of a command-line override; text that is not YAML stays text.
 
     Raises:
-        ValueError: for tags, aliases, deep nesting and numbers that are not finite.
+        ValueError: For tags, aliases, deep nesting and numbers that are not finite.
     """
     if not text.strip():
         return text
     try:
-        refused = _refused(text)
+        refused = _refused_feature(text)
         if refused:
             raise ValueError(refused[1])
         node = yaml.compose(text, Loader=yaml.SafeLoader)

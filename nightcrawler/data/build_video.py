@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from nightcrawler.data.cache import build_cache, decode_cached
+from nightcrawler.data.cache import CachedReader, build_cache
 from nightcrawler.data.lists import VideoItem, read_list
-from nightcrawler.data.lowlight.camera import PRESETS, Cameras
-from nightcrawler.data.lowlight.enhance.denoise import decode_denoised
+from nightcrawler.data.lowlight.camera import PRESETS, CameraRanges
+from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.lowlight.fit_camera import (
     SEED,
     ClipStatistics,
-    cast_of,
-    decode_darkened,
-    fit_cameras,
-    measure_light,
-    read_cameras,
+    DarkenedReader,
+    cast_std,
+    fit_camera_ranges,
+    measure_clip,
+    read_camera_ranges,
 )
 from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.splits import get_split
-from nightcrawler.data.video.decode import decode
-from nightcrawler.data.video.integrity.checksums import decode_checked, read_checksums
-from nightcrawler.data.video.torchcodec import decode_torchcodec, import_decoder
+from nightcrawler.data.video.decode import FileReader, VideoReader, read_frames
+from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
+from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.logging import get_logger
@@ -45,74 +45,79 @@ def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
     return read_list(found.list_file, found.folders, cfg.MODEL.NUM_CLASSES)
 
 
-def build_decode(cfg: CfgNode, window: int = 1) -> Callable[..., Any]:
-    """The decoder of `DATA`; each frame is averaged with its neighbours in a window, if asked.
+def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
+    """Build the reader of `DATA`: decode, denoise, cache, compare checksums.
 
-    What is made of a video may be cached; whether the video is the right one is checked every time.
+    Args:
+        cfg: the configuration.
+        window: number of frames that each frame is averaged over; 1 for none.
+
+    Raises:
+        ConfigError: if `DATA.DECODER` is not installed.
+        UserError: if the cache cannot be written, or the list of checksums cannot be read.
     """
-    decoder = decode
+    short_side = cfg.DATA.DECODE_SHORT_SIDE
+    reader: VideoReader = FileReader(short_side)
     if cfg.DATA.DECODER == "torchcodec":
         import_decoder()
-        decoder = decode_torchcodec
-    plain: Callable[..., Any] = functools.partial(decoder, short_side=cfg.DATA.DECODE_SHORT_SIDE)
+        reader = TorchcodecReader(short_side)
     if window > 1:
-        plain = functools.partial(decode_denoised, decode=plain, window=window)
+        reader = DenoisedReader(reader, window)
     if cfg.DATA.CACHE != "none":
-        settings = {
-            "decoder": cfg.DATA.DECODER,
-            "short_side": cfg.DATA.DECODE_SHORT_SIDE,
-            "denoise": window,
-        }
-        plain = functools.partial(
-            decode_cached, decode=plain, cache=build_cache(cfg), settings=settings
-        )
+        # Everything that changes frames is part of the key: runs of other settings share the folder.
+        settings = {"decoder": cfg.DATA.DECODER, "short_side": short_side, "denoise": window}
+        reader = CachedReader(reader, build_cache(cfg), settings)
     if cfg.DATA.CHECKSUMS:
+        # Outermost, so that a cached video is compared as well.
         folder = Path(cfg.DATA.PATH_PREFIX)
-        checksums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
-        plain = functools.partial(decode_checked, decode=plain, checksums=checksums)
-    return plain
+        reader = ChecksumReader(reader, read_checksums(folder / cfg.DATA.CHECKSUMS, folder))
+    return reader
 
 
-def build_darkened_decode(
-    cfg: CfgNode, items: Sequence[VideoItem], window: int
-) -> Callable[..., Any]:
-    """The decoder of a darkened split's videos, as the night cameras of `DATA.CAMERA` would have recorded them."""
+def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int) -> VideoReader:
+    """Build the reader of a darkened split: bright videos as the cameras of `DATA.CAMERA` would record them.
+
+    Args:
+        cfg: the configuration.
+        items: the videos.
+        window: number of darkened frames that each frame is averaged over; 1 for none.
+    """
     names = {str(item.path): item.name for item in items}
-    plain = functools.partial(
-        decode_darkened, decode=build_decode(cfg), cameras=build_cameras(cfg), names=names
-    )
-    return functools.partial(decode_denoised, decode=plain, window=window) if window > 1 else plain
+    reader: VideoReader = DarkenedReader(build_video_reader(cfg), build_cameras(cfg), names)
+    if window > 1:
+        reader = DenoisedReader(reader, window)
+    return reader
 
 
-def build_cameras(cfg: CfgNode) -> Cameras:
+def build_cameras(cfg: CfgNode) -> CameraRanges:
     """The night cameras of `DATA.CAMERA`: a preset, a file's, or fitted to the clips of `ADAPT.SPLIT`.
 
     A process fits once; all ranks measure a share of the clips and fit to all of them alike. No label is used.
 
     Raises:
         UserError: if no clip can be measured, or there is no such file.
-        ConfigError: if the file is not as `read_cameras` wants it.
+        ConfigError: if the file is not as `read_camera_ranges` wants it.
     """
     name = cfg.DATA.CAMERA
     if name in PRESETS:
         return PRESETS[name]
     if name != "fit":
-        return read_cameras(Path(cfg.DATA.PATH_PREFIX) / name)
+        return read_camera_ranges(Path(cfg.DATA.PATH_PREFIX) / name)
     dark, bright = (
         _choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
     )
     key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE)
     if key not in _fitted:
-        lights = _measure(dark, build_decode(cfg))
+        lights = _measure(dark, build_video_reader(cfg))
         if not lights:
             raise UserError(
                 f"no clip of '{cfg.ADAPT.SPLIT}' that a night camera can be fitted to could be read: mend the list, or "
                 f"set DATA.CAMERA to {' or '.join(PRESETS)}"
             )
-        scene_cast = cast_of(
-            [light.cast for light in _measure(bright, build_decode(cfg))] or [(0.0, 0.0, 0.0)]
+        scene_cast = cast_std(
+            [light.cast for light in _measure(bright, build_video_reader(cfg))] or [(0.0, 0.0, 0.0)]
         )
-        _fitted[key] = fit_cameras(lights, scene_cast)
+        _fitted[key] = fit_camera_ranges(lights, scene_cast)
         if distributed.is_main():
             logger.info(
                 "night cameras fitted to %d clips of %s: %s",
@@ -123,7 +128,7 @@ def build_cameras(cfg: CfgNode) -> Cameras:
     return _fitted[key]
 
 
-_fitted: dict[tuple[Any, ...], Cameras] = {}
+_fitted: dict[tuple[Any, ...], CameraRanges] = {}
 
 
 def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
@@ -132,22 +137,22 @@ def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
     return tuple(str(items[index].path) for index in order.tolist())
 
 
-def _measure(paths: Sequence[str], decode: Callable[..., Any]) -> list[ClipStatistics]:
+def _measure(paths: Sequence[str], reader: VideoReader) -> list[ClipStatistics]:
     """The light of the clips that can be read, in their order, each measured by one rank."""
     rank, world = distributed.rank(), distributed.world_size()
     found = distributed.gather_objects(
-        {n: _light(paths[n], decode) for n in range(rank, len(paths), world)}
+        {n: _light(paths[n], reader) for n in range(rank, len(paths), world)}
     )
     lights = {number: light for part in found for number, light in part.items()}
     return [light for _, light in sorted(lights.items()) if light is not None]
 
 
-def _light(path: str, decode: Callable[..., Any]) -> ClipStatistics | None:
+def _light(path: str, reader: VideoReader) -> ClipStatistics | None:
     try:
-        decoded = decode(path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
+        decoded = read_frames(reader, path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
     except VideoError:  # the loaders that need it say so
         return None
-    return measure_light(decoded.frames, decoded.indices)
+    return measure_clip(decoded.frames, decoded.indices)
 
 
 def build_camera_meta(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:

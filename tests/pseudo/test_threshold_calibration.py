@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightcrawler.pseudo.calibration import Calibration, agreeing, calibrated, search_precision
 from nightcrawler.pseudo.ensemble import Joined, Mixture, join, mix
+from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import Selection, choose
-from nightcrawler.pseudo.recipe import read_label_recipe
-from nightcrawler.pseudo.search import ThresholdSearch
+from nightcrawler.pseudo.thresholds import (
+    Calibration,
+    ThresholdSearch,
+    agreeing,
+    calibrated,
+    search_precision,
+)
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.pseudo.made import made, yaml_file
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from nightcrawler.pseudo.search import NO_EVIDENCE, search
+from nightcrawler.pseudo.thresholds import NO_EVIDENCE, search
 
 
 def made(seed: int, num_videos: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

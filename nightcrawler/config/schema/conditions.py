@@ -1,0 +1,110 @@
+"""Conditions under which a key has an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+# Bright splits seen through a low-light camera (nightcrawler/data/splits.py; a test compares them).
+DARKENED = ("val_dark",)
+PHASES = ("TRAIN", "ADAPT", "VAL", "TEST")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Condition on other keys.
+
+    Attributes:
+        text: The condition in words, after "has no effect unless".
+        holds: Function of the configuration.
+        keys: Keys that the condition reads.
+    """
+
+    text: str
+    holds: Callable[[CfgNode], bool]
+    keys: tuple[str, ...]
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """Return the value of a key such as `SOLVER.BASE_LR`."""
+    node: Any = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def equals(key: str, value: Any) -> Condition:
+    """Require one value of a key."""
+    return Condition(f"{key} is {value}", lambda cfg: value_of(cfg, key) == value, (key,))
+
+
+def differs(key: str, value: Any) -> Condition:
+    """Require any value of a key but one."""
+    return Condition(f"{key} is not {value}", lambda cfg: value_of(cfg, key) != value, (key,))
+
+
+def is_positive(key: str) -> Condition:
+    """Require a number above 0."""
+    return Condition(f"{key} is above 0", lambda cfg: value_of(cfg, key) > 0, (key,))
+
+
+def is_set(key: str) -> Condition:
+    """Require a text that is not empty."""
+    return Condition(f"{key} is set", lambda cfg: bool(value_of(cfg, key)), (key,))
+
+
+def enhancements_of(cfg: CfgNode) -> set[str]:
+    """Return the enhancements that some phase uses; adaptation counts only if there is any."""
+    phases = [phase for phase in PHASES if phase != "ADAPT" or cfg.ADAPT.NAME != "none"]
+    return {cfg.ENHANCE[phase] for phase in phases}
+
+
+ENHANCE_KEYS = (*(f"ENHANCE.{phase}" for phase in PHASES), "ADAPT.NAME")
+ENHANCES = Condition(
+    "a phase enhances dark clips", lambda cfg: enhancements_of(cfg) != {"none"}, ENHANCE_KEYS
+)
+
+
+def enhances_with(name: str) -> Condition:
+    """Require that some phase uses an enhancement."""
+    return Condition(f"a phase uses {name}", lambda cfg: name in enhancements_of(cfg), ENHANCE_KEYS)
+
+
+def _reads_gamma(cfg: CfgNode) -> bool:
+    """Return whether a phase reads `ENHANCE.GAMMA`; `TEST.GAMMAS` replaces it in testing."""
+    phases = {"TRAIN", "VAL"}
+    if cfg.ADAPT.NAME != "none":
+        phases.add("ADAPT")
+    if not cfg.TEST.GAMMAS:
+        phases.add("TEST")
+    return any(cfg.ENHANCE[phase] == "gamma" for phase in phases)
+
+
+READS_GAMMA = Condition(
+    "a phase uses gamma (the test phase: without TEST.GAMMAS)",
+    _reads_gamma,
+    (*ENHANCE_KEYS, "TEST.GAMMAS"),
+)
+
+
+def _uses_camera(cfg: CfgNode) -> bool:
+    splits = {cfg.TRAIN.BEST_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TEST.DATA_SELECT}
+    return cfg.AUG.DARKEN > 0 or not splits.isdisjoint(DARKENED)
+
+
+USES_CAMERA = Condition(
+    "val_dark is validated or tested, or AUG.DARKEN is above 0",
+    _uses_camera,
+    ("AUG.DARKEN", "TRAIN.BEST_SPLIT", "TRAIN.VAL_SPLITS", "TEST.DATA_SELECT"),
+)
+# Cross entropy (`hard`, `soft`) has no temperature.
+USES_TEMPERATURE = Condition(
+    "MODEL.PSEUDO_LOSS is kl",
+    lambda cfg: cfg.MODEL.PSEUDO_LOSS not in ("hard", "soft"),
+    ("MODEL.PSEUDO_LOSS",),
+)
+HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
+ADAPTS = differs("ADAPT.NAME", "none")

@@ -1,0 +1,240 @@
+"""Keys of training: batches and streams, optimiser, adaptation."""
+
+from __future__ import annotations
+
+from nightcrawler.config.schema.conditions import ADAPTS, HAS_PSEUDO_LABELS, equals
+from nightcrawler.config.schema.key import Key
+from nightcrawler.config.schema.rules import is_no_darkened_split, is_not_empty, is_threshold
+from nightcrawler.utils.registries import ADAPTERS
+
+TRAIN = (
+    Key(
+        "TRAIN.BATCH_SIZE",
+        32,
+        "Videos in an optimiser step over all ranks (times AUG.NUM_SAMPLE clips).",
+        minimum=1,
+    ),
+    Key(
+        "TRAIN.MICRO_BATCH",
+        8,
+        "Videos that are mixed, normalised (BatchNorm) and back-propagated together, whatever the "
+        "number of ranks. Divides BATCH_SIZE / ranks; 0 takes BATCH_SIZE / ranks.",
+        minimum=0,
+    ),
+    Key(
+        "TRAIN.CHECKPOINT_FILE_PATH",
+        "",
+        "Weights to start from: a path, or a name of MODEL_ZOO.md; empty for random weights.",
+    ),
+    Key(
+        "TRAIN.CHECKPOINT_EPOCH_RESET",
+        True,
+        "Take only the weights from CHECKPOINT_FILE_PATH; False continues its epoch and optimiser "
+        "too.",
+    ),
+    Key(
+        "TRAIN.AUTO_RESUME",
+        True,
+        "Continue from OUTPUT_DIR/checkpoints/checkpoint_latest.pyth if it exists.",
+    ),
+    Key(
+        "TRAIN.EVAL_PERIOD",
+        1,
+        "Epochs between two validations (the last epoch is always validated).",
+        minimum=1,
+    ),
+    Key("TRAIN.VAL_SPLITS", ["val_dry"], "Splits that are validated.", rule=is_not_empty("split")),
+    Key(
+        "TRAIN.BEST_SPLIT",
+        "val_dry",
+        "Split whose top-1 accuracy picks best.pyth. Labels of clips filmed in the dark make all "
+        "figures of the run an oracle's; those of val_dark (val_dry through the low-light camera) "
+        "do not.",
+    ),
+    Key(
+        "TRAIN.EPOCH_LENGTH",
+        "pseudo",
+        "Length of an epoch with two streams.",
+        choices={
+            "labelled": "the labelled stream's",
+            "pseudo": "the pseudo-labelled stream's",
+            "both": "the longer one's; the shorter stream starts again",
+        },
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.JOINT_STEP",
+        False,
+        "Take one optimiser step on the sum of both streams' losses; False takes one for each, as "
+        "published.",
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.PSEUDO_WEIGHT",
+        1.0,
+        "Weight of the pseudo-labelled stream's loss.",
+        minimum=0,
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.PSEUDO_RAMP_EPOCHS",
+        0.0,
+        "Epochs over which PSEUDO_WEIGHT grows linearly from 0; 0 applies it from the start.",
+        minimum=0,
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.BALANCE_PSEUDO",
+        False,
+        "Draw every pseudo-labelled class equally often, however many clips it has, so that none "
+        "disappears.",
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.THRESHOLD",
+        -1.0,
+        "Exclude pseudo-labels whose confidence (largest probability) is more than THRESHOLD "
+        "standard deviations below the mean confidence of PSEUDO_CSV; -1 keeps all.",
+        rule=is_threshold,
+        needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.NON_FINITE",
+        "skip",
+        "Reaction to a loss or gradient that is not finite.",
+        choices={"skip": "skip the step, at most 20 in a row", "raise": "stop with an error"},
+    ),
+    Key(
+        "TRAIN.KEEP_LAST",
+        2,
+        "Checkpoints that are kept beside best.pyth: one per epoch, the newest is resumed from.",
+        minimum=1,
+        maximum=100,
+    ),
+    Key(
+        "TRAIN.MAX_FAILED_SAVES",
+        3,
+        "Consecutive saves that may fail (a full disk) before the run stops.",
+        minimum=1,
+    ),
+    Key(
+        "TRAIN.EMA_DECAY",
+        0.0,
+        "Decay per step of a moving average of the weights, such as 0.999, which is validated "
+        "too; 0 for none.",
+        minimum=0,
+        maximum=0.999999,
+    ),
+)
+
+SOLVER = (
+    Key("SOLVER.BASE_LR", 1.0e-4, "Learning rate after warm-up.", minimum=0),
+    Key("SOLVER.COSINE_END_LR", 1.0e-6, "Learning rate at the end.", minimum=0),
+    Key("SOLVER.WARMUP_START_LR", 1.0e-6, "Learning rate at the start of warm-up.", minimum=0),
+    Key("SOLVER.WARMUP_EPOCHS", 10.0, "Epochs of linear warm-up (may be fractional).", minimum=0),
+    Key(
+        "SOLVER.COSINE_AFTER_WARMUP",
+        True,
+        "Start the cosine schedule after warm-up; False starts it at epoch 0.",
+    ),
+    Key("SOLVER.MAX_EPOCH", 20, "Epochs of training.", minimum=1),
+    Key(
+        "SOLVER.OPTIMIZING_METHOD",
+        "adamw",
+        "Optimiser.",
+        choices={"adamw": "AdamW", "sgd": "SGD with momentum"},
+    ),
+    Key(
+        "SOLVER.MOMENTUM",
+        0.9,
+        "Momentum of sgd.",
+        minimum=0,
+        maximum=1,
+        needs=equals("SOLVER.OPTIMIZING_METHOD", "sgd"),
+    ),
+    Key(
+        "SOLVER.BETAS",
+        [0.9, 0.999],
+        "Betas of adamw.",
+        minimum=0,
+        maximum=1,
+        length=2,
+        needs=equals("SOLVER.OPTIMIZING_METHOD", "adamw"),
+    ),
+    Key(
+        "SOLVER.WEIGHT_DECAY",
+        0.03,
+        "Weight decay of weights (BatchNorm has BN.WEIGHT_DECAY).",
+        minimum=0,
+    ),
+    Key(
+        "SOLVER.ZERO_WD_1D_PARAM",
+        True,
+        "No weight decay for other one-dimensional parameters (biases, LayerNorm).",
+    ),
+    Key(
+        "SOLVER.CLIP_GRAD_L2NORM",
+        20.0,
+        "Largest total L2 norm of gradients; 0 for no clipping.",
+        minimum=0,
+    ),
+)
+
+ADAPT = (
+    Key(
+        "ADAPT.NAME",
+        "batchnorm",
+        "Adaptation to dark clips after each validated epoch.",
+        choices=ADAPTERS,
+    ),
+    Key(
+        "ADAPT.SPLIT",
+        "total_unlabel",
+        "Split of the dark clips (labels are never read).",
+        rule=is_no_darkened_split,
+    ),
+    Key(
+        "ADAPT.TRANSFORM",
+        "eval",
+        "Transform of the dark clips.",
+        choices={
+            "eval": "as in testing",
+            "train": "as published: training crops; RandAugment, erasing and mixing off",
+        },
+        needs=ADAPTS,
+    ),
+    Key(
+        "ADAPT.ALLOW_NO_BATCHNORM",
+        False,
+        "Leave a model without BatchNorm unchanged, with a log line; False makes it an error.",
+    ),
+    Key(
+        "ADAPT.TENT_LR",
+        1.0e-3,
+        "Learning rate of tent, on scales and shifts of norm layers.",
+        minimum=1e-12,
+        maximum=1e3,
+        needs=equals("ADAPT.NAME", "tent"),
+    ),
+)
+
+BN = (
+    Key(
+        "BN.NUM_BATCHES_PRECISE",
+        200,
+        "Batches of dark clips (of TRAIN.BATCH_SIZE) for the statistics; 0 takes all clips.",
+        minimum=0,
+        needs=ADAPTS,
+    ),
+    Key(
+        "BN.BLEND",
+        1.0,
+        "Fraction of the new statistics in the blend with the trained ones: 1 replaces them.",
+        minimum=0,
+        maximum=1,
+        needs=ADAPTS,
+    ),
+    Key("BN.WEIGHT_DECAY", 0.0, "Weight decay of BatchNorm's scale and shift.", minimum=0),
+)
+
+KEYS = (*TRAIN, *SOLVER, *ADAPT, *BN)

@@ -1,0 +1,337 @@
+"""Confidence thresholds per class: which videos get a pseudo-label.
+
+Every way of selecting ends in one threshold per class. A video is kept if its confidence (its
+largest probability) is at least the threshold of its class (its most probable one). Videos that
+tie at a threshold are all kept, so that the order of rows never matters.
+
+Three ways lead to thresholds: a share of the videos (`top_fraction`, `class_balanced`), a
+precision, recall or F1 on known labels (`search`), and five rules on clips that look dark and
+whose classes are known (`calibrated`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nightcrawler.pseudo.ensemble import Joined
+from nightcrawler.utils.errors import UserError
+
+GOALS = ("precision", "recall", "f1")
+# No known clip was predicted as this class: require probability 1.0.
+NO_EVIDENCE = 1.0
+LABELLED = "labelled"
+EQUAL = "equal"
+RULES = ("precision", "fraction", "floor", "ceiling")
+
+
+def most_probable(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the most probable class of each video and its confidence.
+
+    Args:
+        probs: probabilities `[N, K]`.
+
+    Returns:
+        Classes int64 `[N]` (the first of equals) and confidences float64 `[N]`.
+    """
+    classes = probs.argmax(axis=1)
+    return classes, np.take_along_axis(probs, classes[:, None], axis=1)[:, 0]
+
+
+def selected(classes: np.ndarray, confidences: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return the mask of videos whose confidence reaches the threshold of their class.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        thresholds: one for each class `[K]`.
+
+    Returns:
+        The mask, bool `[N]`.
+    """
+    return confidences >= thresholds[classes]
+
+
+# --- thresholds that keep a share of the videos ---
+
+
+def keep_all(num_classes: int) -> np.ndarray:
+    """Return thresholds `[K]` that keep every video."""
+    return np.zeros(num_classes)
+
+
+def top_fraction(
+    classes: np.ndarray, confidences: np.ndarray, num_classes: int, fraction: float
+) -> np.ndarray:
+    """Return thresholds `[K]` that keep the most confident videos of each class.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        num_classes: K.
+        fraction: share of each class to keep, rounded up to whole videos.
+    """
+    counts = np.bincount(classes, minlength=num_classes)
+    kept = np.array([_ceil(fraction * count) for count in counts])
+    return quota(classes, confidences, kept)
+
+
+def class_balanced(
+    classes: np.ndarray, confidences: np.ndarray, fraction: float, prior: Sequence[float]
+) -> np.ndarray:
+    """Return thresholds `[K]` that keep a fraction of all videos, shared out by a class prior.
+
+    A class that has fewer videos than its share keeps them all.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        fraction: share of all videos to keep.
+        prior: positive weight of each class `[K]`, of any sum.
+    """
+    shares = np.asarray(prior, np.float64) / np.sum(prior)
+    counts = np.array([_ceil(fraction * len(classes) * share) for share in shares])
+    return quota(classes, confidences, counts)
+
+
+def _ceil(amount: float) -> int:
+    """Round up, at least to 1."""
+    # Less the error of floating point: 0.07 x 100 is a little more than 7.
+    return max(math.ceil(amount - 1e-9), 1)
+
+
+def quota(classes: np.ndarray, confidences: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return thresholds `[K]` that keep a number of videos of each class, the most confident.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        counts: videos to keep of each class `[K]`. A class with no more than that keeps all.
+    """
+    thresholds = np.zeros(len(counts))
+    for label, count in enumerate(counts):
+        own = confidences[classes == label]
+        if count < len(own):
+            # The count-th largest, without sorting all of them.
+            thresholds[label] = np.partition(own, len(own) - count)[len(own) - count]
+    return thresholds
+
+
+# --- thresholds that reach a goal on known labels ---
+
+
+@dataclass(frozen=True)
+class ThresholdSearch:
+    """Result of a search for thresholds.
+
+    Attributes:
+        thresholds: float64 `[K]`.
+        reached: bool `[K]`, the goal is met on the known labels.
+    """
+
+    thresholds: np.ndarray
+    reached: np.ndarray
+
+
+def search(
+    classes: np.ndarray,
+    confidences: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    goal: str,
+    target: float = 1.0,
+) -> ThresholdSearch:
+    """Search the threshold of each class that reaches a goal on videos of known label.
+
+    `precision`: the lowest threshold whose precision is at least `target`, else the one of
+    highest precision. `recall`: the highest threshold whose recall is at least `target`, else the
+    lowest. `f1`: the threshold of highest F1 = 2PR / (P + R), the lowest of equals.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        labels: true classes `[N]`, -1 where unknown.
+        num_classes: K.
+        goal: one of `GOALS`.
+        target: precision or recall to reach, 0..1 (not used for `f1`).
+    """
+    thresholds = np.full(num_classes, NO_EVIDENCE)
+    reached = np.zeros(num_classes, bool)
+    for label in range(num_classes):
+        rows = (classes == label) & (labels >= 0)
+        if not rows.any():
+            continue
+        candidates, precision, recall = _curve(
+            confidences[rows], labels[rows] == label, int((labels == label).sum())
+        )
+        place, reached[label] = _choose(precision, recall, goal, target)
+        # Sums of weights can round above 1, and a threshold is a probability.
+        thresholds[label] = min(candidates[place], 1.0)
+    return ThresholdSearch(thresholds, reached)
+
+
+def _curve(
+    confidences: np.ndarray, correct: np.ndarray, num_true: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distinct confidences, high to low, with precision and recall at each as threshold."""
+    order = np.argsort(-confidences, kind="stable")
+    ranked = confidences[order]
+    # The last row of each run of equal confidences: ties are kept or dropped together.
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    hits = np.cumsum(correct[order])[last]
+    return ranked[last], hits / (last + 1), hits / max(num_true, 1)
+
+
+def _choose(
+    precision: np.ndarray, recall: np.ndarray, goal: str, target: float
+) -> tuple[int, bool]:
+    """Return the place of the chosen threshold on the curve, and whether it meets the goal."""
+    if goal == "f1":
+        score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        return int(np.flatnonzero(score == score.max())[-1]), bool(score.max() > 0)
+    if goal == "precision":
+        # Confidences fall along the curve: the last place is the lowest threshold.
+        good = np.flatnonzero(precision >= target)
+        if len(good):
+            return int(good[-1]), True
+        return int(np.flatnonzero(precision == precision.max())[-1]), False
+    assert goal == "recall", goal
+    good = np.flatnonzero(recall >= target)
+    if len(good):
+        return int(good[0]), True
+    return len(recall) - 1, False
+
+
+# --- thresholds calibrated without labels of dark clips ---
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Settings of the calibration on clips that look dark and whose classes are known.
+
+    Five rules apply, in this order:
+
+    - agreement: a video counts only if enough models agree with their mixture on its class.
+    - precision: a class has the lowest threshold that reaches `precision` on the known clips.
+    - fraction: a class that reaches it at no threshold, or that is predicted for no known clip,
+      keeps a share of its most confident videos instead.
+    - floor: no class keeps less than this share of its number of videos by the prior, unless it
+      has fewer.
+    - ceiling: no class keeps more than this multiple of it.
+
+    Attributes:
+        precision: of each class's pseudo-labels, on the known clips.
+        split: of the known clips.
+        agree: models that must agree, a number (int) or a share (float) of them, 0 for none.
+        prior: `labelled` (class frequencies of the labelled list), `equal`, or one number per
+            class.
+        floor: least share of the number of videos that the prior gives a class.
+        ceiling: largest multiple of that number.
+    """
+
+    precision: float = 0.8
+    split: str = "val_dark"
+    agree: float = 0
+    prior: str | tuple[float, ...] = LABELLED
+    floor: float = 0.25
+    ceiling: float = 2.0
+
+
+def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
+    """Return the mask of videos on whose class enough models agree.
+
+    Args:
+        joined: the models' predictions.
+        classes: class of each video by the mixture `[N]`.
+        agree: models that must find this class the most probable, a number (int) or a share
+            (float) of them.
+
+    Returns:
+        The mask, bool `[N]`.
+
+    Raises:
+        UserError: if there are fewer models than that.
+    """
+    num_models = len(joined.probs)
+    # A share is rounded up: half of three models are two.
+    least = math.ceil(agree * num_models - 1e-9) if isinstance(agree, float) else agree
+    if least > num_models:
+        raise UserError(
+            f"agree {agree}: {least} models must agree on a class, but there are only {num_models} "
+            "models: lower it"
+        )
+    votes = np.zeros(len(classes), np.int64)
+    for probs in joined.probs:
+        votes += probs.argmax(axis=1) == classes
+    return np.asarray(votes >= least)
+
+
+def search_precision(known: Joined, mixed: np.ndarray, calibration: Calibration) -> ThresholdSearch:
+    """Search the threshold of each class that reaches the precision on the known clips.
+
+    Args:
+        known: the models' predictions for clips with labels.
+        mixed: their mixture `[N, K]`.
+        calibration: agreement and precision.
+
+    Raises:
+        UserError: if no clip has a prediction and a label.
+    """
+    classes, confidences = most_probable(mixed)
+    rows = known.ok & (known.labels >= 0)
+    if not rows.any():
+        raise UserError(
+            f"none of the {len(known.names)} clips to calibrate with has a prediction and a label"
+        )
+    # As for the videos to be labelled: a threshold must be searched on the same kind of video.
+    rows &= agreeing(known, classes, calibration.agree)
+    return search(
+        classes[rows],
+        confidences[rows],
+        known.labels[rows],
+        mixed.shape[1],
+        "precision",
+        calibration.precision,
+    )
+
+
+def calibrated(
+    classes: np.ndarray,
+    confidences: np.ndarray,
+    found: ThresholdSearch,
+    fraction: float,
+    prior: Sequence[float],
+    calibration: Calibration,
+) -> tuple[np.ndarray, list[str]]:
+    """Apply the rules of `Calibration` to the videos on which the models agree.
+
+    Args:
+        classes: predicted classes `[N]`.
+        confidences: their probabilities `[N]`.
+        found: thresholds that reach the precision on the known clips.
+        fraction: share to keep of a class that does not reach the precision.
+        prior: positive weight of each class `[K]`, of any sum.
+        calibration: floor and ceiling.
+
+    Returns:
+        Thresholds float64 `[K]`, and the deciding one of `RULES` for each class.
+    """
+    num_classes = len(found.thresholds)
+    # For classes whose precision on the known clips says that no threshold can be trusted.
+    most_confident = top_fraction(classes, confidences, num_classes, fraction)
+    thresholds = np.where(found.reached, found.thresholds, most_confident)
+    counts = np.bincount(classes[selected(classes, confidences, thresholds)], minlength=num_classes)
+    by_prior = len(classes) * np.asarray(prior, np.float64) / np.sum(prior)
+    # Limits in whole videos, less the error of floating point as in `_ceil`.
+    least = np.ceil(calibration.floor * by_prior - 1e-9)
+    most = np.maximum(np.ceil(calibration.ceiling * by_prior - 1e-9), 1)
+    bounded_counts = np.maximum(np.clip(counts, least, most), 1).astype(np.int64)
+    # Used only where a limit is crossed: its threshold keeps exactly the limit, ties apart.
+    bounded = quota(classes, confidences, bounded_counts)
+    low = counts < least
+    high = counts > most
+    deciding = np.select([high, low, found.reached], [RULES[3], RULES[2], RULES[0]], RULES[1])
+    return np.where(low | high, bounded, thresholds), deciding.tolist()
