@@ -24,6 +24,7 @@ EXPERIMENT = "exp_adapt_bn/sf32_k700/config.yaml"
 # One process without workers, so that all calls are seen. The model starts from random weights.
 OVERRIDES = (
     *("DATA_LOADER.NUM_WORKERS", 0),
+    *("DATA.CACHE", "none"),
     *("TRAIN.BATCH_SIZE", 2),
     *("TRAIN.MICRO_BATCH", 0),
     *("TRAIN.CHECKPOINT_FILE_PATH", ""),
