@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import dump, flatten, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import dump, flatten
 from nightcrawler.config.yaml import read_yaml
 from nightcrawler.models.zoo import ZOO
 from nightcrawler.pseudo.label_recipe import read_label_recipe

@@ -59,7 +59,7 @@ def parse(argv: Sequence[str], task: str = "") -> Any:
 
 def load(arguments: Any) -> Any:
     """The frozen configuration; from here on, the current folder is the project's root."""
-    from nightcrawler.config.node import load_experiment
+    from nightcrawler.config.load import load_experiment
 
     experiment = arguments.cfg.resolve()
     overrides = list(arguments.overrides)

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
-from nightcrawler.config.node import flatten, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import flatten
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine import metric_logger
 from nightcrawler.engine import train_step as step_module

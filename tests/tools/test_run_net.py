@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results

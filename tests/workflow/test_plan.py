@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import config_hash, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash
 from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
