@@ -113,6 +113,7 @@ def find_videos(folder: Path, count: int) -> list[Path]:
             f"--clips {folder}, --videos {count}: no video to measure; "
             "expected .mp4, .avi, .mkv or .webm"
         )
+    # Evenly, because neighbours in a folder are often of one class.
     if count >= len(found):
         return found
     return [found[number * len(found) // count] for number in range(count)]

@@ -79,6 +79,7 @@ def write_models(
     Returns:
         The files.
     """
+    # Names as in the challenge, which sort differently as text and as numbers.
     names = np.array([f"{number}.mp4" for number in range(num_videos)])
     truth = np.random.default_rng(0).integers(num_classes, size=num_videos)
     paths = []
@@ -136,6 +137,7 @@ def run_chain(paths: Sequence[Path], out: Path) -> dict[str, float]:
     selection = Selection("top_fraction", fraction=FRACTION)
     labels = timed("thresholds", lambda: choose(joined, mixed, selection))
     timed("pseudo-label CSV", lambda: write_pseudo_labels(out / OUTPUTS[0], joined, labels))
+    # Two voters are the fewest that a vote takes.
     winner = timed("vote", lambda: vote(modes, ["mode 0", "mode 1"]))
     timed("submission CSV", lambda: write_submission(out / OUTPUTS[1], winner))
     return {**seconds, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}

@@ -70,6 +70,7 @@ def checked_reader(path: Path, like: Path) -> Reader:
         path: the file to read.
         like: the clean file, which has the checksum.
     """
+    # Keys are resolved paths, as `read_checksums` makes them.
     checksums = {os.path.realpath(path): sha256_file(like)}
     reader = ChecksumReader(FileReader(), checksums)
     return lambda name: read_frames(reader, name, range)

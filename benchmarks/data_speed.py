@@ -103,6 +103,7 @@ def converter_decode(path: Path) -> np.ndarray:
 
     The difference to our reader is the gain from leaving frames out.
     """
+    # A converter keeps its tables from frame to frame.
     converter = VideoReformatter()
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "NONE"
@@ -263,6 +264,7 @@ def per_frame_copy(frames: np.ndarray, seed: int) -> Tensor:
     policy = rand_augment_transform(
         POLICY, {"img_mean": (128,) * 3, "interpolation": Image.Resampling.BILINEAR}
     )
+    # One picture after the other, as most training code does.
     augmented = []
     for frame in frames:
         # timm draws from the global generators. All frames of a clip get the same draws.
@@ -289,6 +291,7 @@ def per_frame_sample(path: Path, draw: int) -> Tensor:
         draw: seed of the copies.
     """
     rng = np.random.default_rng(draw)
+    # Asked twice: once for the frames to decode, once for their order.
     drawn = functools.cache(
         functools.partial(random_segment_indices, rng=rng, num_frames=NUM_FRAMES)
     )

@@ -54,6 +54,7 @@ class CallRecorder:
         self.in_all: set[Place] = set()
         # Functions between the first fetch and the second.
         self.in_step: set[Place] = set()
+        # A worker process would hide its calls, so the loader must have none.
         self._num_fetches = 0
         self._is_fetching = False
 
@@ -71,6 +72,7 @@ class CallRecorder:
         place = self.place_of(frame.f_code)
         if place is None:
             return
+        # Sets count a function once, however often a sample calls it.
         self.in_all.add(place)
         if self._num_fetches == 1:
             (self.in_sample if self._is_fetching else self.in_step).add(place)

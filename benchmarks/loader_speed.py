@@ -65,6 +65,7 @@ def _cache_lines(
         }
 
     yield from against(race_over(paths, frames, repeats), target=2)
+    # The same seed and epoch: both make the same clips.
     items = make_items(paths)
     with_cache = ClipDataset(items, cached, train_clips(), SEED, replace_bad=True)
     without = ClipDataset(items, plain, train_clips(), SEED, replace_bad=True)
@@ -82,6 +83,7 @@ def _cache_lines(
 def measure_loader(paths: Sequence[Path], repeats: int) -> Iterator[str]:
     """Yield lines of part (e): throughput of the loader, and the memory of its workers."""
     yield f"(e) loader of training samples in batches of {BATCH} videos"
+    # Rate of one worker, which two are compared with.
     alone = 0.0
     for workers in (1, 2):
         rate, peaks = loader_rate(paths, workers, repeats)
@@ -123,4 +125,5 @@ def loader_rate(paths: Sequence[Path], workers: int, repeats: int) -> tuple[floa
 
 
 def _use_one_thread(_: int) -> None:
+    # Workers share the cores, and more threads would only compete.
     torch.set_num_threads(1)

@@ -83,6 +83,7 @@ def build(name: str, overrides: Sequence[object] = ()) -> nn.Module:
         name: key of `CONFIGS`.
         overrides: config keys and values in turn.
     """
+    # Speed does not depend on the weights, but a fixed seed makes runs alike.
     torch.manual_seed(0)
     texts = [str(item) for item in overrides]
     path = f"configs/models/{CONFIGS[name]}.yaml"
@@ -146,6 +147,7 @@ def measure_forward(name: str, peaks: Mapping[str, float], repeats: int) -> Iter
     # Counted once: precision and layout do not change the operations.
     gflops = count_gflops(model, clip)
     best = dict.fromkeys(PRECISIONS, float("inf"))
+    # Convolutions over time are faster in one of the layouts, depending on the CPU.
     for layout, memory_format in LAYOUTS.items():
         model = model.to(memory_format=memory_format)
         clip = clip.to(memory_format=memory_format)
@@ -193,6 +195,7 @@ def compare_mvit(repeats: int) -> str:
     clip = torch.randn(1, 3, 16, 224, 224)
     ours = build("mvit", MVIT_B_16)
     theirs = torchvision.models.video.mvit_v1_b(num_classes=11).eval()
+    # Both are MViT v1 with 16 blocks, whose sizes must agree.
     sizes = [sum(map(Tensor.numel, model.parameters())) for model in (ours, theirs)]
     # Another number of parameters would make the ratio meaningless.
     assert sizes[0] == sizes[1], sizes

@@ -13,6 +13,7 @@ def fastest(call: Callable[[], object], repeats: int) -> float:
         call: to measure.
         repeats: number of measured calls.
     """
+    # The first call allocates memory and chooses kernels.
     call()
     best = float("inf")
     for _ in range(repeats):

@@ -169,8 +169,8 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.config.check import ENHANCEMENTS
     from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
     params, window = build_settings(arguments)
@@ -178,7 +178,9 @@ def main(argv: Sequence[str]) -> int:
     if not shown:
         # The first enhancement is "none", which is the row of original frames.
         shown = [
-            name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
+            name
+            for name in ENHANCEMENTS.names()[1:]
+            if name != "zero_dce" or params.zero_dce_weights
         ]
     sheets = []
     for video in arguments.videos:

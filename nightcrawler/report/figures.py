@@ -15,7 +15,7 @@ from nightcrawler.report.metadata import figure_metadata
 from nightcrawler.report.predictions import RunPredictions, join_seeds, joint_use
 from nightcrawler.report.pseudo_figures import pseudo_figures
 from nightcrawler.report.run_folder import TASKS, RunFolder, SplitResults
-from nightcrawler.workflow.run import DONE
+from nightcrawler.workflow.task_state import DONE
 
 # Keys of a task that the report shows.
 TASK_KEYS = ("name", "kind", "status", "reason", "seconds")

@@ -17,7 +17,7 @@ from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow.run import DONE
+from nightcrawler.workflow.task_state import DONE
 
 STATE = "pipeline.json"
 # The key of the tasks in pipeline.json, as version 0.1 wrote it too.

@@ -12,7 +12,7 @@ from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
 from nightcrawler.report.metadata import HIDDEN, describe, join_words
 from nightcrawler.report.run_folder import TASKS
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow.run import DONE
+from nightcrawler.workflow.task_state import DONE
 
 # Columns of the table of accuracies, and the figure of a stage behind each. The best single model
 # has no figure of its own.
