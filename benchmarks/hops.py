@@ -164,6 +164,7 @@ def describe(title: str, places: set[Place]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Print the counts, and with `--list` the functions."""
+    # The test starts from the checkpoint that the training leaves.
     with tempfile.TemporaryDirectory() as folder:
         arguments = make_arguments(Path(folder))
         training = record("train", arguments)

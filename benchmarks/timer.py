@@ -32,6 +32,7 @@ def side_by_side(calls: Sequence[Callable[[], object]], repeats: int) -> list[fl
         calls: to measure.
         repeats: number of rounds.
     """
+    # Alternating, because a CPU slows down when it gets warm.
     best = [float("inf")] * len(calls)
     for _ in range(repeats):
         for place, call in enumerate(calls):
