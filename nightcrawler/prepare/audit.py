@@ -188,6 +188,7 @@ def _alone(path: str, function: Measure) -> Measurement:
 def _in_pool(
     paths: Sequence[str], jobs: int, function: Measure
 ) -> Iterator[tuple[str, Measurement]]:
+    # Workers ignore Ctrl-C, which this process handles, and exit if it is killed.
     pool = ProcessPoolExecutor(jobs, initializer=follow_parent)
     try:
         futures = {}

@@ -98,6 +98,7 @@ def scan_folder(path: Path) -> VideoFolder:
                 refused.append(f"{printable(start + name)}: {reason}")
             else:
                 videos.append(start + name)
+    # Empty class folders are usually a download that was forgotten.
     filled = {video.split("/")[0] for video in videos}
     empty = []
     for name in first_level:
