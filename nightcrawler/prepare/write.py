@@ -51,7 +51,10 @@ def compare_lists(root: Path, plan: ListPlan) -> list[ListChange]:
         root: the data folder.
         plan: lists to write below it.
     """
-    return [_compare(root / name, rows) for name, rows in plan.lists.items()]
+    changes = []
+    for name, rows in plan.lists.items():
+        changes.append(_compare(root / name, rows))
+    return changes
 
 
 def _compare(path: Path, rows: list[ListRow]) -> ListChange:

@@ -136,7 +136,7 @@ def clips_of(
 
 
 def written_out(path: Path, name: str, cameras: CameraRanges) -> np.ndarray:
-    """The one clip of a video: darkened by the camera of its name, then lit."""
+    """The one clip of a video: darkened by the camera of its name, then enhanced."""
     frames = read_file(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
     rng = sample_rng(SEED, 0, name)
     dark = darken(frames, sample_camera(rng, cameras), rng)
