@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.prepare.audit import read_videos
+from nightcrawler.prepare.sources import read_videos
 from nightcrawler.utils.errors import UserError
 
 # A file counts as complete when its size and modification time are unchanged for so long.
