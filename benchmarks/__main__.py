@@ -131,7 +131,7 @@ def build(name: str, overrides: Sequence[object] = ()) -> nn.Module:
     """A model of `configs/models` with random weights."""
     import torch
 
-    from nightcrawler.config.node import load_experiment
+    from nightcrawler.config.load import load_experiment
     from nightcrawler.models.build import build_model
 
     torch.manual_seed(0)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import dump, flatten, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import dump, flatten
 from nightcrawler.config.yaml import read_yaml
 from nightcrawler.models.zoo import ZOO
 from nightcrawler.pseudo.label_recipe import read_label_recipe
@@ -157,10 +158,10 @@ def test_models_are_tested_on_unlabelled_clips_until_the_last_stage(name: str) -
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_label_of_a_dark_clip_picks_a_checkpoint(name: str) -> None:
-    from nightcrawler.engine.build import build_label_use
+    from nightcrawler.engine.run_metadata import label_use_of
 
     cfg = load_experiment(ROOT / name / "config.yaml")
-    assert build_label_use(cfg) == "label-free"
+    assert label_use_of(cfg) == "label-free"
     assert cfg.TRAIN.BEST_SPLIT in cfg.TRAIN.VAL_SPLITS
 
 

@@ -1,4 +1,4 @@
-"""Show what a checkpoint of any supported format holds, or write its weights alone, by this project's names."""
+"""Inspect a checkpoint of any supported format, or write its weights under this project's names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ EXAMPLES = """\
   {command} exp_adapt_bn/sf32_k700/best.pyth --to sf32.safetensors
   {command} mvit_b_32x3_k600 --to mvit.pyth --cfg exp_adapt_bn/mvit_b32_k600/config.yaml
 
-A JSON of what was written is put beside OUT. With --cfg, weights are fitted to that experiment's model first
-(kernels inflated, positions interpolated, classifier by class name), and only what fitted is written."""
+OUT gets a JSON description beside it. With --cfg, weights are first fitted to that experiment's
+model: kernels inflated, positions interpolated, classifier rows matched by class name. Only entries
+that fit are written."""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("checkpoint", metavar="IN", help="a file, or a name of MODEL_ZOO.md")
     parser.add_argument(
@@ -45,10 +46,11 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def describe(file: Any) -> dict[str, Any]:
-    """What a file holds, as plain values."""
+    """Return the contents of a file as plain values."""
+    known = file.format
     return {
-        "format": file.format.name if file.format else "names of no known format",
-        "model": file.format.model if file.format else "",
+        "format": known.name if known else "names of no known format",
+        "model": known.model if known else "",
         "tensors": len(file.state),
         "values": sum(value.numel() for value in file.state.values()),
         "classes": list(file.class_names),
@@ -58,50 +60,60 @@ def describe(file: Any) -> dict[str, Any]:
 
 
 def fitted(file: Any, name: str, config: Path) -> Any:
-    """The file as an experiment's model takes it."""
+    """Return the file with its weights fitted to an experiment's model.
+
+    Args:
+        file: `WeightsFile` to convert.
+        name: path or published name, for messages.
+        config: config.yaml of the experiment.
+    """
     import dataclasses
 
-    from nightcrawler.config.node import config_hash, dump, load_experiment
-    from nightcrawler.engine.build import MACHINE_KEYS
+    from nightcrawler.config.load import load_experiment
+    from nightcrawler.config.node import config_hash, dump
+    from nightcrawler.engine.run_metadata import MACHINE_KEYS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.pretrained import is_head, load_pretrained
 
     cfg = load_experiment(config)
-    model, class_names = build_model(cfg), tuple(cfg.MODEL.CLASS_NAMES)
+    model = build_model(cfg)
+    class_names = tuple(cfg.MODEL.CLASS_NAMES)
     report = load_pretrained(model, name, min_match=cfg.MODEL.MIN_MATCH, class_names=class_names)
     print(report)
     state = model.state_dict()
+    # Class names belong to the rows of the classifier: without it they would say nothing.
+    has_classifier = any(map(is_head, report.filled))
     return dataclasses.replace(
         file,
         state={entry: state[entry] for entry in report.filled},
-        class_names=class_names if any(map(is_head, report.filled)) else (),
+        class_names=class_names if has_classifier else (),
         config_text=dump(cfg),
         config_hash=config_hash(cfg, ignore=MACHINE_KEYS),
     )
 
 
 def halved(file: Any) -> Any:
-    """The same weights in float16.
+    """Return the weights in float16.
 
     Raises:
-        UserError: if a value is too large for it.
+        UserError: if a value exceeds the range of float16.
     """
     import dataclasses
 
     import torch
 
-    state = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in file.state.items()
-    }
-    for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+    state = dict(file.state)
+    for name, value in file.state.items():
+        if not value.is_floating_point():
+            continue
+        state[name] = value.half()
+        if not torch.isfinite(state[name]).all():
             raise UserError(f"--half: {name} has values beyond float16 (65504): leave --half out")
     return dataclasses.replace(file, state=state)
 
 
 def write(file: Any, out: Path) -> None:
-    """Write weights and, beside them, a JSON of what they are; each is whole or absent."""
+    """Write weights, and a JSON description beside them; each is written whole or not at all."""
     import torch
 
     from nightcrawler.engine.checkpoint import save_checkpoint
@@ -120,10 +132,13 @@ def write(file: Any, out: Path) -> None:
     else:
         from safetensors.torch import save
 
-        texts = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in about.items()
-        }
+        # The metadata of safetensors holds texts only.
+        texts = (
+            {"class_names": json.dumps(about.pop("class_names"))}
+            if about.get("class_names")
+            else {}
+        )
+        texts |= about
         with atomic_write(out) as stream:
             stream.write(save(state, {"format": "pt", **texts}))
     source = {"file": file.path.name, "sha256": file.sha256}
@@ -132,6 +147,14 @@ def write(file: Any, out: Path) -> None:
             {**describe(file), "sha256": sha256_file(out), "source": source}, stream, indent=2
         )
         stream.write("\n")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return f"{len(value)}: {', '.join(value)}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value or "not said")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -148,14 +171,12 @@ def main(argv: Sequence[str]) -> int:
     if arguments.inspect:
         print(path)
         for key, value in describe(file).items():
-            shown = (
-                f"{len(value)}: {', '.join(value)}"
-                if isinstance(value, list) and value
-                else value or "not said"
-            )
-            print(f"  {key:<12} {shown:,}" if isinstance(shown, int) else f"  {key:<12} {shown}")
+            print(f"  {key:<12} {_as_text(value)}")
     if arguments.to:
-        file = fitted(file, arguments.checkpoint, arguments.cfg) if arguments.cfg else file
-        write(halved(file) if arguments.half else file, arguments.to)
+        if arguments.cfg:
+            file = fitted(file, arguments.checkpoint, arguments.cfg)
+        if arguments.half:
+            file = halved(file)
+        write(file, arguments.to)
         print(f"{arguments.to}: {len(file.state)} tensors, described in {arguments.to}.json")
     return 0

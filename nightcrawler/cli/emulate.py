@@ -1,7 +1,7 @@
-"""Search a confidence threshold per class against labels, or hold files of pseudo-labels against labels.
+"""Search a confidence threshold per class against labels, or score files of pseudo-labels.
 
-Labels of dark clips make an oracle of what is chosen here, and of all that follows; labels of bright clips (--split
-val_dark, bright clips as night cameras see them, or val_dry) do not.
+Thresholds chosen by labels of dark clips are an oracle's, and so is everything made with them. Labels
+of bright clips are not: --split val_dark (bright clips through a camera model) or val_dry.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXAMPLES = """\
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "--stage",
@@ -79,8 +79,8 @@ def parse(argv: Sequence[str]) -> Any:
     return arguments
 
 
-def look_at(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) -> None:
-    """Print the table of each file of pseudo-labels; these figures use the labels, whatever made the files."""
+def score(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) -> None:
+    """Print one table per file of pseudo-labels; these figures use the labels of dark clips."""
     for path in paths:
         pseudo = read_labels(path)
         labels = np.array(list(pseudo.values()), np.int64)
@@ -96,13 +96,13 @@ def look_at(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]
         print("\n".join(table(figures)))
         last = figures[-1]
         print(
-            f"{path}: {last.rows} rows, {last.known} of known label, precision {100 * last.precision:.2f} %, "
-            f"coverage {100 * last.coverage:.1f} % (oracle: measured with labels)\n"
+            f"{path}: {last.rows} rows, {last.known} of known label, "
+            f"precision {100 * last.precision:.2f} %, coverage {100 * last.coverage:.1f} % (oracle: measured with labels)\n"
         )
 
 
 def find(arguments: Any, truth: dict[str, int]) -> None:
-    """Search the thresholds, print their table, write them."""
+    """Search the thresholds, print their table and write them."""
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, _, inputs = load_mixed(
         arguments, recipe, project_root() / stage_before(arguments.stage)
@@ -110,7 +110,8 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     known = np.array([truth.get(name, -1) for name in joined.names], np.int64)
     if known.max(initial=-1) >= len(joined.class_names):
         raise UserError(
-            f"{arguments.labels}: label {known.max()}, but the predictions have {mixed.shape[1]} classes"
+            f"{arguments.labels}: label {known.max()}, but the predictions have "
+            f"{mixed.shape[1]} classes"
         )
     known[~joined.ok] = -1
     if not (known >= 0).any():
@@ -124,9 +125,10 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     here = {name: truth[name] for name in joined.names if name in truth}
     figures = compare([joined.names[row] for row in kept], classes[kept], here, joined.class_names)
     print("\n".join(table(figures, found.thresholds.tolist())))
-    missed = [
-        name for name, reached in zip(joined.class_names, found.reached, strict=True) if not reached
-    ]
+    missed = []
+    for name, reached in zip(joined.class_names, found.reached, strict=True):
+        if not reached:
+            missed.append(name)
     if missed:
         print(f"warning: {goal} {target:g} is not reached for {', '.join(missed)}", file=sys.stderr)
     stamp = label_use(
@@ -136,13 +138,14 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
         *map(results_label_use, inputs),
     )
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
-    note = f"Thresholds for {goal}{'' if goal == 'f1' else f' {target:g}'} against {arguments.labels.name}."
+    shown = goal if goal == "f1" else f"{goal} {target:g}"
+    note = f"Thresholds for {shown} against {arguments.labels.name}."
     write_thresholds(out, Thresholds(joined.class_names, stamp, found.thresholds.tolist()), note)
     print(f"{out}: thresholds for {goal}, {stamp}")
 
 
 def wanted(arguments: Any) -> tuple[str, float]:
-    """The goal of the search and its target."""
+    """Return the goal of the search and its target."""
     if arguments.f1:
         return "f1", 1.0
     if arguments.recall is not None:
@@ -151,11 +154,11 @@ def wanted(arguments: Any) -> tuple[str, float]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Search, or look at files."""
+    """Search thresholds, or score files."""
     arguments = parse(argv)
     truth = read_labels(arguments.labels)
     if arguments.pseudo:
-        look_at(arguments.pseudo, truth, read_label_recipe(arguments.recipe).classes)
+        score(arguments.pseudo, truth, read_label_recipe(arguments.recipe).classes)
     else:
         find(arguments, truth)
     return 0

@@ -1,4 +1,4 @@
-"""Size and cost of models: parameters, multiply-adds, activation memory, norm layers, speed on this machine."""
+"""Print parameters, multiply-adds, activation memory, norm layers and speed of models."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ EXAMPLES = """\
   {command} configs/models/tv_s3d.yaml DATA.NUM_FRAMES 16 DATA.TRAIN_CROP_SIZE 112
   {command} --markdown configs/models/*.yaml
 
-All figures are of one clip of DATA.NUM_FRAMES x DATA.TRAIN_CROP_SIZE^2. GFLOPs are multiply-adds (one multiplication
-and one addition count once) of convolutions, linear layers and attention in a forward pass. Activations are what
-training keeps for the backward pass, in MODEL.PRECISION, without the parameters. ADAPT batchnorm reaches BatchNorm
-layers only. Clips per second are those of forward passes of single clips, on OMP_NUM_THREADS threads."""
+All figures are of one clip of DATA.NUM_FRAMES x DATA.TRAIN_CROP_SIZE^2. GFLOPs are multiply-adds
+(one multiplication and one addition count once) of convolutions, linear layers and attention in a
+forward pass. Activations are the tensors that training keeps for the backward pass, in
+MODEL.PRECISION, without the parameters. ADAPT.NAME batchnorm changes BatchNorm layers only. Clips
+per second are forward passes of single clips, on OMP_NUM_THREADS threads."""
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
 SPEED_SEC = 3.0
@@ -27,7 +28,7 @@ LEGEND = "GFLOPs: multiply-adds of one clip; activations: kept for the backward 
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line; `paths` and `overrides` are told apart by upper case."""
+    """Parse the command line; the first word that looks like a key begins the overrides."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "words",
@@ -49,28 +50,30 @@ def parse(argv: Sequence[str]) -> Any:
     )
     arguments = parser.parse_intermixed_args(argv)
     words = arguments.words
-    first_key = next((place for place, word in enumerate(words) if KEY.fullmatch(word)), len(words))
-    arguments.paths, arguments.overrides = (
-        [Path(word) for word in words[:first_key]],
-        words[first_key:],
-    )
+    first_key = len(words)
+    for place, word in enumerate(words):
+        if KEY.fullmatch(word):
+            first_key = place
+            break
+    arguments.paths = [Path(word) for word in words[:first_key]]
+    arguments.overrides = words[first_key:]
     if not arguments.paths:
         parser.error("name at least one experiment or configuration before the overrides")
     return arguments
 
 
 class Info(NamedTuple):
-    """What is known of one model.
+    """Figures of one model.
 
     Attributes:
-        config: the file, as it was named.
+        config: config file, as the user named it.
         model: `MODEL.NAME`.
         clip: channels, frames, height and width.
-        parameters: their number.
-        gmacs: 10^9 multiply-adds of a clip.
-        activation_bytes: kept for the backward pass of a clip.
-        norms: layers of each kind.
-        clips_per_sec: of forward passes; `None` where not measured.
+        parameters: number of parameters.
+        gmacs: 10^9 multiply-adds of one clip.
+        activation_bytes: bytes kept for the backward pass of one clip.
+        norms: kind of norm layer to number of layers.
+        clips_per_sec: forward passes per second; `None` if not measured.
     """
 
     config: str
@@ -84,9 +87,15 @@ class Info(NamedTuple):
 
 
 def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -> int:
-    """Bytes that a forward pass in training mode keeps for the backward pass; nothing is computed.
+    """Count the bytes that a forward pass in training keeps for the backward pass.
 
-    A storage that several operations keep counts once, parameters and buffers not at all. `dtype` is autocast's.
+    Nothing is computed. A storage that several operations keep counts once; parameters and buffers
+    do not count.
+
+    Args:
+        model: model on the CPU.
+        clip: shape of its input, `[B, 3, T, H, W]`.
+        dtype: of autocast; `None` computes in float32.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -107,7 +116,7 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
         saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with saved, torch.autocast("cpu", dtype, enabled=dtype is not None):
             logits = torch.func.functional_call(model, own, (torch.empty(*clip),))
-        # What was kept lives as long as the graph: no two storages share an address until here.
+        # Kept storages live as long as the graph, so no two of them share an address until here.
         for tensor in own.values():
             kept.pop(StorageWeakRef(tensor.untyped_storage()).cdata, None)
         del logits
@@ -115,7 +124,7 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
 
 
 def count_norms(model: Any) -> dict[str, int]:
-    """How many norm layers there are; `BatchNorm` are those whose statistics an adapter can reach."""
+    """Count norm layers by kind; `BatchNorm` are those whose statistics an adapter can estimate."""
     from torch import nn
 
     from nightcrawler.adapt.batchnorm import batchnorm_layers
@@ -130,13 +139,14 @@ def count_norms(model: Any) -> dict[str, int]:
 
 
 def measure_clips_per_sec(model: Any, clip: Any) -> float:
-    """Forward passes of single clips for about `SPEED_SEC`, after one that does not count."""
+    """Measure forward passes of single clips for about `SPEED_SEC`, after one warm-up pass."""
     import time
 
     import torch
 
     model.eval()
-    one, count = torch.randn(clip), 0
+    one = torch.randn(clip)
+    count = 0
     with torch.inference_mode():
         model(one)
         start = time.perf_counter()
@@ -147,8 +157,8 @@ def measure_clips_per_sec(model: Any, clip: Any) -> float:
 
 
 def describe(path: Path, arguments: Any) -> Info:
-    """Build one model from its configuration and look at it."""
-    from nightcrawler.config.node import load_experiment
+    """Build one model from its configuration and measure it."""
+    from nightcrawler.config.load import load_experiment
     from nightcrawler.engine.build import PRECISIONS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.flops import count_gmacs
@@ -171,39 +181,44 @@ def describe(path: Path, arguments: Any) -> Info:
 
 
 def cells(info: Info) -> dict[str, str]:
-    """Column to text of one model."""
-    others = [(kind, count) for kind, count in info.norms.items() if kind != "BatchNorm"]
+    """Return one row: column to text."""
+    others = [
+        f"{count} {kind}" for kind, count in info.norms.items() if count and kind != "BatchNorm"
+    ]
+    digits = ".1f" if info.gmacs >= 1 else ".2g"
+    activations = "< 1 MiB"
+    if info.activation_bytes >= 2**20:
+        activations = f"{info.activation_bytes / 2**20:,.0f} MiB"
     row = {
         "config": info.config,
         "MODEL.NAME": info.model,
         "clip": "x".join(map(str, info.clip)),
         "parameters": f"{info.parameters:,}",
-        "GFLOPs": f"{info.gmacs:.1f}" if info.gmacs >= 1 else f"{info.gmacs:.2g}",
-        "activations": f"{info.activation_bytes / 2**20:,.0f} MiB"
-        if info.activation_bytes >= 2**20
-        else "< 1 MiB",
+        "GFLOPs": f"{info.gmacs:{digits}}",
+        "activations": activations,
         "BatchNorm": str(info.norms["BatchNorm"] or "none"),
-        "other norms": ", ".join(f"{count} {kind}" for kind, count in others if count) or "none",
+        "other norms": ", ".join(others) or "none",
     }
-    return row if info.clips_per_sec is None else {**row, "clips/s": f"{info.clips_per_sec:.3g}"}
+    if info.clips_per_sec is not None:
+        row["clips/s"] = f"{info.clips_per_sec:.3g}"
+    return row
 
 
 def aligned(rows: Sequence[dict[str, str]]) -> str:
-    """Rows under their columns' names; figures to the right."""
-    columns = list(rows[0])
-    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
-    lines = [dict(zip(columns, columns, strict=True)), *rows]
-    left = ("config", "MODEL.NAME", "clip", "other norms")
-    return "\n".join(
-        "  ".join(
-            f"{line[column]:{'<' if column in left else '>'}{widths[column]}}" for column in columns
-        ).rstrip()
-        for line in lines
-    )
+    """Return the rows as an aligned table, figures to the right."""
+    import pandas
+
+    table = pandas.DataFrame(rows)
+    for column in ("config", "MODEL.NAME", "clip", "other norms"):
+        width = max(len(column), int(table[column].str.len().max()))
+        table[column] = table[column].str.ljust(width)
+        table = table.rename(columns={column: column.ljust(width)})
+    lines = table.to_string(index=False).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> str:
-    """The same as a table of MODEL_ZOO.md, with its head."""
+    """Return the rows as a Markdown table, as in MODEL_ZOO.md."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns)]
     lines += [[f"`{row['config']}`", *list(row.values())[1:]] for row in rows]
@@ -211,7 +226,7 @@ def markdown(rows: Sequence[dict[str, str]]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print a line a model."""
+    """Print one line per model."""
     arguments = parse(argv)
     missing = [path for path in arguments.paths if not path.exists()]
     if missing:

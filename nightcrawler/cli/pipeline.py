@@ -1,38 +1,52 @@
-"""Run the chain of a recipe: trainings, tests, pseudo-labels, the vote. What is done stands; start again to go on."""
+"""Run a pipeline: trainings, tests, pseudo-labels and the vote of a recipe.
+
+Only tasks that are out of date run. Start the same command again to resume.
+"""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightcrawler.utils.cli import at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
+# Imported where they are used: `--help` must not wait for libraries.
 if TYPE_CHECKING:
     from nightcrawler.workflow.recipe import Recipe
-    from nightcrawler.workflow.run import RunOptions
+    from nightcrawler.workflow.run_options import RunOptions
     from nightcrawler.workflow.task import Task
 
 EXAMPLES = """\
   {command} configs/pipeline/ug2_2022.yaml --dry-run
   {command} configs/pipeline/demo.yaml --out demo/run --jobs 2 --control
-  {command} configs/pipeline/own.yaml --bright ~/videos --dark ~/night --data data/own --out runs/own
-  {command} configs/pipeline/ug2_2022.yaml --only exp_adapt_bn TRAIN.BATCH_SIZE 16
-  {command} configs/pipeline/ug2_2022.yaml --executor slurm --slurm slurm_partition=gpu
+  {command} configs/pipeline/own.yaml --bright ~/videos --dark ~/night \\
+      --data data/own --out runs/own
+  {command} configs/pipeline/ug2_2022.yaml \\
+      --only exp_adapt_bn TRAIN.BATCH_SIZE 16
+  {command} configs/pipeline/ug2_2022.yaml --executor slurm \\
+      --slurm slurm_partition=gpu
 
-Videos are taken to stay as they are; lists, weights, configurations, recipes and what links write are looked at.
-exit codes: 0 done, 1 a link failed (the others that could run did), 2 an error that the line names,
-75 or 130 stopped by SIGTERM or Ctrl-C after the running links saved (start again to go on)"""
+A task is out of date if a list, weights, a configuration, a recipe or an output of a task has
+changed. Videos are assumed not to change.
+exit codes: 0 done; 1 a task failed (all others that could run have run); 2 an error, with a line;
+75 or 130 stopped by SIGTERM or Ctrl-C after the running tasks saved their state (start again to
+resume)"""
+# `adopt` is the spelling of version 0.1.
+FOUND = {"refuse": "refuse", "import": "import", "adopt": "import", "replace": "replace"}
 
 
-def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml"
@@ -46,13 +60,20 @@ def parse(argv: Sequence[str]) -> Any:
         default=[],
         type=Path,
         metavar="FILE",
-        help="merge FILE on top (repeatable)",
+        help="configuration file merged on every experiment (repeatable)",
     )
+    _add_folders(parser)
+    _add_choice_of_tasks(parser)
+    _add_ways_to_run(parser)
+    return parser.parse_intermixed_args(argv)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of all that is made (default: the experiments' own folders)",
+        help="folder of all outputs (default: the experiments' own folders)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: the recipe's)"
@@ -63,222 +84,250 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument(
         "--dark", type=Path, metavar="DIR", help="own videos: folder of unlabelled dark clips"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
+
+
+def _add_choice_of_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--commands", action="store_true", help="with --dry-run: print each link's command too"
+        "--dry-run", action="store_true", help="print the tasks that would run, and run none"
+    )
+    parser.add_argument(
+        "--commands", action="store_true", help="with --dry-run: also print each task's command"
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
-        metavar="LINK",
-        help="run these (a name, a part of it, *; repeatable)",
+        metavar="TASK",
+        help="run only these tasks (a name, a part of one, or a pattern with *; repeatable)",
     )
     parser.add_argument(
         "--from",
         dest="start",
         action="append",
         default=[],
-        metavar="LINK",
-        help="do these and what follows again",
+        metavar="TASK",
+        help="run these tasks and all after them again (repeatable)",
     )
     parser.add_argument(
-        "--control", action="store_true", help="train the recipe's equal-step controls too"
+        "--control", action="store_true", help="also train the recipe's equal-step controls"
     )
     parser.add_argument(
         "--control-of",
         action="append",
         default=[],
         metavar="MODEL",
-        help="such a control of this model (repeatable)",
+        help="also train an equal-step control of this model (repeatable)",
     )
     parser.add_argument(
         "--oracle",
         action="store_true",
         help="choose checkpoints and thresholds by labels of dark clips (split arid)",
     )
+
+
+def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=at_least(1), default=1, metavar="N", help="links at a time (default 1)"
+        "--jobs",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="number of tasks at a time (default 1)",
     )
     parser.add_argument(
         "--nproc",
         type=at_least(1),
         default=os.environ.get("NPROC") or None,
         metavar="N",
-        help="processes of a link (default: NPROC, or one a GPU)",
+        help="processes of a task (default: NPROC, or one for each GPU)",
     )
     parser.add_argument(
         "--found",
-        choices=("refuse", "adopt", "replace"),
+        choices=tuple(FOUND),
         default="refuse",
-        help="what to do with outputs that this command did not make (default refuse)",
+        help="outputs that exist and were not made by this command: refuse them (default), import "
+        "(or adopt) them as results, or replace them",
     )
     parser.add_argument(
         "--executor",
         choices=("here", "slurm", "local"),
         default="here",
-        help="slurm: a job for each link, through submitit; local: such jobs on this machine (default: here)",
+        help="here (default); slurm: a job for each task, through submitit; local: such jobs on "
+        "this machine",
     )
     parser.add_argument(
         "--slurm",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="of a job, as submitit names it: slurm_partition, timeout_min, ... (repeatable)",
+        help="setting of a job in the spelling of submitit: slurm_partition, timeout_min, ... "
+        "(repeatable)",
     )
-    return parser.parse_intermixed_args(argv)
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that links may use."""
+    """Return the GPUs that tasks may use, as `CUDA_VISIBLE_DEVICES` names them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [gpu for gpu in chosen.split(",") if gpu.strip()]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
-        ).stdout
-    except OSError:
+    # Not through torch: importing it takes seconds, and would hold memory of the GPU.
+    program = shutil.which("nvidia-smi")
+    if program is None:
         return []
+    listed = subprocess.run(
+        [program, "--list-gpus"], capture_output=True, text=True, check=False
+    ).stdout
     return [str(number) for number in range(len(listed.splitlines()))]
 
 
-def choose_controls(recipe: Recipe, arguments: Any) -> tuple[str, ...]:
-    """Models that get a control: the recipe's, or those named."""
-    unknown = [name for name in arguments.control_of if name not in recipe.models]
-    if unknown:
-        raise UserError(f"--control-of {unknown[0]}: expected one of {', '.join(recipe.models)}")
-    return tuple(
-        dict.fromkeys([*(recipe.control if arguments.control else ()), *arguments.control_of])
-    )
+def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the models that get a control: the recipe's, and those named.
+
+    Raises:
+        UserError: For a model that the recipe does not have.
+    """
+    for name in arguments.control_of:
+        if name not in recipe.models:
+            raise UserError(f"--control-of {name}: expected one of {', '.join(recipe.models)}")
+    chosen = [*recipe.control] if arguments.control else []
+    return tuple(dict.fromkeys([*chosen, *arguments.control_of]))
 
 
-def load(arguments: Any) -> tuple[list[Task], RunOptions]:
-    """The links of the recipe, and how they are run; from here on, the current folder is the project's root."""
-    from nightcrawler.workflow.jobs import Options
+def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
+    """Plan the recipe, and make the project's root the current folder.
+
+    Returns:
+        The tasks, and the options of the run.
+    """
+    from nightcrawler.workflow.jobs import PlanOptions
     from nightcrawler.workflow.plan import make_plan
     from nightcrawler.workflow.recipe import Places, read_recipe
-    from nightcrawler.workflow.run import RunOptions
+    from nightcrawler.workflow.run_options import RunOptions
 
+    # Paths of the command line are relative to the folder of the caller.
     for name in ("recipe", "out", "data", "bright", "dark"):
         path = getattr(arguments, name)
         setattr(arguments, name, path and path.resolve())
     arguments.overlay = [path.resolve() for path in arguments.overlay]
-    os.chdir(project_root())
-    out = arguments.out or project_root()
-    state = arguments.out or project_root() / "runs" / arguments.recipe.stem
-    places = Places(arguments.data, arguments.bright, arguments.dark)
+    root = project_root()
+    os.chdir(root)
     gpus = visible_gpus()
+    # A single job has all GPUs, one process on each; several jobs share them out.
     alone = arguments.jobs == 1
     nproc = arguments.nproc or (max(len(gpus), 1) if alone else 1)
-    recipe = read_recipe(arguments.recipe, project_root(), places)
-    options = Options(
-        project_root(),
-        out,
-        state,
-        tuple(arguments.overlay),
-        tuple(arguments.overrides),
-        choose_controls(recipe, arguments),
-        arguments.oracle,
-        nproc,
-        sys.executable,
+    recipe = read_recipe(
+        arguments.recipe, root, Places(arguments.data, arguments.bright, arguments.dark)
     )
-    links, about = make_plan(recipe, options)
-    threads = max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1)
-    return links, RunOptions(
-        project_root(),
-        state,
-        arguments.jobs,
-        () if alone else tuple(gpus),
-        threads,
-        arguments.found,
-        about,
+    state = arguments.out or root / "runs" / arguments.recipe.stem
+    options = PlanOptions(
+        root=root,
+        out=arguments.out or root,
+        state=state,
+        overlays=tuple(arguments.overlay),
+        overrides=tuple(arguments.overrides),
+        control=choose_controls(recipe, arguments),
+        oracle=arguments.oracle,
+        nproc=nproc,
+        python=sys.executable,
+    )
+    tasks, about = make_plan(recipe, options)
+    return tasks, RunOptions(
+        root=root,
+        state=state,
+        jobs=arguments.jobs,
+        gpus=() if alone else tuple(gpus),
+        threads=max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1),
+        found=FOUND[arguments.found],
+        about=about,
     )
 
 
 def show(
-    arguments: Any, links: Sequence[Task], settings: RunOptions, again: set[str], selected: set[str]
+    tasks: Sequence[Task],
+    options: RunOptions,
+    again: set[str],
+    selected: set[str],
+    commands: bool,
 ) -> None:
-    """Print the plan."""
+    """Print the plan, and with `commands` each task's command line."""
     from nightcrawler.workflow.console import plan_rows, table
-    from nightcrawler.workflow.run import HASHES
-    from nightcrawler.workflow.task_state import FileHashes
+    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
 
-    for line in table(
-        plan_rows(links, FileHashes(settings.state / HASHES), again, selected),
-        settings.about["labels"],
-    ):
+    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), again, selected)
+    for line in table(rows, options.about["labels"]):
         print(line)
-    if arguments.commands:
-        import shlex
-
-        for link in links:
-            print(f"\n# {link.name}\n{shlex.join(link.command)}")
+    if commands:
+        for task in tasks:
+            print(f"\n# {task.name}\n{shlex.join(task.command)}")
 
 
-def job_command(arguments: Any, link: Task) -> list[str]:
-    """The command line that does one link alone."""
-    command = [
-        sys.executable,
-        str(project_root() / "tools/run_pipeline.py"),
-        str(arguments.recipe),
-        "--only",
-        link.name,
-    ]
+def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
+    """Return the command line that runs one task alone."""
+    from nightcrawler.workflow.commands import program
+
+    command = [str(arguments.recipe), "--only", task.name]
     for name in ("out", "data", "bright", "dark", "nproc", "found"):
         value = getattr(arguments, name)
-        command += [f"--{name}", str(value)] if value is not None else []
-    for name, given in (("overlay", arguments.overlay), ("control-of", arguments.control_of)):
-        command += [word for one in given for word in (f"--{name}", str(one))]
-    command += [f"--{name}" for name in ("control", "oracle") if getattr(arguments, name)]
-    return [*command, *arguments.overrides]
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    for path in arguments.overlay:
+        command += ["--overlay", str(path)]
+    for model in arguments.control_of:
+        command += ["--control-of", model]
+    for name in ("control", "oracle"):
+        if getattr(arguments, name):
+            command.append(f"--{name}")
+    return program(sys.executable, "pipeline", [*command, *arguments.overrides])
 
 
-def hand_in(arguments: Any, links: Sequence[Task], settings: RunOptions, selected: set[str]) -> int:
-    """Hand a job for each link that does not stand to a scheduler, and wait for all."""
+def submit(
+    arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
+) -> int:
+    """Submit a job for each task that is out of date to a scheduler, and wait for all jobs."""
     from nightcrawler.workflow import slurm
-    from nightcrawler.workflow.console import Screen, plan_rows
-    from nightcrawler.workflow.run import HASHES, Runner
+    from nightcrawler.workflow.console import PLAN_TO_DO, Screen, plan_rows
+    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
+    from nightcrawler.workflow.run import Runner
     from nightcrawler.workflow.task import dependencies
-    from nightcrawler.workflow.task_state import FileHashes
 
     make = functools.partial(
-        slurm.make_executor, arguments.executor, settings.state / "jobs", arguments.slurm
+        slurm.make_executor, arguments.executor, options.state / "jobs", arguments.slurm
     )
-    make()  # settings that are none are refused before anything is handed in
-    rows = plan_rows(links, FileHashes(settings.state / HASHES), set(), selected)
-    chosen = [link for link, status, _, _ in rows if status == "to do"]
-    screen, after = Screen(), dependencies(links)
+    # Wrong settings must be refused before the first job is submitted.
+    make()
+    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), set(), selected)
+    chosen = [row.task for row in rows if row.status == PLAN_TO_DO]
+    screen = Screen()
     jobs = slurm.submit(
-        make, chosen, after, lambda link: job_command(arguments, link), project_root()
+        make, chosen, dependencies(tasks), functools.partial(job_command, arguments), options.root
     )
     slurm.announce(jobs, screen)
     try:
         return slurm.wait(chosen, jobs, screen)
     except KeyboardInterrupt:
-        screen.note("jobs go on without this; start again when they have ended to see what is left")
+        screen.note("the jobs continue; start again when they have ended to see the rest")
         raise
     finally:
-        Runner(links, settings, set(), screen).record()
+        Runner(tasks, options, set(), screen).record()
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the plan, then show it or run it."""
+    """Plan the recipe, then show the plan or run it."""
     arguments = parse(argv)
-    links, settings = load(arguments)
+    tasks, options = load(arguments)
     from nightcrawler.workflow.run import Runner
     from nightcrawler.workflow.task import dependencies, downstream, match
     from nightcrawler.workflow.task_state import mark_redo
 
-    selected = match(links, arguments.only) if arguments.only else {link.name for link in links}
-    again = (
-        downstream(match(links, arguments.start), dependencies(links)) if arguments.start else set()
-    )
-    again &= selected
+    selected = {task.name for task in tasks}
+    if arguments.only:
+        selected = match(tasks, arguments.only)
+    again: set[str] = set()
+    if arguments.start:
+        again = downstream(match(tasks, arguments.start), dependencies(tasks)) & selected
     if arguments.dry_run:
-        show(arguments, links, settings, again, selected)
+        show(tasks, options, again, selected, arguments.commands)
         return 0
-    mark_redo([link for link in links if link.name in again])
+    mark_redo([task for task in tasks if task.name in again])
     if arguments.executor != "here":
-        return hand_in(arguments, links, settings, selected)
-    return Runner(links, settings, selected).run()
+        return submit(arguments, tasks, options, selected)
+    return Runner(tasks, options, selected).run()

@@ -1,4 +1,7 @@
-"""Accuracy of results files, with 95 % intervals and chance; hidden labels may come from a list file."""
+"""Print the accuracy of results files with 95 % intervals and chance.
+
+Hidden labels may come from a list file.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ EXAMPLES = """\
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="PKL", help="results files of test.sh"
@@ -26,7 +29,7 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print a line a file."""
+    """Print one line per file."""
     arguments = parse(argv)
     from nightcrawler.engine.tester import describe
     from nightcrawler.pseudo.labels import read_labels
@@ -36,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     for path in arguments.results:
         predictions = read_results(path)
         add_labels(predictions, truth)
-        stamp = f"seed {predictions.meta.get('seed', '?')}, {predictions.meta.get('labels', 'unknown use of labels')}"
-        print(f"{path}: {describe(predictions)} ({stamp})")
+        seed = predictions.meta.get("seed", "?")
+        labels = predictions.meta.get("labels", "unknown use of labels")
+        print(f"{path}: {describe(predictions)} (seed {seed}, {labels})")
     return 0

@@ -1,4 +1,4 @@
-"""Render synthetic night: clips of a figure doing the eleven actions, in light and dark, laid out as in DATASET.md."""
+"""Render clips of a figure doing the eleven actions, in light and dark, laid out as in DATASET.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from nightcrawler.utils.errors import UserError
 if TYPE_CHECKING:
     from nightcrawler.synthetic.dataset import DatasetSpec
 
-SHEET_COLUMNS, SHEET_GAMMA = 8, 0.25
+SHEET_COLUMNS = 8
+SHEET_GAMMA = 0.25
 EXAMPLES = """\
   {command} --out data/synthetic
   {command} --out data/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
@@ -20,12 +21,12 @@ EXAMPLES = """\
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (default 0)")
     counts = (("train", 80), ("val", 15), ("unlabel", 20), ("arid", 30), ("test", 20))
     for part, count in counts:
         parser.add_argument(
@@ -33,13 +34,13 @@ def parse(argv: Sequence[str]) -> Any:
             type=int,
             default=count,
             metavar="N",
-            help=f"clips a class (default {count})",
+            help=f"clips per class (default {count})",
         )
     parser.add_argument(
         "--size",
         default="96x128",
         metavar="HxW",
-        help="of a frame, in pixels, even (default 96x128)",
+        help="frame size in pixels, even numbers (default 96x128)",
     )
     parser.add_argument(
         "--preset", choices=("night", "darker"), default="night", help="how dark (default night)"
@@ -47,13 +48,13 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
     parser.add_argument("--force", action="store_true", help="replace clips of other settings")
     parser.add_argument(
-        "--contact-sheet", action="store_true", help="write DIR/contact_sheet.png: a clip a row"
+        "--contact-sheet", action="store_true", help="write DIR/contact_sheet.png, one row per clip"
     )
     return parser.parse_args(argv)
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """Height and width of `HxW`.
+    """Return height and width of `HxW`.
 
     Raises:
         UserError: unless both are even numbers from 32 to 1024.
@@ -68,7 +69,7 @@ def frame_size(text: str) -> tuple[int, int]:
 
 
 def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
-    """Write `contact_sheet.png`: for every action a bright clip, a dark one, and that one lit by gamma, as encoded."""
+    """Write `contact_sheet.png`: per action a bright clip, a dark one, and the dark one lit by gamma."""
     import numpy as np
     from PIL import Image
 
@@ -89,7 +90,7 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Render what is missing."""
+    """Render the clips that are missing."""
     arguments = parse(argv)
     height, width = frame_size(arguments.size)
     counts = {

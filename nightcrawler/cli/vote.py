@@ -1,4 +1,4 @@
-"""Final submissions: each mode mixes the models' predictions of the test split, then modes vote."""
+"""Write submissions: each mode mixes the models' predictions of the test split, then modes vote."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXAMPLES = """\
 
 
 def select_thres(mode: int, recipe: str | Path | None = None) -> list[Switch]:
-    """The label switches of a mode, in the order of their passes.
+    """Return the label switches of a mode, in the order of their passes.
 
     Raises:
         UserError: if the recipe is bad or has no such mode.
@@ -103,7 +103,8 @@ def vote_for_sub(
     Args:
         paths: submissions, any number of them.
         out: the folder to write into.
-        tie: `probability` (summed, of those who voted for the class; then the smaller class id) or `class`.
+        tie: `probability` sums the probabilities of those who voted for a class, and takes the
+            smaller class id if they are equal; `class` takes the smaller class id at once.
         form: `number`, `all_probs` or `challenge`.
 
     Raises:
@@ -127,7 +128,7 @@ def vote_for_sub(
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "--recipe",

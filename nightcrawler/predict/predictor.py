@@ -30,9 +30,10 @@ from nightcrawler.data.lowlight.enhance.build import (
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
-from nightcrawler.engine.build import build_evaluator, build_placed_model, build_tested_weights
+from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.checkpoint import BEST
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
+from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile, read_weights
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.pseudo.results_files import ORACLE
@@ -185,7 +186,7 @@ def build_predictor(
     cfg = build_trained_config(file, settings)
     device = distributed.choose_device(cfg.DEVICE)
     model = build_placed_model(cfg, device)
-    build_tested_weights(cfg, model)
+    weights_to_test_from_cfg(cfg, model)
     pair = settings.pair or pair or build_pairs(cfg)[0]
     denoise = denoise_window_of(cfg, "TEST", settings.dark)
     enhances = build_phase_enhancements(cfg, "TEST", settings.dark)

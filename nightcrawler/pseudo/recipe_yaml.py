@@ -70,6 +70,25 @@ class Values:
             raise self.fault(key, f"{value!r}, expected name: value lines")
         return value
 
+    def nested(self) -> dict[str, Any]:
+        """Return all values as nested sections, without their places.
+
+        Raises:
+            ConfigError: If a name is both a value and a section (`A: 1` beside `A.B: 2`).
+        """
+        sections: dict[str, Any] = {}
+        for name, (value, _) in self._found.items():
+            *parents, last = name.split(".")
+            section = sections
+            for parent in parents:
+                section = section.setdefault(parent, {})
+                if not isinstance(section, dict):
+                    raise self.fault(name, f"{parent} is already given as a value")
+            if last in section:
+                raise self.fault(name, "is already given as a section")
+            section[last] = value
+        return sections
+
     def known(self, *keys: str) -> None:
         """Refuse every key that is neither one of these nor below one.
 

@@ -1,30 +1,39 @@
-"""What people and reports see of a chain: lines, a bar, the table of the plan, `pipeline.json`."""
+"""Console output of a pipeline: a line for each event, a progress bar, the table of the plan."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from nightcrawler import __version__
-from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.progress import format_seconds
+from nightcrawler.workflow.file_hashes import FileHashes
+from nightcrawler.workflow.pipeline_file import TaskRow
 from nightcrawler.workflow.task import Task, dependencies
-from nightcrawler.workflow.task_state import FileHashes, TaskState, judge
+from nightcrawler.workflow.task_state import TaskCheck, check_task
 
-TaskRow = tuple[Task, str, str, TaskState | None]
+# Statuses of the plan.
+PLAN_DONE = "done"
+PLAN_TO_DO = "to do"
+PLAN_LEFT_OUT = "left out"
+
+
+class Progress(NamedTuple):
+    """Number of finished tasks, number of tasks, and estimate of the seconds left (if any)."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
 
 
 class Screen:
-    """A line for each link that starts or ends, and on a terminal a bar below them.
+    """Progress of a pipeline: a line for each task that starts or ends, and a bar on a terminal.
 
     Args:
-        quiet: show nothing.
+        quiet: Show nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -33,126 +42,133 @@ class Screen:
         self._bar: Any = None
 
     def open(self, total: int) -> None:
-        """Begin, with a number of links."""
+        """Start the clock and the bar of a number of tasks."""
         self._started = time.monotonic()
         if not self._quiet and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=total, bar_format="{bar:30} {n_fmt}/{total_fmt} links, {elapsed}{postfix}"
-            )
+            layout = "{bar:30} {n_fmt}/{total_fmt} tasks, {elapsed}{postfix}"
+            self._bar = tqdm(total=total, bar_format=layout)
 
-    def line(
-        self,
-        name: str,
-        status: str,
-        reason: str,
-        done: int,
-        total: int,
-        left: float | None,
-        seconds: float = 0.0,
+    def up_to_date(self, name: str, progress: Progress) -> None:
+        """Show a task that was up to date, by the bar alone if there is one."""
+        # A resumed pipeline may have hundreds of these: they would hide the tasks that run.
+        if self._bar is None:
+            self._write_event("up to date", name, progress)
+
+    def event(
+        self, name: str, status: str, progress: Progress, reason: str = "", seconds: float = 0.0
     ) -> None:
-        """What became of a link; a link that stood all along has none on a terminal, where the bar tells."""
-        if self._bar is not None and (status, reason) == ("done", "stands"):
-            return
-        took = f" in {format_seconds(seconds)}" if seconds else ""
-        gone = format_seconds(time.monotonic() - self._started)
-        rest = "" if left is None else f", about {format_seconds(left)} left"
-        why = f": {reason}" if reason and reason != "stands" else ""
-        word = "stands" if reason == "stands" else status
-        self.note(
-            f"[{done:>3}/{total}] {gone} {word:<8}{name}{took}{rest if status == 'done' else ''}{why}"
-        )
+        """Show a task's new status.
+
+        Args:
+            name: Name of the task.
+            status: Its status.
+            progress: Progress of the pipeline.
+            reason: Reason of the status, if any.
+            seconds: Time that the task took.
+        """
+        text = name
+        if seconds:
+            text += f" in {format_seconds(seconds)}"
+        if status == "done" and progress.seconds_left is not None:
+            text += f", about {format_seconds(progress.seconds_left)} left"
+        if reason:
+            text += f": {reason}"
+        self._write_event(status, text, progress)
+
+    def _write_event(self, word: str, text: str, progress: Progress) -> None:
+        # A fixed width aligns the names below one another.
+        elapsed = format_seconds(time.monotonic() - self._started)
+        self.note(f"[{progress.done:>3}/{progress.total}] {elapsed} {word:<11}{text}")
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Show a line of text."""
         if self._quiet:
             return
         if self._bar is None:
-            print(text, flush=True)
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
         else:
             self._bar.write(text)
 
-    def tick(self, done: int, total: int, left: float | None) -> None:
-        """Keep the bar's clock going."""
-        if self._bar is not None:
-            self._bar.n = done
-            self._bar.set_postfix_str(
-                "" if left is None else f"about {format_seconds(left)} left", refresh=False
-            )
-            self._bar.update(0)
+    def tick(self, progress: Progress) -> None:
+        """Update the bar."""
+        if self._bar is None:
+            return
+        left = ""
+        if progress.seconds_left is not None:
+            left = f"about {format_seconds(progress.seconds_left)} left"
+        # Setting `n` and updating by 0 also moves the clock while no task ends.
+        self._bar.n = progress.done
+        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.update(0)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def plan_rows(
-    links: Sequence[Task], hashes: FileHashes, again: set[str], selected: set[str]
+    tasks: Sequence[Task], hashes: FileHashes, again: set[str], selected: set[str]
 ) -> list[TaskRow]:
-    """What would be done, as rows of `done`, `to do` and `left out`, each with the reason.
+    """Return the plan: a row for each task with the status `done`, `to do` or `left out`.
 
-    A link that reads what is to be made anew may stand after all, if the same bytes come out.
+    A task whose inputs will be made again may turn out to be up to date, if the same bytes result.
+
+    Args:
+        tasks: Tasks in order.
+        hashes: Hashes of files.
+        again: Names of tasks that are to be done again.
+        selected: Names of tasks that may run.
     """
-    after, rows = dependencies(links), []
-    open_links: set[str] = set()
-    for link in links:
-        verdict = judge(link, hashes)
-        waits = [name for name in after[link.name] if name in open_links]
-        if link.name not in selected:
-            status, reason = "left out", "" if verdict.stands else verdict.reason
-        elif link.name in again:
-            status, reason = "to do", "to be done again"
-        elif waits:
-            status, reason = (
-                "to do",
-                f"if {waits[0]} changes" if verdict.stands else f"after {waits[0]}",
-            )
+    needed = dependencies(tasks)
+    # Tasks that will run, and may change the inputs of those after them.
+    open_tasks: set[str] = set()
+    rows: list[TaskRow] = []
+    for task in tasks:
+        check = check_task(task, hashes)
+        open_inputs = [name for name in needed[task.name] if name in open_tasks]
+        if task.name not in selected:
+            row = TaskRow(task, PLAN_LEFT_OUT, check.reason, check.state)
+        elif task.name in again:
+            row = TaskRow(task, PLAN_TO_DO, "to be done again", check.state)
+        elif open_inputs or not check.up_to_date:
+            row = TaskRow(task, PLAN_TO_DO, _reason(check, open_inputs), check.state)
         else:
-            status, reason = ("done", "") if verdict.stands else ("to do", verdict.reason)
-        if status == "to do":
-            open_links.add(link.name)
-        rows.append((link, status, reason, verdict.stamp))
+            row = TaskRow(task, PLAN_DONE, "", check.state)
+        if row.status == PLAN_TO_DO:
+            open_tasks.add(task.name)
+        rows.append(row)
     return rows
 
 
-def table(rows: Iterable[TaskRow], labels: str) -> Iterable[str]:
-    """Lines of a table, a link a line, and a last line that counts and says whether choices are label-free."""
+def _reason(check: TaskCheck, open_inputs: Sequence[str]) -> str:
+    if not open_inputs:
+        return check.reason
+    if check.up_to_date:
+        return f"if {open_inputs[0]} changes"
+    return f"after {open_inputs[0]}"
+
+
+def table(rows: Iterable[TaskRow], labels: str) -> Iterator[str]:
+    """Format the plan as a table.
+
+    Args:
+        rows: The plan.
+        labels: `label-free` or `oracle`: use of labels of dark clips.
+
+    Yields:
+        A line for each task, then one with totals.
+    """
     rows = list(rows)
-    width = max(len(link.name) for link, *_ in rows) + 2
-    for link, status, reason, stamp in rows:
-        took = format_seconds(stamp.seconds) if status == "done" and stamp is not None else ""
-        yield f"{link.name:<{width}}{status:<9}{took:>8}  {reason}".rstrip()
-    open_links = sum(status == "to do" for _, status, _, _ in rows)
-    done = sum(status == "done" for _, status, _, _ in rows)
-    yield f"{len(rows)} links, {done} done, {open_links} to do, choices are {labels}"
-
-
-def write_state(path: Path, root: Path, about: Mapping[str, Any], rows: Iterable[TaskRow]) -> None:
-    """Write `pipeline.json`: what the chain is, and of every link what it is about, its files, status and seconds."""
-    links = [
-        {
-            "name": link.name,
-            "kind": link.kind,
-            **link.about,
-            "folder": shown(link.folder, root),
-            "inputs": {name: shown(path, root) for name, path in link.inputs.items()},
-            "outputs": [shown(path, root) for path in link.outputs],
-            "status": status,
-            "reason": reason,
-            "seconds": stamp.seconds if stamp is not None else None,
-            "exit_code": stamp.exit_code
-            if stamp is not None and status in ("done", "failed")
-            else None,
-            "command": list(link.command),
-        }
-        for link, status, reason, stamp in rows
-    ]
-    with atomic_write(path, "w") as file:
-        json.dump({"version": __version__, **about, "links": links}, file, indent=1)
-        file.write("\n")
-
-
-def shown(path: Path, root: Path) -> str:
-    """A path as text: relative to the project's root where it is in it."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    width = max(len(row.task.name) for row in rows) + 2
+    for row in rows:
+        took = ""
+        if row.status == PLAN_DONE and row.state is not None:
+            took = format_seconds(row.state.seconds)
+        yield f"{row.task.name:<{width}}{row.status:<9}{took:>8}  {row.reason}".rstrip()
+    statuses = [row.status for row in rows]
+    done = statuses.count(PLAN_DONE)
+    to_do = statuses.count(PLAN_TO_DO)
+    yield f"{len(rows)} tasks, {done} done, {to_do} to do, choices are {labels}"

@@ -1,7 +1,8 @@
-"""The control of a round: the same number of optimiser steps without pseudo-labels, BatchNorm re-adapted as there.
+"""Control of a round: the same number of optimiser steps without pseudo-labels.
 
-`python -m nightcrawler.workflow.control NPROC --cfg ... KEY VALUE ...` takes the arguments of the round's training,
-works out the epochs and becomes that training, without its pseudo-labels.
+BatchNorm is adapted again as in the round. `python -m nightcrawler.workflow.control NPROC --cfg ...
+KEY VALUE ...` takes the arguments of the round's training, computes the number of epochs and
+becomes that training without its pseudo-labels.
 """
 
 from __future__ import annotations
@@ -16,40 +17,61 @@ from pathlib import Path
 from nightcrawler.config.load import load_experiment
 from nightcrawler.data.build import build_train_streams
 from nightcrawler.utils.cli import run
+from nightcrawler.workflow.commands import net_command
 from nightcrawler.workflow.experiment import build_settings_without_pseudo
-from nightcrawler.workflow.jobs import net_command
 
 
 def build_equal_steps(files: Sequence[Path], settings: Sequence[str]) -> list[str]:
-    """`KEY VALUE` overrides that make a round its own control.
+    """Return overrides that turn a round into its own control.
 
-    The last epoch is finished, so the control may take a few steps more, never fewer.
+    The last epoch is completed, so the control may take a few steps more, never fewer. Warm-up and
+    the period of validation are scaled with the number of epochs.
+
+    Args:
+        files: Configuration files of the round: the experiment's, then overlays.
+        settings: `KEY VALUE` overrides of the round, flat.
+
+    Returns:
+        `KEY VALUE` overrides, flat, to be appended to `settings`.
     """
     cfg = load_experiment(files[0], files[1:], settings)
     without = build_settings_without_pseudo(files, settings)
     streams = build_train_streams(cfg)
-    per_epoch = streams[0].sampler.num_steps * (1 if cfg.TRAIN.JOINT_STEP else len(streams))
+    # A joint step takes a batch of every stream at once; otherwise each stream has its own steps.
+    steps_per_batch = 1 if cfg.TRAIN.JOINT_STEP else len(streams)
+    steps = streams[0].sampler.num_steps * steps_per_batch * cfg.SOLVER.MAX_EPOCH
     (control,) = build_train_streams(load_experiment(files[0], files[1:], [*settings, *without]))
-    epochs = math.ceil(per_epoch * cfg.SOLVER.MAX_EPOCH / control.sampler.num_steps)
+    epochs = math.ceil(steps / control.sampler.num_steps)
     scale = epochs / cfg.SOLVER.MAX_EPOCH
-    period = max(1, round(cfg.TRAIN.EVAL_PERIOD * scale))
     warmup = min(cfg.SOLVER.WARMUP_EPOCHS * scale, float(epochs))
-    keys = {"SOLVER.MAX_EPOCH": epochs, "SOLVER.WARMUP_EPOCHS": warmup, "TRAIN.EVAL_PERIOD": period}
-    return [*without, *(text for key, value in keys.items() for text in (key, str(value)))]
+    period = max(1, round(cfg.TRAIN.EVAL_PERIOD * scale))
+    return [
+        *without,
+        "SOLVER.MAX_EPOCH",
+        str(epochs),
+        "SOLVER.WARMUP_EPOCHS",
+        str(warmup),
+        "TRAIN.EVAL_PERIOD",
+        str(period),
+    ]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Work out the epochs, then become the training."""
+    """Compute the number of epochs, then become the training."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nproc", type=int)
     parser.add_argument("--cfg", dest="experiment", type=Path, required=True)
     parser.add_argument("--overlay", type=Path, action="append", default=[])
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args(argv)
-    equal = build_equal_steps([arguments.experiment, *arguments.overlay], arguments.overrides)
-    print(f"control: {' '.join(equal)}", flush=True)
+    files = [arguments.experiment, *arguments.overlay]
+    equal = build_equal_steps(files, arguments.overrides)
+    # Before the log of the training, which opens with its whole configuration.
+    sys.stdout.write(f"control: {' '.join(equal)}\n")
+    sys.stdout.flush()
     command = net_command("train", argv[1:], arguments.nproc, sys.executable)
-    os.execv(command[0], [*command, *equal])
+    # Replacing this process keeps its id, log and lock, so signals reach the training directly.
+    os.execv(command[0], [*command, *equal])  # noqa: S606 - no shell, a list of words
     return 0
 
 

@@ -1,9 +1,9 @@
-"""The trainings of a recipe: which files and settings make each, what it starts from, where it goes."""
+"""Trainings of a recipe: the files and settings of each, its starting weights and its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,25 @@ from nightcrawler.prepare.lists import Tree
 from nightcrawler.pseudo.command import ORACLE_SPLIT
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import BEST, Experiment, build_experiment
-from nightcrawler.workflow.recipe import CONTROL, Model, Recipe, Stage, as_settings
+from nightcrawler.workflow.pipeline_file import relative_to_root
+from nightcrawler.workflow.recipe import Model, Recipe, Stage
+from nightcrawler.workflow.recipe_file import CONTROL, as_settings
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line adds to a recipe.
+class PlanOptions:
+    """Options of the command line that change a recipe's tasks.
 
     Attributes:
-        root: the project.
-        out: folder of experiments, pseudo-labels and submissions; the project's root where it is not given.
-        state: folder of what only the runner writes, and of controls.
-        overlays, overrides: configuration files and `KEY VALUE` pairs for every experiment.
-        control: models that are also trained without pseudo-labels, for as many steps.
-        oracle: choose checkpoints and thresholds by labels of dark clips.
-        nproc: processes of a training or test.
-        python: the interpreter of all commands.
+        root: The project's root.
+        out: Folder of experiments, pseudo-labels and submissions, `root` unless it is given.
+        state: Folder of the runner's own files and of controls.
+        overlays: Configuration files for every experiment.
+        overrides: `KEY VALUE` pairs for every experiment, flat.
+        control: Models that are also trained without pseudo-labels, for as many steps.
+        oracle: Choose checkpoints and thresholds by labels of dark clips.
+        nproc: Number of processes of a training or test.
+        python: Interpreter of all commands.
     """
 
     root: Path
@@ -41,20 +44,22 @@ class Options:
     python: str = "python3"
 
     def shown(self, path: Path) -> str:
-        """A path as text: relative to the project where it is in it."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        """Return a path as text, relative to the project's root if it is inside."""
+        return relative_to_root(path, self.root)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingJob:
-    """A training of the chain, or a control, on its way to links.
+    """Training of a recipe, or an equal-step control.
 
     Attributes:
-        name: `stage/model`, of a control `control/stage/model`.
-        folder: its output.
-        experiment: as it is run.
-        reads: name to file, of what it starts from and its pseudo-labels.
-        tests: split to (views, crops).
+        name: `stage/model`, or `control/stage/model`.
+        stage: Its stage.
+        model: Name of its model.
+        folder: Folder of its output.
+        experiment: Its experiment as it will run.
+        reads: Name to file, of its starting weights and pseudo-labels.
+        control: Trained without pseudo-labels, for as many steps.
     """
 
     name: str
@@ -64,181 +69,202 @@ class TrainingJob:
     experiment: Experiment
     reads: dict[str, Path]
     control: bool = False
-    tests: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
-    def results(self, split: str, pair: tuple[int, int]) -> Path:
-        """The results file of a split and a number of views and crops, which is noted as wanted."""
-        pairs = self.tests.setdefault(split, [])
-        if pair not in pairs:
-            pairs.append(pair)
+    def results_file(self, split: str, pair: tuple[int, int]) -> Path:
+        """Return the path of the results of a split with (views, crops)."""
         return self.folder / self.experiment.results_name(split, pair)
 
     @property
     def about(self) -> dict[str, Any]:
-        """What reports want to know."""
-        stage = {"round": self.stage.round, "stage": self.stage.name, "model": self.model}
-        return {**stage, "experiment": self.name, "control": self.control}
-
-
-def net_command(task: str, arguments: Iterable[str], nproc: int, python: str) -> list[str]:
-    """`tools/run_net.py`, on one process or several."""
-    launcher = (
-        ["-m", "nightcrawler.engine.launch", "--standalone", "--nproc-per-node", str(nproc)]
-        if nproc > 1
-        else []
-    )
-    return [python, *launcher, "tools/run_net.py", task, *arguments]
+        """Return facts for reports."""
+        return {
+            "round": self.stage.round,
+            "stage": self.stage.name,
+            "model": self.model,
+            "experiment": self.name,
+            "control": self.control,
+        }
 
 
 class TrainingJobs:
-    """The trainings of a recipe, in order; a stage's pseudo-labels; controls.
+    """Trainings of a recipe in order, the pseudo-labels of its stages, and its controls.
 
     Args:
-        recipe: what is trained.
-        options: see there.
-        tree: lists of one's own videos, whose classes all models get; `None`: classes are the configuration's.
+        recipe: The recipe.
+        options: Options of the command line.
+        tree: Lists of the user's own videos, whose classes all models get, `None` for the classes
+            of the configuration.
 
     Raises:
-        UserError: if an experiment cannot be loaded, or does not fit its stage.
+        UserError: If an experiment cannot be loaded, or does not fit its stage.
     """
 
-    def __init__(self, recipe: Recipe, options: Options, tree: Tree | None) -> None:
-        self.recipe, self.options, self._tree = recipe, options, tree
+    def __init__(self, recipe: Recipe, options: PlanOptions, tree: Tree | None) -> None:
+        self.recipe = recipe
+        self.options = options
+        self._tree = tree
         self.by_name: dict[str, TrainingJob] = {}
+        # Stage -> the pseudo-labels' name in its configuration, and their file.
         self._csvs: dict[str, tuple[str, Path]] = {}
         for stage in recipe.stages:
             if stage.labels:
-                self.csv(stage)
+                self._csvs[stage.name] = self._find_csv(stage)
             for model in stage.models:
-                member = self._make(stage, recipe.models[model])
-                self.by_name[member.name] = member
+                job = self._build_job(stage, recipe.models[model])
+                self.by_name[job.name] = job
 
-    def last(self) -> list[str]:
-        """Names of the last round's, and of experts beside it."""
+    @property
+    def first(self) -> TrainingJob:
+        """Return the first training, whose data folder and classes all share."""
+        return next(iter(self.by_name.values()))
+
+    def last_round(self) -> list[str]:
+        """Return the names of the trainings of the last round, and of experts beside it."""
         last = max(stage.round for stage in self.recipe.stages)
-        return [member.name for member in self.by_name.values() if member.stage.round == last]
+        # Experts have the round of the stage before them, so they are among these.
+        return [job.name for job in self.by_name.values() if job.stage.round == last]
 
-    def csv(self, stage: Stage) -> tuple[str, Path]:
-        """A stage's pseudo-labels: their name below the data folder, as its experiments have it, and the file."""
-        if stage.name not in self._csvs:
-            model = self.recipe.models[stage.models[0]]
-            found = build_experiment(
-                self._files(stage, model), self._settings(stage, model), self.options.root
+    def csv(self, stage: Stage) -> Path:
+        """Return the file of a stage's pseudo-labels."""
+        return self._csvs[stage.name][1]
+
+    def _find_csv(self, stage: Stage) -> tuple[str, Path]:
+        model = self.recipe.models[stage.models[0]]
+        # All models of a stage read one file, which `_build_job` checks.
+        files = self._files(stage, model)
+        experiment = build_experiment(files, self._settings(stage, model), self.options.root)
+        name = experiment.pseudo_csv
+        if not name:
+            raise UserError(
+                f"{self.recipe.path}: stage {stage.name} has LABELS, but its experiments set no "
+                "DATA.PSEUDO_CSV"
             )
-            name = found.pseudo_csv
-            if not name:
-                raise UserError(
-                    f"{self.recipe.path}: {stage.name} has LABELS, but its experiments read none"
-                )
-            own = self.options.out != self.options.root
-            path = self.options.out / "pseudo" / Path(name).name if own else found.prefix / name
-            self._csvs[stage.name] = (name, path)
-        return self._csvs[stage.name]
+        if self.options.out != self.options.root:
+            return name, self.options.out / "pseudo" / Path(name).name
+        return name, experiment.prefix / name
 
     def controls(self) -> list[TrainingJob]:
-        """For each round and chosen model, the same training without its pseudo-labels, after the control before."""
+        """Return the controls: trainings of the chosen models without their pseudo-labels.
+
+        The control of a round starts from the control of the round before.
+
+        Raises:
+            UserError: If no earlier stage trains the model.
+        """
         controls: dict[str, TrainingJob] = {}
-        for member in self.by_name.values():
-            if not (member.stage.labels and member.model in self.options.control):
+        for job in self.by_name.values():
+            if not (job.stage.labels and job.model in self.options.control):
                 continue
-            before = f"{self.before(member.stage).name}/{member.model}"
+            before = f"{self.stage_before(job.stage).name}/{job.model}"
+            # Controls chain: only then is no pseudo-label in any of their steps.
             source = controls.get(f"{CONTROL}/{before}") or self.by_name.get(before)
             if source is None:
                 raise UserError(
-                    f"{self.recipe.path}: no control of {member.name}: no stage before trains that model"
+                    f"{self.recipe.path}: no control of {job.name}: no earlier stage trains "
+                    f"{job.model}"
                 )
-            folder = self.options.state / CONTROL / member.name
-            linked = {"OUTPUT_DIR": folder, "TRAIN.CHECKPOINT_FILE_PATH": source.folder / BEST}
-            experiment = self._with(
-                member.experiment, {key: self.options.shown(path) for key, path in linked.items()}
-            )
-            name = f"{CONTROL}/{member.name}"
-            reads = {**member.reads, "start": source.folder / BEST}
+            name = f"{CONTROL}/{job.name}"
+            folder = self.options.state / CONTROL / job.name
+            start = source.folder / BEST
+            linked = {
+                "OUTPUT_DIR": self.options.shown(folder),
+                "TRAIN.CHECKPOINT_FILE_PATH": self.options.shown(start),
+            }
+            experiment = self._with_settings(job.experiment, linked)
+            reads = {**job.reads, "start": start}
             controls[name] = TrainingJob(
-                name, member.stage, member.model, folder, experiment, reads, control=True
+                name, job.stage, job.model, folder, experiment, reads, control=True
             )
         return list(controls.values())
 
-    def _make(self, stage: Stage, model: Model) -> TrainingJob:
-        name, options = f"{stage.name}/{model.name}", self.options
-        files, settings = self._files(stage, model), self._settings(stage, model)
-        raw = build_experiment(files, settings, options.root)
-        if stage.labels and raw.pseudo_csv != self.csv(stage)[0]:
+    def _build_job(self, stage: Stage, model: Model) -> TrainingJob:
+        name = f"{stage.name}/{model.name}"
+        files = self._files(stage, model)
+        settings = self._settings(stage, model)
+        raw = build_experiment(files, settings, self.options.root)
+        if stage.labels and raw.pseudo_csv != self._csvs[stage.name][0]:
             raise UserError(
-                f"{self.recipe.path}: {name} reads '{raw.pseudo_csv}', not the LABELS of its stage"
+                f"{self.recipe.path}: {name} reads the pseudo-labels '{raw.pseudo_csv}', not "
+                f"'{self._csvs[stage.name][0]}' as the first model of its stage"
             )
-        reads, linked = self._linked(name, raw.start, raw.pseudo_csv, raw.prefix)
-        folder = options.out / name
-        linked = {"OUTPUT_DIR": self.options.shown(folder), **linked}
-        return TrainingJob(name, stage, model.name, folder, self._with(raw, linked), reads)
-
-    def _linked(
-        self, name: str, start: str, pseudo: str, prefix: Path
-    ) -> tuple[dict[str, Path], dict[str, str]]:
-        """The files that a training reads, and the settings that name them."""
-        reads, linked = {}, {"TRAIN.CHECKPOINT_FILE_PATH": start, "DATA.PSEUDO_CSV": pseudo}
-        source = self.by_name.get(start.removesuffix(f"/{BEST}"))
-        if source is not None and start.endswith(f"/{BEST}"):
-            reads["start"] = source.folder / BEST
+        folder = self.options.out / name
+        linked = {"OUTPUT_DIR": self.options.shown(folder)}
+        reads = {}
+        if raw.start:
+            reads["start"] = self._start_of(name, raw.start)
+        linked["TRAIN.CHECKPOINT_FILE_PATH"] = raw.start
+        if self._is_training(raw.start):
             linked["TRAIN.CHECKPOINT_FILE_PATH"] = self.options.shown(reads["start"])
-        elif start:
-            if start.endswith(f"/{BEST}") and start.split("/")[0] in {
-                stage.name for stage in self.recipe.stages
-            }:
-                raise UserError(
-                    f"{self.recipe.path}: {name} starts from {start}, which no earlier stage trains"
-                )
-            reads["start"] = self._weights(start)
-        csvs = dict(self._csvs.values())
-        if pseudo:
-            reads["pseudo"] = csvs.get(pseudo, prefix / pseudo)
-            if pseudo in csvs and reads["pseudo"] != prefix / pseudo:
+        linked["DATA.PSEUDO_CSV"] = raw.pseudo_csv
+        if raw.pseudo_csv:
+            below_prefix = raw.prefix / raw.pseudo_csv
+            reads["pseudo"] = dict(self._csvs.values()).get(raw.pseudo_csv, below_prefix)
+            if reads["pseudo"] != below_prefix:
                 linked["DATA.PSEUDO_CSV"] = str(reads["pseudo"])
-        return reads, linked
+        experiment = self._with_settings(raw, linked)
+        return TrainingJob(name, stage, model.name, folder, experiment, reads)
 
-    def _weights(self, name: str) -> Path:
-        """The file of weights from elsewhere, whether it is there or not (then the training says so)."""
-        try:
-            return self.options.root / find_weights(name)
-        except UserError:
-            return self.options.root / (
-                Path(WEIGHTS_FOLDER) / ZOO[name].file if name in ZOO else name
+    def _is_training(self, start: str) -> bool:
+        """Return `True` for `stage/model/best.pyth` of an earlier training."""
+        return start.endswith(f"/{BEST}") and start.removesuffix(f"/{BEST}") in self.by_name
+
+    def _start_of(self, name: str, start: str) -> Path:
+        """Return the file of the weights that a training starts from."""
+        if self._is_training(start):
+            return self.by_name[start.removesuffix(f"/{BEST}")].folder / BEST
+        stages = {stage.name for stage in self.recipe.stages}
+        if start.endswith(f"/{BEST}") and start.split("/")[0] in stages:
+            raise UserError(
+                f"{self.recipe.path}: {name} starts from {start}, which no earlier stage trains"
             )
+        try:
+            return self.options.root / find_weights(start)
+        except UserError:
+            # Missing weights are reported by the training itself, with the way to get them.
+            if start in ZOO:
+                return self.options.root / WEIGHTS_FOLDER / ZOO[start].file
+            return self.options.root / start
 
     def _files(self, stage: Stage, model: Model) -> list[Path]:
-        root, names = (
-            self.options.root,
-            [*model.config, *stage.config] or [f"{stage.name}/{model.name}/config.yaml"],
-        )
-        return [*(root / name for name in (*names, *self.recipe.overlays)), *self.options.overlays]
+        # Later files win: the model, the stage, overlays of the recipe, those of the command line.
+        names = [*model.config, *stage.config]
+        if not names:
+            names = [f"{stage.name}/{model.name}/config.yaml"]
+        files = [self.options.root / name for name in (*names, *self.recipe.overlays)]
+        return [*files, *self.options.overlays]
 
     def _settings(self, stage: Stage, model: Model) -> list[str]:
-        """`KEY VALUE` pairs, later ones win."""
+        """Return `KEY VALUE` pairs, flat, in which later sources have replaced earlier ones."""
         own: dict[str, Any] = {}
         if self.recipe.data_folder is not None:
             own["DATA.PATH_PREFIX"] = self.options.shown(self.recipe.data_folder)
         if self._tree is not None:
-            own |= {
-                "MODEL.NUM_CLASSES": len(self._tree.classes),
-                "MODEL.CLASS_NAMES": self._tree.classes,
-            }
+            own["MODEL.NUM_CLASSES"] = len(self._tree.classes)
+            own["MODEL.CLASS_NAMES"] = self._tree.classes
+        # A stage with files of its own has no experiment folder that names its start and labels.
         if stage.labels and model.config:
-            before = self.before(stage).name
+            before = self.stage_before(stage).name
             own["TRAIN.CHECKPOINT_FILE_PATH"] = f"{before}/{model.name}/{BEST}"
             own["DATA.PSEUDO_CSV"] = f"pseudo/{stage.name}.csv"
         merged = {**as_settings(own), **self.recipe.settings, **model.settings}
-        merged |= {
-            key: value.replace("{model}", model.name) for key, value in stage.settings.items()
-        }
+        for key, value in stage.settings.items():
+            merged[key] = value.replace("{model}", model.name)
         if self.options.oracle:
             merged["TRAIN.BEST_SPLIT"] = ORACLE_SPLIT
-        return [*(text for pair in merged.items() for text in pair), *self.options.overrides]
+        return [*_flat(merged), *self.options.overrides]
 
-    def _with(self, experiment: Experiment, settings: Mapping[str, str]) -> Experiment:
-        pairs = [text for pair in settings.items() for text in pair]
-        return build_experiment(experiment.files, [*experiment.settings, *pairs], self.options.root)
+    def _with_settings(self, experiment: Experiment, settings: Mapping[str, str]) -> Experiment:
+        overrides = [*experiment.settings, *_flat(settings)]
+        return build_experiment(experiment.files, overrides, self.options.root)
 
-    def before(self, stage: Stage) -> Stage:
-        """The stage that another builds on."""
+    def stage_before(self, stage: Stage) -> Stage:
+        """Return the stage that a stage builds on."""
         earlier = self.recipe.stages[: self.recipe.stages.index(stage)]
         return [other for other in earlier if other.in_chain][-1]
+
+
+def _flat(settings: Mapping[str, str]) -> list[str]:
+    pairs: list[str] = []
+    for key, value in settings.items():
+        pairs += [key, value]
+    return pairs

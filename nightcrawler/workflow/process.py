@@ -1,4 +1,8 @@
-"""A link's process: its own group, its log, and a lock that lasts as long as it does, even if the runner is killed."""
+"""Child process of a task: its own process group, log file, and lock.
+
+The lock lasts as long as the process, even if the runner is killed, and the process is asked to
+end (SIGTERM) when the runner dies.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from pathlib import Path
 from nightcrawler.utils.process import terminate_with_parent
 from nightcrawler.workflow.task import Task
 
+# Variables of a distributed launcher: a task that inherited them would join the runner's own group
+# of processes instead of starting one.
 LAUNCHER_VARIABLES = (
     "WORLD_SIZE",
     "RANK",
@@ -20,48 +26,60 @@ LAUNCHER_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
+# Length of the end of a log that is searched for the error line.
 TAIL_BYTES = 8192
 
 
-def environment(threads: int, gpu: str | None) -> dict[str, str]:
-    """What a link's process sees: this process's variables without a launcher's, threads, and its GPU."""
-    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-    kept.setdefault("OMP_NUM_THREADS", str(threads))
-    kept["PYTHONUNBUFFERED"] = "1"
+def task_environment(threads: int, gpu: str | None) -> dict[str, str]:
+    """Return the environment variables of a task's process.
+
+    Args:
+        threads: CPU threads, unless `OMP_NUM_THREADS` is set.
+        gpu: The only GPU that it sees, `None` for all.
+    """
+    env = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+    env.setdefault("OMP_NUM_THREADS", str(threads))
+    env["PYTHONUNBUFFERED"] = "1"
     if gpu is not None:
-        kept["CUDA_VISIBLE_DEVICES"] = gpu
-    return kept
+        env["CUDA_VISIBLE_DEVICES"] = gpu
+    return env
 
 
 class TaskProcess:
-    """A running link.
+    """Running process of a task.
 
     Args:
-        link: what to run.
-        cwd: the folder to run it in.
-        log: file that its output is appended to.
-        env: its variables.
-        lock: descriptor that the process keeps open, so that its lock ends with it.
+        task: The task.
+        cwd: Folder in which it runs.
+        log: File to which its output is appended.
+        env: Its environment variables.
+        lock: Locked file descriptor that the process inherits, so that the lock ends with it.
+
+    Raises:
+        OSError: If the program cannot be started.
     """
 
-    def __init__(self, link: Task, cwd: Path, log: Path, env: Mapping[str, str], lock: int) -> None:
+    def __init__(self, task: Task, cwd: Path, log: Path, env: Mapping[str, str], lock: int) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.link, self.log, self.lock = link, log, lock
-        self.started = time.monotonic()
+        self.task = task
+        self.log = log
+        self.lock = lock
+        self._started = time.monotonic()
         with open(log, "ab") as file:
-            file.write(
-                f"\n== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(link.command)}\n".encode()
-            )
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(f"\n== {now} {' '.join(task.command)}\n".encode())
             file.flush()
+            # Output of earlier runs lies before this offset.
             self._offset = file.tell()
             parent = os.getpid()
-            self.process = subprocess.Popen(
-                link.command,
+            self._process = subprocess.Popen(
+                task.command,
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # Ctrl-C of a terminal must reach the runner alone, which then asks its tasks.
                 start_new_session=True,
                 pass_fds=(lock,),
                 preexec_fn=lambda: terminate_with_parent(parent),
@@ -69,26 +87,32 @@ class TaskProcess:
 
     @property
     def seconds(self) -> float:
-        """Since it started."""
-        return time.monotonic() - self.started
+        """Return the time since it started."""
+        return time.monotonic() - self._started
 
     def poll(self) -> int | None:
-        """Its exit code, once it has ended."""
-        return self.process.poll()
+        """Return its exit code, or `None` while it runs."""
+        return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and all that it started."""
+        """Send a signal to the process and to all processes that it started."""
         try:
-            os.killpg(self.process.pid, number)
+            os.killpg(self._process.pid, number)
         except ProcessLookupError:
+            # It has ended in the meantime.
             return
 
     def last_line(self) -> str:
-        """The last thing it said: its `error:` line where there is one."""
+        """Return the last `error:` line of its output, or else the last line."""
         with open(self.log, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._offset, size - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-        lines = [line.strip() for line in lines if line.strip()]
-        errors = [line for line in lines if line.startswith("error:")]
-        return (errors or lines or ["it said nothing"])[-1]
+            text = file.read().decode("utf-8", "replace")
+        last = "no output"
+        error = ""
+        for line in map(str.strip, text.splitlines()):
+            if line:
+                last = line
+            if line.startswith("error:"):
+                error = line
+        return error or last

@@ -1,4 +1,4 @@
-"""One link of the chain: a command, the files it reads and those it writes."""
+"""Task of a pipeline: one command, the files it reads and the files it writes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ STATE_FOLDER = ".pipeline"
 
 @dataclass(frozen=True)
 class Task:
-    """A step of the chain.
+    """One step of a pipeline.
 
     Attributes:
-        name: kind and what it is about: `train/exp_adapt_bn/sf32_k700`, `test/.../arid`, `label/round1`, `vote`.
+        name: Kind and subject: `train/exp_adapt_bn/sf32_k700`, `test/.../arid`, `label/round1`,
+            `vote`.
         kind: `data`, `train`, `test`, `label` or `vote`.
-        command: what is run, from the project's root.
-        signature: hash of all that settles its outputs beside its inputs (configuration, recipe).
-        inputs: what it reads, by names that do not depend on where the files are.
-        outputs: files that it writes.
-        folder: where its outputs are; its stamp is in `folder/.pipeline`.
-        about: what reports want to know (`round`, `stage`, `model`, `experiment`, `split`, `control`).
-        writes: small files that are made for it before it starts.
-        leftovers: what a run leaves beside its outputs, removed before it starts anew.
-        ok_codes: exit codes that mean done.
-        run_hash: configuration hash that a finished run's `run.json` must have to be adopted.
-        guards: the command itself refuses to replace what it did not make.
+        command: Command line, run from the project's root.
+        signature: Hash of everything besides the inputs that determines the outputs
+            (configuration, recipe). It does not depend on `command`.
+        inputs: Files that it reads, by names that do not depend on their location.
+        outputs: Files that it writes.
+        folder: Folder of its outputs. Its state is kept in `folder/.pipeline`.
+        about: Facts for reports (`round`, `stage`, `model`, `experiment`, `split`, `control`).
+        writes: Small files to write before it starts, path to text.
+        leftovers: Files and folders that a run leaves beside its outputs, to be removed before it
+            starts from scratch.
+        ok_codes: Exit codes that mean success.
+        run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
+            to be imported, empty for no such check.
+        overwrite_safe: The command itself refuses to replace files that it did not write.
     """
 
     name: str
@@ -47,70 +51,86 @@ class Task:
     leftovers: tuple[Path, ...] = ()
     ok_codes: tuple[int, ...] = (0,)
     run_hash: str = ""
-    guards: bool = False
+    overwrite_safe: bool = False
 
     @property
-    def stamp(self) -> Path:
-        """Where what is known of its last run is written."""
+    def state_file(self) -> Path:
+        """Return the file that records its last run."""
         return self.folder / STATE_FOLDER / f"{self.slug}.json"
 
     @property
+    def lock_file(self) -> Path:
+        """Return the file that is locked while it runs."""
+        return self.state_file.with_suffix(".lock")
+
+    @property
     def slug(self) -> str:
-        """Its name as that of a file."""
+        """Return its name as a file name."""
         return self.name.replace("/", "-")
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of plain values."""
+    """Return the hex SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def dependencies(links: Sequence[Task]) -> dict[str, tuple[str, ...]]:
-    """Name of each link to the names of links that write what it reads.
+def dependencies(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
+    """Map the name of each task to the names of the tasks that write its inputs.
 
     Raises:
-        UserError: if two links write one file.
+        UserError: If two tasks write the same file.
     """
     writers: dict[Path, str] = {}
-    for link in links:
-        for path in link.outputs:
+    for task in tasks:
+        for path in task.outputs:
             if path in writers:
-                raise UserError(f"{path}: written by {writers[path]} and by {link.name}")
-            writers[path] = link.name
-    return {
-        link.name: tuple(
-            dict.fromkeys(writers[path] for path in link.inputs.values() if path in writers)
-        )
-        for link in links
-    }
+                raise UserError(f"{path}: written by {writers[path]} and by {task.name}")
+            writers[path] = task.name
+    needed: dict[str, tuple[str, ...]] = {}
+    for task in tasks:
+        names = [writers[path] for path in task.inputs.values() if path in writers]
+        needed[task.name] = tuple(dict.fromkeys(names))
+    return needed
 
 
-def downstream(names: Iterable[str], after: Mapping[str, Sequence[str]]) -> set[str]:
-    """These links and all that depend on them; `after` is in order (a link comes after those it depends on)."""
+def downstream(names: Iterable[str], needed: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the given tasks and all tasks that depend on them.
+
+    Args:
+        names: Names of tasks.
+        needed: Result of `dependencies`, in an order in which each task follows those it needs.
+    """
     found = set(names)
-    for name, before in after.items():
+    for name, before in needed.items():
         if found.intersection(before):
             found.add(name)
     return found
 
 
-def match(links: Sequence[Task], patterns: Sequence[str]) -> set[str]:
-    """Names that a pattern matches: a whole name, a part of it between slashes (`exp_adapt_bn`), or one with `*`.
+def match(tasks: Sequence[Task], patterns: Sequence[str]) -> set[str]:
+    """Return the names of the tasks that match a pattern.
+
+    Args:
+        tasks: Tasks to choose from, at least one.
+        patterns: Whole names, parts of names between slashes (`exp_adapt_bn`), or names with `*`.
 
     Raises:
-        UserError: for a pattern that matches none.
+        UserError: For a pattern that matches no task.
     """
     found: set[str] = set()
     for pattern in patterns:
-        names = {link.name for link in links if link.name == pattern} or {
-            link.name
-            for link in links
-            if fnmatch.fnmatchcase(link.name, pattern)
-            or f"/{pattern.strip('/')}/" in f"/{link.name}/"
-        }
+        # A whole name wins: `vote` must not match `train/vote/...` too.
+        names = {task.name for task in tasks if task.name == pattern}
+        if not names:
+            names = {task.name for task in tasks if _matches(task.name, pattern)}
         if not names:
             raise UserError(
-                f"{pattern!r} matches no link; --dry-run lists them (the first: {links[0].name})"
+                f"{pattern!r} matches no task; --dry-run lists them (the first: {tasks[0].name})"
             )
         found |= names
     return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    part = f"/{pattern.strip('/')}/"
+    return fnmatch.fnmatchcase(name, pattern) or part in f"/{name}/"

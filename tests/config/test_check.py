@@ -11,7 +11,8 @@ from nightcrawler.config.needs import NEEDS
 
 from nightcrawler.config import defaults, defaults_models
 from nightcrawler.config.check import CHOICES, LENGTHS, RANGES, check
-from nightcrawler.config.node import flatten, get_cfg, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import flatten, get_cfg
 from nightcrawler.utils.errors import ConfigError
 
 DEFAULTS = flatten(get_cfg())

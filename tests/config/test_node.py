@@ -25,7 +25,7 @@ from nightcrawler.config.node import (
     load_experiment,
 )
 from nightcrawler.config.yaml import read_yaml
-from nightcrawler.engine.build import MACHINE_KEYS
+from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests.paths import ROOT
 

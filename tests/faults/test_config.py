@@ -13,7 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nightcrawler.config.node import flatten, get_cfg, load_experiment
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import flatten, get_cfg
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests import tiny
 

@@ -20,7 +20,7 @@ from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.pseudo.results_files import write_metadata
 from nightcrawler.pseudo.submission import Submission, write_submission
 from nightcrawler.utils.io import write_csv_rows
-from nightcrawler.workflow.console import write_state
+from nightcrawler.workflow.pipeline_file import TaskRow, write_pipeline_file
 from nightcrawler.workflow.task import Task
 from nightcrawler.workflow.task_state import DONE, TaskState
 
@@ -109,12 +109,12 @@ def make(made: Made) -> Path:
                 shares[stage] += [] if control or found is None else [found]
     _vote(made)
     rows = [
-        (link, "waiting", "", None)
+        TaskRow(link, "waiting", "", None)
         if made.is_open(link.name)
-        else (link, "done", "stands", TaskState(DONE, "", {}, seconds=61.5))
+        else TaskRow(link, "done", "up to date", TaskState(DONE, "", {}, seconds=61.5))
         for link in made.links
     ]
-    write_state(made.folder / "pipeline.json", made.folder.parent, _about(made), rows)
+    write_pipeline_file(made.folder / "pipeline.json", made.folder.parent, _about(made), rows)
     return made.folder
 
 

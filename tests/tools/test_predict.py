@@ -23,6 +23,7 @@ from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.paths import ROOT
 from tests.reading import read_file
+from tests.waiting import wait_until
 
 TOOL = str(ROOT / "tools/predict.py")
 PATIENCE_SEC = 90
@@ -55,10 +56,7 @@ def start(*argv: object) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SEC
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
+    wait_until(condition, timeout=PATIENCE_SEC)
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -190,7 +188,7 @@ def test_a_watched_folder(data: Path, model: Path, tmp_path: Path) -> None:
             for first in range(0, len(content), len(content) // 5 + 1):
                 file.write(content[first : first + len(content) // 5 + 1])
                 file.flush()
-                time.sleep(0.7)
+                time.sleep(0.7)  # a writer that is slow: nothing is waited for
         (folder / "bad.mp4").write_bytes(b"no video")
         wait_for(lambda: lines.read_text().count("\n") >= 4)
         process.send_signal(signal.SIGINT)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import pytest
 import torch
 import yaml
 
-from nightcrawler.config.node import load_experiment
+from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
 from tests import tiny
 from tests.paths import ROOT
+from tests.waiting import wait_until
 
 TRAIN_LIST = "train_label+val_dry.csv"
 
@@ -241,12 +241,10 @@ def test_output_goes_to_the_experiments_folder_by_default() -> None:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        if condition():
-            return
+    def check() -> None:
         assert process.poll() is None, "ended before it was asked to"
-        time.sleep(0.05)
-    raise AssertionError("nothing happened within 30 s")
+
+    wait_until(condition, timeout=60, check=check)
 
 
 def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(

@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 from nightcrawler.data.video.integrity.limits import Limits
 from tests import tiny
 from tests.export.made import write_checkpoint
+from tests.waiting import wait_until
 
 WHY = "needs the extra: pip install 'nightcrawler[web]'"
 MOST_BYTES = 1 << 20
@@ -91,8 +91,7 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
     listening.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    wait_until(lambda: server.started, timeout=60)
     try:
         yield Served(listening.getsockname()[1], worker, folder)
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.predictor import PredictOptions
 from tests.reading import read_file
+from tests.waiting import wait_until
 from tests.web import answers
 from tests.web.conftest import MOST_BYTES, WHY, Served, serving
 
@@ -187,9 +187,11 @@ def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:
     threads = [
         threading.Thread(target=fragile.send, args=("hang.mp4", b"x")) for _ in range(MOST_WAITING)
     ]
+    before = set(fragile.folder.iterdir())
     for thread in threads:
         thread.start()
-    time.sleep(0.8)
+    # Each clip that waits has a folder.
+    wait_until(lambda: len(set(fragile.folder.iterdir()) - before) == MOST_WAITING, timeout=30)
     status, said = fragile.send("fine.mp4", b"x")
     for thread in threads:
         thread.join(60)

@@ -6,11 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.web.worker import Failed, Refused, Worker
+from tests.waiting import wait_until
 from tests.web import answers
 
 
@@ -105,19 +107,19 @@ def test_a_build_that_hangs_is_given_up() -> None:
     assert not alive(pid)
 
 
-def test_stopped_in_the_middle_of_a_question_it_is_not_started_again() -> None:
+def test_stopped_in_the_middle_of_a_question_it_is_not_started_again(tmp_path: Path) -> None:
     worker = Worker(answers.build, answer_sec=60, start_sec=60)
     worker.start()
     found: list[BaseException] = []
 
     def hang() -> None:
         with pytest.raises(Failed) as caught:
-            ask(worker, "hang")
+            ask(worker, str(tmp_path / "hang"))
         found.append(caught.value)
 
     thread = threading.Thread(target=hang)
     thread.start()
-    time.sleep(0.3)
+    wait_until((tmp_path / "hang").exists, timeout=60)
     worker.stop()
     thread.join(20)
     assert len(found) == 1

@@ -1,4 +1,4 @@
-"""Chains of fake links: a small one with every kind, real recipes with fake programs, and ways to run them."""
+"""Chains of fake tasks: a small one with every kind, real recipes with fake programs, and ways to run them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nightcrawler.workflow.console import Screen
-from nightcrawler.workflow.run import Runner, RunOptions
+from nightcrawler.workflow.run import Runner
+from nightcrawler.workflow.run_options import RunOptions
 from nightcrawler.workflow.task import Task
 from tests.paths import ROOT
 
@@ -16,34 +17,34 @@ FAKE = Path(__file__).resolve().parent / "fake_task.py"
 MODELS = ("a", "b")
 
 
-def faked(links: Sequence[Task], journal: Path, seconds: float = 0.0) -> list[Task]:
-    """The same links with the fake program as their command."""
+def faked(tasks: Sequence[Task], journal: Path, seconds: float = 0.0) -> list[Task]:
+    """The same tasks with the fake program as their command."""
     found = []
-    for link in links:
-        files = [*map(str, link.outputs), ":", *map(str, link.inputs.values())]
+    for task in tasks:
+        files = [*map(str, task.outputs), ":", *map(str, task.inputs.values())]
         command = (
             sys.executable,
             "-S",
             "-E",
             str(FAKE),
             str(journal),
-            link.name,
+            task.name,
             str(seconds),
             *files,
         )
-        found.append(replace(link, command=command, writes={}))
+        found.append(replace(task, command=command, writes={}))
     return found
 
 
 def small_chain(folder: Path, seconds: float = 0.0, signature: str = "") -> list[Task]:
     """Two models, one round, a vote; they read `folder/list.csv` and `folder/recipe.txt`."""
-    links: list[Task] = []
+    tasks: list[Task] = []
 
     def add(name: str, inputs: dict[str, Path], *outputs: Path) -> None:
         kind = name.split("/")[0]
         where = outputs[0].parent
         leftovers = (where / "checkpoints",) if kind == "train" else ()
-        links.append(Task(name, kind, (), signature, inputs, outputs, where, leftovers=leftovers))
+        tasks.append(Task(name, kind, (), signature, inputs, outputs, where, leftovers=leftovers))
 
     for stage in ("first", "second"):
         for model in MODELS:
@@ -73,7 +74,7 @@ def small_chain(folder: Path, seconds: float = 0.0, signature: str = "") -> list
         {model: folder / "second" / model / "2.pkl" for model in MODELS},
         folder / "vote/arid_pred.csv",
     )
-    return faked(links, folder / "journal", seconds)
+    return faked(tasks, folder / "journal", seconds)
 
 
 def prepare(folder: Path) -> Path:
@@ -86,20 +87,20 @@ def prepare(folder: Path) -> Path:
 
 def run(
     folder: Path,
-    links: Sequence[Task],
+    tasks: Sequence[Task],
     jobs: int = 1,
     selected: set[str] | None = None,
     found: str = "refuse",
 ) -> tuple[int, Runner]:
-    """Run links; returns the exit code and the runner."""
+    """Run tasks; returns the exit code and the runner."""
     runner = Runner(
-        links, RunOptions(ROOT, folder, jobs, found=found), selected, Screen(quiet=True)
+        tasks, RunOptions(ROOT, folder, jobs, found=found), selected, Screen(quiet=True)
     )
     return runner.run(), runner
 
 
 def journal(folder: Path) -> list[str]:
-    """What links said since the journal was last read."""
+    """What tasks said since the journal was last read."""
     path = folder / "journal"
     lines = path.read_text().splitlines() if path.exists() else []
     path.unlink(missing_ok=True)
@@ -107,14 +108,14 @@ def journal(folder: Path) -> list[str]:
 
 
 def started(folder: Path) -> list[str]:
-    """Names of links that were started since the journal was last read, in order."""
+    """Names of tasks that were started since the journal was last read, in order."""
     return [line.removeprefix("start ") for line in journal(folder) if line.startswith("start ")]
 
 
-def outputs(folder: Path, links: Sequence[Task]) -> dict[str, bytes]:
+def outputs(folder: Path, tasks: Sequence[Task]) -> dict[str, bytes]:
     """Contents of all outputs."""
     return {
-        str(path.relative_to(folder)): path.read_bytes() for link in links for path in link.outputs
+        str(path.relative_to(folder)): path.read_bytes() for task in tasks for path in task.outputs
     }
 
 

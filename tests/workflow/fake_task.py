@@ -1,6 +1,7 @@
-"""Stands for a link's program: its outputs are a hash of its name and of what it reads; a training goes in steps.
+"""Stands for a task's program: its outputs are a hash of its name and of what it reads; a training goes in steps.
 
 `fake_task.py JOURNAL NAME SECONDS OUTPUT... : INPUT...` adds `start NAME` and `end NAME` to the journal.
+FAKE_TASK_STARTS=N in its environment makes it wait, up to 20 seconds, until N tasks have started.
 """
 
 import hashlib
@@ -43,9 +44,22 @@ def train(name, seconds, outputs, inputs):
     write(outputs[0], state)
 
 
+def wait_for_starts(journal, number):
+    """Ends with an error if fewer tasks start in time."""
+    deadline = time.monotonic() + 20
+    while True:
+        with open(journal) as file:
+            if sum(line.startswith("start ") for line in file) >= number:
+                return
+        if time.monotonic() > deadline:
+            sys.exit(f"error: fewer than {number} tasks have started")
+        time.sleep(0.01)
+
+
 def main(journal, name, seconds, *paths):
     outputs, inputs = paths[: paths.index(":")], paths[paths.index(":") + 1 :]
     say(journal, f"start {name}")
+    wait_for_starts(journal, int(os.environ.get("FAKE_TASK_STARTS", "0")))
     texts = []
     for path in inputs:
         if os.path.exists(path):

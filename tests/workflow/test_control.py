@@ -10,7 +10,6 @@ import pytest
 from nightcrawler.config.load import load_experiment
 from nightcrawler.workflow import control
 from tests import tiny
-from tests.paths import ROOT
 
 EPOCHS, BATCH, NUM_PSEUDO = 6, 2, 9
 
@@ -79,9 +78,9 @@ def test_it_becomes_the_training(
     assert control.main(["1", *given]) == 0
     ((program, *command),) = became
     assert program == sys.executable
-    assert command[: 3 + len(given)] == [sys.executable, "tools/run_net.py", "train", *given]
-    assert (ROOT / command[1]).is_file()
-    assert command[3 + len(given) :][:2] == ["DATA.PSEUDO_CSV", ""]
+    start = [sys.executable, "-m", "nightcrawler", "train", *given]
+    assert command[: len(start)] == start
+    assert command[len(start) :][:2] == ["DATA.PSEUDO_CSV", ""]
 
 
 def test_several_processes_go_through_the_launcher(

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-import test_ensemble_vote as vote
+from nightcrawler.cli.main import main
 from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
-from nightcrawler.workflow import label
-from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import Places, read_recipe
 from nightcrawler.workflow.task import Task
@@ -44,32 +43,28 @@ def plant(data: Path) -> None:
         )
 
 
-def do(link: Task) -> None:
-    """Run a link's command in this process."""
-    for path, text in link.writes.items():
+def do(task: Task) -> None:
+    """Run a task's command in this process."""
+    for path, text in task.writes.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    argv = list(link.command[3 if link.command[1] == "-m" else 2 :])
-    programs = {
-        "train": tiny.run_net_argv,
-        "test": tiny.run_net_argv,
-        "label": label.main,
-        "vote": vote.main,
-    }
-    assert programs[link.kind](argv) == 0
+    assert task.command[1:3] == ("-m", "nightcrawler")
+    argv = list(task.command[3:])
+    program = tiny.run_net_argv if task.kind in ("train", "test") else main
+    assert program(argv) == 0
 
 
 def run_chain(folder: Path, data: Path, **options: Any) -> dict[str, Any]:
-    """Run all links; returns weights and the bytes of pseudo-labels and submissions, by name."""
+    """Run all tasks; returns weights and the bytes of pseudo-labels and submissions, by name."""
     folder.mkdir()
     (folder / "recipe.yaml").write_text(RECIPE)
     out = folder / "out"
-    settings = Options(ROOT, out, out, (tiny.overlay(folder),), **options)
-    links, _ = make_plan(read_recipe(folder / "recipe.yaml", ROOT, Places(data)), settings)
-    for link in links:
-        do(link)
+    settings = PlanOptions(ROOT, out, out, (tiny.overlay(folder),), **options)
+    tasks, _ = make_plan(read_recipe(folder / "recipe.yaml", ROOT, Places(data)), settings)
+    for task in tasks:
+        do(task)
     made: dict[str, Any] = {}
-    for path in (path for link in links for path in link.outputs):
+    for path in (path for task in tasks for path in task.outputs):
         name = str(path.relative_to(out))
         if path.suffix == ".pyth":
             state = load_checkpoint(path)
@@ -79,7 +74,7 @@ def run_chain(folder: Path, data: Path, **options: Any) -> dict[str, Any]:
     return made
 
 
-def stamps(out: Path) -> set[str]:
+def label_uses(out: Path) -> set[str]:
     """What every file of a chain says of its use of dark labels."""
     found = [
         json.loads(path.read_text())["labels"]
@@ -119,7 +114,7 @@ def test_wrong_labels_of_dark_clips_change_nothing(
     ]
     assert {"pseudo/round1.csv", "submission/arid_pred.csv", "round1/two/best.pyth"} <= set(made[0])
     assert tiny.differences(*made) == []
-    assert stamps(tmp_path / "right") == stamps(tmp_path / "wrong") == {"label-free"}
+    assert label_uses(tmp_path / "right") == label_uses(tmp_path / "wrong") == {"label-free"}
     assert record(tmp_path / "right") != record(tmp_path / "wrong")
 
 
@@ -128,7 +123,7 @@ def test_an_oracles_chain_says_so_everywhere(
 ) -> None:
     monkeypatch.chdir(ROOT)
     run_chain(tmp_path / "oracle", data, oracle=True)
-    assert stamps(tmp_path / "oracle") == {"oracle"}
+    assert label_uses(tmp_path / "oracle") == {"oracle"}
     logs = [path.read_text() for path in (tmp_path / "oracle").rglob("*.log")]
     assert len(logs) == 8
     assert not any("label-free" in text for text in logs)

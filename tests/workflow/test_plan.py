@@ -1,4 +1,4 @@
-"""From recipes to links: the published chain, the demo, one's own data, controls; every fault of a recipe is named."""
+"""From recipes to tasks: the published chain, the demo, one's own data, controls; every fault of a recipe is named."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.node import config_hash, load_experiment
-from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import config_hash
+from nightcrawler.engine.run_metadata import MACHINE_KEYS as ENGINE_KEYS
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import MACHINE_KEYS
-from nightcrawler.workflow.jobs import Options
+from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan
 from nightcrawler.workflow.recipe import Places, read_recipe
 from nightcrawler.workflow.task import Task, dependencies, downstream
@@ -31,18 +32,18 @@ MODELS_OF_OWN = ("uniformer", "slowfast")
 
 
 def plan(path: Path, out: Path, places: Places | None = None, **options: Any) -> dict[str, Task]:
-    """Links of a recipe by name, their experiments below `out`."""
+    """Tasks of a recipe by name, their experiments below `out`."""
     recipe = read_recipe(path, ROOT, places)
-    links, _ = make_plan(
-        recipe, Options(ROOT, out, out if out != ROOT else ROOT / "runs/x", **options)
+    tasks, _ = make_plan(
+        recipe, PlanOptions(ROOT, out, out if out != ROOT else ROOT / "runs/x", **options)
     )
-    return {link.name: link for link in links}
+    return {task.name: task for task in tasks}
 
 
-def value(link: Task, key: str) -> str:
+def value(task: Task, key: str) -> str:
     """The last value that a command gives a key."""
-    places = [place for place, text in enumerate(link.command) if text == key]
-    return link.command[places[-1] + 1]
+    places = [place for place, text in enumerate(task.command) if text == key]
+    return task.command[places[-1] + 1]
 
 
 @pytest.fixture
@@ -56,17 +57,17 @@ def own(tmp_path: Path) -> Places:
 
 
 def test_the_published_chain_has_21_trainings_four_rounds_and_a_vote(tmp_path: Path) -> None:
-    links = plan(UG2, tmp_path)
-    counts = Counter(link.kind for link in links.values())
+    tasks = plan(UG2, tmp_path)
+    counts = Counter(task.kind for task in tasks.values())
     assert (counts["train"], counts["label"], counts["vote"]) == (21, 4, 1)
-    after = dependencies(list(links.values()))
+    after = dependencies(list(tasks.values()))
     for number, stage in enumerate(STAGES[1:], start=1):
-        label = links[f"label/{stage}"]
+        label = tasks[f"label/{stage}"]
         assert sorted(after[label.name]) == sorted(
             f"test/{STAGES[number - 1]}/{Path(name).name}/total_unlabel" for name in label.inputs
         )
-        assert label.command[label.command.index("nightcrawler.workflow.label") + 1] == str(number)
-        train = links[f"train/{stage}/mvit_b32_k600"]
+        assert label.command[1:5] == ("-m", "nightcrawler", "label", str(number))
+        train = tasks[f"train/{stage}/mvit_b32_k600"]
         assert after[train.name] == (f"train/{STAGES[number - 1]}/mvit_b32_k600", label.name)
         assert value(train, "TRAIN.CHECKPOINT_FILE_PATH") == str(
             tmp_path / STAGES[number - 1] / "mvit_b32_k600/best.pyth"
@@ -88,34 +89,34 @@ def test_pseudo_labels_are_mixed_in_the_order_of_their_recipe(tmp_path: Path) ->
 
 
 def test_the_vote_has_its_views_tested(tmp_path: Path) -> None:
-    links = plan(UG2, tmp_path)
+    tasks = plan(UG2, tmp_path)
     recipe = read_vote_recipe(ROOT / "configs/vote/ug2_2022.yaml")
     wanted = {
         (folder, pair)
         for mode in recipe.modes.values()
         for folder, pair in zip(mode.ensemble.folders.values(), mode.ensemble.pairs, strict=True)
     }
-    expert = links["test/exp_experts/uniformer_b32_ssv2/test"]
+    expert = tasks["test/exp_experts/uniformer_b32_ssv2/test"]
     assert (value(expert, "TEST.NUM_ENSEMBLE_VIEWS"), value(expert, "TEST.NUM_SPATIAL_CROPS")) == (
         "[1, 3]",
         "[1, 3]",
     )
-    made = {path for link in links.values() for path in link.outputs}
+    made = {path for task in tasks.values() for path in task.outputs}
     for folder, (views, crops) in wanted:
         assert tmp_path / folder / f"testx32x224x{views}x{crops}.pkl" in made
-    assert set(links["vote"].inputs.values()) <= made
-    assert len(links["vote"].inputs) == len(wanted)
+    assert set(tasks["vote"].inputs.values()) <= made
+    assert len(tasks["vote"].inputs) == len(wanted)
 
 
 def test_without_out_experiments_stay_as_they_are(tmp_path: Path) -> None:
-    """Then a run by hand has the configuration that the chain gives it, and can be adopted."""
-    links = plan(UG2, ROOT)
-    link = links["train/exp_pseudo_stage2/sf32_k700"]
-    assert value(link, "OUTPUT_DIR") == "exp_pseudo_stage2/sf32_k700"
-    assert value(link, "TRAIN.CHECKPOINT_FILE_PATH") == "exp_pseudo_stage1/sf32_k700/best.pyth"
-    assert value(link, "DATA.PSEUDO_CSV") == "pseudo/stage2.csv"
-    assert links["label/exp_pseudo_stage2"].outputs[0] == ROOT / "data/pseudo/stage2.csv"
-    assert link.run_hash == config_hash(load_experiment(link.folder / "config.yaml"), ENGINE_KEYS)
+    """Then a run by hand has the configuration that the chain gives it, and can be imported."""
+    tasks = plan(UG2, ROOT)
+    task = tasks["train/exp_pseudo_stage2/sf32_k700"]
+    assert value(task, "OUTPUT_DIR") == "exp_pseudo_stage2/sf32_k700"
+    assert value(task, "TRAIN.CHECKPOINT_FILE_PATH") == "exp_pseudo_stage1/sf32_k700/best.pyth"
+    assert value(task, "DATA.PSEUDO_CSV") == "pseudo/stage2.csv"
+    assert tasks["label/exp_pseudo_stage2"].outputs[0] == ROOT / "data/pseudo/stage2.csv"
+    assert task.run_hash == config_hash(load_experiment(task.folder / "config.yaml"), ENGINE_KEYS)
 
 
 def test_keys_of_the_machine_are_those_of_the_engine() -> None:
@@ -130,7 +131,7 @@ def test_what_a_setting_changes_is_done_again_and_nothing_else(tmp_path: Path) -
     def changed(*overrides: str) -> set[str]:
         after = plan(path, tmp_path, overrides=overrides)
         return {
-            link.kind for name, link in before.items() if after[name].signature != link.signature
+            task.kind for name, task in before.items() if after[name].signature != task.signature
         }
 
     assert (
@@ -151,57 +152,57 @@ def test_what_a_setting_changes_is_done_again_and_nothing_else(tmp_path: Path) -
 
 
 def test_the_demo_lays_its_overlay_on_all_21(tmp_path: Path) -> None:
-    links = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
+    tasks = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
     trainings = [
-        link for link in links.values() if link.kind == "train" and not link.about["control"]
+        task for task in tasks.values() if task.kind == "train" and not task.about["control"]
     ]
     assert len(trainings) == 21
     assert all(
-        str(ROOT / "configs/demo.yaml") in link.command
-        for link in links.values()
-        if link.kind in ("train", "test")
+        str(ROOT / "configs/demo.yaml") in task.command
+        for task in tasks.values()
+        if task.kind in ("train", "test")
     )
     shipped = ROOT / "configs/demo_weights"
-    for link in trainings:
-        assert link.inputs["start"].is_relative_to(shipped) != ("pseudo_stage" in link.name)
-    assert {value(link, "DATA.PATH_PREFIX") for link in trainings} == {"data/synthetic"}
+    for task in trainings:
+        assert task.inputs["start"].is_relative_to(shipped) != ("pseudo_stage" in task.name)
+    assert {value(task, "DATA.PATH_PREFIX") for task in trainings} == {"data/synthetic"}
 
 
 def test_controls_follow_one_another_beside_the_rounds(tmp_path: Path) -> None:
-    links = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
-    after = dependencies(list(links.values()))
-    controls = [link for link in links.values() if link.kind == "train" and link.about["control"]]
-    assert [link.about["stage"] for link in controls] == STAGES[1:]
+    tasks = plan(DEMO, tmp_path, control=("uniformer_b32_k600",))
+    after = dependencies(list(tasks.values()))
+    controls = [task for task in tasks.values() if task.kind == "train" and task.about["control"]]
+    assert [task.about["stage"] for task in controls] == STAGES[1:]
     name = "uniformer_b32_k600"
     assert after[controls[0].name] == (f"train/exp_adapt_bn/{name}", "label/exp_pseudo_stage1")
     assert after[controls[1].name] == (
         f"train/control/exp_pseudo_stage1/{name}",
         "label/exp_pseudo_stage2",
     )
-    assert f"test/control/exp_pseudo_stage4/{name}/test" in links
+    assert f"test/control/exp_pseudo_stage4/{name}/test" in tasks
     assert not downstream({controls[0].name}, after) & {"vote", "label/exp_pseudo_stage2"}
-    assert not any(link.about.get("control") for link in plan(UG2, tmp_path).values())
+    assert not any(task.about.get("control") for task in plan(UG2, tmp_path).values())
 
 
 def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
-    links = plan(OWN, tmp_path / "out", own)
-    assert next(iter(links)) == "data"
+    tasks = plan(OWN, tmp_path / "out", own)
+    assert next(iter(tasks)) == "data"
     names = ["train_label+val_dry", "val_dry", "dark_unlabel", "total_unlabel"]
-    assert links["data"].outputs == tuple(tmp_path / "data" / f"{name}.csv" for name in names)
-    trainings = [link for link in links.values() if link.kind == "train"]
+    assert tasks["data"].outputs == tuple(tmp_path / "data" / f"{name}.csv" for name in names)
+    trainings = [task for task in tasks.values() if task.kind == "train"]
     assert len(trainings) == 6
-    for link in trainings:
-        assert value(link, "MODEL.NUM_CLASSES") == "5"
-        assert value(link, "MODEL.CLASS_NAMES") == '["climb", "dance", "kneel", "row", "wave"]'
-        assert "data" in dependencies(list(links.values()))[link.name]
-    second = links["train/round2/slowfast"]
+    for task in trainings:
+        assert value(task, "MODEL.NUM_CLASSES") == "5"
+        assert value(task, "MODEL.CLASS_NAMES") == '["climb", "dance", "kneel", "row", "wave"]'
+        assert "data" in dependencies(list(tasks.values()))[task.name]
+    second = tasks["train/round2/slowfast"]
     assert value(second, "TRAIN.CHECKPOINT_FILE_PATH") == str(
         tmp_path / "out/round1/slowfast/best.pyth"
     )
     assert value(second, "DATA.PSEUDO_CSV") == str(tmp_path / "out/pseudo/round2.csv")
-    assert links["vote"].about["split"] == "total_unlabel"
-    assert len(links["vote"].inputs) == 4
-    (text,) = links["vote"].writes.values()
+    assert tasks["vote"].about["split"] == "total_unlabel"
+    assert len(tasks["vote"].inputs) == 4
+    (text,) = tasks["vote"].writes.values()
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     recipe = read_vote_recipe(path)
@@ -209,7 +210,7 @@ def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
     assert list(recipe.mode(0).ensemble.folders.values()) == ["round2/uniformer", "round2/slowfast"]
 
 
-def test_more_videos_make_the_lists_stale(tmp_path: Path, own: Places) -> None:
+def test_more_videos_make_the_lists_out_of_date(tmp_path: Path, own: Places) -> None:
     before = plan(OWN, tmp_path / "out", own)["data"].signature
     assert own.dark is not None
     assert plan(OWN, tmp_path / "out", own)["data"].signature == before
@@ -220,18 +221,31 @@ def test_more_videos_make_the_lists_stale(tmp_path: Path, own: Places) -> None:
 def test_a_whole_recipe_runs_with_fake_programs(tmp_path: Path, own: Places) -> None:
     """In order, once; a lost results file that nothing reads is made again, alone."""
     out = tmp_path / "out"
-    links = chain.faked(list(plan(OWN, out, own).values()), tmp_path / "journal")
-    assert chain.run(out, links, jobs=4)[0] == 0
+    tasks = chain.faked(list(plan(OWN, out, own).values()), tmp_path / "journal")
+    assert chain.run(out, tasks, jobs=4)[0] == 0
     names = chain.started(tmp_path)
-    assert sorted(names) == sorted(link.name for link in links)
+    assert sorted(names) == sorted(task.name for task in tasks)
     state = json.loads((out / "pipeline.json").read_text())
-    assert {link["name"]: link["status"] for link in state["links"]} == dict.fromkeys(names, "done")
-    assert all(link["seconds"] > 0 for link in state["links"])
-    for link in links:
-        if link.name == "test/round2/slowfast/val_dry":
-            link.outputs[0].unlink()
-    assert chain.run(out, links, jobs=4)[0] == 0
+    assert {task["name"]: task["status"] for task in state["links"]} == dict.fromkeys(names, "done")
+    assert all(task["seconds"] > 0 for task in state["links"])
+    for task in tasks:
+        if task.name == "test/round2/slowfast/val_dry":
+            task.outputs[0].unlink()
+    assert chain.run(out, tasks, jobs=4)[0] == 0
     assert chain.started(tmp_path) == ["test/round2/slowfast/val_dry"]
+
+
+@pytest.mark.parametrize("name", ["ug2_2022", "demo"])
+def test_signatures_are_those_of_version_0_1(name: str) -> None:
+    """`signatures_0_1.json`, made by version 0.1: task to the start of its signature, and its run hash.
+
+    A change here makes every pipeline that 0.1 finished run again.
+    """
+    kept = json.loads((Path(__file__).parent / "signatures_0_1.json").read_text())[name]
+    tasks = plan(ROOT / f"configs/pipeline/{name}.yaml", Path("/x/out"))
+    found = {key: f"{task.signature[:16]} {task.run_hash}".strip() for key, task in tasks.items()}
+    assert list(found) == list(kept)
+    assert {key: text for key, text in found.items() if text != kept[key]} == {}
 
 
 MINIMAL = """\
@@ -245,11 +259,11 @@ STAGES:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("MODELS:", "MODEL:", "MODEL.a.CONFIG: unknown key"),
+        ("MODELS:", "MODEL:", "MODEL: unknown key"),
         (
             "CONFIG: configs/stages/adapt_bn.yaml",
             "CONFGI: x",
-            "STAGES.adapt.CONFGI: unknown key, expected CONFIG",
+            "STAGES.adapt.CONFGI: unknown key, expected CONFIG, LABELS, MODELS, SET",
         ),
         ("adapt:", "control:", "'control': expected a name of letters"),
         ("adapt:", "a/b:", "'a/b': expected a name of letters"),
@@ -267,17 +281,17 @@ STAGES:
         (
             "adapt: {CONFIG: configs/stages/adapt_bn.yaml}",
             "adapt: {}",
-            "CONFIG is given for a and not for the other",
+            "CONFIG is given for MODELS.a, but not for STAGES.adapt",
         ),
         (
             "{a: {CONFIG: configs/models/uniformer_b32_k600.yaml},",
             "{a: {},",
-            "CONFIG is given for it",
+            "CONFIG is given for STAGES.adapt, but not for MODELS.a",
         ),
         (
             "pseudo/default.yaml",
             "pseudo/ug2_2022/ensemble.yaml",
-            "the chain has a, b: give a recipe that names these",
+            "the pipeline has a, b: give a recipe that names these",
         ),
         ("pseudo/default.yaml", "pseudo/gone.yaml", "gone.yaml: no such file"),
         ("models/sf32_k700", "models/gone", "gone.yaml: no such file"),
@@ -298,10 +312,10 @@ STAGES:
         (
             "STAGES:",
             "DATA: {BRIGHT: b, DARK: d, FOLDER: f, VAL_FRACTION: 1}\nSTAGES:",
-            "above 0 and below 1",
+            "less than 1",
         ),
         ("STAGES:", "CONTROL: [c]\nSTAGES:", "'c' is not one of a, b"),
-        ("STAGES:", "TEST: {SPLITS: [a, a]}\nSTAGES:", "one is there twice"),
+        ("STAGES:", "TEST: {SPLITS: [a, a]}\nSTAGES:", "a name is given twice"),
     ],
 )
 def test_faults_of_a_recipe_are_named(tmp_path: Path, old: str, new: str, fault: str) -> None:
@@ -314,12 +328,57 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path, old: str, new: str, fault:
         plan(path, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("MODELS: {a: 3}\nSTAGES: {s: {}}\n", ["1: MODELS.a: 3: expected KEY: value lines"]),
+        (
+            "MODELS: {a: {}}\nSTAGES:\n  s: {LABEL: x}\nVOTE:\n  SPLITS: test\n",
+            [
+                "3: STAGES.s.LABEL: unknown key, expected CONFIG, LABELS, MODELS, SET",
+                "5: VOTE.SPLITS: unknown key, expected RECIPE, VIEWS, SPLIT",
+            ],
+        ),
+        ("MODELS: [a, a]\nSTAGES: [s]\n", ["1: MODELS: 'a': expected a list of different names"]),
+        ("STAGES: [s]\n", [" MODELS: expected at least one"]),
+        ("MODELS: [a]\nSTAGES: [s]\nSET: 3\n", ["3: SET: 3: expected KEY: value lines"]),
+        (
+            "MODELS: [a]\nSTAGES: [s]\nDATA:\n  SEED: 1.5\n",
+            ["4: DATA.SEED: 1.5: it should be a valid integer"],
+        ),
+        (
+            "MODELS: [a]\nMODELS.a: 1\nSTAGES: [s]\n",
+            ["2: MODELS.a: MODELS is already given as a value"],
+        ),
+    ],
+)
+def test_every_fault_has_a_line_of_its_own(tmp_path: Path, text: str, faults: list[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_recipe(path, ROOT)
+    lines = str(error.value).splitlines()
+    assert [line.removeprefix(f"{path}:") for line in lines] == faults
+
+
+def test_names_alone_are_empty_sections(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "MODELS: [a, b]\nSTAGES: {s: , t: {}}\nSET: {A: {B: [1, x], C: true}, D.E: 2.5}\n"
+    )
+    recipe = read_recipe(path, ROOT)
+    assert [stage.models for stage in recipe.stages] == [("a", "b")] * 2
+    assert recipe.settings == {"A.B": '[1, "x"]', "A.C": "True", "D.E": "2.5"}
+
+
 def test_a_recipe_for_other_classes_is_refused(tmp_path: Path, own: Places) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(
         OWN.read_text().replace("VIEWS: [[1, 3], [3, 3]]", "RECIPE: configs/vote/ug2_2022.yaml")
     )
-    with pytest.raises(UserError, match=r"is for Drink, Jump.*; the models know climb, dance"):
+    with pytest.raises(
+        UserError, match=r"has the classes Drink, Jump.*; the models have climb, dance"
+    ):
         plan(path, tmp_path, own)
 
 
@@ -331,10 +390,10 @@ def test_settings_of_model_and_stage_win_in_that_order(tmp_path: Path) -> None:
         "adapt_bn.yaml, SET: {LOG_PERIOD: 3, TRAIN.CHECKPOINT_FILE_PATH: 'w/{model}.pyth'}}",
     )
     path.write_text(text + "SET: {RNG_SEED: 1, LOG_PERIOD: 1, NUM_THREADS: 1}\n")
-    link = plan(path, tmp_path, overrides=("NUM_THREADS", "4"))["train/adapt/a"]
+    task = plan(path, tmp_path, overrides=("NUM_THREADS", "4"))["train/adapt/a"]
     keys = ("RNG_SEED", "LOG_PERIOD", "NUM_THREADS", "TRAIN.CHECKPOINT_FILE_PATH")
-    assert [value(link, key) for key in keys] == ["2", "3", "4", "w/a.pyth"]
-    assert link.inputs["start"] == ROOT / "w/a.pyth"
+    assert [value(task, key) for key in keys] == ["2", "3", "4", "w/a.pyth"]
+    assert task.inputs["start"] == ROOT / "w/a.pyth"
 
 
 def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> None:
@@ -344,8 +403,8 @@ def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> N
     )
     path = tmp_path / "recipe.yaml"
     path.write_text(MINIMAL.replace("configs/pseudo/default.yaml", str(labels)))
-    links = plan(path, tmp_path)
-    label = links["label/round1"]
+    tasks = plan(path, tmp_path)
+    label = tasks["label/round1"]
     at = label.command.index("--predictions")
     assert [Path(text).relative_to(tmp_path) for text in label.command[at + 1 : at + 3]] == [
         Path("adapt/b/total_unlabelx32x224x1x3.pkl"),
@@ -353,13 +412,13 @@ def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> N
     ]
     labels.write_text(labels.read_text().replace("0.7", "0.6"))
     assert plan(path, tmp_path)["label/round1"].signature != label.signature
-    assert replace(label, signature=links["label/round1"].signature) == label
+    assert replace(label, signature=tasks["label/round1"].signature) == label
 
 
 def test_pseudo_labels_wait_for_what_calibrates_them(tmp_path: Path, own: Places) -> None:
-    links = plan(OWN, tmp_path / "out", own)
-    after = dependencies(list(links.values()))
-    label = links["label/round2"]
+    tasks = plan(OWN, tmp_path / "out", own)
+    after = dependencies(list(tasks.values()))
+    label = tasks["label/round2"]
     tests = [
         f"test/round1/{model}/{split}"
         for split in ("total_unlabel", "val_dark")
@@ -371,7 +430,7 @@ def test_pseudo_labels_wait_for_what_calibrates_them(tmp_path: Path, own: Places
     assert list(label.command[at + 1 : to]) == list(map(str, found))
     assert label.command[to + 1] == str(tmp_path / "data/train_label+val_dry.csv")
     assert "--oracle" not in label.command
-    assert value(links["train/adapt/uniformer"], "TRAIN.VAL_SPLITS") == '["val_dry", "val_dark"]'
+    assert value(tasks["train/adapt/uniformer"], "TRAIN.VAL_SPLITS") == '["val_dry", "val_dark"]'
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])
@@ -379,13 +438,13 @@ def test_clips_that_cameras_are_fitted_to_count_where_bright_ones_are_darkened(
     tmp_path: Path, kind: str
 ) -> None:
     name = "exp_adapt_bn/mvit_b32_k600"
-    link = plan(DEMO, tmp_path)[f"{kind}/{name}" if kind == "train" else f"{kind}/{name}/val_dark"]
+    task = plan(DEMO, tmp_path)[f"{kind}/{name}" if kind == "train" else f"{kind}/{name}/val_dark"]
     lists = {
         "list val_dark": "val_dry",
         "list total_unlabel": "total_unlabel",
         "list train": "train_label+val_dry",
     }
-    assert {key: link.inputs[key].stem for key in lists} == lists
+    assert {key: task.inputs[key].stem for key in lists} == lists
     preset = plan(DEMO, tmp_path, overrides=("DATA.CAMERA", "night"))
     assert "list total_unlabel" not in preset[f"test/{name}/val_dark"].inputs
     given = plan(DEMO, tmp_path, overrides=("DATA.CAMERA", "own.yaml"))[f"test/{name}/val_dark"]
@@ -396,10 +455,10 @@ def test_clips_that_cameras_are_fitted_to_count_where_bright_ones_are_darkened(
 def test_weights_of_an_enhancement_count(tmp_path: Path, kind: str) -> None:
     name = "exp_adapt_bn/mvit_b32_k600"
     overrides = ("ENHANCE.TEST", "zero_dce", "ENHANCE.ZERO_DCE_WEIGHTS", "weights/Epoch99.pth")
-    link = plan(DEMO, tmp_path, overrides=overrides)[
+    task = plan(DEMO, tmp_path, overrides=overrides)[
         f"{kind}/{name}" if kind == "train" else f"{kind}/{name}/test"
     ]
-    assert link.inputs["zero_dce weights"] == ROOT / "weights/Epoch99.pth"
+    assert task.inputs["zero_dce weights"] == ROOT / "weights/Epoch99.pth"
 
 
 def test_cameras_that_training_clips_pass_through_count(tmp_path: Path) -> None:
@@ -411,26 +470,26 @@ def test_cameras_that_training_clips_pass_through_count(tmp_path: Path) -> None:
         "DATA.CAMERA",
         "own.yaml",
     )
-    link = plan(DEMO, tmp_path, overrides=(*validated, "AUG.DARKEN", "0.5"))[
+    task = plan(DEMO, tmp_path, overrides=(*validated, "AUG.DARKEN", "0.5"))[
         "train/exp_adapt_bn/mvit_b32_k600"
     ]
-    assert link.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
+    assert task.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
 
 
 def test_an_oracle_chooses_everything_by_labels_of_dark_clips(tmp_path: Path) -> None:
-    links = plan(DEMO, tmp_path, oracle=True)
-    trainings = [link for link in links.values() if link.kind == "train"]
-    assert {value(link, "TRAIN.BEST_SPLIT") for link in trainings} == {"arid"}
-    for link in links.values():
-        if link.kind == "label":
-            assert "--oracle" in link.command
-            assert sum("/aridx" in text for text in link.command) == 4
-            assert not any("val_dark" in text for text in link.command)
+    tasks = plan(DEMO, tmp_path, oracle=True)
+    trainings = [task for task in tasks.values() if task.kind == "train"]
+    assert {value(task, "TRAIN.BEST_SPLIT") for task in trainings} == {"arid"}
+    for task in tasks.values():
+        if task.kind == "label":
+            assert "--oracle" in task.command
+            assert sum("/aridx" in text for text in task.command) == 4
+            assert not any("val_dark" in text for text in task.command)
     free = plan(DEMO, tmp_path)
     assert all(
-        free[link.name].signature != link.signature
-        for link in links.values()
-        if link.kind in ("train", "label")
+        free[task.name].signature != task.signature
+        for task in tasks.values()
+        if task.kind in ("train", "label")
     )
 
 
@@ -446,5 +505,5 @@ def test_an_oracle_chooses_everything_by_labels_of_dark_clips(tmp_path: Path) ->
 def test_the_chain_says_whether_its_choices_are_label_free(
     tmp_path: Path, path: Path, options: dict[str, Any], expected: str
 ) -> None:
-    _, about = make_plan(read_recipe(path, ROOT), Options(ROOT, tmp_path, tmp_path, **options))
+    _, about = make_plan(read_recipe(path, ROOT), PlanOptions(ROOT, tmp_path, tmp_path, **options))
     assert about["labels"] == expected

@@ -83,11 +83,11 @@ def test_the_real_chain_on_five_other_classes_and_two_models(tmp_path: Path, vid
     assert {int(row["ClassID"]) for row in rows} <= set(range(5))
     found = read_results(next((out / "round1/two").glob("total_unlabelx*x1x3.pkl")))
     assert (found.probs.shape, found.meta["class_names"]) == ((NUM_DARK, 5), CLASSES)
-    assert {link["status"] for link in state(tmp_path)["links"]} == {"done"}
+    assert {task["status"] for task in state(tmp_path)["links"]} == {"done"}
     assert state(tmp_path)["class_names"] == CLASSES
     assert json.loads((out / "submission/arid_pred.json").read_text())["labels"] == "label-free"
     again = run_pipeline(recipe, *argv, "--dry-run")
-    assert again.stdout.splitlines()[-1] == "13 links, 13 done, 0 to do, choices are label-free"
+    assert again.stdout.splitlines()[-1] == "13 tasks, 13 done, 0 to do, choices are label-free"
 
 
 def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -> None:
@@ -96,8 +96,8 @@ def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split(maxsplit=3) == ["data", "to", "do", "new"]
-    assert "13 links, 0 done, 13 to do, choices are label-free" in lines
-    command = next(line for line in lines if "tools/prepare_data.py tree" in line)
+    assert "13 tasks, 0 done, 13 to do, choices are label-free" in lines
+    command = next(line for line in lines if "nightcrawler prepare tree" in line)
     assert str(videos / "bright") in command
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "data").exists()
@@ -121,7 +121,7 @@ def test_controls_are_the_recipes_and_those_named(tmp_path: Path, videos: Path) 
         assert found == [f"train/control/round1/{name}" for name in expected]
 
 
-def test_a_failed_link_is_shown_with_its_last_line(tmp_path: Path, videos: Path) -> None:
+def test_a_failed_task_is_shown_with_its_last_line(tmp_path: Path, videos: Path) -> None:
     recipe, argv = arguments(tmp_path, videos)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/val_dry.csv").write_text("another.mp4,0\n")
@@ -131,16 +131,16 @@ def test_a_failed_link_is_shown_with_its_last_line(tmp_path: Path, videos: Path)
     assert "val_dry.csv" in failed
     assert str(tmp_path / "out/logs/data.log") in failed
     assert (tmp_path / "data/val_dry.csv").read_text() == "another.mp4,0\n"
-    assert {link["status"] for link in state(tmp_path)["links"]} == {"failed", "blocked"}
+    assert {task["status"] for task in state(tmp_path)["links"]} == {"failed", "blocked"}
 
 
-def test_a_link_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
+def test_a_task_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
     pytest.importorskip("submitit")
     recipe, argv = arguments(tmp_path, videos)
     done = run_pipeline(recipe, *argv, "--only", "data", "--executor", "local")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "data/val_dry.csv").exists()
-    found = {link["name"]: link["status"] for link in state(tmp_path)["links"]}
+    found = {task["name"]: task["status"] for task in state(tmp_path)["links"]}
     assert found["data"] == "done"
     assert set(found.values()) == {"done", "waiting"}
     again = run_pipeline(recipe, *argv, "--only", "data", "--executor", "local")
@@ -150,8 +150,8 @@ def test_a_link_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "fault"),
     [
-        (["--only", "nothing"], "'nothing' matches no link"),
-        (["--from", "train/x"], "'train/x' matches no link"),
+        (["--only", "nothing"], "'nothing' matches no task"),
+        (["--from", "train/x"], "'train/x' matches no task"),
         (["--jobs", "0"], "argument --jobs: '0': expected a whole number of at least 1"),
         (["--nproc", "0"], "argument --nproc: '0': expected a whole number of at least 1"),
         (["--control-of", "resnet"], "--control-of resnet: expected one of uniformer_b32_ssv2"),

@@ -1,4 +1,4 @@
-"""Links as jobs of a scheduler: run by submitit's local executor, and what Slurm is told of their order."""
+"""Tasks as jobs of a scheduler: run by submitit's local executor, and what Slurm is told of their order."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow import slurm
 from nightcrawler.workflow.console import Screen
 from nightcrawler.workflow.task import Task, dependencies
-from nightcrawler.workflow.task_state import read_stamp
+from nightcrawler.workflow.task_state import read_state
 from tests.paths import ROOT
 from tests.workflow import chain
 
 submitit = pytest.importorskip("submitit")
 
 
-def alone(folder: Path, link: Task) -> list[str]:
-    """The command that does one link of the small chain, as `--only` does."""
+def alone(folder: Path, task: Task) -> list[str]:
+    """The command that does one task of the small chain, as `--only` does."""
     program = "import sys; from pathlib import Path; from tests.workflow import chain; place = Path(sys.argv[1]); "
     program += "sys.exit(chain.run(place, chain.small_chain(place), selected={sys.argv[2]})[0])"
-    return [sys.executable, "-c", program, str(folder), link.name]
+    return [sys.executable, "-c", program, str(folder), task.name]
 
 
-def hand_in(folder: Path, links: list[Task]) -> tuple[int, dict[str, Any]]:
+def hand_in(folder: Path, tasks: list[Task]) -> tuple[int, dict[str, Any]]:
     make = functools.partial(slurm.make_executor, "local", folder / "jobs", [])
-    jobs = slurm.submit(make, links, dependencies(links), lambda link: alone(folder, link), ROOT)
-    return slurm.wait(links, jobs, Screen(quiet=True)), jobs
+    jobs = slurm.submit(make, tasks, dependencies(tasks), lambda task: alone(folder, task), ROOT)
+    return slurm.wait(tasks, jobs, Screen(quiet=True)), jobs
 
 
 @pytest.fixture
@@ -39,19 +39,19 @@ def folder(tmp_path: Path) -> Path:
     return chain.prepare(tmp_path / "run")
 
 
-def test_jobs_do_their_links_and_stamp_them(folder: Path) -> None:
-    links = chain.small_chain(folder)[:2]
-    code, jobs = hand_in(folder, links)
+def test_jobs_do_their_tasks_and_record_them(folder: Path) -> None:
+    tasks = chain.small_chain(folder)[:2]
+    code, jobs = hand_in(folder, tasks)
     assert code == 0
-    assert list(jobs) == [link.name for link in links] == chain.started(folder)
-    assert [read_stamp(link.stamp).status for link in links] == ["done", "done"]
+    assert list(jobs) == [task.name for task in tasks] == chain.started(folder)
+    assert [read_state(task.state_file).status for task in tasks] == ["done", "done"]
     state = {
-        link["name"]: link["status"]
-        for link in json.loads((folder / "pipeline.json").read_text())["links"]
+        task["name"]: task["status"]
+        for task in json.loads((folder / "pipeline.json").read_text())["links"]
     }
-    assert state[links[0].name] == state[links[1].name] == "done"
+    assert state[tasks[0].name] == state[tasks[1].name] == "done"
     assert (
-        chain.run(folder, chain.small_chain(folder), selected={link.name for link in links})[0] == 0
+        chain.run(folder, chain.small_chain(folder), selected={task.name for task in tasks})[0] == 0
     )
     assert chain.started(folder) == []
 
@@ -77,12 +77,12 @@ def test_slurm_is_told_what_must_end_well_first(
     for path in bin_folder.iterdir():
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
-    links = chain.small_chain(folder)
+    tasks = chain.small_chain(folder)
     settings = ["slurm_partition=night", "timeout_min=90"]
     make = functools.partial(slurm.make_executor, "slurm", folder / "jobs", settings)
-    jobs = slurm.submit(make, links, dependencies(links), lambda link: alone(folder, link), ROOT)
+    jobs = slurm.submit(make, tasks, dependencies(tasks), lambda task: alone(folder, task), ROOT)
     assert [job.job_id for job in jobs.values()] == [
-        str(100 + number) for number in range(len(links))
+        str(100 + number) for number in range(len(tasks))
     ]
     asked = {}
     for name, job in jobs.items():
@@ -100,7 +100,7 @@ def test_slurm_is_told_what_must_end_well_first(
         assert options["job-name"] == name.replace("/", "-")
         asked[name] = options.get("dependency")
     assert asked["train/first/a"] is None
-    for name, before in dependencies(links).items():
+    for name, before in dependencies(tasks).items():
         assert asked[name] == (
             f"afterok:{':'.join(jobs[other].job_id for other in before)}" if before else None
         )
@@ -113,5 +113,5 @@ def test_settings_that_are_none_are_refused(folder: Path, setting: str) -> None:
 
 
 def test_a_preempted_job_is_queued_again_with_its_command(tmp_path: Path) -> None:
-    again = slurm.LinkJob(["a", "b"], tmp_path).checkpoint()
+    again = slurm.TaskJob(["a", "b"], tmp_path).checkpoint()
     assert (again.function.command, again.function.root) == (["a", "b"], tmp_path)

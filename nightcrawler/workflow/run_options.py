@@ -1,0 +1,52 @@
+"""Options of a run of a pipeline, and the statuses of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.workflow import task_state
+
+WAITING = "waiting"
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+BLOCKED = "blocked"
+STOPPED = "stopped"
+STATUS_OF_STATE = {
+    task_state.STARTED: RUNNING,
+    task_state.DONE: DONE,
+    task_state.FAILED: FAILED,
+    task_state.REDO: WAITING,
+}
+
+# Treatment of outputs that no run of this command made.
+REFUSE = "refuse"
+IMPORT = "import"
+REPLACE = "replace"
+
+
+@dataclass
+class RunOptions:
+    """Options of a run of a pipeline.
+
+    Attributes:
+        root: Folder in which commands run.
+        state: Folder of `pipeline.json`, logs and cached hashes.
+        jobs: Number of tasks at a time.
+        gpus: GPUs to distribute, one to each running task, empty to leave all to every task.
+        threads: CPU threads of a task.
+        found: Treatment of outputs that no run of this command made: `refuse`, `import` or
+            `replace`.
+        about: Facts about the whole pipeline for `pipeline.json`.
+    """
+
+    root: Path
+    state: Path
+    jobs: int = 1
+    gpus: tuple[str, ...] = ()
+    threads: int = 1
+    found: str = REFUSE
+    about: Mapping[str, Any] = field(default_factory=dict)
