@@ -180,6 +180,7 @@ class TentAdapter:
             first, num_clips = effective_classes(model, clips)
             if num_clips == 0:
                 raise UserError(with_hint("tent: no dark clip to adapt to", self.hint))
+            # The model after all steps is judged, not the models on the way.
             self._descend(model, list(parameters.values()), iter(clips))
             last, _ = effective_classes(model, clips)
         # Negated, so that it holds for NaN as well.
