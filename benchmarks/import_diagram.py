@@ -21,6 +21,7 @@ END = "<!-- imports: end -->"
 
 def package_imports() -> dict[str, set[str]]:
     """Return each sub-package with the sub-packages that its modules import."""
+    # Without a cache, which would lie in the working tree.
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     found: dict[str, set[str]] = {}
     for module in sorted(graph.modules):

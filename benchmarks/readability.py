@@ -1,7 +1,7 @@
 """Measure how the package reads, and fail where a figure is worse than its limit.
 
-`python -m benchmarks.readability [FOLDER]` is part of `make lint`. The limits are what the best-read
-code bases of the field keep. A figure is a thermometer: a page that reads well is the aim.
+`python -m benchmarks.readability [FOLDER]` is part of `make lint`. The limits are those of the
+best-read code bases of the field. A figure is a thermometer: a page that reads well is the aim.
 """
 
 from __future__ import annotations

@@ -148,20 +148,20 @@ def test_the_expert_samples_densely_and_starts_from_public_weights() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_models_are_tested_on_unlabelled_clips_until_the_last_stage(name: str) -> None:
-    from nightcrawler.data.build import build_pairs
+    from nightcrawler.data.build import view_crop_pairs_of
 
     cfg = load_experiment(ROOT / name / "config.yaml")
-    found = (cfg.TEST.DATA_SELECT, build_pairs(cfg))
+    found = (cfg.TEST.DATA_SELECT, view_crop_pairs_of(cfg))
     assert found == (("test", [(1, 3), (3, 3)]) if name in LAST else ("total_unlabel", [(1, 1)]))
     assert cfg.TEST.CHECKPOINT_FILE_PATH == ""
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_label_of_a_dark_clip_picks_a_checkpoint(name: str) -> None:
-    from nightcrawler.engine.build import build_label_use
+    from nightcrawler.engine.run_metadata import label_use_of
 
     cfg = load_experiment(ROOT / name / "config.yaml")
-    assert build_label_use(cfg) == "label-free"
+    assert label_use_of(cfg) == "label-free"
     assert cfg.TRAIN.BEST_SPLIT in cfg.TRAIN.VAL_SPLITS
 
 

@@ -1,1 +1,1 @@
-"""Adapters: what is re-estimated on unlabelled dark clips after an epoch."""
+"""Adaptation of a trained model to unlabelled clips."""

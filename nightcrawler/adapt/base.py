@@ -1,24 +1,25 @@
-"""What an adapter is."""
+"""Interface of adapters: methods that change a model by unlabelled clips."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """What an adapter did.
+    """Result of an adaptation, for logs and metrics.
 
     Attributes:
-        adapter: its name.
-        num_clips: clips it saw, over all ranks.
-        layers: one dict a layer it changed (`name`, `shift`, ...).
-        note: a line for the log where nothing was done.
-        unit: of `shift`.
+        adapter: name of the adapter.
+        num_clips: clips used, over all ranks.
+        layers: one dict a changed layer, with its `name`, `shift` and further figures.
+        note: line for the log if nothing was changed.
+        unit: unit of `shift`.
     """
 
     adapter: str
@@ -28,18 +29,27 @@ class AdaptReport:
     unit: str = "standard deviations of its input"
 
     def summary(self) -> str:
-        """One line for the log."""
+        """Return one line for the log."""
         if not self.layers:
             return self.note or f"{self.adapter}: nothing to adapt"
         most = max(self.layers, key=lambda layer: layer["shift"])
         return (
-            f"{self.adapter}: {len(self.layers)} layers on {self.num_clips} dark clips, largest shift "
-            f"{most['shift']:.2f} {self.unit} ({most['name']})"
+            f"{self.adapter}: {len(self.layers)} layers on {self.num_clips} dark clips, "
+            f"largest shift {most['shift']:.2f} {self.unit} ({most['name']})"
         )
 
 
+def with_hint(message: str, hint: str) -> str:
+    """Return an error message with advice in brackets, if there is any."""
+    return f"{message} ({hint})" if hint else message
+
+
 class ReplayableClips:
-    """Clips that can be iterated repeatedly: each iteration calls `make`."""
+    """Clips that can be iterated repeatedly, for adapters that take several passes.
+
+    Args:
+        make: function that starts a new pass over the same clips, each `[B, 3, T, H, W]`.
+    """
 
     def __init__(self, make: Callable[[], Iterator[Tensor]]) -> None:
         self._make = make
@@ -49,27 +59,38 @@ class ReplayableClips:
 
 
 class Adapter(Protocol):
-    """Changes a model by looking at unlabelled clips.
+    """Method that changes a model by unlabelled clips.
 
     Attributes:
-        name: of the adapter.
-        changes_weights: training must go on from the weights before.
+        name: name of the adapter.
+        changes_weights: the adapter changes parameters, so that training must go on from those
+            before. If false, it changes buffers alone.
     """
 
     name: str
     changes_weights: bool
 
     def run(self, model: nn.Module, clips: Iterable[Tensor]) -> AdaptReport:
-        """Adapt `model` in place on `clips` (float32 `[B, 3, T, H, W]` each, on the model's device)."""
+        """Adapt a model in place.
+
+        Args:
+            model: classifier of clips.
+            clips: batches float32 `[B, 3, T, H, W]` on the model's device, this rank's share.
+        """
         ...
 
 
 class NoAdapter:
-    """Leaves the model as it is."""
+    """Adapter that leaves the model as it is."""
 
     name = "none"
     changes_weights = False
 
     def run(self, model: nn.Module, clips: Iterable[Tensor]) -> AdaptReport:
-        """Do nothing, and say so."""
+        """Return a report that nothing was changed.
+
+        Args:
+            model: left as it is.
+            clips: not read.
+        """
         return AdaptReport(self.name, note="none: the model is left as it was trained")

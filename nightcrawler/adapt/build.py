@@ -1,4 +1,4 @@
-"""From configuration to adapter."""
+"""Builders of the adapters in `utils.registries.ADAPTERS`, from the configuration."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from fvcore.common.config import CfgNode
 from nightcrawler.adapt.base import Adapter, NoAdapter
 from nightcrawler.adapt.batchnorm import BatchNormAdapter
 from nightcrawler.adapt.tent import TentAdapter
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.registries import ADAPTERS
 
-ADAPTERS = Registry("adapter")
+# Ends the errors of adapters, which name arguments: the keys that these come from.
+HINT = "see ADAPT.NAME, ADAPT.SPLIT and ADAPT.ALLOW_NO_BATCHNORM in the configuration"
 
 
-@ADAPTERS.register("none")
 def build_none(cfg: CfgNode) -> Adapter:
-    """No adaptation."""
+    """Build the adapter that changes nothing."""
     return NoAdapter()
 
 
-@ADAPTERS.register("batchnorm")
 def build_batchnorm(cfg: CfgNode) -> Adapter:
-    """BatchNorm statistics from `BN` and `ADAPT`."""
-    return BatchNormAdapter(blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM)
+    """Build the re-estimation of BatchNorm statistics from `BN` and `ADAPT`."""
+    return BatchNormAdapter(
+        blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM, hint=HINT
+    )
 
 
-@ADAPTERS.register("tent")
 def build_tent(cfg: CfgNode) -> Adapter:
-    """Entropy minimisation from `ADAPT`, after BatchNorm statistics from `BN`."""
-    return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=BatchNormAdapter(blend=cfg.BN.BLEND))
+    """Build entropy minimisation from `ADAPT`, after BatchNorm statistics from `BN`."""
+    statistics = BatchNormAdapter(blend=cfg.BN.BLEND, hint=HINT)
+    return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=statistics, hint=HINT)
 
 
 def build_adapter(cfg: CfgNode) -> Adapter:
-    """The adapter named by `ADAPT.NAME`."""
+    """Build the adapter named by `ADAPT.NAME`.
+
+    Raises:
+        UserError: if there is no such adapter.
+    """
     return ADAPTERS.get(cfg.ADAPT.NAME)(cfg)

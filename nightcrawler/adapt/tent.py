@@ -1,12 +1,15 @@
-"""Entropy minimisation on the scale and shift of norm layers (TENT, Wang et al. 2021, section 3).
+"""TENT: entropy minimisation on the scales and shifts of norm layers.
 
-For models without BatchNorm too: LayerNorm's scale and shift are learned in the same way. Where there is BatchNorm, its
-statistics are re-estimated first and kept during the steps. Weights change, so a trainer goes on from those it had.
+Wang et al., "Tent: fully test-time adaptation by entropy minimization", ICLR 2021, section 3. Here
+LayerNorm and GroupNorm are adapted as well, so that models without BatchNorm are covered. If there
+is BatchNorm, its statistics are re-estimated first and kept during the steps. Weights change, so a
+trainer goes on from those it had before.
 
-It is off by default, for it has not helped: the demo's four models after adaptation, one seed, 330 labelled synthetic
-dark clips (labels for this measurement alone), top-1 without and with steps of 1e-3: MViT 40.9 and 39.7 %, UniFormer
-63.3 and 63.6 %, 58.2 and 60.0 %, SlowFast 66.1 and 67.0 %. All differences are within the 95 % interval of 5 points.
-Steps of 1e-2 make MViT and SlowFast collapse, which the reset rule undoes.
+TENT is off by default because it has not helped. Top-1 of the demo's four models without and with
+steps of 1e-3 (one seed, 330 synthetic dark clips whose labels were used for this measurement
+alone): MViT 40.9 and 39.7 %, UniFormer 63.3 and 63.6 %, 58.2 and 60.0 %, SlowFast 66.1 and 67.0 %.
+All differences are within the 95 % interval of 5 points. Steps of 1e-2 make MViT and SlowFast
+collapse, which the reset rule undoes.
 """
 
 from __future__ import annotations
@@ -18,42 +21,61 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nightcrawler.adapt.base import AdaptReport
+from nightcrawler.adapt.base import AdaptReport, with_hint
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 
+# Layers whose scale and shift are adapted.
+NORM_LAYERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+# As the paper uses for ImageNet.
+MOMENTUM = 0.9
+
 
 def affine_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Scales and shifts of all norm layers (batch, layer, group), by name."""
-    kinds = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
-    return {
-        f"{module_name}.{name}": parameter
-        for module_name, module in model.named_modules()
-        if isinstance(module, kinds)
-        for name, parameter in module.named_parameters(recurse=False)
-    }
+    """Return the scales and shifts of all norm layers (batch, layer, group), by name."""
+    parameters = {}
+    for module_name, module in model.named_modules():
+        if isinstance(module, NORM_LAYERS):
+            for name, parameter in module.named_parameters(recurse=False):
+                parameters[f"{module_name}.{name}"] = parameter
+    return parameters
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of each row's softmax, in nats; `[B, K]` to `[B]`."""
+    """Return the Shannon entropy of each row's softmax, in nats.
+
+    Args:
+        logits: `[B, K]`.
+
+    Returns:
+        `[B]`.
+    """
     log_probs = logits.log_softmax(dim=-1)
     return -(log_probs.exp() * log_probs).sum(dim=-1)
 
 
 def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float, int]:
-    """Effective number of classes that a model predicts of all ranks' clips, and the number of clips.
+    """Return the effective number of predicted classes, and the number of clips, of all ranks.
 
-    It is exp(entropy) of the mean prediction: K where every class comes equally often, 1 where only one does.
+    The effective number is exp(entropy) of the mean prediction: K if every class is predicted
+    equally often, 1 if only one is.
+
+    Args:
+        model: classifier in eval mode.
+        clips: batches `[B, 3, T, H, W]`, this rank's share.
     """
-    total, num_clips = 0.0, 0
+    total: float | Tensor = 0.0
+    num_clips = 0
     with torch.no_grad():
         for clip in clips:
             total = total + model(clip).float().softmax(dim=-1).sum(dim=0).double().cpu()
             num_clips += len(clip)
-    parts = [
-        (part, count) for part, count in distributed.gather_objects((total, num_clips)) if count
-    ]
+    # A rank without clips has no number of classes to contribute.
+    parts = []
+    for part, count in distributed.gather_objects((total, num_clips)):
+        if count:
+            parts.append((part, count))
     if not parts:
         return 0.0, 0
     num_clips = sum(count for _, count in parts)
@@ -62,22 +84,35 @@ def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float,
 
 
 def in_turn(clips: Iterator[Tensor]) -> Iterator[Tensor | None]:
-    """The batches of all ranks, one after the other in the order of a single process; another rank's are `None`."""
+    """Yield the batches of all ranks in the order of a single process.
+
+    Args:
+        clips: batches of this rank.
+
+    Yields:
+        A batch of this rank, or `None` for a batch of another rank.
+    """
     while True:
         clip = next(clips, None)
+        # Ranks may have different numbers of batches: all go on until the last has none.
         there = distributed.gather_objects(clip is not None)
         if not any(there):
             return
-        for rank, has_one in enumerate(there):
-            if has_one:
+        for rank, has_batch in enumerate(there):
+            if has_batch:
                 yield clip if rank == distributed.rank() else None
 
 
 @contextlib.contextmanager
-def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Eval mode, and gradients for these parameters alone."""
-    wanted, training = {id(parameter) for parameter in parameters}, model.training
-    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in wanted]
+def _training_only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Freeze all other parameters, in eval mode, during the block."""
+    # Parameters are compared by identity: `in` would compare tensors elementwise.
+    wanted = {id(parameter) for parameter in parameters}
+    was_training = model.training
+    frozen = []
+    for parameter in model.parameters():
+        if parameter.requires_grad and id(parameter) not in wanted:
+            frozen.append(parameter)
     model.eval()
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -86,70 +121,92 @@ def _only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-        model.train(training)
+        model.train(was_training)
         model.zero_grad(set_to_none=True)
 
 
 class TentAdapter:
-    """Makes a model surer of unlabelled clips by gradient steps on its norm layers' scales and shifts.
+    """Adapter that minimises the entropy of predictions on unlabelled clips.
 
-    A step per batch, by plain gradient descent with momentum. Ranks take turns, so that their number does not change
-    the steps; loading, and the passes before and after, are shared. The reset rule: everything is put back where
-    predictions are not finite afterwards, or have collapsed to few classes: their effective number has fallen below
-    `min_classes` of what it was.
+    One step of gradient descent with momentum a batch, on the scales and shifts of norm layers.
+    Ranks take turns, so that their number does not change the steps; loading, and the passes
+    before and after, are shared.
+
+    Reset rule: the parameters are restored if predictions are not finite afterwards, or have
+    collapsed to few classes, that is, their effective number is below `min_classes` times the
+    number before.
 
     Args:
-        lr: step size.
-        statistics: re-estimates BatchNorm statistics before the steps.
+        lr: learning rate of the steps.
+        statistics: adapter that re-estimates BatchNorm statistics before the steps.
         min_classes: share of the effective number of predicted classes that must remain, 0 to 1.
+        hint: end of error messages, such as the configuration keys to look at.
     """
 
     name = "tent"
     changes_weights = True
 
-    def __init__(self, lr: float, statistics: BatchNormAdapter, min_classes: float = 0.5) -> None:
-        self.lr, self.statistics, self.min_classes = lr, statistics, min_classes
+    def __init__(
+        self, lr: float, statistics: BatchNormAdapter, min_classes: float = 0.5, hint: str = ""
+    ) -> None:
+        self.lr = lr
+        self.statistics = statistics
+        self.min_classes = min_classes
+        self.hint = hint
 
     def run(self, model: nn.Module, clips: Iterable[Tensor]) -> AdaptReport:
-        """Adapt `model` in place, in eval mode; `clips` are gone through three times, four with BatchNorm.
+        """Adapt a model in place, in eval mode.
+
+        Args:
+            model: classifier of clips.
+            clips: batches `[B, 3, T, H, W]` on the model's device, this rank's share. They are
+                iterated three times, four times if there is BatchNorm: see `ReplayableClips`.
 
         Raises:
-            UserError: if the model has no norm layer with a scale, or no clip came.
+            UserError: if the model has no norm layer with a scale, or there is no clip.
         """
         parameters = affine_parameters(model)
         if not parameters:
-            raise UserError(
-                f"tent: {type(model).__name__} has no norm layer with scale and shift; set ADAPT.NAME none"
+            message = (
+                f"tent: {type(model).__name__} has no norm layer with scale and shift: "
+                "use another adapter"
             )
+            raise UserError(with_hint(message, self.hint))
         if batchnorm_layers(model):
             self.statistics.run(model, clips)
+        # Copies for the reset rule.
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        with _only(model, list(parameters.values())):
+        with _training_only(model, list(parameters.values())):
             first, num_clips = effective_classes(model, clips)
             if num_clips == 0:
-                raise UserError("tent: no dark clip to adapt to: is ADAPT.SPLIT's list empty?")
+                raise UserError(with_hint("tent: no dark clip to adapt to", self.hint))
             self._descend(model, list(parameters.values()), iter(clips))
             last, _ = effective_classes(model, clips)
+        # Negated, so that it holds for NaN as well.
         if not last >= self.min_classes * first:
             self._restore(parameters, before)
-            note = f"tent: put back: {first:.1f} effective classes became {last:.1f} of {num_clips} dark clips"
+            note = (
+                f"tent: put back: {first:.1f} effective classes became {last:.1f} "
+                f"of {num_clips} dark clips"
+            )
             return AdaptReport(self.name, num_clips=num_clips, note=note)
-        moved = [
-            self._moved(name, parameter, before[name]) for name, parameter in parameters.items()
-        ]
+        moved = []
+        for name, parameter in parameters.items():
+            moved.append(self._relative_change(name, parameter, before[name]))
         return AdaptReport(self.name, num_clips=num_clips, layers=moved, unit="of its size")
 
     def _descend(
         self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]
     ) -> None:
-        """A step on each batch, alike on all ranks."""
-        optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
+        """Take a step on each batch, the same on all ranks."""
+        optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=MOMENTUM)
         for clip in in_turn(clips):
             optimizer.zero_grad(set_to_none=True)
             if clip is not None:
                 with torch.enable_grad():
                     entropy(model(clip).float()).mean().backward()
             for parameter in parameters:
+                # The other ranks contribute nothing to this step.
                 grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = distributed.all_reduce_sum(grad)
             optimizer.step()
@@ -161,7 +218,10 @@ class TentAdapter:
                 parameter.copy_(before[name])
 
     @staticmethod
-    def _moved(name: str, parameter: nn.Parameter, before: Tensor) -> dict[str, float | str]:
+    def _relative_change(
+        name: str, parameter: nn.Parameter, before: Tensor
+    ) -> dict[str, float | str]:
+        """Return the root mean square change of a parameter, over its root mean square."""
         shift = (parameter.detach() - before).double().square().mean().sqrt()
         scale = before.double().square().mean().sqrt().clamp_min(1e-6)
         return {"name": name, "shift": (shift / scale).item()}

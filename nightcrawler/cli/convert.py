@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.utils.cli import make_parser
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, argument_keys
 
 SUFFIXES = (".safetensors", ".pyth")
 EXAMPLES = """\
@@ -71,14 +71,17 @@ def fitted(file: Any, name: str, config: Path) -> Any:
 
     from nightcrawler.config.load import load_experiment
     from nightcrawler.config.node import config_hash, dump
-    from nightcrawler.engine.build import MACHINE_KEYS
+    from nightcrawler.engine.run_metadata import MACHINE_KEYS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.pretrained import is_head, load_pretrained
 
     cfg = load_experiment(config)
     model = build_model(cfg)
     class_names = tuple(cfg.MODEL.CLASS_NAMES)
-    report = load_pretrained(model, name, min_match=cfg.MODEL.MIN_MATCH, class_names=class_names)
+    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+        report = load_pretrained(
+            model, name, min_match=cfg.MODEL.MIN_MATCH, class_names=class_names
+        )
     print(report)
     state = model.state_dict()
     # Class names belong to the rows of the classifier: without it they would say nothing.

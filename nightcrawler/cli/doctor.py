@@ -1,26 +1,31 @@
-"""Say whether this installation and machine are fit: versions, devices, a clip, a model, space, data."""
+"""Check this installation and machine: versions, devices, a clip, a model, disk space, data."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from nightcrawler.cli.environment import advice
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.project import project_root
+
+if TYPE_CHECKING:
+    from nightcrawler.utils.doctor import Check
 
 EXAMPLES = """\
   {command}
   {command} --data data
   {command} --json > doctor.json
 
-exit codes: 0 all is well, 1 something is wrong (its line says what to do)"""
+exit codes: 0 every check passed, 1 a check failed (its line says what to do)"""
 
 
-def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the doctor."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="also check the lists of this data folder"
@@ -29,30 +34,40 @@ def parse(argv: Sequence[str]) -> Any:
     return parser.parse_args(argv)
 
 
+def show(check: Check) -> None:
+    """Print the outcome of one check, with advice where it failed."""
+    mark = "ok   " if check.ok else "WRONG"
+    print(f"{mark}  {check.name}: {check.found}", flush=True)
+    if not check.ok:
+        print(f"       -> {check.advice}", flush=True)
+
+
+def show_incomplete(error: ImportError, as_json: bool) -> None:
+    """Print that the package itself cannot be imported."""
+    found = f"{error}: the installation is not complete"
+    print(json.dumps({"ok": False, "error": found}) if as_json else f"WRONG  {found}")
+    print(f"       -> {advice(project_root())}", file=sys.stderr)
+
+
 def main(argv: Sequence[str]) -> int:
-    """Check all, a line each as it is found."""
+    """Run all checks, and print each as soon as it is done."""
     arguments = parse(argv)
     try:
-        from nightcrawler.predict.health import all_checks
+        from nightcrawler.predict.doctor_checks import all_checks
     except ImportError as error:
-        found = f"{error}: the installation is not whole"
-        print(json.dumps({"ok": False, "error": found}) if arguments.json else f"WRONG  {found}")
-        print("       -> run: python -m pip install -e . (see INSTALL.md)", file=sys.stderr)
+        show_incomplete(error, arguments.json)
         return 1
     checks = []
     for check in all_checks(project_root(), arguments.data):
         checks.append(check)
         if not arguments.json:
-            print(f"{'ok   ' if check.ok else 'WRONG'}  {check.name}: {check.found}", flush=True)
-            if not check.ok:
-                print(f"       -> {check.advice}", flush=True)
-    ok = all(check.ok for check in checks)
+            show(check)
+    num_wrong = sum(not check.ok for check in checks)
     if arguments.json:
-        print(json.dumps({"ok": ok, "checks": [vars(check) for check in checks]}, indent=1))
+        content = {"ok": num_wrong == 0, "checks": [vars(check) for check in checks]}
+        print(json.dumps(content, indent=1))
+    elif num_wrong:
+        print(f"{num_wrong} of {len(checks)} checks are wrong")
     else:
-        print(
-            "all is well"
-            if ok
-            else f"{sum(not check.ok for check in checks)} of {len(checks)} checks are wrong"
-        )
-    return 0 if ok else 1
+        print("all is well")
+    return 1 if num_wrong else 0

@@ -164,7 +164,9 @@ def predict_tested(arguments: Any, items: Sequence[VideoItem]) -> Predictions:
 
     settings = PredictOptions((1, 1), not arguments.bright, root=project_root())
     return joined(
-        list(build_predictor(arguments.experiment, "tested", None, settings).videos(items))
+        list(
+            build_predictor(arguments.experiment, "tested", None, settings).video_predictions(items)
+        )
     )
 
 

@@ -101,7 +101,7 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.multiprocessing.reductions import StorageWeakRef
 
-    from nightcrawler.models.flops import imitation
+    from nightcrawler.models.flops import fake_state
 
     kept: dict[int, Any] = {}
 
@@ -112,7 +112,7 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
 
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        own = imitation(mode, model)
+        own = fake_state(mode, model)
         saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with saved, torch.autocast("cpu", dtype, enabled=dtype is not None):
             logits = torch.func.functional_call(model, own, (torch.empty(*clip),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,10 @@ def _relative(folder: Path) -> Path:
 def train(cfg: Any) -> int:
     """Train an experiment to the end, or until it is asked to stop."""
     from nightcrawler.config.node import dump
-    from nightcrawler.engine.build import build_about, build_trainer
+    from nightcrawler.engine.build import build_trainer
     from nightcrawler.engine.lock import run_lock
     from nightcrawler.engine.metric_logger import write_run_folder
+    from nightcrawler.engine.run_metadata import run_info_of
     from nightcrawler.engine.trainer import Preempted
     from nightcrawler.utils.distributed import is_main, launched_rank
     from nightcrawler.utils.logging import get_logger
@@ -88,16 +90,31 @@ def train(cfg: Any) -> int:
     with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
         trainer = build_trainer(cfg)
         if is_main():
-            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), build_about(cfg, trainer.model))
+            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), run_info_of(cfg, trainer.model))
         try:
             best = trainer.fit()
         except Preempted as stop:
             logger.info("%s", stop)
             return EXIT_PREEMPTED
-    stamp = trainer.settings.stamp
-    place = f"on {best['split']} (epoch {best['epoch']}, {stamp['labels']}, seed {stamp['seed']})"
+    metadata = trainer.config.run_metadata
+    place = (
+        f"on {best['split']} (epoch {best['epoch']}, {metadata['labels']}, seed {metadata['seed']})"
+    )
     logger.info("done: best top-1 %.2f %% %s", best["top1"], place)
+    logger.info("next: %s", next_command(Path(cfg.OUTPUT_DIR)))
     return 0
+
+
+def next_command(folder: Path) -> str:
+    """Return the command that tests the model trained in a folder.
+
+    Args:
+        folder: the run's folder.
+    """
+    script = folder / "test.sh"
+    if script.is_file():
+        return f"bash {shlex.quote(str(script))}"
+    return f"nightcrawler test --cfg {shlex.quote(str(folder / 'resolved.yaml'))}"
 
 
 def test(cfg: Any) -> int:

@@ -1,65 +1,65 @@
-"""Say what people do in videos: files, folders, lists, long recordings, cameras; with one trained model or several.
+"""Predict actions in videos: files, folders, lists, long recordings, cameras.
 
-Configuration, classes and enhancement come from the checkpoints: what was trained is what runs.
+Configuration, classes and enhancement come from the checkpoints, so that videos are
+predicted as the models were tested.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
+import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
-    from nightcrawler.data.lists import VideoItem
+    from nightcrawler.predict.command import Outputs
     from nightcrawler.predict.ensemble import Ensemble
-    from nightcrawler.predict.rows import VideoResult
-    from nightcrawler.predict.stream import Frame
-    from nightcrawler.predict.windows import Piece
 
 EXIT_BAD_VIDEOS = 3
-SHOWN_VIDEOS = 200
-MOST_WORKERS = 1024
+MAX_WORKERS = 1024
 LIVE_WINDOW_SEC = 3.0
 EXAMPLES = """\
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
-  {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv --json out.json
+  {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
   {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn
-  {command} night.mp4 --experiment a --window-sec 4 --stride-sec 2 --timeline t.csv --annotate shown/
+  {command} night.mp4 --experiment a --window-sec 4 --timeline t.csv --annotate shown/
   {command} --watch incoming/ --experiment a --jsonl found.jsonl
   {command} rtsp://camera/stream --experiment a --window-sec 3 --stride-sec 1
-very large sets, any number of processes (stopped at any time, in any number, the same command goes on):
+very large sets, by any number of processes (the same command continues after a stop):
   {command} data/test.csv --experiment a --out runs/p --shard 0/3      (and 1/3, 2/3)
-  torchrun --nproc-per-node 8 -m nightcrawler predict data/test.csv --experiment a --out runs/p --shard env
-  sbatch --array 0-63 --wrap '{command} data/test.csv --experiment a --out runs/p --shard env'
+  torchrun --nproc-per-node 8 -m nightcrawler predict LIST --experiment a --out runs/p --shard env
+  sbatch --array 0-63 --wrap '{command} LIST --experiment a --out runs/p --shard env'
   {command} merge --out runs/p data/test.csv
 
---shard env takes RANK and WORLD_SIZE (torchrun), SLURM_ARRAY_TASK_ID and _COUNT, or SLURM_PROCID and SLURM_NTASKS;
-each process has the GPU of its LOCAL_RANK. OMP_NUM_THREADS bounds the threads of each.
+--shard env reads RANK and WORLD_SIZE (torchrun), SLURM_ARRAY_TASK_ID and _COUNT, or SLURM_PROCID
+and SLURM_NTASKS. Another number of shards may continue a run. Each process uses the GPU of its
+LOCAL_RANK. OMP_NUM_THREADS limits the threads of each process.
 
-exit codes: 0 done (a shard: all parts are there), 2 an error that the line names, 3 some videos could not be read
-(their rows say why)"""
+exit codes: 0 done (a shard: all its parts are written), 2 an error, named in one line, 3 some
+videos could not be read (their rows give the reason)"""
 
 
-def parse(argv: Sequence[str]) -> Any:
-    """The command line of predicting."""
-    parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument(
-        "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
-    )
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the models and their views."""
     models = parser.add_argument_group("models")
     models.add_argument(
-        "--experiment", action="append", default=[], type=Path, metavar="DIR|CHECKPOINT"
+        "--experiment",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR|CHECKPOINT",
+        help="experiment folder or checkpoint (repeatable)",
     )
     models.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="of configs/vote or configs/pseudo"
+        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
     )
     models.add_argument(
         "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
@@ -69,348 +69,251 @@ def parse(argv: Sequence[str]) -> Any:
         type=Path,
         default=project_root(),
         metavar="DIR",
-        help="holds the recipe's experiments",
+        help="folder that holds the recipe's experiments",
     )
     models.add_argument(
         "--views",
         type=int,
         metavar="V",
-        help="temporal views (default: as in the recipe or checkpoint)",
+        help="temporal views (default: those of the recipe or checkpoint)",
     )
     models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
     models.add_argument(
-        "--bright", action="store_true", help="the videos are well lit: no enhancement"
+        "--bright", action="store_true", help="the videos are well lit: do not enhance them"
     )
     models.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="decoding processes a model (default 0)"
+        "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
     )
-    how = parser.add_argument_group("long and live videos")
-    how.add_argument(
-        "--window-sec", type=float, metavar="S", help=f"slide a window (live: {LIVE_WINDOW_SEC:g})"
+
+
+def add_window_options(parser: argparse.ArgumentParser) -> None:
+    """Add options for long and live videos."""
+    windows = parser.add_argument_group("long and live videos")
+    windows.add_argument(
+        "--window-sec",
+        type=float,
+        metavar="S",
+        help=f"length of sliding windows (live: {LIVE_WINDOW_SEC:g})",
     )
-    how.add_argument(
-        "--stride-sec", type=float, metavar="S", help="between windows (default: half a window)"
+    windows.add_argument(
+        "--stride-sec", type=float, metavar="S", help="time between windows (default: half of one)"
     )
-    how.add_argument("--live", action="store_true", help="play a file as a camera would")
-    how.add_argument(
+    windows.add_argument("--live", action="store_true", help="play a file as a camera would")
+    windows.add_argument(
         "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
     )
-    out = parser.add_argument_group("output")
-    out.add_argument("--top", type=int, default=5, metavar="N", help="classes a video (default 5)")
-    out.add_argument("--csv", type=Path, metavar="FILE", help="a row a video")
-    out.add_argument(
-        "--json", type=Path, metavar="FILE", help="all videos, and what predicted them"
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the outputs."""
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument(
+        "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
     )
-    out.add_argument(
+    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
+    outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
+    outputs.add_argument(
         "--jsonl",
         type=Path,
         metavar="FILE",
-        help="appended a line a video; --watch leaves those out",
+        help="append one line per video; --watch skips videos in it",
     )
-    out.add_argument("--timeline", type=Path, metavar="CSV", help="a row a stretch of one action")
-    out.add_argument(
-        "--annotate", type=Path, metavar="DIR", help="write lit videos with label and bars"
+    outputs.add_argument("--timeline", type=Path, metavar="CSV", help="one row per segment")
+    outputs.add_argument(
+        "--annotate", type=Path, metavar="DIR", help="write enhanced copies with labels and bars"
     )
-    out.add_argument(
-        "--out", type=Path, metavar="DIR", help="write a part file a video, to be merged"
+    outputs.add_argument(
+        "--out", type=Path, metavar="DIR", help="write one part file per video, to be merged"
     )
-    out.add_argument(
+    outputs.add_argument(
         "--shard", metavar="i/N|env", help="predict every N-th video from the i-th (needs --out)"
     )
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the checked options of a prediction."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    parser.add_argument(
+        "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
+    )
+    add_model_options(parser)
+    add_window_options(parser)
+    add_output_options(parser)
     arguments = parser.parse_args(argv)
-    check(arguments, parser)
-    return arguments
-
-
-def check(arguments: Any, parser: Any) -> None:
-    """Refuse options that do not go together."""
+    # Imports PyAV, for which `--help` must not wait.
     from nightcrawler.data.video.reader import is_live
 
     source = arguments.source
     arguments.is_live = arguments.live or (source is not None and is_live(source))
-    at_once = [name for name in ("csv", "json", "timeline") if getattr(arguments, name)]
-    endless = "--watch" if arguments.watch else "a live source" if arguments.is_live else ""
-    faults = {
-        "give either what to predict, or --watch FOLDER": (source is None)
-        == (arguments.watch is None),
-        "give --experiment, --ensemble or both": not (arguments.experiment or arguments.ensemble),
-        "--mode needs --ensemble": arguments.mode is not None and not arguments.ensemble,
-        "--views and --crops go together": (arguments.views is None) != (arguments.crops is None),
-        "--views, --top: expected at least 1": min(arguments.views or 1, arguments.top) < 1,
-        f"--workers {arguments.workers}: expected 0 to {MOST_WORKERS}": not 0
-        <= arguments.workers
-        <= MOST_WORKERS,
-        "--stride-sec needs --window-sec": arguments.stride_sec is not None
-        and arguments.window_sec is None,
-        "--timeline needs --window-sec": arguments.timeline and arguments.window_sec is None,
-        "--shard needs --out": arguments.shard is not None and arguments.out is None,
-        f"{endless} never ends: take --jsonl, not --csv, --json, --timeline": endless and at_once,
-        f"{endless} is not for --out": endless and arguments.out,
-        "--out writes parts: merge them for other files": arguments.out
-        and (at_once or arguments.jsonl),
-        f"--live: no file {source}": arguments.live
-        and not (source and (is_live(source) or Path(source).is_file())),
-        "--annotate is not for live sources or --out": arguments.annotate
-        and (arguments.is_live or arguments.out),
-    }
-    for fault, is_so in faults.items():
-        if is_so:
-            parser.error(fault)
+    fault = find_fault(arguments) or find_output_fault(arguments)
+    if fault:
+        parser.error(fault)
+    return arguments
 
 
-def steps(arguments: Any) -> tuple[float, float] | None:
-    """Length and stride of windows, where they slide."""
-    from nightcrawler.predict.windows import check_steps
-
-    window = arguments.window_sec or (
-        LIVE_WINDOW_SEC if arguments.is_live else arguments.window_sec
-    )
-    if window is None:
-        return None
-    stride = window / 2 if arguments.stride_sec is None else arguments.stride_sec
-    check_steps(window, stride)
-    return window, stride
-
-
-def build_models(arguments: Any) -> Ensemble:
-    """The models that the command line names."""
-    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
-    from nightcrawler.predict.predictor import PredictOptions
-
-    recipe = read_recipe(arguments.ensemble, arguments.mode) if arguments.ensemble else None
-    pair = (arguments.views, arguments.crops) if arguments.views else None
-    settings = PredictOptions(pair, not arguments.bright, arguments.workers, project_root())
-    return build_ensemble(arguments.experiment, recipe, arguments.prefix, settings)
-
-
-def answers(
-    group: Ensemble, items: Sequence[VideoItem], arguments: Any
-) -> Iterator[tuple[VideoResult, list[Piece]]]:
-    """Each video's row and what to write into its picture when, with progress."""
-    from nightcrawler.predict.annotate import whole_video_piece
-    from nightcrawler.predict.long_video import long_videos
-    from nightcrawler.utils.progress import progress
-
-    if slide := steps(arguments):
-
-        def show(windows: Iterable[Any], total: int) -> Iterator[Any]:
-            return progress(windows, total, "windows", every=100, enabled=not arguments.watch)
-
-        yield from long_videos(group, items, *slide, show)
-        return
-    for row in progress(group.videos(items), len(items), "predict", enabled=len(items) > 1):
-        yield row, [whole_video_piece(row)] if row.ok else []
-
-
-class Output:
-    """Shows rows as they come, in the ways that the command line asks for."""
-
-    def __init__(self, group: Ensemble, arguments: Any) -> None:
-        from nightcrawler.utils.logging import JsonLines
-
-        self.group, self.arguments = group, arguments
-        self.lines = JsonLines(arguments.jsonl)
-        self.models = [member.name for member in group.members]
-        self.num_bad = 0
-
-    def take(
-        self, item: VideoItem, row: VideoResult, pieces: list[Piece], **more: Any
-    ) -> VideoResult:
-        """Annotate and write a row; returns it, or what became of it."""
-        if row.ok and self.arguments.annotate:
-            row = self._annotated(item, row, pieces)
-        self.num_bad += not row.ok
-        self.lines.write(**self._record(row), **more)
-        return row
-
-    def _record(self, row: VideoResult) -> dict[str, Any]:
-        from nightcrawler.predict.rows import record
-
-        return record(row, self.group.class_names, self.arguments.top, self.models)
-
-    def _annotated(self, item: VideoItem, row: VideoResult, pieces: list[Piece]) -> VideoResult:
-        from dataclasses import replace
-
-        from nightcrawler.predict.annotate import annotate, target_path
-
-        try:
-            target = target_path(self.arguments.annotate, item.name)
-            annotate(
-                item.path, target, pieces, self.group.class_names, self.group.members[0].enhance
-            )
-        except VideoError as error:
-            return replace(row, status=f"error: {error.cause} ({error.where})")
-        return row
-
-    def show(self, rows: Sequence[VideoResult]) -> None:
-        """Print rows."""
-        from nightcrawler.predict.rows import table_lines
-
-        for row in rows[:SHOWN_VIDEOS]:
-            for line in table_lines(row, self.group.class_names, self.arguments.top):
-                print(line)
-        if len(rows) > SHOWN_VIDEOS:
-            print(f"and {len(rows) - SHOWN_VIDEOS} more videos")
-        sys.stdout.flush()
-
-    def write(self, rows: Sequence[VideoResult]) -> None:
-        """Write the files that hold all rows."""
-        from nightcrawler.predict.rows import csv_rows, timeline_rows
-        from nightcrawler.utils.io import atomic_write, write_csv_rows
-
-        names, arguments = self.group.class_names, self.arguments
-        if arguments.csv:
-            write_csv_rows(arguments.csv, csv_rows(rows, names, arguments.top))
-        if arguments.timeline:
-            write_csv_rows(arguments.timeline, timeline_rows(rows, names))
-        if arguments.json:
-            content = {"about": self.group.about(), "videos": [self._record(row) for row in rows]}
-            with atomic_write(arguments.json, "w") as file:
-                json.dump(content, file, indent=1)
-                file.write("\n")
-
-
-def predict_set(group: Ensemble, items: Sequence[VideoItem], arguments: Any) -> int:
-    """Predict videos, show and write them; returns how many are bad."""
-    output = Output(group, arguments)
-    found = zip(items, answers(group, items, arguments), strict=True)
-    rows = [output.take(item, row, pieces) for item, (row, pieces) in found]
-    output.show(rows)
-    output.write(rows)
-    return output.num_bad
-
-
-def predict_shard(group: Ensemble, items: Sequence[VideoItem], arguments: Any) -> int:
-    """Predict this shard's videos that have no part yet.
-
-    Bad videos are no failure of a shard, for which a launcher would end the others: merging counts them.
-    """
-    from nightcrawler.predict import parts
-
-    index, count = parts.parse_shard(arguments.shard or "0/1", os.environ)
-    slide = steps(arguments)
-    key = parts.open_run(arguments.out, {**group.about(), "window_sec": slide and list(slide)})
-    mine = items[index::count]
-    due = parts.missing(arguments.out, key, mine)
-    print(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
-    num_bad = 0
-    for row, _ in answers(group, due, arguments):
-        parts.write_part(arguments.out, key, row)
-        num_bad += not row.ok
-    print(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read")
-    return 0
-
-
-def predict_watched(group: Ensemble, arguments: Any) -> int:
-    """Predict files as they appear, until Ctrl-C; returns how many were bad."""
-    from nightcrawler.predict.watch import new_videos, read_done
-
-    folder, target = arguments.watch.resolve(), arguments.annotate
-    if target and target.resolve().is_relative_to(folder):
-        raise UserError(
-            f"--annotate {target} is in the watched folder: what is written would be predicted"
-        )
-    output = Output(group, arguments)
-    done = read_done(arguments.jsonl) if arguments.jsonl else set()
-    print(f"watching {arguments.watch}, {len(done)} videos are done; Ctrl-C ends it", flush=True)
-    try:
-        for item in filter(None, new_videos(folder, done)):
-            for row, pieces in answers(group, [item], arguments):
-                output.show([output.take(item, row, pieces)])
-    except KeyboardInterrupt:
-        print("stopped")
-    return output.num_bad
-
-
-def predict_live(group: Ensemble, arguments: Any) -> int:
-    """Predict the newest window of a live source again and again; returns 1 if it was lost."""
-    from nightcrawler.data.lists import VideoItem
-    from nightcrawler.predict.live import live_windows
-    from nightcrawler.predict.rows import clock
-
-    source, output, dropped = arguments.source, Output(group, arguments), 0
-    item = VideoItem(source, -1, Path(source), 1)
-    slide = steps(arguments)
-    assert slide is not None
-    try:
-        for window, passed in live_windows(live_source(group, arguments), *slide, source):
-            dropped += passed
-            row = group.frames(item, [frame.rgb for frame in window.frames])
-            times = {
-                "start_sec": window.start_sec,
-                "end_sec": window.end_sec,
-                "dropped_frames": dropped,
-            }
-            print(f"{clock(window.start_sec)} - {clock(window.end_sec)}", end="  ")
-            output.show([output.take(item, row, [], **times)])
-    except VideoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped")
-    print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
-    return output.num_bad
-
-
-def live_source(group: Ensemble, arguments: Any) -> Iterator[Frame]:
-    """Frames of a camera, or of a file at the pace of one."""
-    from nightcrawler.data.video.decode import probe
-    from nightcrawler.data.video.integrity.limits import Limits
+def find_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the source, models and windows, empty where there is none."""
     from nightcrawler.data.video.reader import is_live
-    from nightcrawler.predict.long_video import short_side
-    from nightcrawler.predict.stream import live_frames, paced, video_frames
 
-    if is_live(arguments.source):
-        return live_frames(arguments.source, short_side(group))
-    found = probe(arguments.source, Limits())
-    return paced(video_frames(arguments.source, found, short_side(group)))
+    source = arguments.source
+    if (source is None) == (arguments.watch is None):
+        return "give either a source to predict, or --watch FOLDER"
+    if not (arguments.experiment or arguments.ensemble):
+        return "give --experiment, --ensemble or both"
+    if arguments.mode is not None and not arguments.ensemble:
+        return "--mode needs --ensemble"
+    if (arguments.views is None) != (arguments.crops is None):
+        return "--views and --crops go together"
+    if arguments.views is not None and arguments.views < 1:
+        return f"--views {arguments.views}: expected at least 1"
+    if not 0 <= arguments.workers <= MAX_WORKERS:
+        return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
+    if arguments.stride_sec is not None and arguments.window_sec is None:
+        return "--stride-sec needs --window-sec"
+    is_playable = source is not None and (is_live(source) or Path(source).is_file())
+    if arguments.live and not is_playable:
+        return f"--live: no file {source}"
+    return ""
+
+
+def find_output_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the outputs, empty where there is none."""
+    # These files are written after the last video, which a watch or a camera never reaches.
+    written_last = arguments.csv or arguments.json or arguments.timeline
+    endless = ""
+    if arguments.watch:
+        endless = "--watch"
+    elif arguments.is_live:
+        endless = "a live source"
+    if arguments.top < 1:
+        return f"--top {arguments.top}: expected at least 1"
+    if arguments.timeline and arguments.window_sec is None:
+        return "--timeline needs --window-sec"
+    if arguments.shard is not None and arguments.out is None:
+        return "--shard needs --out"
+    if endless and written_last:
+        return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
+    if endless and arguments.out:
+        return f"{endless} does not go with --out"
+    if arguments.out and (written_last or arguments.jsonl):
+        return "--out writes parts: merge them for other files"
+    if arguments.annotate and (arguments.is_live or arguments.out):
+        return "--annotate does not go with live sources or --out"
+    return ""
+
+
+def choose_window(arguments: argparse.Namespace) -> tuple[float, float] | None:
+    """Return length and stride of windows in seconds, None for whole videos.
+
+    Raises:
+        UserError: if the two do not fit.
+    """
+    from nightcrawler.predict.sources import window_and_stride
+
+    window_sec = arguments.window_sec
+    if window_sec is None and arguments.is_live:
+        window_sec = LIVE_WINDOW_SEC
+    try:
+        return window_and_stride(window_sec, arguments.stride_sec)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def build_models(arguments: argparse.Namespace) -> Ensemble:
+    """Build the models that the command line names."""
+    from nightcrawler.predict.checkpoints import PredictOptions
+    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
+
+    recipe = None
+    if arguments.ensemble:
+        recipe = read_recipe(arguments.ensemble, arguments.mode)
+    pair = None
+    if arguments.views is not None:
+        pair = (arguments.views, arguments.crops)
+    options = PredictOptions(pair, not arguments.bright, arguments.workers, project_root())
+    return build_ensemble(arguments.experiment, recipe, arguments.prefix, options)
+
+
+def choose_outputs(arguments: argparse.Namespace) -> Outputs:
+    """Return the files to write."""
+    from nightcrawler.predict.command import Outputs
+
+    return Outputs(
+        top=arguments.top,
+        csv=arguments.csv,
+        json=arguments.json,
+        jsonl=arguments.jsonl,
+        timeline=arguments.timeline,
+        annotate=arguments.annotate,
+    )
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Run the prediction that the options ask for, and return the exit code."""
+    from nightcrawler.predict import command, parts
+    from nightcrawler.predict.sources import find_videos
+
+    window = choose_window(arguments)
+    ensemble = build_models(arguments)
+    # Flushed line by line: watches and cameras are followed through a pipe.
+    echo = functools.partial(print, flush=True)
+    writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
+    if arguments.watch:
+        command.predict_watched(ensemble, arguments.watch, window, writer)
+    elif arguments.is_live:
+        assert window is not None
+        try:
+            dropped = command.predict_live(ensemble, arguments.source, window, writer)
+        except VideoError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_BAD_VIDEOS
+        print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
+    else:
+        items = find_videos(Path(arguments.source), len(ensemble.class_names))
+        if arguments.out:
+            shard = parts.parse_shard(arguments.shard or "0/1", os.environ)
+            command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
+        else:
+            command.predict_set(ensemble, items, window, writer)
+    return EXIT_BAD_VIDEOS if writer.num_bad else 0
 
 
 def merge(argv: Sequence[str]) -> int:
-    """The command line that makes one result of all parts."""
+    """Merge the parts of all shards into one result, and return the exit code."""
     parser = make_parser(
-        "Prove that every video of a list has its part, and write one result.", EXAMPLES
+        "Check that every video of a list has a part, and write one result.", EXAMPLES
     )
-    parser.add_argument("list", type=Path, metavar="LIST", help="what the shards were given")
+    parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a row (default 5)")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
-        parser.error("--top: expected at least 1")
+        parser.error(f"--top {arguments.top}: expected at least 1")
     from nightcrawler.predict import parts
-    from nightcrawler.predict.inputs import find_videos
+    from nightcrawler.predict.sources import find_videos
 
     num_classes = len(parts.read_about(arguments.out)["class_names"])
-    rows, files = parts.merge(
-        arguments.out, find_videos(arguments.list, num_classes), arguments.top
-    )
-    bad = [row for row in rows if not row.ok]
-    print(
-        f"{len(rows)} videos, each once, {len(bad)} without a prediction: {', '.join(map(str, files))}"
-    )
-    return EXIT_BAD_VIDEOS if bad else 0
+    items = find_videos(arguments.list, num_classes)
+    results, files = parts.merge(arguments.out, items, arguments.top)
+    num_bad = sum(not result.ok for result in results)
+    written = ", ".join(map(str, files))
+    print(f"{len(results)} videos, each once, {num_bad} without a prediction: {written}")
+    return EXIT_BAD_VIDEOS if num_bad else 0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Predict, or merge."""
-    if argv[:1] == ["merge"]:
-        return merge(argv[1:])
+    """Predict, or merge parts."""
     from nightcrawler.utils.io import check_targets
 
+    if argv[:1] == ["merge"]:
+        return merge(argv[1:])
     arguments = parse(argv)
-    steps(arguments)
+    # Before the models are loaded: wrong options and outputs are found at once.
+    choose_window(arguments)
     files = (arguments.csv, arguments.json, arguments.jsonl, arguments.timeline)
     check_targets(files, (arguments.annotate, arguments.out))
-    group = build_models(arguments)
-    if arguments.watch:
-        num_bad = predict_watched(group, arguments)
-    elif arguments.is_live:
-        num_bad = predict_live(group, arguments)
-    else:
-        from nightcrawler.predict.inputs import find_videos
-
-        items = find_videos(Path(arguments.source), len(group.class_names))
-        num_bad = (predict_shard if arguments.out else predict_set)(group, items, arguments)
-    return EXIT_BAD_VIDEOS if num_bad else 0
+    return predict(arguments)

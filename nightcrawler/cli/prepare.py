@@ -1,4 +1,4 @@
-"""Write all list files from what was downloaded, or from one's own videos; counts are held against the published."""
+"""Write all list files of a data set, and compare their row counts with the published ones."""
 
 from __future__ import annotations
 
@@ -19,20 +19,28 @@ EXAMPLES = """\
   {command} arid --root data
   {command} tree ~/videos --dark ~/night --out data/mine --val-fraction 0.1
 
-DATASET.md shows where the videos go. A list that is there and differs is only replaced with --force."""
+DATASET.md shows where the videos go. An existing list that differs is only replaced with
+--force."""
+CHANGE_WORDS = {
+    "new": "to be written",
+    "same": "is up to date",
+    "differs": "differs from the existing file",
+}
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="ug2 | arid | tree")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--dry-run", action="store_true", help="only say what would be written")
-    common.add_argument("--force", action="store_true", help="replace lists that differ")
+    common.add_argument(
+        "--dry-run", action="store_true", help="print what would be written, write nothing"
+    )
+    common.add_argument("--force", action="store_true", help="replace existing lists that differ")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     helps = {
-        "ug2": "UG2+ 2022 track 2 (and ARID, if it is there)",
-        "arid": "ARID v1.0 or v1.5, with its v1.0 splits",
+        "ug2": "lists of UG2+ 2022 track 2 (and of ARID, if its videos are there)",
+        "arid": "lists of ARID v1.0 or v1.5, with the v1.0 splits",
     }
     for task, text in helps.items():
         sub = add_task(tasks, task, text, EXAMPLES, [common])
@@ -47,34 +55,62 @@ def parse(argv: Sequence[str]) -> Any:
             "--official-lists",
             type=Path,
             metavar="DIR",
-            help="folder of the makers' own lists (default: below --root)",
+            help="folder of the lists that the data set's authors publish (default: below --root)",
         )
-    text = "one's own videos: class folders of bright clips, and dark ones without labels"
-    sub = add_task(tasks, "tree", text, EXAMPLES, [common])
-    sub.add_argument(
-        "source", type=Path, metavar="SRC", help="folder of class folders of bright clips"
-    )
-    sub.add_argument("--dark", type=Path, metavar="DIR", help="folder of dark clips")
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="data folder to make")
-    sub.add_argument(
-        "--val-fraction", type=float, default=0.1, metavar="X", help="for validation (default 0.1)"
-    )
-    sub.add_argument("--seed", type=int, default=0, help="of the choice for validation (default 0)")
-    sub.add_argument(
-        "--copy", action="store_true", help="copy the videos instead of linking their folders"
+    add_tree_options(
+        add_task(
+            tasks,
+            "tree",
+            "lists of your own videos: class folders of bright clips, and unlabelled dark clips",
+            EXAMPLES,
+            [common],
+        )
     )
     return parser.parse_args(argv)
 
 
-def official_lists(arguments: Any, names: Sequence[str]) -> dict[str, OfficialList]:
-    """The makers' lists that are there, by file name.
+def add_tree_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the sub-command `tree`."""
+    parser.add_argument(
+        "source", type=Path, metavar="SRC", help="folder of class folders of bright clips"
+    )
+    parser.add_argument("--dark", type=Path, metavar="DIR", help="folder of dark clips")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="data folder to create"
+    )
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="share of each class that is kept for validation (default 0.1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the validation split (default 0)"
+    )
+    parser.add_argument(
+        "--copy", action="store_true", help="copy the videos instead of linking their folders"
+    )
+
+
+def read_official_lists(arguments: Any, names: Sequence[str]) -> dict[str, OfficialList]:
+    """Read the published lists that can be found.
+
+    Args:
+        arguments: of the command line.
+        names: file names to look for.
+
+    Returns:
+        File name to list.
 
     Raises:
-        UserError: if a folder was given and none is in it.
+        UserError: if `--official-lists` was given and holds none of them.
     """
     from nightcrawler.prepare.published import find_lists, read_arid_list, read_ug2_list
 
-    folder = existing(arguments.official_lists) if arguments.official_lists else arguments.root
+    folder = arguments.root
+    if arguments.official_lists:
+        folder = check_folder(arguments.official_lists)
     paths = find_lists(names, folder)
     if arguments.official_lists and not paths:
         raise UserError(f"--official-lists {folder}: none of {', '.join(names)} is in it")
@@ -82,125 +118,124 @@ def official_lists(arguments: Any, names: Sequence[str]) -> dict[str, OfficialLi
     return {name: read(path) for name, path in paths.items()}
 
 
-def existing(folder: Path) -> Path:
-    """The folder.
+def check_folder(folder: Path) -> Path:
+    """Return the folder if it exists.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it does not.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     return folder
 
 
-def show(plan: ListPlan) -> None:
-    """Print counts beside the published ones, and the notes."""
+def print_plan(plan: ListPlan) -> None:
+    """Print row counts and class counts beside the published ones, and the notes."""
     for name, rows in plan.lists.items():
-        expected = f" (published: {plan.counts[name]})" if name in plan.counts else ""
+        expected = ""
+        if name in plan.counts:
+            expected = f" (published: {plan.counts[name]})"
         print(f"{name:<26}{len(rows):>6} rows{expected}")
     if plan.tables:
         print("\nfound / published " + "".join(f"{heading:>18}" for heading in plan.tables))
-        for name in next(iter(plan.tables.values())):
-            cells = [f"{table[name][1]} / {table[name][0]}" for table in plan.tables.values()]
-            marks = [
-                "" if table[name][0] == table[name][1] else " !" for table in plan.tables.values()
-            ]
-            print(
-                f"{name:<18}"
-                + "".join(f"{cell + mark:>18}" for cell, mark in zip(cells, marks, strict=True))
-            )
-    print("".join(f"\nnote: {note}" for note in plan.notes))
+        for class_name in next(iter(plan.tables.values())):
+            line = f"{class_name:<18}"
+            for table in plan.tables.values():
+                expected_count, found_count = table[class_name]
+                mark = "" if expected_count == found_count else " !"
+                line += f"{f'{found_count} / {expected_count}{mark}':>18}"
+            print(line)
+    for note in plan.notes:
+        print(f"\nnote: {note}", end="")
+    print()
 
 
-def finish(
-    arguments: Any, root: Path, plan: ListPlan, pairs: Sequence[tuple[Path, Path]] = ()
+def apply_plan(
+    arguments: Any, root: Path, plan: ListPlan, places: Sequence[tuple[Path, Path]] = ()
 ) -> None:
-    """Put videos in place and write the lists, or say what would be written."""
-    from nightcrawler.prepare.write import compare, put_in_place, refuse_to_replace, write_lists
+    """Link or copy videos and write the lists, or only print the changes with `--dry-run`.
+
+    Args:
+        arguments: of the command line.
+        root: the data folder.
+        plan: lists to write.
+        places: origin and destination of each folder or video.
+    """
+    from nightcrawler.prepare.write import (
+        compare_lists,
+        link_or_copy,
+        refuse_to_replace,
+        write_lists,
+    )
     from nightcrawler.utils.progress import progress
 
-    changes = compare(root, plan)
-    words = {
-        "new": "to be written",
-        "same": "is there already",
-        "differs": "differs from the one that is there",
-    }
+    changes = compare_lists(root, plan)
     for change in changes:
-        print(f"{change.path}: {words[change.kind]}{f' ({change.what})' if change.what else ''}")
+        detail = f" ({change.difference})" if change.difference else ""
+        print(f"{change.path}: {CHANGE_WORDS[change.kind]}{detail}")
     if arguments.dry_run:
         print("nothing was written (--dry-run)")
         return
     if not arguments.force:
         refuse_to_replace(changes)
-    if pairs:
-        for _ in progress(
-            put_in_place(pairs, arguments.copy), len(pairs), "copy", 100, enabled=arguments.copy
-        ):
+    if places:
+        done = link_or_copy(places, arguments.copy)
+        for _ in progress(done, len(places), "copy", 100, enabled=arguments.copy):
             pass
     print(f"{write_lists(changes)} lists written")
 
 
 def prepare_published(arguments: Any) -> None:
-    """The lists of UG2+ or ARID."""
+    """Write the lists of UG2+ or ARID."""
     from nightcrawler.prepare import published
     from nightcrawler.prepare.folders import scan_folder
-    from nightcrawler.prepare.lists import (
-        BRIGHT_FOLDER,
-        DARK_FOLDER,
-        DRY_FOLDER,
-        TEST_FOLDER,
-        plan_arid,
-        plan_ug2,
-    )
+    from nightcrawler.prepare.lists import BRIGHT_FOLDER, DARK_FOLDER, DRY_FOLDER, TEST_FOLDER
+    from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
 
-    root = existing(arguments.root)
+    root = check_folder(arguments.root)
     if arguments.task == "arid":
-        plan = plan_arid(
-            scan_folder(root / DARK_FOLDER), official_lists(arguments, published.ARID_LISTS)
-        )
+        lists = read_official_lists(arguments, published.ARID_LISTS)
+        plan = plan_arid(scan_folder(root / DARK_FOLDER), lists)
     else:
         names = (published.LABELLED_LIST, published.DRY_RUN_LIST, published.DARK_LIST)
-        folders = {
-            name: scan_folder(root / name)
-            for name in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER)
-        }
-        plan = plan_ug2(folders, official_lists(arguments, names))
-    show(plan)
-    finish(arguments, root, plan)
+        folders = {}
+        for name in (BRIGHT_FOLDER, DRY_FOLDER, DARK_FOLDER, TEST_FOLDER):
+            folders[name] = scan_folder(root / name)
+        plan = plan_ug2(folders, read_official_lists(arguments, names))
+    print_plan(plan)
+    apply_plan(arguments, root, plan)
 
 
 def prepare_tree(arguments: Any) -> None:
-    """Lists and folders of one's own videos."""
+    """Write the lists of the user's own videos, and link or copy the videos."""
     import json
 
     from nightcrawler.prepare.folders import scan_folder
     from nightcrawler.prepare.lists import plan_tree
-    from nightcrawler.prepare.write import check_places, tree_files, tree_links
+    from nightcrawler.prepare.write import check_places, files_to_copy, folders_to_link
 
-    source, dark, out = (
-        existing(arguments.source),
-        arguments.dark and existing(arguments.dark),
-        arguments.out,
-    )
+    source = check_folder(arguments.source)
+    dark = arguments.dark
+    dark_videos = None
+    if dark is not None:
+        dark_videos = scan_folder(check_folder(dark))
     check_tree_arguments(arguments)
-    tree = plan_tree(
-        scan_folder(source), dark and scan_folder(dark), arguments.val_fraction, arguments.seed
-    )
-    pairs = (tree_files if arguments.copy else tree_links)(tree, source, dark, out)
-    check_places(pairs, arguments.copy)
-    show(tree.plan)
-    print(
-        f"{'copies' if arguments.copy else 'links'}: {len(pairs)}, the first: {pairs[0][1]} of {pairs[0][0]}\n"
-    )
-    finish(arguments, out, tree.plan, pairs)
+    tree = plan_tree(scan_folder(source), dark_videos, arguments.val_fraction, arguments.seed)
+    choose_places = files_to_copy if arguments.copy else folders_to_link
+    places = choose_places(tree, source, dark, arguments.out)
+    check_places(places, arguments.copy)
+    print_plan(tree.plan)
+    kind = "copies" if arguments.copy else "links"
+    origin, place = places[0]
+    print(f"{kind}: {len(places)}, the first: {place} of {origin}\n")
+    apply_plan(arguments, arguments.out, tree.plan, places)
     names = json.dumps(tree.classes, ensure_ascii=False)
-    print(
-        f"\nfor the experiment's config.yaml:\nMODEL: {{NUM_CLASSES: {len(tree.classes)}, CLASS_NAMES: {names}}}"
-    )
+    print("\nfor the experiment's config.yaml:")
+    print(f"MODEL: {{NUM_CLASSES: {len(tree.classes)}, CLASS_NAMES: {names}}}")
 
 
 def check_tree_arguments(arguments: Any) -> None:
-    """Refuse a share that is none, a negative seed, and folders inside one another.
+    """Refuse a share outside [0, 1), a negative seed, and folders inside one another.
 
     Raises:
         UserError: naming the option.
@@ -211,21 +246,31 @@ def check_tree_arguments(arguments: Any) -> None:
         )
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
-    source, dark, out = arguments.source, arguments.dark, arguments.out
-    inside = [
+    source = arguments.source
+    dark = arguments.dark
+    out = arguments.out
+    # Every video below SRC is a labelled clip and every video below --dark is a dark one. A folder
+    # inside another would be read twice, with two meanings.
+    pairs = [
         ("--dark", dark, source),
         ("--out", out, source),
         ("SRC", source, dark),
         ("--out", out, dark),
     ]
-    for option, folder, other in inside:
-        if folder and other and folder.resolve().is_relative_to(other.resolve()):
-            holds = "clips of classes" if other is source else "clips without labels"
-            raise UserError(f"{option} {folder}: is inside {other}, all of which are {holds}")
+    for option, folder, outer in pairs:
+        if folder and outer and folder.resolve().is_relative_to(outer.resolve()):
+            content = "labelled clips" if outer is source else "unlabelled clips"
+            raise UserError(
+                f"{option} {folder}: is inside {outer}, where all videos are {content}; "
+                "give a folder outside of it"
+            )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Build, compare, write."""
+    """Plan the lists, compare them with the existing ones, and write them."""
     arguments = parse(argv)
-    (prepare_tree if arguments.task == "tree" else prepare_published)(arguments)
+    if arguments.task == "tree":
+        prepare_tree(arguments)
+    else:
+        prepare_published(arguments)
     return 0

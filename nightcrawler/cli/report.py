@@ -1,4 +1,4 @@
-"""Report of a run of the chain: one page of HTML and its figures as JSON; the summary of one run or several."""
+"""Report on runs of the chain: an HTML page and a JSON file of one, a text table of several."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\
   {command} demo/run
-  {command} demo/run --truth test=data/synthetic/truth/test.csv --out report.html --table
+  {command} demo/run --truth test=data/synthetic/truth/test.csv --out page.html
   {command} runs/seed0 runs/seed1 runs/seed2 --table
 
-A run is the --out of tools/run_pipeline.py (or runs/RECIPE), finished or not, or the report.json of one. True classes
-that are hidden from the chain come from --truth, or DATA/truth/*.csv; they are measured with, and choose nothing."""
+RUN is the --out of tools/run_pipeline.py (or runs/RECIPE), finished or not, or the report.json of
+one. True classes that are hidden from the chain come from --truth or DATA/truth/*.csv. They are
+only used to measure accuracy and choose nothing."""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "runs",
@@ -34,24 +35,32 @@ def parse(argv: Sequence[str]) -> Any:
         action="append",
         default=[],
         metavar="SPLIT=CSV",
-        help="path,label rows of a split (repeatable)",
+        help="file of path,label rows with the true classes of a split (repeatable)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="HTML", help="page of one run (default: RUN/report.html)"
     )
     parser.add_argument(
-        "--table", action="store_true", help="print the summary (of several runs it always is)"
+        "--table",
+        action="store_true",
+        help="print the table of results (always printed for several runs)",
     )
     return parser.parse_args(argv)
 
 
 def read_truths(texts: Sequence[str]) -> dict[str, Path]:
-    """Split to file of `SPLIT=CSV`.
+    """Parse the values of `--truth`.
+
+    Args:
+        texts: values of the form `SPLIT=CSV`.
+
+    Returns:
+        Split to file.
 
     Raises:
-        UserError: if one is something else, or there is no such file.
+        UserError: if a value has another form, or its file does not exist.
     """
-    found = {}
+    truth_files = {}
     for text in texts:
         split, equals, path = text.partition("=")
         if not split or not equals:
@@ -60,37 +69,48 @@ def read_truths(texts: Sequence[str]) -> dict[str, Path]:
             )
         if not Path(path).is_file():
             raise UserError(f"--truth {text!r}: no such file")
-        found[split] = Path(path).resolve()
-    return found
+        truth_files[split] = Path(path).resolve()
+    return truth_files
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write the page of one run; print the summary of all."""
-    arguments = parse(argv)
-    truth = read_truths(arguments.truth)
-    single = len(arguments.runs) == 1 and arguments.runs[0].is_dir()
-    if arguments.out and not single:
+def check_arguments(arguments: Any, is_single: bool) -> None:
+    """Refuse combinations of options that cannot work.
+
+    Raises:
+        UserError: naming the option and the remedy.
+    """
+    if arguments.out and not is_single:
         raise UserError(
-            "--out: a page is made of the folder of one run; of several runs there is a table"
+            "--out: a page is made of the folder of one run; several runs give a table instead"
         )
     places = [path.resolve() for path in arguments.runs]
     if len(set(places)) < len(places):
-        raise UserError("a run is given twice: a mean over it would count it twice")
-    if truth and any(path.is_file() for path in arguments.runs):
-        raise UserError("--truth: a report.json is counted already; give the run's folder")
+        raise UserError("a run is given twice and would be counted twice: give each RUN once")
+    if arguments.truth and any(path.is_file() for path in arguments.runs):
+        raise UserError(
+            "--truth: the accuracy in a report.json is final; give the run's folder instead"
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page of one run, and print the table of all."""
+    arguments = parse(argv)
+    truth = read_truths(arguments.truth)
+    is_single = len(arguments.runs) == 1 and arguments.runs[0].is_dir()
+    check_arguments(arguments, is_single)
+    # Imported late, so that --help does not wait for torch, pandas and matplotlib.
     from nightcrawler.report.page import read_figures, write_report
-    from nightcrawler.report.table import summary
+    from nightcrawler.report.table import table_lines
 
     page = None
-    if single:
+    if is_single:
         page = arguments.out or arguments.runs[0] / "report.html"
         runs = [write_report(arguments.runs[0], project_root(), truth, page)]
     else:
         runs = [read_figures(path, project_root(), truth) for path in arguments.runs]
-    if arguments.table or not single:
-        print("\n".join(summary(runs)))
+    if arguments.table or not is_single:
+        print("\n".join(table_lines(runs)))
     if page is not None:
-        print(
-            f"report: {page} ({page.stat().st_size >> 10} KiB), {page.with_suffix('.json').name} beside it"
-        )
+        size_kib = page.stat().st_size >> 10
+        print(f"report: {page} ({size_kib} KiB), {page.with_suffix('.json').name} beside it")
     return 0

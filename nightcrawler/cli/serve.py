@@ -1,7 +1,8 @@
-"""A page on this machine: drop a night video, see it lit, and what one or several trained models see in it."""
+"""Serve a page on this machine: drop a clip, see it enhanced, and see the predictions of models."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import signal
 import socket
@@ -17,78 +18,107 @@ from nightcrawler.utils.project import project_root
 if TYPE_CHECKING:
     from nightcrawler.web.app import Site
     from nightcrawler.web.inference import InferenceOptions
+    from nightcrawler.web.worker import Worker
 
 HOST = "127.0.0.1"
+INSTALL = "pip install 'nightcrawler-video[web]'"
+# Memory for the frames of one clip: a page must not fill a machine that others use.
+MAX_CLIP_BYTES = 1 << 30
+SHUTDOWN_SEC = 3
 EXAMPLES = """\
   {command} --experiment exp_adapt_bn/uniformer_b32_k600
   {command} --experiment a/best.pyth --experiment b/best.pyth --port 8080
   {command} --ensemble configs/vote/default.yaml --mode 1
 
-Needs the extra: pip install 'nightcrawler[web]'. Only this machine can open the page; from another one, forward the
-port: ssh -L 8765:127.0.0.1:8765 HOST. Nothing is loaded from elsewhere, nothing is kept after the server has ended."""
+Needs the extra: pip install 'nightcrawler-video[web]'. Only this machine can open the page. From
+another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing from other
+machines. Clips are deleted when the server ends."""
 
 
-def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
-    parser = make_parser(__doc__ or "", EXAMPLES)
-    what = parser.add_argument_group("models")
-    what.add_argument(
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the models."""
+    models = parser.add_argument_group("models")
+    models.add_argument(
         "--experiment",
         action="append",
         default=[],
         type=Path,
         metavar="DIR",
-        help="folder or checkpoint (repeatable)",
+        help="experiment folder or checkpoint (repeatable)",
     )
-    what.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="mix the models as a recipe says"
+    models.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="mix the models by this recipe"
     )
-    what.add_argument(
+    models.add_argument(
         "--mode", type=int, metavar="N", help="mode of a vote recipe (default: its first)"
     )
-    what.add_argument(
+    models.add_argument(
         "--prefix",
         type=Path,
         default=project_root(),
         metavar="DIR",
-        help="holds the recipe's experiments",
+        help="folder that holds the recipe's experiments",
     )
-    what.add_argument("--bright", action="store_true", help="clips are bright: leave them unlit")
-    what.add_argument(
-        "--threads", type=at_least(0), default=0, metavar="N", help="default: torch's choice"
+    models.add_argument(
+        "--bright", action="store_true", help="clips are well lit: do not enhance them"
     )
+    models.add_argument(
+        "--threads",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="threads of PyTorch (default: its choice)",
+    )
+
+
+def add_page_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that set the port and the limits of the page."""
     page = parser.add_argument_group("page")
     page.add_argument("--port", type=int, default=8765, help="0 takes a free one (default 8765)")
     page.add_argument(
-        "--max-mib", type=int, default=200, metavar="N", help="of a clip (default 200)"
+        "--max-mib", type=int, default=200, metavar="N", help="largest clip (default 200)"
     )
     page.add_argument(
-        "--max-sec", type=float, default=600, metavar="S", help="length of a clip (default 600)"
+        "--max-sec", type=float, default=600, metavar="S", help="longest clip (default 600)"
     )
     page.add_argument(
-        "--time-limit-sec", type=float, default=120, metavar="S", help="for one clip (default 120)"
+        "--time-limit-sec",
+        type=float,
+        default=120,
+        metavar="S",
+        help="time for one clip (default 120)",
     )
     page.add_argument(
-        "--window-sec", type=float, default=3, metavar="S", help="of the timeline (default 3)"
+        "--window-sec",
+        type=float,
+        default=3,
+        metavar="S",
+        help="window of the timeline (default 3)",
     )
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the checked options of the page."""
+    parser = make_parser(__doc__ or "", EXAMPLES)
+    add_model_options(parser)
+    add_page_options(parser)
     arguments = parser.parse_args(argv)
     if not (arguments.experiment or arguments.ensemble):
         parser.error("give --experiment, --ensemble or both")
     if arguments.mode is not None and not arguments.ensemble:
         parser.error("--mode needs --ensemble")
     for name in ("max_mib", "max_sec", "time_limit_sec", "window_sec"):
-        if not getattr(arguments, name) > 0:
-            parser.error(f"--{name.replace('_', '-')}: expected more than 0")
+        value = getattr(arguments, name)
+        if not value > 0:
+            parser.error(f"--{name.replace('_', '-')}: expected more than 0, got {value:g}")
     return arguments
 
 
-def make_look(arguments: Any) -> InferenceOptions:
-    """How clips are looked at."""
+def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
+    """Return the settings of inference."""
     from nightcrawler.data.video.integrity.limits import Limits
     from nightcrawler.web.inference import InferenceOptions
 
-    limits = Limits(file_bytes=arguments.max_mib << 20, memory_bytes=1 << 30)
-    window = arguments.window_sec
     return InferenceOptions(
         experiments=tuple(arguments.experiment),
         recipe=arguments.ensemble,
@@ -96,77 +126,104 @@ def make_look(arguments: Any) -> InferenceOptions:
         prefix=arguments.prefix,
         dark=not arguments.bright,
         root=project_root(),
-        window_sec=window,
-        stride_sec=window / 2,
-        most_sec=arguments.max_sec,
-        limits=limits,
+        window_sec=arguments.window_sec,
+        stride_sec=arguments.window_sec / 2,
+        max_sec=arguments.max_sec,
+        limits=Limits(file_bytes=arguments.max_mib << 20, memory_bytes=MAX_CLIP_BYTES),
         threads=arguments.threads,
     )
 
 
-def make_site(arguments: Any, about: dict[str, Any]) -> Site:
-    """What the page says of the models, and allows."""
+def make_site(arguments: argparse.Namespace, about: dict[str, Any]) -> Site:
+    """Return the texts and limits of the page.
+
+    Args:
+        arguments: options of the page.
+        about: description of the models by the worker.
+    """
     from nightcrawler.web.app import Site
 
     return Site(
-        **{name: about[name] for name in ("models", "class_names", "enhancement", "labels")},
-        most_bytes=arguments.max_mib << 20,
-        most_sec=arguments.max_sec,
+        models=tuple(about["models"]),
+        class_names=tuple(about["class_names"]),
+        enhancement=about["enhancement"],
+        labels=about["labels"],
+        max_bytes=arguments.max_mib << 20,
+        max_sec=arguments.max_sec,
         upload_sec=arguments.time_limit_sec,
         answer_sec=arguments.time_limit_sec,
     )
 
 
 def listen(port: int) -> socket.socket:
-    """A socket of this machine alone.
+    """Return a listening socket that only this machine can reach.
+
+    Args:
+        port: port number, 0 for a free one.
 
     Raises:
-        UserError: if the port is taken.
+        UserError: if the port cannot be used.
     """
-    found = socket.socket()
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket()
+    # A server that was just stopped keeps its port for a minute otherwise.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((HOST, port))
-        found.listen()
+        listening.bind((HOST, port))
+        listening.listen()
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--port {port}: cannot be used ({error}); give another one, or 0 for a free one"
         ) from None
-    return found
+    return listening
 
 
-def main(argv: Sequence[str]) -> int:
-    """Load the models in the worker, then serve until Ctrl-C."""
-    arguments = parse(argv)
-    try:
-        import uvicorn
+def serve(arguments: argparse.Namespace, listening: socket.socket, worker: Worker) -> None:
+    """Start the worker, then serve the page until Ctrl-C or SIGTERM.
 
-        from nightcrawler.web.app import make_app
-    except ImportError as error:
-        raise UserError(f"the page needs {error.name}: pip install 'nightcrawler[web]'") from None
-    from nightcrawler.web.inference import build_inference
-    from nightcrawler.web.worker import Worker
+    Args:
+        arguments: options of the page.
+        listening: socket to serve on.
+        worker: worker, stopped at the end.
+    """
+    import uvicorn
 
-    found = listen(arguments.port)
-    worker = Worker(
-        functools.partial(build_inference, make_look(arguments)), arguments.time_limit_sec
-    )
+    from nightcrawler.web.app import make_app
+
     with tempfile.TemporaryDirectory(prefix="nightcrawler-") as folder:
         try:
             print("loading the models", flush=True)
             worker.start()
             app = make_app(worker, Path(folder), make_site(arguments, worker.about))
             config = uvicorn.Config(
-                app, log_level="warning", server_header=False, timeout_graceful_shutdown=3
+                app,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=SHUTDOWN_SEC,
             )
-            print(
-                f"open http://{HOST}:{found.getsockname()[1]}/ in a browser; Ctrl-C ends it",
-                flush=True,
-            )
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same end as by Ctrl-C
-            uvicorn.Server(config).run(sockets=[found])
+            address = f"http://{HOST}:{listening.getsockname()[1]}/"
+            print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+            # SIGTERM ends the server as Ctrl-C does, so that the folder of clips is removed.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:
             print("stopped")
         finally:
             worker.stop()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve the page."""
+    arguments = parse(argv)
+    try:
+        # Imported here to find a missing extra before any model is loaded.
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the page needs {error.name}: {INSTALL}") from None
+    from nightcrawler.web.inference import build_inference
+    from nightcrawler.web.worker import Worker
+
+    listening = listen(arguments.port)
+    build = functools.partial(build_inference, choose_inference(arguments))
+    serve(arguments, listening, Worker(build, arguments.time_limit_sec))
     return 0

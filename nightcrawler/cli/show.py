@@ -1,4 +1,4 @@
-"""A contact sheet of clips before and after each enhancement: is a person to be seen?"""
+"""Draw a contact sheet of clips before and after each enhancement, to see if people are visible."""
 
 from __future__ import annotations
 
@@ -14,44 +14,72 @@ if TYPE_CHECKING:
 
     from nightcrawler.data.lowlight.enhance.build import EnhanceParams
 
-LABEL_PX, LINE_PX, MOST_COLUMNS, WIDEST_PX = 130, 14, 64, 16384
+LABEL_PX = 130
+LINE_PX = 14
+MAX_COLUMNS = 64
+MAX_WIDTH_PX = 16384
 EXAMPLES = """\
   {command} data/dark_train/Train/Walk/Walk_10_8.mp4 --out walk.png
-  {command} data/Test/0.mp4 data/Test/1.mp4 --out two.png --columns 4 --denoise-frames 5
+  {command} data/Test/0.mp4 data/Test/1.mp4 --out two.png --denoise-frames 5
   {command} data/Test/0.mp4 --out net.png --zero-dce-weights weights/Epoch99.pth
-  {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-clip 12 --clahe-tiles 8 8"""
+  {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-tiles 8 8"""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line; options of enhancements have the defaults of `ENHANCE`."""
+    """Parse the command line; options of enhancements default to the `ENHANCE` keys of a config."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
     parser.add_argument(
-        "--columns", type=int, default=6, metavar="N", help="frames a row (default 6)"
+        "--columns", type=int, default=6, metavar="N", help="frames per row (default 6)"
     )
     parser.add_argument(
-        "--width", type=int, default=240, metavar="PX", help="of a shown frame (default 240)"
+        "--width", type=int, default=240, metavar="PX", help="width of a shown frame (default 240)"
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help="these enhancements (default all)"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these enhancements (default: all)",
+    )
+    parser.add_argument(
+<<<<<<< HEAD
+        "--denoise-frames", type=int, metavar="N", help="frames that are averaged first, 1 for none"
+=======
+        "--imports",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that register enhancements of your own",
     )
     parser.add_argument(
         "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
+>>>>>>> main
     )
-    parser.add_argument("--gamma", type=float, metavar="G")
-    parser.add_argument("--target-mean", type=float, metavar="LEVEL", help="of auto_gamma")
-    parser.add_argument("--clahe-clip", type=float, metavar="X")
-    parser.add_argument("--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"))
-    parser.add_argument("--retinex-sigmas", type=float, nargs="+", metavar="PX")
+    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma")
     parser.add_argument(
-        "--zero-dce-weights", metavar="FILE", help="zero_dce is left out without it"
+        "--target-mean", type=float, metavar="LEVEL", help="mean brightness of auto_gamma"
+    )
+    parser.add_argument("--clahe-clip", type=float, metavar="X", help="clip limit of clahe")
+    parser.add_argument(
+        "--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="grid of clahe"
+    )
+    parser.add_argument(
+        "--retinex-sigmas", type=float, nargs="+", metavar="PX", help="blur scales of retinex"
+    )
+    parser.add_argument(
+        "--zero-dce-weights",
+        metavar="FILE",
+        help="weights of zero_dce, which is left out without them",
     )
     return parser.parse_args(argv)
 
 
 def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
-    """The enhancements' settings and the window of denoising: the configuration's, with what the command line changes.
+    """Return the enhancements' parameters and the denoising window in frames.
+
+    Both are the defaults of a config, overridden by the command line.
 
     Raises:
         UserError: if a value is out of range.
@@ -70,10 +98,21 @@ def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
     return enhance_params_from_cfg(cfg), cfg.ENHANCE.DENOISE_FRAMES
 
 
-def show(
+def enhance_clip(
     video: Path, num_columns: int, names: Sequence[str], params: EnhanceParams, window: int
 ) -> dict[str, np.ndarray]:
-    """Label of a row to its frames, uint8 `[columns, H, W, 3]`: as decoded, then lit in each way."""
+    """Decode frames of a video and enhance them.
+
+    Args:
+        video: the file.
+        num_columns: frames to show, evenly spread; fewer if the video is shorter.
+        names: enhancements.
+        params: parameters of the enhancements.
+        window: frames that are averaged before enhancement, 1 for none.
+
+    Returns:
+        Label of a row to its frames, uint8 `[columns, H, W, 3]`.
+    """
     import numpy as np
 
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
@@ -84,7 +123,7 @@ def show(
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
     frames = read_frames(FileReader(), video, choose).frames
-    rows = {"as it is": frames}
+    rows = {"original": frames}
     if window > 1:
         denoised = DenoisedReader(FileReader(), window)
         frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
@@ -92,7 +131,16 @@ def show(
 
 
 def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
-    """uint8 `[h, w, 3]`: a row of frames each, its label and mean brightness (of 255) beside it."""
+    """Draw one row of frames per enhancement, its label and mean brightness (0..255) beside it.
+
+    Args:
+        rows: label to frames, uint8 `[columns, H, W, 3]`.
+        video: the file, whose name is the title.
+        width: of a drawn frame, in pixels.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -116,13 +164,14 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the contact sheet, and say each row's brightness."""
+    """Write the contact sheet, and print each row's mean brightness."""
     arguments = parse(argv)
-    if not 1 <= arguments.columns <= MOST_COLUMNS:
-        raise UserError(f"--columns {arguments.columns}: expected 1 to {MOST_COLUMNS}")
-    if arguments.width < 16 or arguments.width * arguments.columns > WIDEST_PX:
+    if not 1 <= arguments.columns <= MAX_COLUMNS:
+        raise UserError(f"--columns {arguments.columns}: expected 1 to {MAX_COLUMNS}")
+    if arguments.width < 16 or arguments.width * arguments.columns > MAX_WIDTH_PX:
         raise UserError(
-            f"--width {arguments.width}: expected 16 pixels or more, and {WIDEST_PX} in all columns together"
+            f"--width {arguments.width}: expected 16 pixels or more, "
+            f"and {MAX_WIDTH_PX} or less in all columns together"
         )
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
@@ -131,22 +180,37 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.config.check import ENHANCEMENTS
     from nightcrawler.utils.io import atomic_write, check_targets
+<<<<<<< HEAD
+=======
+    from nightcrawler.utils.plugins import import_user_module, load_plugins
+>>>>>>> main
+    from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
+    load_plugins()
+    for module in arguments.imports:
+        import_user_module(module)
     params, window = build_settings(arguments)
-    shown = arguments.only or [
-        name for name in ENHANCEMENTS[1:] if name != "zero_dce" or params.zero_dce_weights
-    ]
+    shown = arguments.only
+    if not shown:
+<<<<<<< HEAD
+        # The first enhancement is "none", which is the row of original frames.
+        shown = [
+            name
+            for name in ENHANCEMENTS.names()[1:]
+            if name != "zero_dce" or params.zero_dce_weights
+        ]
+=======
+        left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
+        shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
+>>>>>>> main
     sheets = []
     for video in arguments.videos:
-        rows = show(video, arguments.columns, shown, params, window)
+        rows = enhance_clip(video, arguments.columns, shown, params, window)
         sheets.append(draw(rows, video, arguments.width))
-        print(
-            f"{video}: "
-            + ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
-        )
+        means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
+        print(f"{video}: {means}")
     widest = max(sheet.shape[1] for sheet in sheets)
     padded = [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0))) for sheet in sheets]
     file = io.BytesIO()
@@ -154,6 +218,6 @@ def main(argv: Sequence[str]) -> int:
     with atomic_write(arguments.out) as out:
         out.write(file.getvalue())
     if "zero_dce" not in shown and not arguments.only:
-        print("zero_dce is left out: name its weights with --zero-dce-weights")
+        print("zero_dce is left out: give its weights with --zero-dce-weights")
     print(f"picture: {arguments.out}")
     return 0

@@ -1,4 +1,4 @@
-"""Check values alone (their declaration) and together (the rules below); report all faults."""
+"""Check values alone (their declaration) and together (the rules below), and report all faults."""
 
 from __future__ import annotations
 

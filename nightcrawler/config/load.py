@@ -1,4 +1,7 @@
-"""Load a configuration: defaults, bases, the experiment's file, overlays, overrides; then check."""
+"""Load a configuration: defaults, bases, the experiment's file, overlays, overrides.
+
+All faults are reported together, one line each, with file and line.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def load_experiment(
         path: YAML file of the experiment.
         overlays: YAML files laid over it.
         overrides: `KEY VALUE` pairs, flat.
-        root: Folder that bases may not leave; default: the project's root, or the file's folder.
+        root: Folder that bases may not leave (default: the project's root, or the file's folder).
 
     Returns:
         The frozen configuration.
@@ -61,6 +64,7 @@ def load_experiment(
         >>> cfg.MODEL.NAME, cfg.SOLVER.MAX_EPOCH
         ('uniformer', 12)
     """
+    # Types come before values: the check relies on the types, and reads keys that others need.
     settings: list[Setting] = []
     for file in (path, *overlays):
         settings += _settings_in_file(_resolved(Path(file), str(file)), root)
@@ -75,6 +79,7 @@ def load_experiment(
     if faults:
         # A base that two files share would report its faults twice.
         raise ConfigError("\n".join(dict.fromkeys(faults)))
+    # The last place wins, as the last value does.
     where = {setting.key: setting.where for setting in settings}
     _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"))
     check(cfg, where)
@@ -82,7 +87,7 @@ def load_experiment(
     return cfg
 
 
-def project_root(path: Path) -> Path:
+def _boundary_of(path: Path) -> Path:
     """Return the nearest folder above a file that holds `configs/`, or the file's folder."""
     for folder in path.parents:
         if (folder / "configs").is_dir():
@@ -112,7 +117,7 @@ def _import_named_modules(names: Sequence[str], where: str) -> None:
 
 def _settings_in_file(path: Path, root: str | Path | None) -> list[Setting]:
     """Return the settings of a file after those of its bases."""
-    boundary = project_root(path) if root is None else Path(root).resolve()
+    boundary = _boundary_of(path) if root is None else Path(root).resolve()
     # One more than the limit shows that it is exceeded; files name each other without end.
     files = list(itertools.islice(_chain(path, boundary, ()), MAX_FILES + 1))
     if len(files) > MAX_FILES:
@@ -222,6 +227,7 @@ def _apply(cfg: CfgNode, setting: Setting) -> None:
 
 def _suggestion(key: str) -> str:
     """Return a hint with the closest key, by its whole name or else by its last part."""
+    # MAX_EPOCH alone, or in the wrong section, is found by its last part.
     close = difflib.get_close_matches(key.upper(), SCHEMA, n=1, cutoff=0.6)
     if not close:
         full_names = {name.rpartition(".")[2]: name for name in SCHEMA}
@@ -239,7 +245,7 @@ def converted(value: Any, default: Any) -> Any:
 
     Args:
         value: Plain value, as read.
-        default: Value of the wanted type; elements of a list must fit its first element.
+        default: Value of the wanted type. Elements of a list must fit its first element.
 
     Raises:
         ValueError: If the value does not fit.

@@ -27,7 +27,7 @@ class YamlFile:
 
     Attributes:
         path: Path of the file.
-        values: Flattened leaves, `SECTION.KEY` to value; lists are leaves.
+        values: Flattened leaves, `SECTION.KEY` to value (lists are leaves).
         lines: Line number of each leaf.
         bases: Files named by `_BASE_`, in order.
     """
@@ -58,8 +58,9 @@ def read_yaml(path: Path) -> YamlFile:
     faults: list[str] = []
     if node is not None:
         if not isinstance(node, yaml.MappingNode) or node.tag not in CORE_TAGS:
+            kind = getattr(node, "id", "node")
             raise ConfigError(
-                f"{path}:1: expected SECTION: KEY: value mappings, found a {node.id} {node.tag}"
+                f"{path}:1: expected SECTION: KEY: value mappings, found a {kind} {node.tag}"
             )
         _walk(node, "", found, faults)
     if faults:
@@ -82,7 +83,7 @@ def _read_text(path: Path) -> str:
 
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
-    """Return the document's node tree; `None` for an empty file.
+    """Return the document's node tree (`None` for an empty file).
 
     Raises:
         ConfigError: If the text is not YAML, or holds an alias or deep nesting.
@@ -108,7 +109,7 @@ def _refused_feature(text: str) -> tuple[int, str] | None:
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = 1 if event.start_mark is None else event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             return line, "anchors and aliases are not allowed"
         if isinstance(event, yaml.CollectionStartEvent):
@@ -151,7 +152,7 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
 
 
 def _read_bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
-    """Return the paths of `_BASE_`; empty, with a fault, if it holds anything else."""
+    """Return the paths of `_BASE_`, or nothing and a fault if it holds anything else."""
     try:
         value = plain_value(node)
     except ValueError as error:
@@ -182,7 +183,9 @@ def plain_value(node: yaml.Node) -> Any:
     except (ValueError, LookupError, OverflowError, yaml.YAMLError):
         kind = node.tag.rsplit(":", 1)[-1]
         raise ValueError(f"{node.value[:40]!r} is not a {kind} that can be used") from None
-    if isinstance(value, str) and node.style is None and FLOAT.fullmatch(value):
+    # A style is a quote or a block mark: quoted numbers stay text.
+    is_unquoted = isinstance(node, yaml.ScalarNode) and node.style is None
+    if is_unquoted and isinstance(value, str) and FLOAT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{node.value} is not a finite number")
@@ -190,7 +193,7 @@ def plain_value(node: yaml.Node) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """Return the plain value of a command-line override; text that is not YAML stays text.
+    """Return the plain value of a command-line override. Text that is not YAML stays text.
 
     Raises:
         ValueError: For tags, aliases, deep nesting and numbers that are not finite.

@@ -1,4 +1,4 @@
-"""From configuration to videos: which they are, how they are decoded, by which night cameras bright ones are seen."""
+"""From configuration to readers of videos, and to the cameras that darken bright ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from nightcrawler.data.cache import CachedReader, build_cache
-from nightcrawler.data.lists import VideoItem, read_list
+from nightcrawler.data.build_items import build_items
+from nightcrawler.data.cache import Cache, CachedReader, DiskCache, shared_ram_cache
+from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.camera import PRESETS, CameraRanges
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.lowlight.fit_camera import (
@@ -30,19 +31,17 @@ from nightcrawler.data.video.decode import FileReader, VideoReader, read_frames
 from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
 from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import ConfigError, UserError, VideoError
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-# Clips that cameras are fitted to, and pairs of frames of each.
-MOST_CLIPS, NUM_PAIRS = 64, 3
+# Clips that camera ranges are fitted to, and pairs of frames that are measured in each.
+MOST_CLIPS = 64
+NUM_PAIRS = 3
 
-
-def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
-    """The videos of a split, in list order."""
-    found = get_split(split, cfg.DATA.PATH_PREFIX)
-    return read_list(found.list_file, found.folders, cfg.MODEL.NUM_CLASSES)
+# Fitted ranges by the clips and settings they were fitted to: a process fits once.
+_fitted: dict[tuple[Any, ...], CameraRanges] = {}
 
 
 def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
@@ -50,21 +49,18 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
 
     Args:
         cfg: the configuration.
-        window: number of frames that each frame is averaged over; 1 for none.
+        window: number of frames that each frame is averaged over (1 for none).
 
     Raises:
-        ConfigError: if `DATA.DECODER` is not installed.
+        ConfigError: if the decoder of `DATA.DECODER` is not installed.
         UserError: if the cache cannot be written, or the list of checksums cannot be read.
     """
     short_side = cfg.DATA.DECODE_SHORT_SIDE
-    reader: VideoReader = FileReader(short_side)
-    if cfg.DATA.DECODER == "torchcodec":
-        import_decoder()
-        reader = TorchcodecReader(short_side)
+    reader = _build_file_reader(cfg)
     if window > 1:
         reader = DenoisedReader(reader, window)
     if cfg.DATA.CACHE != "none":
-        # Everything that changes frames is part of the key: runs of other settings share the folder.
+        # Everything that changes frames is part of the key: runs of other settings share a folder.
         settings = {"decoder": cfg.DATA.DECODER, "short_side": short_side, "denoise": window}
         reader = CachedReader(reader, build_cache(cfg), settings)
     if cfg.DATA.CHECKSUMS:
@@ -74,88 +70,129 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
     return reader
 
 
+def _build_file_reader(cfg: CfgNode) -> VideoReader:
+    short_side = cfg.DATA.DECODE_SHORT_SIDE
+    if cfg.DATA.DECODER != "torchcodec":
+        return FileReader(short_side)
+    try:
+        # Here, so that a run does not end in the middle of its first batch.
+        import_decoder()
+    except UserError as error:
+        raise ConfigError(f"DATA.DECODER {error}, or set DATA.DECODER pyav") from None
+    return TorchcodecReader(short_side)
+
+
+def build_cache(cfg: CfgNode) -> Cache:
+    """Build the cache of `DATA.CACHE`, ram or disk.
+
+    Raises:
+        UserError: if the folder of `DATA.CACHE_DIR` cannot be written to.
+    """
+    max_bytes = int(cfg.DATA.CACHE_GIB * 2**30)
+    if cfg.DATA.CACHE == "ram":
+        return shared_ram_cache(max_bytes)
+    folder = cfg.DATA.CACHE_DIR or Path(cfg.DATA.PATH_PREFIX) / "cache"
+    try:
+        return DiskCache(folder, max_bytes, limit_name="DATA.CACHE_GIB")
+    except UserError as error:
+        raise UserError(f"DATA.CACHE_DIR: {error}") from None
+
+
 def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int) -> VideoReader:
-    """Build the reader of a darkened split: bright videos as the cameras of `DATA.CAMERA` would record them.
+    """Build the reader of a darkened split.
+
+    Bright videos are read as the cameras of `DATA.CAMERA` would have recorded them.
 
     Args:
         cfg: the configuration.
         items: the videos.
-        window: number of darkened frames that each frame is averaged over; 1 for none.
+        window: number of darkened frames that each frame is averaged over (1 for none).
     """
     names = {str(item.path): item.name for item in items}
     reader: VideoReader = DarkenedReader(build_video_reader(cfg), build_cameras(cfg), names)
     if window > 1:
+        # A camera records noise, so denoising comes after it.
         reader = DenoisedReader(reader, window)
     return reader
 
 
 def build_cameras(cfg: CfgNode) -> CameraRanges:
-    """The night cameras of `DATA.CAMERA`: a preset, a file's, or fitted to the clips of `ADAPT.SPLIT`.
+    """Build the camera ranges of `DATA.CAMERA`.
 
-    A process fits once; all ranks measure a share of the clips and fit to all of them alike. No label is used.
+    They are a preset, those of a file, or fitted to clips of `ADAPT.SPLIT`. A process fits once.
+    Each rank measures a share of the clips, and all fit to all of them alike. No label is used.
 
     Raises:
         UserError: if no clip can be measured, or there is no such file.
-        ConfigError: if the file is not as `read_camera_ranges` wants it.
+        ConfigError: if the file does not hold camera ranges.
     """
     name = cfg.DATA.CAMERA
     if name in PRESETS:
         return PRESETS[name]
     if name != "fit":
         return read_camera_ranges(Path(cfg.DATA.PATH_PREFIX) / name)
-    dark, bright = (
-        _choose_clips(build_items(cfg, split)) for split in (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
-    )
+    dark = _choose_clips(build_items(cfg, cfg.ADAPT.SPLIT))
+    bright = _choose_clips(build_items(cfg, cfg.DATA.TRAIN_SPLIT))
     key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE)
     if key not in _fitted:
-        lights = _measure(dark, build_video_reader(cfg))
-        if not lights:
+        reader = build_video_reader(cfg)
+        clips = _measure_clips(dark, reader)
+        if not clips:
             raise UserError(
-                f"no clip of '{cfg.ADAPT.SPLIT}' that a night camera can be fitted to could be read: mend the list, or "
-                f"set DATA.CAMERA to {' or '.join(PRESETS)}"
+                f"no clip of '{cfg.ADAPT.SPLIT}' that a camera can be fitted to could be read: "
+                f"mend the list, or set DATA.CAMERA to {' or '.join(PRESETS)}"
             )
-        scene_cast = cast_std(
-            [light.cast for light in _measure(bright, build_video_reader(cfg))] or [(0.0, 0.0, 0.0)]
-        )
-        _fitted[key] = fit_camera_ranges(lights, scene_cast)
+        # Colours of the scenes themselves are no cast of the camera.
+        bright_casts = [clip.cast for clip in _measure_clips(bright, reader)]
+        _fitted[key] = fit_camera_ranges(clips, cast_std(bright_casts or [(0.0, 0.0, 0.0)]))
         if distributed.is_main():
-            logger.info(
-                "night cameras fitted to %d clips of %s: %s",
-                len(lights),
-                cfg.ADAPT.SPLIT,
-                _fitted[key],
-            )
+            text = "cameras fitted to %d clips of %s: %s"
+            logger.info(text, len(clips), cfg.ADAPT.SPLIT, _fitted[key])
     return _fitted[key]
 
 
-_fitted: dict[tuple[Any, ...], CameraRanges] = {}
-
-
 def _choose_clips(items: Sequence[VideoItem]) -> tuple[str, ...]:
-    """Paths of some of the videos, the same in every run."""
+    """Return the paths of some of the videos, the same in every run."""
     order = np.random.default_rng(SEED).permutation(len(items))[:MOST_CLIPS]
     return tuple(str(items[index].path) for index in order.tolist())
 
 
-def _measure(paths: Sequence[str], reader: VideoReader) -> list[ClipStatistics]:
-    """The light of the clips that can be read, in their order, each measured by one rank."""
-    rank, world = distributed.rank(), distributed.world_size()
-    found = distributed.gather_objects(
-        {n: _light(paths[n], reader) for n in range(rank, len(paths), world)}
-    )
-    lights = {number: light for part in found for number, light in part.items()}
-    return [light for _, light in sorted(lights.items()) if light is not None]
+def _measure_clips(paths: Sequence[str], reader: VideoReader) -> list[ClipStatistics]:
+    """Measure clips, each on one rank.
+
+    Returns:
+        Statistics of the clips that can be measured, in order.
+    """
+    own: dict[int, ClipStatistics | None] = {}
+    for number in range(distributed.rank(), len(paths), distributed.world_size()):
+        own[number] = _measure_file(paths[number], reader)
+    measured: dict[int, ClipStatistics | None] = {}
+    for part in distributed.gather_objects(own):
+        measured.update(part)
+    return [clip for _, clip in sorted(measured.items()) if clip is not None]
 
 
-def _light(path: str, reader: VideoReader) -> ClipStatistics | None:
+def _measure_file(path: str, reader: VideoReader) -> ClipStatistics | None:
     try:
-        decoded = read_frames(reader, path, functools.partial(choose_pairs, num_pairs=NUM_PAIRS))
-    except VideoError:  # the loaders that need it say so
+        choose = functools.partial(choose_pairs, num_pairs=NUM_PAIRS)
+        decoded = read_frames(reader, path, choose)
+    except VideoError:
+        # The loaders that need this video report it.
         return None
     return measure_clip(decoded.frames, decoded.indices)
 
 
-def build_camera_meta(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:
-    """`camera`: where the night cameras are from, and their ranges; nothing where none of the splits is darkened."""
+def camera_metadata_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:
+    """Return the origin and the ranges of the cameras for the metadata of results.
+
+    Args:
+        cfg: the configuration.
+        splits: names of the splits that are used.
+
+    Returns:
+        The key `camera` where one of the splits is darkened, else an empty dictionary.
+    """
     darkened = any(get_split(split, cfg.DATA.PATH_PREFIX).darkened for split in splits)
-    return {"camera": {"from": cfg.DATA.CAMERA, **asdict(build_cameras(cfg))}} if darkened else {}
+    if not darkened:
+        return {}
+    return {"camera": {"from": cfg.DATA.CAMERA, **asdict(build_cameras(cfg))}}

@@ -1,10 +1,12 @@
-"""A cache of decoded videos: all frames of a video are kept once, any view of any epoch takes its frames from there.
+"""A cache of decoded videos: any view of any epoch takes its frames from it.
 
-A video goes by the hash of its content and of every setting that changes frames: one that is replaced, even by a file
-of the same size and time, is another one, and one that is moved or listed twice is the same. Hashing costs a hundredth
-of what is saved: a video is a hundredth of its frames. On disk a video is one file, memory-mapped: a header, a checksum
-of each frame, the frames. A file appears under its name when it is complete, so that a killed writer leaves no more
-than a temporary file, which is swept away later; whatever else happens to a file, its checksums tell, and it is made
+The key of a video is the hash of its content and of every setting that changes frames. A video that
+is replaced, even by a file of the same size and time, has another key. One that is moved or listed
+twice has the same.
+
+On disk a video is one file, memory-mapped: a header, a checksum of each frame, the frames. A file
+gets its name when it is complete, so that a killed writer leaves no more than a temporary file,
+which is removed later. A file that is damaged in any other way fails its checksums, and is written
 again. Nothing that a cache cannot do stops a run.
 """
 
@@ -26,7 +28,6 @@ from typing import IO, Any, Protocol
 
 import av
 import numpy as np
-from fvcore.common.config import CfgNode
 
 from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
 from nightcrawler.data.video.integrity.checksums import content_sha256
@@ -38,16 +39,19 @@ from nightcrawler.utils.lru import LruMapping
 
 logger = get_logger(__name__)
 
-# Part of every key: raised when the file's form changes, or what decoding makes of a video.
+# Part of every key: raise it when the file format changes, or when decoding gives other frames.
 VERSION = 1
 MAGIC = b"nc-clip1"
-# Magic, frames, height, width, promised frames, frame rate; then CRC-32 of all that, the frames' CRC-32s and the key.
+# Magic, frames, height, width, promised frames, frame rate; then CRC-32 of all that, the frames'
+# CRC-32s and the key.
 HEADER = struct.Struct("<8s4qd")
 CHECK = struct.Struct("<I")
-# A video whose frames take more than this is decoded every time: all of them must fit in a worker's memory.
+# A video whose frames take more is decoded every time: all of them must fit in a worker's memory.
 MAX_VIDEO_BYTES = 512 << 20
 # A temporary file of this age was left by a writer that was killed.
 STALE_SEC = 3600.0
+# Digits of the number in the tally of a folder.
+TALLY_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class CachedVideo:
 
     Attributes:
         frames: uint8 `[T, H, W, 3]`, perhaps memory-mapped.
-        promised: frames that its container promises; the decoder asks for a choice among them first.
-        fps: average frame rate, 0 where the file does not say.
-        sums: CRC-32 of each frame, uint32 `[T]`; None where nothing can happen to them.
+        promised: number of frames that its container promises. Frames are chosen for it first.
+        fps: average frame rate in frames per second, 0 where the file does not state it.
+        sums: CRC-32 of each frame, uint32 `[T]`, or `None` in memory, where frames are not damaged.
     """
 
     frames: np.ndarray
@@ -67,12 +71,11 @@ class CachedVideo:
     sums: np.ndarray | None = None
 
     def take(self, wanted: Sequence[int]) -> np.ndarray | None:
-        """A copy of the wanted frames, or None where one of them is damaged."""
-        taken = self.frames[np.asarray(wanted, np.int64)]
-        if (
-            self.sums is not None
-            and (_checksums(taken) != self.sums[np.asarray(wanted, np.int64)]).any()
-        ):
+        """Return a copy of the wanted frames, or `None` where one of them is damaged."""
+        # Frames are checked after the copy: a mapped file may change at any time.
+        indices = np.asarray(wanted, np.int64)
+        taken = self.frames[indices]
+        if self.sums is not None and (_checksums(taken) != self.sums[indices]).any():
             return None
         return taken
 
@@ -82,12 +85,12 @@ def _checksums(frames: np.ndarray) -> np.ndarray:
 
 
 class Cache(Protocol):
-    """Where videos are kept by key."""
+    """A store of videos by key, of at most `max_bytes` together."""
 
     max_bytes: int
 
     def get(self, key: str) -> CachedVideo | None:
-        """The video, where it is there and whole."""
+        """Return a video, or `None` where it is absent or damaged."""
         ...
 
     def put(self, key: str, video: CachedVideo) -> None:
@@ -100,7 +103,9 @@ class Cache(Protocol):
 
 
 class RamCache:
-    """Videos in the memory of this process; the least recently used ones make room for new ones.
+    """Videos in the memory of this process.
+
+    The least recently used ones make room for new ones.
 
     Args:
         max_bytes: largest sum of the sizes of all frames.
@@ -111,7 +116,7 @@ class RamCache:
         self._videos: LruMapping[str, CachedVideo] = LruMapping(max_bytes)
 
     def get(self, key: str) -> CachedVideo | None:
-        """Return a video, which is then the latest used; `None` where it is absent."""
+        """Return a video, which is then the latest used, or `None` where it is absent."""
         return self._videos.get(key)
 
     def put(self, key: str, video: CachedVideo) -> None:
@@ -123,107 +128,119 @@ class RamCache:
         self._videos.drop(key)
 
 
-class DiskCache:
-    """Videos in a folder that processes share. When it is full no more are kept: those that are stay useful.
+# One for all data sets of a process: its bound is that of the process.
+shared_ram_cache = functools.cache(RamCache)
 
-    To throw out the oldest would throw out, in epochs longer than the cache, each video just before it is wanted.
+
+class DiskCache:
+    """Videos in a folder that processes share.
+
+    When the folder is full, no more videos are kept, and those that are stay useful. Dropping the
+    oldest would drop, in epochs longer than the cache, each video just before it is wanted.
 
     Args:
-        folder: made when absent.
-        max_bytes: of all files in it together.
+        folder: folder of the files, made when absent.
+        max_bytes: largest size of all files together.
+        limit_name: name of the bound in the warning that the folder is full.
 
     Raises:
         UserError: if the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str | Path, max_bytes: int) -> None:
-        self.folder, self.max_bytes = Path(folder).absolute(), max_bytes
-        self._counted = self._told = False
+    def __init__(self, folder: str | Path, max_bytes: int, limit_name: str = "max_bytes") -> None:
+        self.folder = Path(folder).absolute()
+        self.max_bytes = max_bytes
+        self.limit_name = limit_name
+        self._is_counted = False
+        self._has_warned = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._tally().close()
+            self._open_tally().close()
         except OSError as error:
-            raise UserError(
-                f"DATA.CACHE_DIR: {self.folder} cannot be written to: {error.strerror}"
-            ) from None
+            cause = f"the folder of the cache cannot be written to: {error.strerror}"
+            raise UserError(f"{self.folder}: {cause}") from None
 
     def get(self, key: str) -> CachedVideo | None:
-        """The video, its header checked; frames are checked when they are taken."""
+        """Return a video after a check of its header. Frames are checked when they are taken."""
         try:
             video = _parse(np.asarray(np.memmap(self._path(key), np.uint8, mode="r")), key)
         except OSError:
             return None
         except ValueError as error:
-            logger.warning("%s is made again: %s", self._path(key), error)
+            logger.warning("%s: the cached video is written again: %s", self._path(key), error)
             self.drop(key)
             return None
         return video
 
     def put(self, key: str, video: CachedVideo) -> None:
-        """Write a video under a temporary name, then give it its own."""
+        """Write a video under a temporary name, then rename it."""
         parts = _file_parts(key, video)
         try:
             temporary = self._reserve(key, sum(memoryview(part).nbytes for part in parts))
             if temporary is not None:
                 self._write(temporary, key, parts)
         except OSError as error:
-            self._tell("%s: videos are no longer cached (%s)", self.folder, error.strerror)
+            self._warn_once("%s: videos are no longer cached (%s)", self.folder, error.strerror)
 
     def drop(self, key: str) -> None:
         """Remove a video."""
-        self._counted = False
+        self._is_counted = False
         with contextlib.suppress(OSError):
             self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.clip"
 
-    def _tell(self, text: str, *values: object) -> None:
-        if not self._told:
+    def _warn_once(self, text: str, *values: object) -> None:
+        if not self._has_warned:
             logger.warning(text, *values)
-        self._told = True
+        self._has_warned = True
 
-    def _tally(self) -> IO[bytes]:
-        """The open file that says how many bytes are in use."""
+    def _open_tally(self) -> IO[bytes]:
+        """Open the file that holds the number of bytes in use."""
         return os.fdopen(os.open(self.folder / ".used", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
 
     def _reserve(self, key: str, num_bytes: int) -> Path | None:
-        """A temporary file of that size, or None where there is no room for it.
+        """Create a temporary file of a size and count it.
 
-        The tally is locked meanwhile, by a record lock: the system frees it however the process ends.
+        Returns:
+            Its path, or `None` where there is no room for it.
         """
-        with self._tally() as tally:
+        with self._open_tally() as tally:
+            # A record lock: the system releases it however the process ends.
             take_record_lock(tally, wait=True)
             text = tally.read()
-            used = (
-                int(text) if self._counted and len(text) == 20 and text.isdigit() else self._count()
-            )
-            self._counted = True
+            if self._is_counted and len(text) == TALLY_DIGITS and text.isdigit():
+                used = int(text)
+            else:
+                used = self._count()
+            self._is_counted = True
             if used + num_bytes > self.max_bytes:
-                what = "%s is full (%.2f GiB): other videos are decoded every time; empty it or raise DATA.CACHE_GIB"
-                self._tell(what, self.folder, used / 2**30)
+                text = "%s is full (%.2f GiB): videos are decoded every time; empty it or raise %s"
+                self._warn_once(text, self.folder, used / 2**30, self.limit_name)
                 return None
             temporary = self._path(key).with_suffix(f".{uuid.uuid4().hex}.tmp")
+            # The file gets its full size while the folder is locked: whoever counts, counts it.
             temporary.parent.mkdir(exist_ok=True)
             with open(temporary, "xb") as file:
                 file.truncate(num_bytes)
             tally.seek(0)
-            tally.write(b"%020d" % (used + num_bytes))
+            tally.write(b"%0*d" % (TALLY_DIGITS, used + num_bytes))
         return temporary
 
     def _write(self, temporary: Path, key: str, parts: Sequence[Any]) -> None:
-        # Not flushed to the disk before it gets its name: after a power cut the checksums tell.
+        # Not flushed to the disk before it gets its name: after a power cut the checksums fail.
         try:
             with open(temporary, "r+b") as file:
                 file.writelines(parts)
             os.replace(temporary, self._path(key))
         except BaseException:
-            self._counted = False
+            self._is_counted = False
             temporary.unlink(missing_ok=True)
             raise
 
     def _count(self) -> int:
-        """Bytes in use; what killed writers left is removed."""
+        """Return the bytes in use, and remove temporary files of killed writers."""
         used = 0
         for path in self.folder.rglob("*"):
             with contextlib.suppress(OSError):
@@ -251,10 +268,10 @@ def _header_check(header: bytes, sums: np.ndarray, key: str) -> int:
 
 
 def _parse(data: np.ndarray, key: str) -> CachedVideo:
-    """The video of a file's bytes, uint8 `[n]`.
+    """Parse the bytes of a file, uint8 `[n]`.
 
     Raises:
-        ValueError: if its header is not what was written under this key, or its size is another.
+        ValueError: if the header was not written under this key, or the size is another.
     """
     first = HEADER.size + CHECK.size
     if len(data) < first:
@@ -271,30 +288,38 @@ def _parse(data: np.ndarray, key: str) -> CachedVideo:
 
 
 def video_key(path: str, settings: Mapping[str, object]) -> str:
-    """What a video's frames go by: a hash of the settings, a slash, a hash of the file's content.
+    """Return the key of a video.
+
+    It is a hash of the settings, a slash, and the SHA-256 of the file's content.
+
+    Args:
+        path: the video file.
+        settings: everything but the file that changes frames, as plain values.
 
     Raises:
         OSError: if the file cannot be read.
     """
-    versions = {
-        "version": VERSION,
-        "av": av.__version__,
-        **{k: list(v) for k, v in av.library_versions.items()},
-    }
-    text = json.dumps({**versions, **settings}, sort_keys=True)
+    parts: dict[str, object] = {"version": VERSION, "av": av.__version__}
+    # Another FFmpeg may decode to other frames.
+    for library, numbers in av.library_versions.items():
+        parts[library] = list(numbers)
+    text = json.dumps({**parts, **settings}, sort_keys=True)
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}/{content_sha256(path)}"
 
 
 @dataclass(frozen=True)
 class CachedReader:
-    """Take frames from a cache; a video that is not there is decoded, and kept.
+    """Take frames from a cache.
 
-    The frames, and the number of times that a choice of frames is asked for, are the same as without a cache.
+    A video that is not there is decoded, and kept.
+
+    The frames, and the number of times that a choice of frames is asked for, are the same as
+    without a cache.
 
     Attributes:
         reader: reads videos that are not cached.
         cache: holds the decoded videos.
-        settings: everything that makes `reader` give other frames; part of every key.
+        settings: everything that makes `reader` give other frames, part of every key.
     """
 
     reader: VideoReader
@@ -317,7 +342,8 @@ class CachedReader:
         """Take the frames with the given numbers from the cache, or decode them.
 
         Raises:
-            FrameCountError: if the decoder yields, or once yielded, another number of frames than `info.num_frames`.
+            FrameCountError: if the decoder yields, or once yielded, another number of frames than
+                `info.num_frames`.
             VideoError: as the wrapped reader does.
         """
         key = self._key(path)
@@ -335,7 +361,7 @@ class CachedReader:
         return self._decode_and_keep(path, indices, info, key)
 
     def _key(self, path: str) -> str | None:
-        """Return the key of a video; `None` for what is left to the wrapped reader.
+        """Return the key of a video, or `None` for what is left to the wrapped reader.
 
         That is everything but a readable regular file that may fit into the cache.
         """
@@ -348,7 +374,8 @@ class CachedReader:
     def _decode_and_keep(
         self, path: str, indices: Sequence[int], info: StreamInfo, key: str
     ) -> Decoded:
-        """Decode the wanted frames; then cache all frames of the video, where they are not too many."""
+        """Decode the wanted frames, then cache all frames of the video unless they are too many."""
+        # Remembered by the process, so that this does not read the file again.
         promised = self.reader.probe(path)
         # `info` may come from the cache, which holds neither codec nor packet times.
         if promised.num_frames == info.num_frames:
@@ -362,20 +389,9 @@ class CachedReader:
         try:
             whole = self.reader.decode(path, range(info.num_frames), info)
         except VideoError:
-            # Frames that nobody asked for are damaged, or their number is not what a seek made it seem.
+            # Frames that nobody asked for are damaged, or their number is another than a seek
+            # suggested.
             return decoded
         if len(whole.frames) == whole.num_frames:
             self.cache.put(key, CachedVideo(whole.frames, promised.num_frames, whole.fps))
         return decoded
-
-
-# One for all data sets of a process: the bound is the process's.
-_ram_cache = functools.cache(RamCache)
-
-
-def build_cache(cfg: CfgNode) -> Cache:
-    """The cache of `DATA.CACHE`, ram or disk."""
-    max_bytes = int(cfg.DATA.CACHE_GIB * 2**30)
-    if cfg.DATA.CACHE == "ram":
-        return _ram_cache(max_bytes)
-    return DiskCache(cfg.DATA.CACHE_DIR or Path(cfg.DATA.PATH_PREFIX) / "cache", max_bytes)

@@ -1,9 +1,9 @@
-"""The dataset: one video in, the clips that training, adaptation or testing wants out, from one decode."""
+"""Datasets of videos: clips for training, adaptation or testing, from one decode of each video."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,25 +14,27 @@ from torch.utils.data import Dataset
 
 from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.transforms import join_clips
+from nightcrawler.data.transforms import concatenate_clips
 from nightcrawler.data.video.decode import VideoReader, read_frames
 from nightcrawler.utils.errors import VideoError
 
 MAX_REPLACEMENTS = 10
 STATUS_OK = "ok"
 
-# Lit frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`.
+# Frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`.
 Transform = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
+# (views, crops) to the positions of its clips in a sample.
+Members = dict[tuple[int, int], list[int]]
 
 
 @dataclass(frozen=True)
 class DeferredClips:
-    """Clips that are still to be made, and all it takes.
+    """Clips whose transform is left to the training process, which may have a GPU.
 
     Attributes:
         frames: uint8 `[T, H, W, 3]`.
-        transform: makes clips of them.
-        rngs: a generator for each clip.
+        transform: makes clips of the frames.
+        rngs: S generators, one for each clip.
     """
 
     frames: Tensor
@@ -40,41 +42,61 @@ class DeferredClips:
     rngs: list[np.random.Generator]
 
     def pin_memory(self) -> DeferredClips:
-        """The same in memory that a GPU copies from at once; loaders call this."""
+        """Return the same with frames in pinned memory.
+
+        Loaders call this method by its name.
+        """
         return replace(self, frames=self.frames.pin_memory())
 
-    def made(self, device: torch.device) -> Tensor:
-        """The clips, float32 `[S, 3, T, h, w]`, made on a device."""
+    def compute(self, device: torch.device) -> Tensor:
+        """Return the clips, float32 `[S, 3, T, h, w]`, computed on a device."""
         return self.transform(self.frames.to(device, non_blocking=True), self.rngs)
 
 
-def clips_on(clips: Tensor | Sequence[DeferredClips], device: torch.device) -> Tensor:
-    """A training batch's clips `[B, 3, T, h, w]` on a device: moved there, or made there."""
+def clips_to_device(clips: Tensor | Sequence[DeferredClips], device: torch.device) -> Tensor:
+    """Return the clips of a training batch on a device, float32 `[B, 3, T, h, w]`.
+
+    Args:
+        clips: clips to be moved, or deferred clips to be computed there.
+        device: target device.
+    """
     if isinstance(clips, Tensor):
         return clips.to(device, non_blocking=True)
-    return join_clips([raw.made(device) for raw in clips])
+    return concatenate_clips([deferred.compute(device) for deferred in clips])
 
 
 class ClipBuilder(Protocol):
-    """Turns one decoded video into clips."""
+    """Chooses frames of a video, and makes clips of them."""
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Frame indices of each temporal view, int64 `[T]`, for a video of `num_frames` frames."""
+        """Return the frame numbers of each temporal view, int64 `[T]`.
+
+        Args:
+            num_frames: number of frames of the video.
+            rng: generator of the draws.
+        """
         ...
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor | DeferredClips, dict[tuple[int, int], list[int]]]:
-        """Clips float32 `[S, 3, T, h, w]` from each view's frames uint8 `[T, H, W, 3]`, and their members.
+    ) -> tuple[Tensor | DeferredClips, Members]:
+        """Make clips float32 `[S, 3, T, h, w]` of the views' frames, uint8 `[T, H, W, 3]` each.
 
-        Members say, for each (views, crops) pair, which of the S clips belong to it.
+        Returns:
+            The clips, and for each (views, crops) pair the positions of its clips among the S.
         """
         ...
 
 
 @dataclass(frozen=True)
 class BadVideo:
-    """A video that could not be used: its name, why, and at which stage that was noticed."""
+    """A video that could not be used.
+
+    Attributes:
+        name: its name in the list.
+        cause: the reason.
+        where: the stage that noticed it, see `VideoError`.
+    """
 
     name: str
     cause: str
@@ -82,23 +104,25 @@ class BadVideo:
 
 
 def sample_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """The generator of one video's draws in one epoch: a pure function of (seed, epoch, name)."""
+    """Return the generator of a video's draws in an epoch, a pure function of the arguments."""
+    # The length beside the checksum: two names of one checksum and one length are unlikely.
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode("utf-8")), len(name)])
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
     """Videos of one list.
 
-    A sample is a dict: `index` of the video, `clip` float32 `[S, 3, T, h, w]`, `members` (see `ClipBuilder`), `status`
-    (`ok`, or why there is no clip), `bad` (videos found unusable on the way).
+    A sample is a dictionary with the keys `index` of the video, `clip` float32 `[S, 3, T, h, w]` or
+    `DeferredClips`, `members` (see `ClipBuilder.clips`), `status` (`ok`, or the reason that there
+    is no clip) and `bad`, a list of `BadVideo` that were tried.
 
     Args:
         items: the videos.
         reader: reads frames of a file.
         builder: chooses frames and makes clips of them.
         seed: seed of all draws.
-        replace_bad: take another video, chosen by a seeded rule, for one that cannot be used (training); otherwise
-            the sample says so in `status` (validation and test).
+        replace_bad: take another video, chosen by a seeded rule, for one that cannot be used
+            (training). Otherwise `status` holds the reason (validation and test).
     """
 
     def __init__(
@@ -118,16 +142,19 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, request: SampleKey) -> dict[str, Any]:
-        index, bad = request.index, []
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        index = key.index
+        bad: list[BadVideo] = []
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
-                return {**self._load(index, request.epoch), "bad": bad, "status": STATUS_OK}
+                return {**self._load(index, key.epoch), "bad": bad, "status": STATUS_OK}
             except VideoError as error:
                 bad.append(BadVideo(self.items[index].name, error.cause, error.where))
             if not self.replace_bad:
-                return self._without_clip(index, bad)
-            draw = np.random.default_rng([self.seed, request.epoch, request.index, attempt])
+                break
+            # A rule of its own: the replacement must not depend on which worker asks, nor on what
+            # it did before.
+            draw = np.random.default_rng([self.seed, key.epoch, key.index, attempt])
             index = int(draw.integers(len(self.items)))
         return self._without_clip(index, bad)
 
@@ -137,12 +164,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
         views: list[np.ndarray] = []
 
         def choose(num_frames: int) -> list[int]:
+            # Where this is called a second time, with the true number of frames, the first choice
+            # is forgotten.
             views[:] = self.builder.frames(num_frames, rng)
             return np.unique(np.concatenate(views)).tolist()
 
         decoded = read_frames(self.reader, item.path, choose)
-        positions = np.asarray(decoded.indices)
-        frames = [decoded.frames[np.searchsorted(positions, view)] for view in views]
+        # A view may repeat frames and take them in any order; each was decoded once.
+        indices = np.asarray(decoded.indices)
+        frames = [decoded.frames[np.searchsorted(indices, view)] for view in views]
         clip, members = self.builder.clips(frames, rng)
         return {"index": index, "clip": clip, "members": members}
 
@@ -152,14 +182,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
 
 class TrainClips:
-    """Augmented copies of one temporal sample (repeated augmentation).
+    """Build augmented copies of one temporal sample (repeated augmentation).
 
     Args:
-        sample_frames: (number of frames, rng) to int64 `[T]`.
-        enhance: lights frames uint8 `[T, H, W, 3]`.
-        transform: lit frames to clips.
-        num_copies: copies of each video.
-        later: leave the transform to whoever takes the batch (see `clips_on`).
+        sample_frames: (number of frames, rng) to frame numbers int64 `[T]`.
+        enhance: enhances frames uint8 `[T, H, W, 3]`.
+        transform: augments enhanced frames to clips.
+        num_copies: number of copies of each video.
+        defer: leave the transform to the training process, see `DeferredClips`.
     """
 
     def __init__(
@@ -168,34 +198,43 @@ class TrainClips:
         enhance: Callable[[np.ndarray], np.ndarray],
         transform: Transform,
         num_copies: int,
-        later: bool = False,
+        defer: bool = False,
     ) -> None:
-        self.sample_frames, self.enhance, self.transform = sample_frames, enhance, transform
-        self.num_copies, self.later = num_copies, later
+        self.sample_frames = sample_frames
+        self.enhance = enhance
+        self.transform = transform
+        self.num_copies = num_copies
+        self.defer = defer
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """One view, drawn."""
+        """Draw the frame numbers of one view."""
         return [np.asarray(self.sample_frames(num_frames, rng))]
 
     def clips(
         self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor | DeferredClips, dict[tuple[int, int], list[int]]]:
-        """`[num_copies, 3, T, h, w]`; copies are told apart by generators spawned from the video's."""
+    ) -> tuple[Tensor | DeferredClips, Members]:
+        """Make clips `[num_copies, 3, T, h, w]`, each copy with a generator spawned from `rng`."""
         frames = torch.from_numpy(np.ascontiguousarray(self.enhance(views[0])))
         clips = DeferredClips(frames, self.transform, rng.spawn(self.num_copies))
-        return clips if self.later else clips.made(frames.device), {}
+        if self.defer:
+            return clips, {}
+        return clips.compute(frames.device), {}
 
 
 class MultiViewClips:
-    """Every clip that any of the (views, crops) pairs needs; a clip that two pairs share is made once.
+    """Build every clip that any of the (views, crops) pairs needs.
+
+    Clips that pairs share are built once.
 
     Args:
-        sample_view: (number of frames, view, number of views) to int64 `[T]`.
-        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops C) to float32 `[L * C, 3, T, h, w]`: all crops for the
-            first of L ways to light the frames, then for the next. A clip that is lit in L ways counts L times.
-        pairs: the pairs.
+        sample_view: (number of frames, view, number of views) to frame numbers int64 `[T]`.
+        make_crops: (frames uint8 `[T, H, W, 3]`, number of crops C) to float32 `[L * C, 3, T, h,
+            w]`: all crops for the first of L enhancements, then for the next. A clip with L
+            enhancements counts L times.
+        pairs: (views, crops) pairs.
     """
 
+    # Not a test, whatever pytest makes of names with Test.
     __test__ = False
 
     def __init__(
@@ -204,85 +243,128 @@ class MultiViewClips:
         make_crops: Callable[[np.ndarray, int], Tensor],
         pairs: Sequence[tuple[int, int]],
     ) -> None:
-        self.sample_view, self.make_crops, self.pairs = sample_view, make_crops, list(pairs)
+        self.sample_view = sample_view
+        self.make_crops = make_crops
+        self.pairs = list(pairs)
+        # (number of views, view) to the position of its frames among the distinct views.
         self._views: dict[tuple[int, int], int] = {}
 
     def frames(self, num_frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """The distinct views of all pairs."""
-        unique: dict[bytes, int] = {}
+        """Return the frame numbers of the distinct views of all pairs."""
+        position: dict[bytes, int] = {}
         views: list[np.ndarray] = []
         self._views = {}
         for num_views in sorted({pair[0] for pair in self.pairs}):
             for view in range(num_views):
                 indices = np.asarray(self.sample_view(num_frames, view, num_views), np.int64)
-                if indices.tobytes() not in unique:
-                    unique[indices.tobytes()] = len(views)
+                if indices.tobytes() not in position:
+                    position[indices.tobytes()] = len(views)
                     views.append(indices)
-                self._views[num_views, view] = unique[indices.tobytes()]
+                self._views[num_views, view] = position[indices.tobytes()]
         return views
 
-    def clips(
-        self, views: list[np.ndarray], rng: np.random.Generator
-    ) -> tuple[Tensor, dict[tuple[int, int], list[int]]]:
-        """All crops of all distinct views, lit in every way; the centre crop of three is the single crop."""
-        wanted: dict[int, set[int]] = {}
-        for num_views, num_crops in self.pairs:
-            for view in range(num_views):
-                wanted.setdefault(self._views[num_views, view], set()).add(num_crops)
-        made: list[Tensor] = []
-        places: dict[tuple[int, int], list[int]] = {}
-        for view, crop_counts in wanted.items():
+    def clips(self, views: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Members]:
+        """Make all crops of all distinct views with every enhancement.
+
+        The centre crop of three is the single crop.
+        """
+        blocks: list[Tensor] = []
+        positions: dict[tuple[int, int], list[int]] = {}
+        num_clips = 0
+        for view, crop_counts in self._crop_counts().items():
+            # The crops of a smaller number are among those of the largest, see `crop_positions`.
             most = max(crop_counts)
             crops = self.make_crops(views[view], most)
             for num_crops in crop_counts:
-                first = sum(map(len, made)) + (most - num_crops) // 2
-                starts = range(first, first + len(crops), most)
-                places[view, num_crops] = [
-                    start + crop for start in starts for crop in range(num_crops)
-                ]
-            made.append(crops)
-        members = {
-            (num_views, num_crops): [
-                place
-                for view in range(num_views)
-                for place in places[self._views[num_views, view], num_crops]
-            ]
-            for num_views, num_crops in self.pairs
-        }
-        return join_clips(made), members
+                positions[view, num_crops] = _centre_positions(
+                    num_clips, len(crops), most, num_crops
+                )
+            num_clips += len(crops)
+            blocks.append(crops)
+        return concatenate_clips(blocks), self._members(positions)
+
+    def _crop_counts(self) -> dict[int, set[int]]:
+        """Return the numbers of crops that are needed of each distinct view."""
+        counts: dict[int, set[int]] = {}
+        for num_views, num_crops in self.pairs:
+            for view in range(num_views):
+                counts.setdefault(self._views[num_views, view], set()).add(num_crops)
+        return counts
+
+    def _members(self, positions: Mapping[tuple[int, int], list[int]]) -> Members:
+        """Return the positions of the clips of each pair.
+
+        Args:
+            positions: positions of the clips of each (distinct view, number of crops).
+        """
+        members: Members = {}
+        for num_views, num_crops in self.pairs:
+            members[num_views, num_crops] = []
+            for view in range(num_views):
+                members[num_views, num_crops] += positions[self._views[num_views, view], num_crops]
+        return members
+
+
+def _centre_positions(first: int, num_clips: int, most: int, num_crops: int) -> list[int]:
+    """Return the positions of the `num_crops` centre crops of a view.
+
+    Args:
+        first: position of the view's first clip.
+        num_clips: number of its clips, `most` for each enhancement.
+        most: number of crops that were made.
+        num_crops: number of crops that are taken.
+    """
+    positions: list[int] = []
+    for start in range(first, first + num_clips, most):
+        centre = start + (most - num_crops) // 2
+        positions += range(centre, centre + num_crops)
+    return positions
 
 
 def keep_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Collate for evaluation: videos may have different numbers of clips, so they stay a list."""
+    """Collate for evaluation: keep a list, as videos may have different numbers of clips."""
     return samples
 
 
-def _batch_of(clips: list[Any]) -> Tensor | list[DeferredClips]:
-    return clips if isinstance(clips[0], DeferredClips) else join_clips(clips)
-
-
 class TrainCollate:
-    """Collate for training: one batch dict of clips.
+    """Collate for training: one dictionary of a batch.
 
     Args:
         labels: int64 `[N]` of the stream's videos.
-        probs: float32 `[N, K]` of the stream's videos, where it has soft labels.
-        num_copies: clips per video.
+        probs: float32 `[N, K]` of the stream's videos, or `None` for hard labels.
+        num_copies: number of clips of each video.
     """
 
     def __init__(self, labels: Tensor, probs: Tensor | None, num_copies: int) -> None:
-        self.labels, self.probs, self.num_copies = labels, probs, num_copies
+        self.labels = labels
+        self.probs = probs
+        self.num_copies = num_copies
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """`clip` (see `clips_on`), `index` and `label` int64 `[B]`, `probs` `[B, K]` or None, `bad` videos."""
+        """Join samples, without those that have no clip.
+
+        Returns:
+            `clip` (see `clips_to_device`), `None` where no sample has one, `index` and `label`
+            int64 `[B]`, `probs` float32 `[B, K]` or `None`, and the `bad` videos.
+        """
+        # Videos that were replaced count as bad, too.
         bad = [video for sample in samples for video in sample["bad"]]
         samples = [sample for sample in samples if sample["status"] == STATUS_OK]
         index = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
+        # Copies of a video lie side by side, as in `clip`.
         index = index.repeat_interleave(self.num_copies)
         return {
-            "clip": _batch_of([sample["clip"] for sample in samples]) if samples else None,
+            "clip": _batch_of([sample["clip"] for sample in samples]),
             "index": index,
             "label": self.labels[index],
             "probs": None if self.probs is None else self.probs[index],
             "bad": bad,
         }
+
+
+def _batch_of(clips: list[Any]) -> Tensor | list[DeferredClips] | None:
+    if not clips:
+        return None
+    if isinstance(clips[0], DeferredClips):
+        return clips
+    return concatenate_clips(clips)

@@ -1,10 +1,12 @@
-"""List files: `path,label` rows, and pseudo-labels `path,label,p0,...`; every bad row is named."""
+"""List files: rows `path,label`, and pseudo-labels `path,label,p0,...`.
+
+An error names the bad rows.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +18,16 @@ from nightcrawler.utils.io import check_relative
 
 MAX_LIST_BYTES = 1 << 30
 SHOWN_FAULTS = 5
-PROB_SUM_LEAST, PROB_SUM_MOST = 0.05, 1.01
+# The published pseudo-labels sum to 0.95 or 0.3, see `read_pseudo`.
+PROB_SUM_LEAST = 0.05
+PROB_SUM_MOST = 1.01
+
+# Label and probabilities of a row, from its fields.
+ParseRow = Callable[[list[str]], tuple[int, tuple[float, ...] | None]]
+
+
+class MissingVideosError(UserError):
+    """None of the videos of a list is in its folders."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,11 @@ class VideoItem:
     """One row of a list.
 
     Attributes:
-        name: the path as written in the list; predictions are joined by it.
+        name: path as written in the list. Predictions are joined by it.
         label: class index, -1 where unknown.
-        path: the file, absolute.
+        path: absolute path of the file.
         row: line number in the list, from 1.
-        probs: K probabilities of a pseudo-label, where the list has them.
+        probs: K probabilities of a pseudo-label, or `None`.
     """
 
     name: str
@@ -41,16 +52,23 @@ class VideoItem:
 def read_list(
     csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
 ) -> list[VideoItem]:
-    """Read `path,label` rows (comma; optional header, byte-order mark and CRLF).
+    """Read rows `path,label` (comma, optional header, byte-order mark and CRLF).
 
     Args:
         csv_path: the list.
-        folders: where videos are looked for; the first folder that has a name wins.
-        num_classes: K; labels are -1 .. K-1.
+        folders: folders that videos are looked for in. The first that has a name wins.
+        num_classes: number of classes K. Labels are -1 .. K-1.
+
+    Returns:
+        One item per row, in order.
 
     Raises:
-        UserError: if the list is missing or empty, rows are bad (the first five are named), or none of the videos
-            exists.
+        MissingVideosError: if none of the videos exists.
+        UserError: if the list is missing or empty, or rows are bad (the first five are named).
+
+    Example:
+        >>> read_list("data/test.csv", ["data/Test"], num_classes=11)[0].name
+        '0.mp4'
     """
 
     def parse(fields: list[str]) -> tuple[int, None]:
@@ -64,30 +82,42 @@ def read_list(
 def read_pseudo(
     csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
 ) -> list[VideoItem]:
-    """Read `path,label,p0,...,p{K-1}` rows, or `path,label` rows (hard pseudo-labels).
+    """Read rows `path,label,p0,...,p{K-1}`, or `path,label` (hard pseudo-labels).
 
-    The published files hold rows whose probabilities sum to less than 1 (mixing weights that sum to 0.95 or 0.3):
-    they are accepted and normalised.
+    The published files hold rows whose probabilities sum to less than 1 (mixing weights that sum to
+    0.95 or 0.3). They are accepted and normalised.
+
+    Args:
+        csv_path: the list.
+        folders: folders that videos are looked for in. The first that has a name wins.
+        num_classes: K.
+
+    Returns:
+        One item per row, in order.
 
     Raises:
-        UserError: as `read_list`; also for another number of probabilities than K, a probability outside [0, 1], or a
-            label that is not the most probable class.
+        MissingVideosError: if none of the videos exists.
+        UserError: as `read_list`, and for another number of probabilities than K, a probability
+            outside [0, 1], or a label that is not the most probable class.
     """
 
     def parse(fields: list[str]) -> tuple[int, tuple[float, ...] | None]:
         if len(fields) not in (2, 2 + num_classes):
             raise UserError(
-                f"has {len(fields) - 2} probabilities, expected {num_classes} (MODEL.NUM_CLASSES)"
+                f"has {len(fields) - 2} probabilities, expected {num_classes}, one for each class"
             )
         label = _label(fields[1], num_classes)
         if label < 0:
             raise UserError("label -1: a pseudo-label must be a class")
-        return label, _probs(fields[2:], label) if len(fields) > 2 else None
+        if len(fields) == 2:
+            return label, None
+        return label, _probs(fields[2:], label)
 
     return _read(csv_path, folders, parse)
 
 
 def _label(text: str, num_classes: int) -> int:
+    # Not int() alone, which takes `1_0` and digits of other scripts.
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         raise UserError(f"label {text!r} is not a whole number")
     label = int(text)
@@ -104,37 +134,36 @@ def _probs(texts: list[str], label: int) -> tuple[float, ...]:
     except ValueError as error:
         raise UserError(f"a probability is not a number ({error})") from None
     total = sum(probs)
-    if (
-        not all(0 <= p <= 1 for p in probs)
-        or not PROB_SUM_LEAST <= total <= PROB_SUM_MOST
-        or math.isnan(total)
-    ):
-        raise UserError(
-            f"probabilities {min(probs):g}..{max(probs):g} that sum to {total:g}: expected 0..1, sum 1"
-        )
+    # Comparisons with NaN are false, so that a NaN fails the first test.
+    in_range = all(0 <= prob <= 1 for prob in probs)
+    if not in_range or not PROB_SUM_LEAST <= total <= PROB_SUM_MOST:
+        found = f"probabilities {min(probs):g}..{max(probs):g} that sum to {total:g}"
+        raise UserError(f"{found}: expected 0..1, sum 1")
     if probs[label] < max(probs):
         raise UserError(f"label {label} is not the most probable class {probs.index(max(probs))}")
-    return tuple(p / total for p in probs)
+    return tuple(prob / total for prob in probs)
 
 
 def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
-    """(row number, fields) of every row that is not blank, without the header."""
+    """Return (row number, fields) of every row that is not blank, without the header."""
     if not csv_path.is_file():
         raise UserError(
             f"{csv_path}: no such list; see DATASET.md for the files a data folder needs"
         )
     if csv_path.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{csv_path}: larger than 1 GiB: not a list")
+    rows: list[tuple[int, list[str]]] = []
     try:
         text = csv_path.read_text(encoding="utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [
-            (reader.line_num, [field.strip() for field in fields]) for fields in reader if fields
-        ]
+        for fields in reader:
+            if fields:
+                rows.append((reader.line_num, [field.strip() for field in fields]))
     except UnicodeDecodeError as error:
         raise UserError(f"{csv_path}: not UTF-8 text (byte {error.start})") from None
     except csv.Error as error:
         raise UserError(f"{csv_path}: row {reader.line_num}: {error}") from None
+    # The published lists have no header, those of spreadsheets have one.
     if rows and rows[0][1][:2] == ["path", "label"]:
         rows = rows[1:]
     if not rows:
@@ -142,39 +171,48 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _read(
-    csv_path: str | Path,
-    folders: Sequence[str | Path],
-    parse: Callable[[list[str]], tuple[int, tuple[float, ...] | None]],
-) -> list[VideoItem]:
+def _read(csv_path: str | Path, folders: Sequence[str | Path], parse: ParseRow) -> list[VideoItem]:
+    """Read all rows, so that one error names several bad ones."""
     csv_path = Path(csv_path)
-    locate = _Locator(folders)
+    locator = _Locator(folders)
     items: list[VideoItem] = []
     faults: list[str] = []
     first_row: dict[str, int] = {}
     for row, fields in _read_rows(csv_path):
+        name = fields[0]
         try:
-            check_relative(fields[0])
-            if fields[0] in first_row:
-                raise UserError(f"'{fields[0]}' is in row {first_row[fields[0]]} already")
-            first_row[fields[0]] = row
+            check_relative(name)
+            if name in first_row:
+                raise UserError(f"'{name}' is in row {first_row[name]} already")
+            first_row[name] = row
             label, probs = parse(fields)
-            items.append(VideoItem(fields[0], label, locate(fields[0]), row, probs))
+            items.append(VideoItem(name, label, locator.locate(name), row, probs))
         except UserError as error:
             faults.append(f"row {row}: {error}")
     if faults:
-        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise UserError(f"{csv_path}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
-    if locate.num_found == 0:
+        raise UserError(f"{csv_path}: {_summary(faults)}")
+    if locator.num_found == 0:
         looked = ", ".join(str(folder) for folder in folders)
-        raise UserError(
-            f"{csv_path}: none of its {len(items)} videos is in {looked}; set DATA.PATH_PREFIX"
-        )
+        raise MissingVideosError(f"{csv_path}: none of its {len(items)} videos is in {looked}")
     return items
 
 
+def _summary(faults: list[str]) -> str:
+    shown = "; ".join(faults[:SHOWN_FAULTS])
+    if len(faults) <= SHOWN_FAULTS:
+        return shown
+    return f"{shown}; and {len(faults) - SHOWN_FAULTS} more"
+
+
 class _Locator:
-    """Finds names in folders, listing each folder once; a file that leads out of its folder is refused."""
+    """Find names in folders, and refuse a file outside them.
+
+    Each folder is listed once: to ask for thousands of files one by one is slow on network file
+    systems.
+
+    Args:
+        folders: searched in order.
+    """
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
         self._roots = [os.path.realpath(folder) for folder in folders]
@@ -182,7 +220,7 @@ class _Locator:
         self.num_found = 0
 
     def _entries(self, folder: str) -> dict[str, bool]:
-        """Names in a folder, and whether each is a symbolic link."""
+        """Return the names in a folder, each with whether it is a symbolic link."""
         if folder not in self._listed:
             try:
                 with os.scandir(folder) as entries:
@@ -191,16 +229,28 @@ class _Locator:
                 self._listed[folder] = {}
         return self._listed[folder]
 
-    def __call__(self, name: str) -> Path:
+    def locate(self, name: str) -> Path:
+        """Return the path of a video in the first folder that has it.
+
+        Where none has it, return the path that it would have in the first folder.
+
+        Raises:
+            UserError: if a symbolic link leads out of the folder.
+        """
         parent, _, last = name.rpartition("/")
         for root in self._roots:
-            folder = os.path.realpath(os.path.join(root, parent)) if parent else root
+            folder = root
+            if parent:
+                folder = os.path.realpath(os.path.join(root, parent))
             entries = self._entries(folder)
-            if last in entries:
-                path = os.path.join(folder, last)
-                target = os.path.realpath(path) if entries[last] else path
-                if not target.startswith(root + os.sep):
-                    raise UserError(f"'{name}' leads out of {root} through a link")
-                self.num_found += 1
-                return Path(target)
+            if last not in entries:
+                continue
+            target = os.path.join(folder, last)
+            if entries[last]:
+                target = os.path.realpath(target)
+            if not target.startswith(root + os.sep):
+                raise UserError(f"'{name}' leads out of {root} through a link")
+            self.num_found += 1
+            return Path(target)
+        # The error that is raised when it is opened names it.
         return Path(self._roots[0], name)

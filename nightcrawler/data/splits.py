@@ -1,4 +1,4 @@
-"""Splits: which list file, which folders, bright or dark."""
+"""Splits of the data: list file, folders, and whether their videos are dark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "total_unlabel": ("total_unlabel.csv", DARK_TRAIN, True),
     "test": ("test.csv", ("Test",), True),
 }
-# Split name: the bright split whose videos it is, each as a night camera would have recorded it.
+# Name of a darkened split: the bright split that it is made of.
 DARKENED = {"val_dark": "val_dry"}
 
 
@@ -27,11 +27,11 @@ class Split:
     """A named set of videos.
 
     Attributes:
-        name: the split.
+        name: name of the split.
         list_file: its list.
-        folders: where its videos are looked for, in order.
-        dark: looks as filmed in the dark (enhanced in testing).
-        darkened: its videos are bright, and pass through a night camera first.
+        folders: folders that videos are looked for in, in order.
+        dark: whether videos look as filmed in the dark, and are enhanced.
+        darkened: whether videos are bright, and a camera model darkens them.
     """
 
     name: str
@@ -42,22 +42,36 @@ class Split:
 
     @property
     def has_dark_labels(self) -> bool:
-        """Whether its labels are those of clips filmed in the dark: what is chosen by them is an oracle's."""
+        """Whether labels are those of clips filmed in the dark.
+
+        A choice made by such labels is an oracle's.
+        """
         return self.dark and not self.darkened
 
 
 def get_split(name: str, prefix: str | Path) -> Split:
-    """A split of the data below `prefix`; a name that is not in `SPLITS` or `DARKENED` is the list `{name}.csv`, dark.
+    """Return a split of the data below a folder.
+
+    Args:
+        name: a key of `SPLITS` or `DARKENED`. Any other name stands for the list `{name}.csv` of
+            dark videos.
+        prefix: the data folder.
 
     Raises:
         UserError: if the name is not a plain file name.
+
+    Example:
+        >>> get_split("test", "data").list_file
+        PosixPath('data/test.csv')
     """
     root = Path(prefix)
     if name in DARKENED:
-        return replace(get_split(DARKENED[name], prefix), name=name, dark=True, darkened=True)
+        bright = get_split(DARKENED[name], prefix)
+        return replace(bright, name=name, dark=True, darkened=True)
     if name in SPLITS:
         list_name, folders, dark = SPLITS[name]
         return Split(name, root / list_name, tuple(root / folder for folder in folders), dark)
+    # A name comes from a configuration or a command line, and must not lead out of the folder.
     if not name or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
         known = ", ".join((*SPLITS, *DARKENED))
         raise UserError(

@@ -1,4 +1,4 @@
-"""The test transform: light, normalise, resize the short side, crop."""
+"""The test transform: enhance, resize the short side, normalise, crop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ CHUNK = 8
 
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) after the short side becomes `size`; the long side is rounded down."""
+    """Return (height, width) after the short side becomes `size`.
+
+    The long side is rounded down.
+    """
     if (width <= height and width == size) or (height <= width and height == size):
         return height, width
     if width < height:
@@ -23,64 +26,99 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def uniform_crop_offsets(height: int, width: int, size: int, spatial_idx: int) -> tuple[int, int]:
-    """(y, x) of a square crop: 0 at the start of the longer side, 1 in the centre, 2 at its end."""
+    """Return the offsets of a square crop.
+
+    Args:
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+        size: side of the crop in pixels.
+        spatial_idx: 0 for the start of the longer side, 1 for its centre, 2 for its end.
+
+    Returns:
+        (y, x) of the upper left corner.
+    """
     y = int(np.ceil((height - size) / 2))
     x = int(np.ceil((width - size) / 2))
     if height > width:
-        return {0: 0, 1: y, 2: height - size}[spatial_idx], x
-    return y, {0: 0, 1: x, 2: width - size}[spatial_idx]
+        return (0, y, height - size)[spatial_idx], x
+    return y, (0, x, width - size)[spatial_idx]
 
 
 def crop_positions(num_crops: int) -> tuple[int, ...]:
-    """Spatial indices of 1 (centre) or 3 crops.
+    """Return the spatial indices of 1 (centre) or 3 crops, see `uniform_crop_offsets`.
 
     Raises:
         ValueError: for any other number.
     """
+    # One crop is the centre one of three, so that pairs of 1 and 3 crops can share it.
     positions = {1: (1,), 3: (0, 1, 2)}
     if num_crops not in positions:
-        raise ValueError(f"{num_crops} crops: expected 1 or 3")
+        raise ValueError(f"num_crops {num_crops}: expected 1 or 3")
     return positions[num_crops]
 
 
 def empty_clips(*shape: int, device: torch.device | str = "cpu") -> Tensor:
-    """Uninitialised float32 memory of clips; a CPU's from NumPy: its large pages take a fifth of the time."""
+    """Allocate uninitialised float32 memory for clips."""
     if torch.device(device).type != "cpu":
         return torch.empty(shape, device=device)
+    # NumPy's memory has large pages: to fill it takes a fifth of the time.
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
-def join_clips(clips: Sequence[Tensor]) -> Tensor:
-    """One float32 tensor `[S, 3, T, h, w]` of several, along their first dimension."""
+def concatenate_clips(clips: Sequence[Tensor]) -> Tensor:
+    """Concatenate float32 clips `[S, 3, T, h, w]` along their first dimension."""
+    # The common case of one enhancement and one view: nothing to copy.
     if len(clips) == 1:
         return clips[0]
-    joined = empty_clips(sum(map(len, clips)), *clips[0].shape[1:], device=clips[0].device)
+    total = sum(len(clip) for clip in clips)
+    joined = empty_clips(total, *clips[0].shape[1:], device=clips[0].device)
     return torch.cat(list(clips), out=joined)
 
 
 def to_clip(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 frames `[T, H, W, 3]` to a normalised float32 clip `[3, T, H, W]`: (x / 255 - mean) / std."""
+    """Convert frames to a normalised clip: (x / 255 - mean) / std.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`.
+        mean: of each channel, three.
+        std: of each channel, three.
+
+    Returns:
+        float32 `[3, T, H, W]`.
+    """
     clip = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 255.0
     return normalise(clip, mean, std)
 
 
 def normalise(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(x - mean) / std per channel of a clip `[3, T, H, W]`."""
-    return (clip - torch.tensor(mean, dtype=clip.dtype).view(3, 1, 1, 1)) / torch.tensor(
-        std, dtype=clip.dtype
-    ).view(3, 1, 1, 1)
+    """Return (x - mean) / std per channel of a clip `[3, T, H, W]`."""
+    shift = torch.tensor(mean, dtype=clip.dtype).view(3, 1, 1, 1)
+    scale = torch.tensor(std, dtype=clip.dtype).view(3, 1, 1, 1)
+    return (clip - shift) / scale
 
 
 def normalise_levels(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(x / 255 - mean) / std per channel of levels 0..255, a clip `[3, T, H, W]` that is changed in place."""
-    shift, scale = (
-        255 * torch.tensor(values, dtype=clip.dtype).view(3, 1, 1, 1) for values in (mean, std)
-    )
+    """Compute (x / 255 - mean) / std per channel in place.
+
+    Args:
+        clip: levels 0..255 as floating point, `[3, T, H, W]`.
+        mean: of each channel, three.
+        std: of each channel, three.
+
+    Returns:
+        The same tensor.
+    """
+    # Scaled constants instead of x / 255: one pass over the clip less.
+    shift = 255 * torch.tensor(mean, dtype=clip.dtype).view(3, 1, 1, 1)
+    scale = 255 * torch.tensor(std, dtype=clip.dtype).view(3, 1, 1, 1)
     return clip.sub_(shift).div_(scale)
 
 
 def resize_short_side(clip: Tensor, size: int) -> Tensor:
-    """Bilinear resize (no corner alignment, no antialiasing) of `[3, T, H, W]` to a short side of `size`."""
+    """Resize `[3, T, H, W]` to a short side of `size`.
+
+    Interpolation is bilinear, without aligned corners and without antialiasing.
+    """
     height, width = clip.shape[-2:]
     wanted = short_side_size(height, width, size)
     if wanted == (height, width):
@@ -91,7 +129,8 @@ def resize_short_side(clip: Tensor, size: int) -> Tensor:
 def spatial_crop(clip: Tensor, size: int, spatial_idx: int) -> Tensor:
     """Resize the short side of `[3, T, H, W]` to `size`, then take one square crop."""
     resized = resize_short_side(clip, size)
-    y, x = uniform_crop_offsets(*resized.shape[-2:], size, spatial_idx)
+    height, width = resized.shape[-2:]
+    y, x = uniform_crop_offsets(height, width, size, spatial_idx)
     return resized[..., y : y + size, x : x + size]
 
 
@@ -104,30 +143,32 @@ def eval_crops(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """All crops of one view from one resize; normalisation commutes with it and comes after, where there is less to do.
+    """Make all crops of one view from one resize.
+
+    Normalisation commutes with the resize, and comes after it, where there are fewer pixels.
 
     Args:
         frames: uint8 `[T, H, W, 3]`.
-        size: short side and crop, in pixels.
+        size: short side and side of the crops, in pixels.
         num_crops: 1 or 3.
-        enhance: lights uint8 frames.
-        mean, std: of the normalisation, three each.
+        enhance: enhances uint8 frames.
+        mean: of each channel, three.
+        std: of each channel, three.
 
     Returns:
         float32 `[C, 3, T, size, size]`.
     """
-    levels = (
-        torch.from_numpy(np.ascontiguousarray(enhance(frames))).permute(3, 0, 1, 2).contiguous()
-    )
-    resized_size = short_side_size(*levels.shape[-2:], size)
+    enhanced = torch.from_numpy(np.ascontiguousarray(enhance(frames)))
+    levels = enhanced.permute(3, 0, 1, 2).contiguous()
+    height, width = short_side_size(levels.shape[-2], levels.shape[-1], size)
     offsets = [
-        uniform_crop_offsets(*resized_size, size, position)
+        uniform_crop_offsets(height, width, size, position)
         for position in crop_positions(num_crops)
     ]
     crops = empty_clips(num_crops, 3, len(frames), size, size)
-    # A few frames at a time: what is in between stays in the processor's cache.
-    for part, made in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
+    # A few frames at a time: intermediate values stay in the processor's cache.
+    for part, target in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
         resized = normalise_levels(resize_short_side(part.float(), size), mean, std)
-        for crop, (y, x) in zip(made, offsets, strict=True):
+        for crop, (y, x) in zip(target, offsets, strict=True):
             crop.copy_(resized[..., y : y + size, x : x + size])
     return crops

@@ -1,1 +1,1 @@
-"""Training and evaluation loops."""
+"""Training, validation and testing of models: loops, checkpoints, metrics."""

@@ -1,4 +1,4 @@
-"""The ledger of videos that could not be used: counted, named, written to `bad.csv`, and too many end the run."""
+"""Ledger of videos that could not be used: counted, listed in `bad.csv`, limited in number."""
 
 from __future__ import annotations
 
@@ -13,47 +13,61 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
+# Stream and name of a video: one file may be in two streams.
+Key = tuple[str, str]
+
 
 class BadVideoLedger:
-    """Bad videos of each stream, by name, over all ranks.
+    """Unusable videos of each stream, collected over all ranks.
 
     Args:
-        path: the CSV file (`stream,video,cause,where`).
-        max_fraction: share of a stream's videos above which the run ends.
+        path: the CSV file to write (`stream,video,cause,where`).
+        max_fraction: part of a stream's videos, in [0, 1], above which the run ends.
+        limit_name: name of `max_fraction` in messages, as the user sets it.
     """
 
-    def __init__(self, path: Path, max_fraction: float) -> None:
-        self.path, self.max_fraction = path, max_fraction
-        self.found: dict[tuple[str, str], BadVideo] = {}
-        self._new: dict[tuple[str, str], BadVideo] = {}
+    def __init__(self, path: Path, max_fraction: float, limit_name: str = "max_fraction") -> None:
+        self.path = path
+        self.max_fraction = max_fraction
+        self.limit_name = limit_name
+        self.found: dict[Key, BadVideo] = {}
+        self._new: dict[Key, BadVideo] = {}
         self._sizes: dict[str, int] = {}
 
     @property
     def num_new(self) -> int:
-        """Bad videos that this rank has met since the last `settle`."""
+        """Number of bad videos that this rank met since the last `sync`."""
         return len(self._new)
 
     def add(self, stream: str, num_items: int, videos: Sequence[BadVideo]) -> None:
-        """Note the bad videos of one batch of a stream of `num_items` videos."""
+        """Record the bad videos of one batch.
+
+        Args:
+            stream: name of the stream.
+            num_items: number of videos of the whole stream.
+            videos: the bad ones of the batch, each recorded once.
+        """
         self._sizes[stream] = num_items
         for video in videos:
             if (stream, video.name) not in self.found:
                 self._new[(stream, video.name)] = video
 
-    def settle(self) -> None:
-        """Share what is new between ranks, write it down, and count; every rank calls this.
+    def sync(self) -> None:
+        """Exchange new entries between ranks, write the list and apply the limit.
+
+        A collective: every rank calls it.
 
         Raises:
-            UserError: if more than `max_fraction` of a stream's videos are bad (one is always tolerated).
+            UserError: if more than `max_fraction` of a stream's videos are bad (one is allowed
+                at any limit).
         """
-        new = {
-            key: video
-            for part in distributed.gather_objects(self._new)
-            for key, video in part.items()
-        }
+        new: dict[Key, BadVideo] = {}
+        for part in distributed.gather_objects(self._new):
+            new.update(part)
         self._new = {}
         if not new:
             return
+        # Sorted, so that the list does not depend on the order in which ranks answer.
         self.found.update(sorted(new.items()))
         if distributed.is_main():
             for (stream, name), video in sorted(new.items()):
@@ -65,20 +79,23 @@ class BadVideoLedger:
                     video.where,
                 )
             self._write()
+        self._apply_limit()
+
+    def _apply_limit(self) -> None:
         for stream, num_items in self._sizes.items():
             count = sum(name == stream for name, _ in self.found)
             if count > max(self.max_fraction * num_items, 1):
                 raise UserError(
                     f"stream '{stream}': {count} of {num_items} videos cannot be used, more than "
-                    f"DATA.MAX_BAD_FRACTION {self.max_fraction:g}; the list is in {self.path}"
+                    f"{self.limit_name} {self.max_fraction:g}; the list is in {self.path}"
                 )
 
     def _write(self) -> None:
-        """The list, whole each time: one that finds no room is made up for by the next."""
-        rows = [
-            (stream, name, video.cause, video.where) for (stream, name), video in self.found.items()
-        ]
+        """Write the whole list, or warn if the disk is full: the next write has all rows."""
+        rows = [("stream", "video", "cause", "where")]
+        for (stream, name), video in self.found.items():
+            rows.append((stream, name, video.cause, video.where))
         try:
-            write_csv_rows(self.path, [("stream", "video", "cause", "where"), *rows])
+            write_csv_rows(self.path, rows)
         except OSError as error:
             logger.warning("%s: not written (%s)", self.path, error.strerror or error)

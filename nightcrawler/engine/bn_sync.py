@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics over a step that is made of micro-batches on several ranks."""
+"""BatchNorm running statistics of a step that is made of micro-batches on several ranks."""
 
 from __future__ import annotations
 
@@ -9,48 +9,61 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nightcrawler.utils import distributed
 
 
-class RunningStatistics:
-    """One update of running means and variances a step, by the mean over all its micro-batches.
+class BatchNormSync:
+    """One update of BatchNorm's running statistics per optimiser step, equal on every rank.
 
-    Every micro-batch starts from the statistics before the step; `settle` gives every rank the mean of what they
-    became. So the statistics do not depend on how micro-batches are spread over ranks, and ranks agree at any moment.
+    Each micro-batch i starts from the statistics s_0 before the step and turns them into
+    s_i = (1 - m) s_0 + m b_i, with the momentum m and its own batch statistics b_i (Ioffe and
+    Szegedy 2015, section 3.1). The step ends with the mean of s_i over all micro-batches of all
+    ranks, so the result does not depend on the number of ranks that share them.
+
+    Args:
+        model: its BatchNorm layers that track running statistics are managed.
+
+    Example:
+        >>> sync = BatchNormSync(model)
+        >>> for clips in micro_batches:
+        ...     model(clips)
+        ...     sync.collect()
+        >>> sync.sync()
     """
 
     def __init__(self, model: nn.Module) -> None:
-        layers = [
-            m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
-        ]
-        self._values: list[Tensor] = [
-            value for m in layers for value in (m.running_mean, m.running_var)
-        ]
-        self._counters: list[Tensor] = [
-            m.num_batches_tracked for m in layers if m.num_batches_tracked is not None
-        ]
+        self._values: list[Tensor] = []
+        self._counters: list[Tensor] = []
+        for module in model.modules():
+            if not isinstance(module, _BatchNorm):
+                continue
+            if module.running_mean is None or module.running_var is None:
+                continue
+            self._values += [module.running_mean, module.running_var]
+            if module.num_batches_tracked is not None:
+                self._counters.append(module.num_batches_tracked)
         self._before = [value.clone() for value in (*self._values, *self._counters)]
         self._sums = [torch.zeros_like(value) for value in self._values]
-        self._collected = 0
+        self._num_collected = 0
 
     def collect(self) -> None:
-        """Take what a micro-batch made of the statistics, and put them back for the next."""
+        """Add the statistics after a micro-batch to the sums, then reset the layers."""
         for value, total in zip(self._values, self._sums, strict=True):
             total += value
         self.restore()
-        self._collected += 1
+        self._num_collected += 1
 
     def restore(self) -> None:
-        """Put everything back as it was before the step."""
+        """Reset means, variances and counters to their values before the step."""
         for value, old in zip((*self._values, *self._counters), self._before, strict=True):
             value.copy_(old)
 
-    def settle(self) -> None:
-        """Set the statistics to the mean over all ranks' micro-batches; the layers count one batch more."""
+    def sync(self) -> None:
+        """Set the statistics to their mean over all micro-batches and ranks, count one batch."""
         if not self._values:
             return
+        # One flat tensor: a single collective instead of one per layer.
         flat = torch.cat([total.flatten() for total in self._sums])
-        flat = distributed.all_reduce_sum(flat) / (self._collected * distributed.world_size())
-        for value, part in zip(
-            self._values, flat.split([value.numel() for value in self._values]), strict=True
-        ):
+        flat = distributed.all_reduce_sum(flat) / (self._num_collected * distributed.world_size())
+        sizes = [value.numel() for value in self._values]
+        for value, part in zip(self._values, flat.split(sizes), strict=True):
             value.copy_(part.view_as(value))
         for counter in self._counters:
             counter += 1

@@ -1,7 +1,8 @@
-"""Checkpoints that are whole or absent, and verified when read.
+"""Checkpoint files: written atomically, verified when read, rotated.
 
-A checkpoint is a `.pyth` file of plain types and tensors (`torch.load(weights_only=True)` reads it) beside a
-`.sha256` file. Names are those users know: `best.pyth` and `checkpoints/checkpoint_latest.pyth` in the run's folder.
+A checkpoint is a `.pyth` file of plain types and tensors, readable by
+`torch.load(weights_only=True)`, next to a `.sha256` sidecar file. The names are those that users
+know: `best.pyth` and `checkpoints/checkpoint_latest.pyth` in the run's folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -29,11 +30,11 @@ PREVIOUS = "checkpoints/checkpoint_previous.pyth"
 
 
 class SaveError(UserError):
-    """A checkpoint could not be written; what was there is as it was."""
+    """Failure to write a checkpoint, with the file it should have replaced intact."""
 
 
 class _HashingWriter:
-    """Passes bytes on to a file and hashes them on the way."""
+    """Writer that passes bytes on to a file and hashes them."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -41,10 +42,10 @@ class _HashingWriter:
         self.fault: OSError | None = None
 
     def write(self, block: bytes) -> int:
-        """Write and hash one block; the reason why that failed is kept, torch does not pass it on."""
+        """Write and hash one block, and keep an error, because torch.save replaces it."""
         self.digest.update(block)
         try:
-            return self._file.write(block)
+            return int(self._file.write(block))
         except OSError as error:
             self.fault = error
             raise
@@ -55,31 +56,42 @@ class _HashingWriter:
 
 
 def sidecar(path: str | Path) -> Path:
-    """The file that holds a checkpoint's SHA-256."""
+    """Return the path of the file with a checkpoint's SHA-256."""
     return Path(f"{path}.sha256")
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any], older: Sequence[Path] = ()) -> str:
-    """Write `state` under `path` and its hash beside it; returns the hash.
+    """Write a checkpoint and its sidecar atomically.
 
-    The hash is appended to the sidecar before the checkpoint takes its name, and the sidecar keeps the hash of
-    the file it replaces until then: whatever is under the name always matches a line of the sidecar.
+    The sidecar gets the new hash before the checkpoint takes its name, and keeps the old hash
+    until then: at any moment the bytes under the name match a line of the sidecar.
 
     Args:
-        path: the file.
+        path: the file to write.
         state: plain types and tensors.
-        older: names that the file under `path` and those before it move on to, once the new one is written.
+        older: names that the file under `path` and its predecessors rotate to, newest first.
+
+    Returns:
+        The SHA-256 of the file, in hexadecimal.
 
     Raises:
-        SaveError: if it cannot be written, as on a full disk.
+        SaveError: if it cannot be written, for example because the disk is full.
+
+    Example:
+        >>> save_checkpoint("best.pyth", {"model_state": model.state_dict(), "epoch": 3})
+        >>> load_checkpoint("best.pyth")["epoch"]
+        3
     """
     path = Path(path)
     try:
-        old = _known_hashes(path)[-1:] if path.exists() else []
+        old: list[str] = []
+        if path.exists():
+            old = _known_hashes(path)[-1:]
         with atomic_write(path) as file:
             writer = _HashingWriter(file)
             _write(state, writer)
             file.flush()
+            # On the disk before any name changes: a power cut must not leave names without bytes.
             os.fsync(file.fileno())
             digest = writer.digest.hexdigest()
             _rotate([path, *older])
@@ -92,7 +104,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], older: Sequence[Pat
 
 def _write(state: dict[str, Any], writer: _HashingWriter) -> None:
     try:
-        torch.save(state, writer)
+        # torch.save calls `write` and `flush` only; its annotation asks for a whole file.
+        torch.save(state, cast(IO[bytes], writer))
     except RuntimeError:
         if writer.fault is not None:
             raise writer.fault from None
@@ -100,6 +113,7 @@ def _write(state: dict[str, Any], writer: _HashingWriter) -> None:
 
 
 def _write_hashes(path: Path, digests: list[str]) -> None:
+    # The format of `sha256sum`, so that `sha256sum -c` can check it.
     with atomic_write(sidecar(path), "w") as file:
         file.writelines(f"{digest}  {path.name}\n" for digest in digests)
 
@@ -113,28 +127,39 @@ def _known_hashes(path: Path) -> list[str]:
 
 
 def verify(path: str | Path) -> None:
-    """Compare a checkpoint with its sidecar, where it has one.
+    """Compare a checkpoint with its sidecar, if it has one.
+
+    Args:
+        path: the checkpoint.
 
     Raises:
-        UserError: if its bytes are not those that were written.
+        UserError: if its SHA-256 is not in the sidecar.
     """
     if sidecar(path).exists() and sha256_file(path) not in _known_hashes(Path(path)):
         raise UserError(f"{path}: damaged: its bytes do not match {sidecar(path).name}")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read and verify one of our checkpoints, on the CPU.
+    """Read and verify a checkpoint of this project, on the CPU.
+
+    Args:
+        path: the checkpoint.
+
+    Returns:
+        The state that was given to `save_checkpoint`.
 
     Raises:
-        UserError: if it is missing, does not match its sidecar, or does not hold plain types and tensors.
+        UserError: if it is missing, does not match its sidecar, or holds anything else than plain
+            types and tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     verify(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint trip the reader in any of its lines
+        # weights_only: plain types and tensors, so a file cannot run code.
+        state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except Exception as error:  # arbitrary bytes make the reader raise almost any exception
         raise UserError(f"{path}: {unreadable(path, error)}") from None
     if not isinstance(state, dict) or "model_state" not in state:
         raise UserError(f"{path}: no 'model_state' in it: not a checkpoint of a run")
@@ -142,22 +167,42 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def older_names(folder: str | Path, count: int) -> list[Path]:
-    """Names of a run's `count` checkpoints before the latest, newest first: previous, previous_2, previous_3, ..."""
+    """Return the names of a run's checkpoints before the latest, newest first.
+
+    Args:
+        folder: the run's folder.
+        count: number of names: previous, previous_2, previous_3, ...
+    """
     first = Path(folder) / PREVIOUS
-    return [first, *(first.with_stem(f"{first.stem}_{number}") for number in range(2, count + 1))][
-        :count
-    ]
+    names = [first]
+    for number in range(2, count + 1):
+        names.append(first.with_stem(f"{first.stem}_{number}"))
+    return names[:count]
 
 
 def save_latest(
     folder: str | Path, state: dict[str, Any], keep_last: int = 2, replace: bool = False
 ) -> str:
-    """Save as the latest checkpoint of a run, keeping `keep_last` of them, this one included, as fallbacks.
+    """Save the latest checkpoint of a run, rotating the ones before it.
 
-    With `replace`, the one that was the latest is not kept, and those before it are.
+    Args:
+        folder: the run's folder.
+        state: plain types and tensors.
+        keep_last: number of checkpoints to keep, this one included.
+        replace: overwrite the latest checkpoint and leave those before it in place.
+
+    Returns:
+        The SHA-256 of the file, in hexadecimal.
+
+    Raises:
+        SaveError: if it cannot be written.
     """
     older = older_names(folder, keep_last - 1)
-    digest = save_checkpoint(Path(folder) / LATEST, state, () if replace else older)
+    rotated = older
+    if replace:
+        rotated = []
+    digest = save_checkpoint(Path(folder) / LATEST, state, rotated)
+    # Left by a run that kept more of them.
     for path in set(_all_older(folder)) - set(older):
         path.unlink()
         sidecar(path).unlink(missing_ok=True)
@@ -165,78 +210,89 @@ def save_latest(
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove what saves that were killed left half written in a run's folder."""
-    latest = Path(folder) / LATEST
-    for leftover in [*Path(folder).glob(f".{BEST}*.tmp"), *latest.parent.glob(".checkpoint_*.tmp")]:
+    """Remove the temporary files of killed saves from a run's folder."""
+    folder = Path(folder)
+    checkpoints = (folder / LATEST).parent
+    for leftover in folder.glob(f".{BEST}*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for leftover in checkpoints.glob(".checkpoint_*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def _all_older(folder: str | Path) -> list[Path]:
-    """Checkpoints of a run before the latest that are there, newest first."""
+    """Return a run's existing checkpoints before the latest, newest first."""
     first = Path(folder) / PREVIOUS
-    numbered = [
-        (re.fullmatch(rf"{first.stem}(?:_(\d+))?\.pyth", path.name), path)
-        for path in _siblings(first)
-    ]
-    return [
-        path for _, path in sorted((int(found[1] or 1), path) for found, path in numbered if found)
-    ]
-
-
-def _siblings(path: Path) -> list[Path]:
-    return list(path.parent.iterdir()) if path.parent.is_dir() else []
+    if not first.parent.is_dir():
+        return []
+    pattern = re.compile(rf"{first.stem}(?:_(\d+))?\.pyth")
+    numbered: list[tuple[int, Path]] = []
+    for path in first.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match:
+            numbered.append((int(match[1] or 1), path))
+    return [path for _, path in sorted(numbered)]
 
 
 def _rotate(names: Sequence[Path]) -> None:
-    """Give each file the next of the names; the first keeps its own too.
+    """Rotate checkpoints: latest -> previous -> previous_2, where the latest also keeps its name.
 
-    At any moment what is under a name matches a line of its sidecar.
+    At any moment the bytes under a name match a line of its sidecar.
     """
+    # From the oldest: each name is free, or replaced, before the next file takes it.
     for source, target in reversed(list(itertools.pairwise(names))):
-        if source.exists():
-            digests = _known_hashes(source)
-            if digests:
-                _write_hashes(
-                    target, [*(_known_hashes(target) if target.exists() else []), *digests]
-                )
-            _link(source, target)
-            if digests:
-                _write_hashes(target, digests)
+        if not source.exists():
+            continue
+        digests = _known_hashes(source)
+        if digests:
+            before: list[str] = []
+            if target.exists():
+                before = _known_hashes(target)
+            _write_hashes(target, [*before, *digests])
+        _link(source, target)
+        if digests:
+            _write_hashes(target, digests)
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give `source` a second name, replacing whatever had it; no bytes are copied."""
+    """Give `source` a second name, replacing the file there without copying bytes."""
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
-    except OSError:  # a file system without hard links: the name is the file's only one
+    except OSError:  # a file system without hard links: move the file to its new name
         os.replace(source, target)
         return
     os.replace(temporary, target)
 
 
 def find_resume(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run that can be read, or `None` where the run has none.
+    """Find the newest readable checkpoint of a run.
 
     A damaged latest checkpoint falls back to the one before it, with a warning that names both.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        Its path and state, or `None` if the run has no checkpoint.
 
     Raises:
         UserError: if there are checkpoints and none can be read.
     """
     candidates = [path for path in (Path(folder) / LATEST, *_all_older(folder)) if path.exists()]
-    faults = []
+    faults: list[str] = []
     for path in candidates:
         try:
             state = load_checkpoint(path)
         except UserError as error:
             faults.append(str(error))
             continue
+        # Never in silence: the user loses the steps since that checkpoint.
         if faults:
-            logger.warning("%s; going on from %s instead", "; ".join(faults), path)
+            logger.warning("%s; resuming from %s instead", "; ".join(faults), path)
         return path, state
     if faults:
         raise UserError(
-            f"no checkpoint of this run can be read: {'; '.join(faults)}; remove them to start anew"
+            f"no checkpoint of this run can be read: {'; '.join(faults)}; remove them to start over"
         )
     return None

@@ -1,4 +1,4 @@
-"""Saving on the first rank, with all ranks knowing whether it worked."""
+"""Saving of checkpoints by rank 0, with the outcome known to every rank."""
 
 from __future__ import annotations
 
@@ -13,61 +13,93 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
+# Called on rank 0 only: a state is large, and is not gathered where it is not written.
+MakeState = Callable[[], dict[str, Any]]
+
 
 class Checkpointer:
-    """Writes a run's checkpoints; training goes on where a save fails, until too many have failed in a row.
+    """Writer of a run's checkpoints that tolerates a limited number of failed saves.
 
     Args:
-        folder: of the run.
-        keep_last: checkpoints kept of the latest states.
-        max_failed: saves in a row that may fail before the run ends.
+        folder: the run's folder.
+        keep_last: number of latest checkpoints to keep, at least 1.
+        max_failed: number of failed saves in a row that ends the run.
+        limit_name: name of `max_failed` in messages, as the user sets it.
     """
 
-    def __init__(self, folder: Path, keep_last: int, max_failed: int) -> None:
-        self.folder, self.keep_last, self.max_failed = folder, keep_last, max_failed
+    def __init__(
+        self, folder: Path, keep_last: int, max_failed: int, limit_name: str = "max_failed"
+    ) -> None:
+        self.folder = folder
+        self.keep_last = keep_last
+        self.max_failed = max_failed
+        self.limit_name = limit_name
         self.num_failed = 0
 
-    def tidy(self) -> None:
-        """Remove what killed saves left behind."""
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of saves that were killed."""
         if distributed.is_main():
             checkpoint.remove_leftovers(self.folder)
 
-    def latest(
-        self, state: Callable[[], dict[str, Any]], required: bool = False, replace: bool = False
+    def save_latest(
+        self, make_state: MakeState, required: bool = False, replace: bool = False
     ) -> bool:
-        """Save the latest state; whether it worked.
+        """Save the latest checkpoint.
 
         Args:
-            state: gives it.
-            required: a failure ends the run.
-            replace: the one before is of the same epoch, and need not be kept.
+            make_state: returns the state to save.
+            required: end the run if this save fails.
+            replace: overwrite the latest checkpoint instead of rotating it, as it is of the
+                same epoch.
+
+        Returns:
+            True if it was saved, on every rank alike.
+
+        Raises:
+            UserError: if it failed and is required, or too many saves in a row failed.
         """
-        return self._save(
-            lambda: checkpoint.save_latest(self.folder, state(), self.keep_last, replace), required
-        )
 
-    def best(self, state: Callable[[], dict[str, Any]]) -> bool:
-        """Save the best state; whether it worked."""
-        return self._save(
-            lambda: checkpoint.save_checkpoint(self.folder / checkpoint.BEST, state()),
-            required=False,
-        )
+        def save() -> None:
+            checkpoint.save_latest(self.folder, make_state(), self.keep_last, replace)
 
-    def _save(self, save: Callable[[], str], required: bool) -> bool:
+        return self._save(save, required)
+
+    def save_best(self, make_state: MakeState) -> bool:
+        """Save the best checkpoint.
+
+        Args:
+            make_state: returns the state to save.
+
+        Returns:
+            True if it was saved, on every rank alike.
+
+        Raises:
+            UserError: if too many saves in a row failed.
+        """
+
+        def save() -> None:
+            checkpoint.save_checkpoint(self.folder / checkpoint.BEST, make_state())
+
+        return self._save(save, required=False)
+
+    def _save(self, save: Callable[[], None], required: bool) -> bool:
         fault = ""
         if distributed.is_main():
             try:
                 save()
             except checkpoint.SaveError as error:
                 fault = str(error)
+        # Every rank must act alike: if rank 0 alone raised, the others would wait for it.
         fault = distributed.gather_objects(fault)[0]
         if not fault:
             self.num_failed = 0
             return True
+        # In a row: a disk that is full for a moment does not end a run of days.
         self.num_failed += 1
         if required or self.num_failed >= self.max_failed:
             raise UserError(
-                f"{fault}; {self.num_failed} in a row, TRAIN.MAX_FAILED_SAVES is {self.max_failed}"
+                f"{fault}; {self.num_failed} saves in a row failed, "
+                f"{self.limit_name} is {self.max_failed}"
             )
-        logger.warning("%s; what was there is as it was, training goes on", fault)
+        logger.warning("%s; the file before it is intact, training continues", fault)
         return False

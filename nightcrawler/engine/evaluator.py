@@ -1,4 +1,4 @@
-"""Evaluation: every video once, on any number of ranks, all requested views and crops from one decode."""
+"""Evaluation: each video once, on any number of ranks, all (views, crops) pairs from one decode."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.progress import progress
 
+# Numbers of views (in time) and crops (in space) of a video.
 Pair = tuple[int, int]
+# Result of one video: `status`, and by pair its logits `[K]`, probabilities `[K]`, number of clips.
+Row = dict[str, Any]
+# Batches between two updates of the progress line where it cannot be rewritten in place.
+PROGRESS_PERIOD = 20
 
 
-def join_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray, np.ndarray]:
-    """One row per video from the logits of its clips.
+def average_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray, np.ndarray]:
+    """Combine the logits of a video's clips.
 
     Args:
         logits: float64 `[M, K]` of M clips.
         method: `mean` or `max`, over clips, of logits and of probabilities alike.
 
     Returns:
-        logits and probabilities, `[K]` each.
+        Logits and probabilities, float64 `[K]` each.
     """
     probs = softmax(logits)
     if method == "max":
@@ -38,14 +43,18 @@ def join_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray, np
 
 
 class Evaluator:
-    """Runs a model over the test clips of a split.
+    """Evaluation of a model on the test clips of a split.
 
     Args:
         batch_clips: clips in a forward pass.
-        device: where the model is.
+        device: device of the model.
         precision: autocast dtype of forward passes, `None` for float32.
-        method: how a video's clips are joined, `mean` or `max`.
-        channels_last: hand clips over in channels-last memory format.
+        method: combination of a video's clips, `mean` or `max`.
+        channels_last: use the channels-last memory format for clips.
+
+    Example:
+        >>> evaluator = Evaluator(batch_clips=8, device=torch.device("cpu"))
+        >>> predictions = evaluator.run(model, eval_set, num_classes=11)[1, 1]
     """
 
     def __init__(
@@ -60,7 +69,9 @@ class Evaluator:
         self.device = device
         self.precision = precision
         self.method = method
-        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.memory_format = torch.contiguous_format
+        if channels_last:
+            self.memory_format = torch.channels_last_3d
 
     def run(
         self,
@@ -70,35 +81,44 @@ class Evaluator:
         desc: str = "test",
         stop: StopSignals | None = None,
     ) -> dict[Pair, Predictions]:
-        """Predictions of every video for each (views, crops) pair, complete on every rank.
+        """Predict every video for each (views, crops) pair.
 
         Args:
-            model: clips `[B, 3, T, H, W]` to logits `[B, K]`.
-            eval_set: the split: all its videos, this rank's loader, and the (views, crops) pairs.
+            model: clips `[B, 3, T, H, W]` to logits `[B, K]`. Its training mode is restored.
+            eval_set: the split: all its videos, this rank's loader, and the pairs.
             num_classes: K.
-            desc: name for the progress line.
-            stop: looked at after each batch.
+            desc: name for the progress line and messages.
+            stop: stop request, polled after each batch.
+
+        Returns:
+            Predictions by pair, complete and equal on every rank.
 
         Raises:
             UserError: if a video is missing or came twice.
             Preempted: if a rank was asked to stop.
         """
-        items, pairs, stop = eval_set.items, eval_set.pairs, stop or StopSignals()
+        items = eval_set.items
+        if stop is None:
+            stop = StopSignals()
         was_training = model.training
         model.eval()
-        rows: dict[int, dict[str, Any]] = {}
-        batches, total = (
+        batches = progress(
             stop.until(iterate_batches(eval_set.loader, items, desc)),
             len(eval_set.loader),
+            desc,
+            every=PROGRESS_PERIOD,
+            enabled=distributed.is_main(),
         )
-        shown = progress(batches, total, desc, every=20, enabled=distributed.is_main())
-        for index, row in self.rows(model, shown, pairs, num_classes):
+        rows: dict[int, Row] = {}
+        for index, row in self.rows(model, batches, eval_set.pairs, num_classes):
             if index in rows:
                 raise UserError(f"{desc}: video '{items[index].name}' came twice")
             rows[index] = row
         model.train(was_training)
+        # After the loop, where all ranks meet: a rank that was stopped has rows missing.
         stop.check(self.device)
-        return self._gather(rows, items, pairs, num_classes, desc)
+        merged = _merge_ranks(rows, items, desc)
+        return {pair: as_predictions(merged, items, pair, num_classes) for pair in eval_set.pairs}
 
     def rows(
         self,
@@ -106,14 +126,20 @@ class Evaluator:
         batches: Iterable[list[dict[str, Any]]],
         pairs: Sequence[Pair],
         num_classes: int,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Index and row of each sample of a `ClipDataset`, as they come; `as_predictions` makes arrays of them.
+    ) -> Iterator[tuple[int, Row]]:
+        """Yield the result of each video as it comes, for `as_predictions`.
 
         Args:
-            model: clips to logits, in evaluation mode.
-            batches: lists of samples.
+            model: clips `[B, 3, T, H, W]` to logits `[B, K]`, in evaluation mode.
+            batches: lists of samples of a `ClipDataset`.
             pairs: the (views, crops) pairs.
             num_classes: K.
+
+        Yields:
+            Index of the video in its split, and its row.
+
+        Raises:
+            UserError: if the model gives another number of logits.
         """
         for batch in batches:
             for sample, logits in self._forward(model, batch):
@@ -123,24 +149,37 @@ class Evaluator:
     def _forward(
         self, model: nn.Module, batch: list[dict[str, Any]]
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
-        """Logits of each sample of a batch, its clips run in chunks of `batch_clips`."""
+        """Yield each sample with its float64 logits `[M, K]`, `None` if it could not be read."""
         usable = [sample for sample in batch if sample["status"] == STATUS_OK]
+        parts: Iterator[Tensor] = iter(())
         if usable:
+            # Videos have different numbers of clips: all are joined and cut into equal chunks.
             clips = torch.cat([sample["clip"] for sample in usable])
             logits = torch.cat(
                 [self.logits(model, chunk) for chunk in clips.split(self.batch_clips)]
             )
             parts = iter(logits.split([len(sample["clip"]) for sample in usable]))
         for sample in batch:
-            ok = sample["status"] == STATUS_OK
-            yield sample, next(parts).double().cpu().numpy() if ok else None
+            if sample["status"] == STATUS_OK:
+                yield sample, next(parts).double().cpu().numpy()
+            else:
+                yield sample, None
 
     def logits(self, model: nn.Module, clips: Tensor) -> Tensor:
-        """float32 logits `[B, K]` of clips `[B, 3, T, H, W]` on the host."""
+        """Run one forward pass.
+
+        Args:
+            model: clips to logits.
+            clips: float32 `[B, 3, T, H, W]` on the host.
+
+        Returns:
+            float32 `[B, K]` on the device.
+        """
         clips = clips.to(self.device, non_blocking=True, memory_format=self.memory_format)
         enabled = self.precision is not None
         with torch.autocast(self.device.type, dtype=self.precision, enabled=enabled):
-            return model(clips).float()
+            logits: Tensor = model(clips)
+        return logits.float()
 
     def _row(
         self,
@@ -148,47 +187,57 @@ class Evaluator:
         logits: np.ndarray | None,
         pairs: Sequence[Pair],
         num_classes: int,
-    ) -> dict[str, Any]:
+    ) -> Row:
+        """Combine the clips of a video for each pair."""
         if logits is None:
             return {"status": sample["status"], "pairs": {}}
+        # One bad video must not end the test of all others.
         if not np.isfinite(logits).all():
             return {"status": "error: the model's logits are not finite", "pairs": {}}
         if logits.shape[1] != num_classes:
             raise UserError(
-                f"the model gives {logits.shape[1]} logits, MODEL.NUM_CLASSES is {num_classes}"
+                f"the model gives {logits.shape[1]} logits, expected num_classes {num_classes}"
             )
-        joined = {}
+        combined = {}
         for pair in pairs:
+            # The pairs share clips: `members` lists, for each pair, the clips that belong to it.
             members = sample["members"][pair]
-            joined[pair] = (*join_clips(logits[members], self.method), len(members))
-        return {"status": STATUS_OK, "pairs": joined}
+            combined[pair] = (*average_clips(logits[members], self.method), len(members))
+        return {"status": STATUS_OK, "pairs": combined}
 
-    def _gather(
-        self,
-        rows: dict[int, dict[str, Any]],
-        items: Sequence[VideoItem],
-        pairs: Sequence[Pair],
-        num_classes: int,
-        desc: str,
-    ) -> dict[Pair, Predictions]:
-        merged: dict[int, dict[str, Any]] = {}
-        for part in distributed.gather_objects(rows):
-            twice = merged.keys() & part.keys()
-            if twice:
-                raise UserError(f"{desc}: video '{items[min(twice)].name}' came from two ranks")
-            merged.update(part)
-        missing = [item.name for index, item in enumerate(items) if index not in merged]
-        if missing:
-            raise UserError(
-                f"{desc}: {len(missing)} of {len(items)} videos have no result, first '{missing[0]}'"
-            )
-        return {pair: as_predictions(merged, items, pair, num_classes) for pair in pairs}
+
+def _merge_ranks(rows: dict[int, Row], items: Sequence[VideoItem], desc: str) -> dict[int, Row]:
+    """Return the rows of all ranks, on every rank, refusing missing and double videos."""
+    # Each rank has its own videos; a video twice would be counted twice.
+    merged: dict[int, Row] = {}
+    for part in distributed.gather_objects(rows):
+        twice = merged.keys() & part.keys()
+        if twice:
+            raise UserError(f"{desc}: video '{items[min(twice)].name}' came from two ranks")
+        merged.update(part)
+    missing = [item.name for index, item in enumerate(items) if index not in merged]
+    if missing:
+        raise UserError(
+            f"{desc}: {len(missing)} of {len(items)} videos have no result, first '{missing[0]}'"
+        )
+    return merged
 
 
 def as_predictions(
-    rows: Mapping[int, dict[str, Any]], items: Sequence[VideoItem], pair: Pair, num_classes: int
+    rows: Mapping[int, Row], items: Sequence[VideoItem], pair: Pair, num_classes: int
 ) -> Predictions:
-    """Predictions of the videos, in their order, from `Evaluator.rows` of them all."""
+    """Convert the rows of `Evaluator.rows` to arrays.
+
+    Args:
+        rows: index to row, of all videos.
+        items: the N videos, in the order of the result.
+        pair: the (views, crops) pair to take.
+        num_classes: K.
+
+    Returns:
+        float32 logits and probabilities `[N, K]`, NaN for videos without a prediction.
+    """
+    # NaN, not 0: a missing prediction must not look like one.
     num_videos = len(items)
     logits = np.full((num_videos, num_classes), np.nan, np.float32)
     probs = logits.copy()

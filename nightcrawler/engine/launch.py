@@ -1,8 +1,8 @@
-"""Start several processes as `torchrun` does, and end with the exit code of the one that failed first.
+"""Launch several processes as `torchrun` does and exit with the code of the first that failed.
 
-`python -m nightcrawler.engine.launch` takes torchrun's arguments. What a process has to say is on its own standard
-error; the launcher adds no traceback of its own, only a line where a process was killed and could not say anything.
-Signals are passed on to the processes, which save and end.
+`python -m nightcrawler.engine.launch` takes torchrun's arguments. Each process reports its own
+error on standard error. The launcher prints no traceback, only one line if a process was killed
+and could not report anything. It forwards signals to the processes, which save and exit.
 """
 
 from __future__ import annotations
@@ -22,41 +22,55 @@ from torch.distributed.run import parse_args, run
 from nightcrawler.utils.distributed import EXIT_CODE_FILE
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
-# Seconds that processes have for saving after a signal; then they are killed.
+# Seconds that processes get to save after a signal, before they are killed.
 SAVING_SEC = 300
 
 
 def main(argv: Sequence[str]) -> int:
-    """Launch; returns the exit code of the first process that failed, or the one that all processes agreed on."""
-    logging.disable(
-        logging.ERROR
-    )  # of this process: torch's account of what the processes say themselves
+    """Launch the processes and wait for them.
+
+    Args:
+        argv: arguments of torchrun.
+
+    Returns:
+        The exit code of the first process that failed, or the one that all agreed on.
+    """
+    # torch would log, at length, the failure that the process itself has reported already.
+    logging.disable(logging.ERROR)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SEC))
-    # Else ranks that are started again meet in the store of those before, and call at addresses of the dead.
+    # Without this, restarted ranks reuse the previous run's TCPStore and try to reach dead peers.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     with tempfile.TemporaryDirectory() as folder:
         agreed = Path(folder) / "code"
         os.environ[EXIT_CODE_FILE] = str(agreed)
+        code = 0
         try:
             run(parse_args(["--signals-to-handle", SIGNALS, *argv]))
         except ChildFailedError as error:
-            return _failed(error)
+            return _exit_code_of(error)
         except SignalException as error:
-            return int(agreed.read_text()) if agreed.exists() else 128 + error.sigval
-        return int(agreed.read_text()) if agreed.exists() else 0
+            # As a shell reports a process that a signal ended.
+            code = 128 + error.sigval
+        # Ranks that stopped on request write their code here: exiting with it themselves would
+        # be a failure to torchrun, which would restart them.
+        if agreed.exists():
+            return int(agreed.read_text())
+        return code
 
 
-def _failed(error: ChildFailedError) -> int:
+def _exit_code_of(error: ChildFailedError) -> int:
+    """Return the first failure's exit code and print a line if the process was killed."""
     rank, failure = error.get_first_failure()
     if failure.exitcode > 0:
         return failure.exitcode
     name = signal.Signals(-failure.exitcode).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    print(
-        f"error: the process of rank {rank} was killed by {name}{hint}; the others were ended",
-        file=sys.stderr,
+    hint = ""
+    if name == "SIGKILL":
+        hint = " (out of memory?)"
+    sys.stderr.write(
+        f"error: the process of rank {rank} was killed by {name}{hint}; the others were ended\n"
     )
-    return 128 - failure.exitcode  # as a shell would say it
+    return 128 - failure.exitcode
 
 
 if __name__ == "__main__":

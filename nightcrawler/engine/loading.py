@@ -1,4 +1,4 @@
-"""Batches of a loader whose workers may die or hang."""
+"""Batches of a data loader whose workers may die, hang or fail."""
 
 from __future__ import annotations
 
@@ -10,45 +10,55 @@ from typing import Any
 
 from torch.utils.data._utils import signal_handling
 
+from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.utils.errors import UserError
 
-SHOWN = 8
+# Names of videos that an error lists.
+MAX_NAMES = 8
 
 
 def iterate_batches(loader: Iterable[Any], items: Sequence[VideoItem], title: str) -> Iterator[Any]:
-    """The batches of a loader; where no batch comes, one message that names the videos of the one that was due.
+    """Yield a loader's batches, with an error that names the videos of one that fails.
 
     Args:
-        loader: a `DataLoader` whose `batch_sampler` yields lists of requests.
-        items: the videos that requests count.
-        title: what is loaded.
+        loader: a `DataLoader` whose `batch_sampler` yields lists of `SampleKey`.
+        items: the videos that the keys index.
+        title: description of the data, for messages.
+
+    Yields:
+        Batches as the loader collates them.
 
     Raises:
-        UserError: if a worker was killed, failed, or gave nothing within `DATA_LOADER.TIMEOUT_SEC`.
+        UserError: if a worker was killed, raised an exception, or exceeded the loader's timeout.
     """
-    batches = _started(loader)
+    batches = _start(loader)
     for count in itertools.count():
         try:
             batch = next(batches)
         except StopIteration:
             return
         except (RuntimeError, UserError) as error:
-            due = _due(loader, items, count)
-            raise UserError(f"{title}: loading a batch failed: {_reason(error)}{due}") from error
+            due = _due_videos(loader, items, count)
+            raise UserError(
+                f"{title}: loading a batch failed: {_reason(error)}; "
+                f"the videos that were due: {due}"
+            ) from error
         yield batch
 
 
-def _started(loader: Iterable[Any]) -> Iterator[Any]:
-    """An iterator that notices a dead worker when a batch is asked for.
+def _start(loader: Iterable[Any]) -> Iterator[Any]:
+    """Start a loader so that a worker's death shows only when a batch is requested.
 
-    torch would have the death raise an exception wherever the main thread happens to be.
+    torch installs a SIGCHLD handler that raises wherever the main thread happens to be, even in
+    the middle of a save. The loader also notices a dead worker in `next`, so the handler that was
+    there before is put back.
     """
     if threading.current_thread() is not threading.main_thread():
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     if getattr(handler, "__module__", "") == signal_handling.__name__:
-        # Of a loader that was started elsewhere.
+        # Torch's own, left by a loader that was started elsewhere.
         handler = signal.SIG_DFL
     batches = iter(loader)
     signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
@@ -56,18 +66,22 @@ def _started(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """A worker's own exception stands at the end of what the loader says; else the first line is the cause."""
+    """Return the line of a loader's error that states the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    reason = lines[-1] if lines[0].startswith("Caught ") else lines[0]
-    return (
-        f"{reason} (killed, perhaps for lack of memory)"
-        if "exited unexpectedly" in reason
-        else reason
-    )
+    # "Caught X in DataLoader worker process ..." is followed by a traceback, the cause is last.
+    reason = lines[0]
+    if reason.startswith("Caught "):
+        reason = lines[-1]
+    if "exited unexpectedly" in reason:
+        return f"{reason} (killed, perhaps for lack of memory)"
+    return reason
 
 
-def _due(loader: Any, items: Sequence[VideoItem], count: int) -> str:
-    requests = next(itertools.islice(loader.batch_sampler, count, None), [])
-    names = [items[request.index].name for request in requests]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"; the videos that were due: {', '.join(names[:SHOWN])}{more}"
+def _due_videos(loader: Any, items: Sequence[VideoItem], count: int) -> str:
+    """Return the names of the videos of the batch with number `count`, for a message."""
+    keys: Sequence[SampleKey] = next(itertools.islice(loader.batch_sampler, count, None), [])
+    names = [items[key.index].name for key in keys]
+    shown = ", ".join(names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        return f"{shown} and {len(names) - MAX_NAMES} more"
+    return shown

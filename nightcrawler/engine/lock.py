@@ -1,4 +1,4 @@
-"""One training job in a folder at a time."""
+"""Lock of a run's folder: one training job at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def run_lock(folder: Path, wanted: bool = True) -> Iterator[None]:
-    """Hold `folder/.lock` within the block; the system frees it however the process ends.
+    """Hold `folder/.lock` within the block.
 
-    A record lock: processes that this one forks (loaders' workers) do not hold it on after its death.
+    The system frees the lock however the process ends. It is a record lock: loader workers, forked
+    from this process, do not keep it after the death of their parent.
 
     Args:
-        folder: of the run; made when absent.
-        wanted: False on ranks other than the first.
+        folder: the run's folder, created if missing.
+        wanted: False on ranks other than 0, which then hold nothing.
 
     Raises:
         UserError: if another process holds it.
@@ -39,17 +40,19 @@ def run_lock(folder: Path, wanted: bool = True) -> Iterator[None]:
             is_free = take_record_lock(file, wait=False)
         except OSError as error:  # a file system without locks
             logger.warning(
-                "%s cannot be locked (%s): see to it that only one job uses it",
+                "%s cannot be locked (%s): make sure that only one job uses it",
                 folder,
                 error.strerror,
             )
             is_free = True
         if not is_free:
             file.seek(0)
+            holder = file.read().strip() or "unknown process"
             raise UserError(
-                f"{folder}: another job trains in this folder ({file.read().strip() or 'it does not say which'}): "
-                "wait for it, stop it, or give another OUTPUT_DIR"
+                f"{folder}: another job trains in this folder ({holder}): wait for it, stop it, or "
+                "give another output folder (OUTPUT_DIR)"
             )
+        # For the message above, in the next job that comes.
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -1,39 +1,50 @@
-"""Losses on logits and soft targets."""
+"""Losses on logits and soft targets; `utils.registries.LOSSES` names their builders."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nightcrawler.utils.registry import Registry
+# Logits `[B, K]` and target `[B, K]` to a scalar.
+Loss = Callable[[Tensor, Tensor], Tensor]
+# The losses that train on one label per clip; all others need probabilities of every class.
+HARD_LABEL_LOSSES = ("hard",)
 
-LOSSES = Registry("loss")
 
-
-@LOSSES.register("soft_cross_entropy")
 def soft_cross_entropy(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean over the batch of -sum_k t_k log softmax(z / T)_k.
+    """Return the mean over the batch of -sum_k t_k log softmax(z / T)_k.
 
     Args:
-        logits: `[B, K]`.
-        target: `[B, K]`, rows sum to 1.
-        temperature: T.
+        logits: z, float `[B, K]`.
+        target: t, float `[B, K]`, rows sum to 1.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar.
     """
     return -(target * functional.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
 
 
-@LOSSES.register("kl")
 def distillation(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """T^2 KL(p_T || q_T), mean over the batch (Hinton et al. 2015, section 2).
+    """Return T^2 KL(p_T || q_T), mean over the batch (Hinton et al. 2015, section 2).
 
-    The teacher's probabilities are softened as its logits would be: p_T is p^(1/T), normalised.
+    q_T is softmax(z / T) of the student's logits z. The teacher's logits are not known, but
+    its probabilities p are: softmax(log(p) / T), that is p^(1/T) normalised, equals the softmax
+    of the teacher's logits over T. The factor T^2 keeps the gradient's size at any T.
 
     Args:
-        logits: the student's, `[B, K]`.
-        target: the teacher's probabilities at T = 1, `[B, K]`.
-        temperature: T.
+        logits: z, float `[B, K]`.
+        target: p, float `[B, K]`, the teacher's probabilities at T = 1.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar.
     """
+    # The smallest normal number in place of 0, whose logarithm would be -inf.
     log_teacher = target.clamp_min(torch.finfo(target.dtype).tiny).log() / temperature
     log_teacher = functional.log_softmax(log_teacher, dim=1)
     log_student = functional.log_softmax(logits / temperature, dim=1)
@@ -41,17 +52,35 @@ def distillation(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Te
     return temperature**2 * loss
 
 
-@LOSSES.register("kl_published")
 def distillation_published(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """The published form, for comparison: the teacher is divided by T, the mean runs over all B x K elements.
+    """Return the distillation loss as the published method computes it, for comparison.
+
+    Unlike `distillation`, it divides the teacher's probabilities by T, so they no longer sum
+    to 1, and takes the mean over all B x K elements instead of the batch.
 
     Args:
-        logits: `[B, K]`.
-        target: the teacher's probabilities, `[B, K]`.
-        temperature: T.
+        logits: the student's, float `[B, K]`.
+        target: the teacher's probabilities, float `[B, K]`.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar.
     """
     log_student = functional.log_softmax(logits / temperature, dim=1)
-    return (
-        temperature**2
-        * functional.kl_div(log_student, target / temperature, reduction="none").mean()
-    )
+    loss = functional.kl_div(log_student, target / temperature, reduction="none")
+    return temperature**2 * loss.mean()
+
+
+def cross_entropy_loss(temperature: float) -> Loss:
+    """Return cross entropy with labels (`hard`) or probabilities (`soft`), at T = 1 always."""
+    return soft_cross_entropy
+
+
+def distillation_loss(temperature: float) -> Loss:
+    """Return `distillation` at a temperature."""
+    return functools.partial(distillation, temperature=temperature)
+
+
+def distillation_published_loss(temperature: float) -> Loss:
+    """Return `distillation_published` at a temperature."""
+    return functools.partial(distillation_published, temperature=temperature)

@@ -1,4 +1,4 @@
-"""Counts and averages; percentages are taken only when they are shown."""
+"""Counts of correct predictions, accuracy and its confidence interval."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from nightcrawler.pseudo.predictions import Predictions
 
 
 def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> Tensor:
-    """How many rows of `logits` `[B, K]` have their label `[B]` among the k largest, for each k (at most K).
+    """Count the rows whose label is among the k largest logits, for each k.
+
+    Args:
+        logits: float `[B, K]`.
+        labels: int64 `[B]`.
+        ks: values of k, where one above K counts as K.
 
     Returns:
-        int64 `[len(ks)]` on the device of the logits: nothing waits for it there.
+        int64 `[len(ks)]` on the device of the logits, without synchronisation with the host.
     """
     largest = logits.topk(min(max(ks), logits.shape[1]), dim=1).indices
     hits = largest == labels[:, None]
@@ -24,22 +29,44 @@ def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> Tensor:
 
 
 def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> Tensor:
-    """`topk_correct` for mixed targets `[B, K]`: the scores of a target's two classes are added into the first.
+    """Count as `topk_correct` does, for targets mixed from two classes.
 
-    This is how PySlowFast counts training accuracy under mixup. A target of one class, smoothed or not, has no second.
+    As PySlowFast counts training accuracy under mixup: the logits of the two classes are added
+    into the first one, and the second one's becomes 0. A target of a single class, smoothed or
+    not, is counted by its label.
+
+    Args:
+        logits: float `[B, K]`.
+        target: float `[B, K]`, rows sum to 1.
+        ks: values of k, where one above K counts as K.
+
+    Returns:
+        int64 `[len(ks)]` on the device of the logits.
     """
     values, classes = target.topk(2, dim=1)
     logits = logits.detach()
     first, second = logits.gather(1, classes).split(1, dim=1)
-    merged = logits.scatter(
-        1, classes, torch.cat([first + second, torch.zeros_like(second)], dim=1)
-    )
+    sums = torch.cat([first + second, torch.zeros_like(second)], dim=1)
+    merged = logits.scatter(1, classes, sums)
+    # Label smoothing gives every class the same floor; only a mixed target's second is above it.
     mixed = values[:, 1] > target.min(dim=1).values
     return topk_correct(torch.where(mixed[:, None], merged, logits), classes[:, 0], ks)
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson 1927), as (low, high) in [0, 1]; (0, 1) for no trials."""
+    """Return the confidence interval of a proportion (Wilson 1927).
+
+    With p = correct / total, n = total: (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) /
+    (1 + z^2 / n).
+
+    Args:
+        correct: number of successes.
+        total: number of trials.
+        z: quantile of the normal distribution, 1.96 for 95 %.
+
+    Returns:
+        Lower and upper bound in [0, 1], which are (0, 1) for no trials.
+    """
     if total == 0:
         return 0.0, 1.0
     share = correct / total
@@ -53,25 +80,29 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
 
 
 def accuracy(predictions: Predictions, labels: np.ndarray | None = None) -> dict[str, float | int]:
-    """Top-1, top-5 and mean class accuracy (%) of the labelled videos.
+    """Return top-1, top-5 and mean class accuracy (%) of the labelled videos.
 
     A video without a prediction counts as wrong.
 
     Args:
         predictions: N videos.
-        labels: int64 `[N]`, where they are kept apart from the predictions.
+        labels: int64 `[N]`, negative for unlabelled, by default those of the predictions.
 
     Returns:
-        `num_videos` (labelled), `num_bad` (of those, without a prediction), `top1`, `top5`, `mean_class`.
+        `num_videos` (labelled), `num_bad` (of those, without a prediction), `top1`, `top5`,
+        `mean_class`. Only the first two where no video is labelled.
     """
-    labels = predictions.labels if labels is None else labels
+    if labels is None:
+        labels = predictions.labels
     known = labels >= 0
     total = int(known.sum())
     if total == 0:
         return {"num_videos": 0, "num_bad": 0}
+    # NaN of missing predictions would be sorted first: 0 instead, and `ok` below.
     ok = predictions.ok[known]
     probs = np.where(ok[:, None], predictions.probs[known], 0.0)
     labels = labels[known]
+    # A stable sort: of equal probabilities the lower class wins, on every machine.
     order = np.argsort(-probs, axis=1, kind="stable")
     hit1 = (order[:, 0] == labels) & ok
     hit5 = (order[:, :5] == labels[:, None]).any(axis=1) & ok
@@ -86,21 +117,27 @@ def accuracy(predictions: Predictions, labels: np.ndarray | None = None) -> dict
 
 
 class EpochMeter:
-    """Sums over an epoch's steps; plain numbers, so that a checkpoint can hold them."""
+    """Named sums over the steps of an epoch, as plain numbers that a checkpoint can hold."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
 
     def add(self, **values: float) -> None:
-        """Add to the named sums."""
+        """Add to the named sums.
+
+        Args:
+            **values: name to summand.
+        """
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
     def ratio(self, numerator: str, denominator: str) -> float:
-        """One sum over another; NaN where there is nothing yet."""
+        """Divide one sum by another, NaN where the denominator is 0 or absent."""
         below = self.sums.get(denominator, 0.0)
-        return self.sums.get(numerator, 0.0) / below if below else math.nan
+        if not below:
+            return math.nan
+        return self.sums.get(numerator, 0.0) / below
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Drop all sums."""
         self.sums.clear()

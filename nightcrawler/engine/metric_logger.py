@@ -1,4 +1,4 @@
-"""What a run says while it goes: log lines for people, metrics.jsonl for programs, TensorBoard curves."""
+"""Metrics of a run: log lines for people, metrics.jsonl for programs, TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -19,160 +19,210 @@ from nightcrawler.utils.progress import format_seconds
 
 logger = get_logger(__name__)
 
+# Floating-point operations of a training step over multiply-adds of a forward pass: a multiply-add
+# is two operations, and the backward pass costs twice the forward pass.
+FLOPS_OVER_MACS = 2 * 3
 
-def write_run_folder(folder: Path, resolved: str, about: Mapping[str, Any]) -> None:
-    """Leave in a run's folder what explains it: `resolved.yaml` and `run.json`."""
-    for name, text in (
-        ("resolved.yaml", resolved),
-        ("run.json", simplejson.dumps(plain(about), indent=2) + "\n"),
-    ):
+
+def write_run_folder(folder: Path, resolved: str, run_info: Mapping[str, Any]) -> None:
+    """Write `resolved.yaml` and `run.json`, the record of a run, into its folder.
+
+    Args:
+        folder: the run's folder.
+        resolved: the whole configuration as YAML.
+        run_info: plain values: seed, versions, machine, ...
+    """
+    files = {
+        "resolved.yaml": resolved,
+        "run.json": simplejson.dumps(plain(run_info), indent=2) + "\n",
+    }
+    for name, text in files.items():
         with atomic_write(folder / name, "w") as file:
             file.write(text)
 
 
-class Lines(JsonLines):
-    """JSON lines that a full disk does not stop a run for: what cannot be written is lost, with a warning."""
+class TolerantJsonLines(JsonLines):
+    """JSON lines file whose lines are dropped, with a warning, while the disk is full."""
 
     def write(self, **fields: Any) -> None:
-        """Append one object, wholly or not at all."""
+        """Append one object as a whole line, or nothing.
+
+        Args:
+            **fields: content of the object.
+        """
         if self._path is None:
             return
-        size = self._path.stat().st_size if self._path.exists() else 0
+        size = 0
+        if self._path.exists():
+            size = self._path.stat().st_size
         try:
             super().write(**fields)
         except OSError as error:
             logger.warning("a line of %s is lost (%s)", self._path, error.strerror or error)
+            # A part of the line may be there: the next one would be appended to it.
             if self._path.exists():
                 os.truncate(self._path, size)
 
 
-# Operations of a training step over multiply-adds of a forward pass: two each, and a backward pass costs two forward.
-FLOPS_OVER_MACS = 2 * 3
-
-
-class Pace:
-    """Clips, waiting time, work and memory since an epoch (or its resumed rest) began.
+class Throughput:
+    """Clips, waiting time, work and memory since the start of an epoch (or its resumed rest).
 
     Args:
-        device: whose memory is measured.
-        gmacs: 10^9 multiply-adds of a clip in a forward pass.
+        device: device whose memory is measured.
+        gmacs: 10^9 multiply-adds of one clip in a forward pass.
     """
 
     def __init__(self, device: torch.device, gmacs: float) -> None:
-        self.device, self.gmacs = device, gmacs
+        self.device = device
+        self.gmacs = gmacs
         self.restart()
 
     def restart(self) -> None:
-        """Begin to count."""
-        self.started, self.clips, self.steps, self.waited = time.monotonic(), 0, 0, 0.0
+        """Reset all counts and start the clock."""
+        self.started = time.monotonic()
+        self.clips = 0
+        self.steps = 0
+        self.waited = 0.0
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def figures(self) -> dict[str, float]:
-        """What went on, by name.
+        """Return the figures since the last restart.
 
-        `clips_per_sec` and `gflop_per_sec` are over all ranks, what is recomputed to save memory not counted; of this
-        rank are `sec_per_step`, `data_wait_percent` and, on a GPU, the largest `gpu_memory_gib`.
+        Returns:
+            Over all ranks: `clips_per_sec` and `gflop_per_sec` (activation recomputation not
+            counted). Of this rank: `sec_per_step`, `data_wait_percent` and, on a GPU, the peak
+            `gpu_memory_gib`.
         """
+        # At least a nanosecond, so that no figure divides by 0.
         seconds = max(time.monotonic() - self.started, 1e-9)
-        cuda = self.device.type == "cuda"
-        memory = (
-            {"gpu_memory_gib": torch.cuda.max_memory_allocated(self.device) / 2**30} if cuda else {}
-        )
         clips_per_sec = self.clips * distributed.world_size() / seconds
-        return {
+        figures = {
             "clips_per_sec": clips_per_sec,
             "gflop_per_sec": clips_per_sec * self.gmacs * FLOPS_OVER_MACS,
             "sec_per_step": seconds / max(self.steps, 1),
             "data_wait_percent": 100 * self.waited / seconds,
-            **memory,
         }
+        if self.device.type == "cuda":
+            figures["gpu_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return figures
 
 
-def _of(weights: str) -> str:
-    return "" if weights == "raw" else f" ({weights})"
+def _suffix(weights: str) -> str:
+    """Return the mark of averaged weights in log lines, nothing for the raw ones."""
+    if weights == "raw":
+        return ""
+    return f" ({weights})"
 
 
 class MetricLogger:
-    """Writes the run's story; silent on ranks other than the first.
+    """Log metrics as text, metrics.jsonl and TensorBoard, on rank 0 only.
 
     Args:
         output_dir: the run's folder.
         tensorboard: write event files into `output_dir/tensorboard`.
-        stamp: fields that every validation row carries (`labels`: label-free or oracle, seed, ...).
+        run_fields: fields added to every validation row (`labels`: label-free or oracle, `seed`).
+
+    Example:
+        >>> metric_logger = MetricLogger(Path("run"), True, {"labels": "label-free", "seed": 0})
+        >>> metric_logger.log_validation(1, "val_dark", accuracy(predictions), "raw")
     """
 
-    def __init__(self, output_dir: Path, tensorboard: bool, stamp: Mapping[str, Any]) -> None:
-        main = distributed.is_main()
-        self.metrics = Lines(output_dir / "metrics.jsonl" if main else None)
-        self.stamp = dict(stamp)
+    def __init__(self, output_dir: Path, tensorboard: bool, run_fields: Mapping[str, Any]) -> None:
+        path = None
+        if distributed.is_main():
+            path = output_dir / "metrics.jsonl"
+        self.metrics = TolerantJsonLines(path)
+        self.run_fields = dict(run_fields)
         self.writer: Any = None
-        if tensorboard and main:
+        if tensorboard and distributed.is_main():
+            # Imported here: TensorBoard takes seconds to load and may be switched off.
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(output_dir / "tensorboard"))
 
-    def _curves(self, values: Mapping[str, float], at: float) -> None:
-        """Points of curves; what writes them is not to be had again once it has failed."""
+    def _add_curves(self, values: Mapping[str, float], step: float) -> None:
+        """Add points to curves until the first failure: the writer cannot recover."""
         if self.writer is None:
             return
         try:
             for name, value in values.items():
-                self.writer.add_scalar(name, value, global_step=round(at))
+                self.writer.add_scalar(name, value, global_step=round(step))
         except OSError as error:
             logger.warning("TensorBoard's curves end here (%s)", error.strerror or error)
             self.writer = None
 
-    def train(
+    def log_train_step(
         self, epoch: int, max_epoch: int, step: int, num_steps: int, figures: dict[str, Any]
     ) -> None:
-        """A line of the training loop; `figures` hold loss, lr, grad_norm, top1 by stream and the pace."""
+        """Log one line of the training loop.
+
+        Args:
+            epoch: number of finished epochs.
+            max_epoch: number of epochs of the run.
+            step: number of finished steps of this epoch.
+            num_steps: number of steps of an epoch.
+            figures: `loss`, `lr`, `grad_norm`, `top1` (% by stream), `num_skipped` and those of
+                `Throughput.figures`.
+        """
         left = figures["sec_per_step"] * ((max_epoch - epoch) * num_steps - step)
         top1 = ", ".join(f"{name} {value:.1f} %" for name, value in figures["top1"].items())
-        memory = (
-            f"GPU memory {figures['gpu_memory_gib']:.1f} GiB, "
-            if "gpu_memory_gib" in figures
-            else ""
-        )
+        memory = ""
+        if "gpu_memory_gib" in figures:
+            memory = f"GPU memory {figures['gpu_memory_gib']:.1f} GiB, "
         logger.info(
-            f"epoch {epoch + 1}/{max_epoch} step {step}/{num_steps}: loss {figures['loss']:.4f}, top-1 {top1}, "
-            f"lr {figures['lr']:.2e}, grad {figures['grad_norm']:.2f}, {figures['clips_per_sec']:.1f} clips/s, "
-            f"{figures['gflop_per_sec']:.4g} GFLOP/s, data wait {figures['data_wait_percent']:.0f} %, "
+            f"epoch {epoch + 1}/{max_epoch} step {step}/{num_steps}: loss {figures['loss']:.4f}, "
+            f"top-1 {top1}, lr {figures['lr']:.2e}, grad {figures['grad_norm']:.2f}, "
+            f"{figures['clips_per_sec']:.1f} clips/s, {figures['gflop_per_sec']:.4g} GFLOP/s, "
+            f"data wait {figures['data_wait_percent']:.0f} %, "
             f"{memory}left {format_seconds(left)}"
         )
         self.metrics.write(kind="train", epoch=epoch + 1, step=step, **figures)
-        curves = {
-            f"train/{name}": figures[name] for name in ("loss", "lr", "grad_norm", "clips_per_sec")
-        }
-        self._curves(
-            curves | {f"train/top1_{k}": v for k, v in figures["top1"].items()},
-            epoch * num_steps + step,
-        )
+        curves = {}
+        for name in ("loss", "lr", "grad_norm", "clips_per_sec"):
+            curves[f"train/{name}"] = figures[name]
+        for stream, value in figures["top1"].items():
+            curves[f"train/top1_{stream}"] = value
+        self._add_curves(curves, epoch * num_steps + step)
 
-    def adapt(self, epoch: int, report: AdaptReport, weights: str) -> None:
-        """What the adapter did to the `raw` or the averaged (`ema`) weights."""
-        logger.info("adapt%s: %s", _of(weights), report.summary())
+    def log_adaptation(self, epoch: int, report: AdaptReport, weights: str) -> None:
+        """Log the changes that an adapter made.
+
+        Args:
+            epoch: number of finished epochs.
+            report: the adapter's report.
+            weights: adapted weights, `raw` or `ema` (the moving average).
+        """
+        logger.info("adapt%s: %s", _suffix(weights), report.summary())
         fields = {"adapter": report.adapter, "num_clips": report.num_clips, "layers": report.layers}
         self.metrics.write(kind="adapt", epoch=epoch, weights=weights, **fields)
 
-    def validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> None:
-        """The figures of one validated split, of the `raw` or the averaged (`ema`) weights."""
+    def log_validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> None:
+        """Log the figures of one validated split.
+
+        Args:
+            epoch: number of finished epochs.
+            split: name of the split.
+            figures: those of `engine.meters.accuracy`.
+            weights: validated weights, `raw` or `ema` (the moving average).
+        """
         self.metrics.write(
-            kind="val", epoch=epoch, split=split, weights=weights, **figures, **self.stamp
+            kind="val", epoch=epoch, split=split, weights=weights, **figures, **self.run_fields
         )
+        # A row without figures: curves and percentages of no videos would be misleading.
         if figures["num_videos"] == 0:
             logger.info("val %s: no labels, nothing to count", split)
             return
-        bad = f", {figures['num_bad']} unreadable" if figures["num_bad"] else ""
+        bad = ""
+        if figures["num_bad"]:
+            bad = f", {figures['num_bad']} unreadable"
+        suffix = _suffix(weights)
         logger.info(
-            f"val {split}{_of(weights)}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, mean class "
-            f"{figures['mean_class']:.2f} % of {figures['num_videos']} videos{bad} "
-            f"(epoch {epoch}, checkpoint choice {self.stamp['labels']})"
+            f"val {split}{suffix}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, "
+            f"mean class {figures['mean_class']:.2f} % of {figures['num_videos']} videos{bad} "
+            f"(epoch {epoch}, checkpoint choice {self.run_fields['labels']})"
         )
-        self._curves(
-            {
-                f"val_{split}{_of(weights)}/{name}": figures[name]
-                for name in ("top1", "top5", "mean_class")
-            },
-            epoch,
-        )
+        curves = {}
+        for name in ("top1", "top5", "mean_class"):
+            curves[f"val_{split}{suffix}/{name}"] = figures[name]
+        self._add_curves(curves, epoch)

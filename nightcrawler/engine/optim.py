@@ -12,25 +12,34 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
     ParamScheduler,
 )
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.registry import unknown_name
+
+ADAM_EPSILON = 1e-8
 
 
 def param_groups(
     model: nn.Module, weight_decay: float, bn_weight_decay: float, zero_wd_1d: bool
 ) -> list[dict[str, Any]]:
-    """Three groups as in PySlowFast: BatchNorm's, other tensors, other one-dimensional tensors.
+    """Group parameters as PySlowFast does: BatchNorm, other tensors, other 1-d tensors.
 
     Args:
-        model: its parameters that require gradients are grouped; empty groups are left out.
-        weight_decay: of tensors.
-        bn_weight_decay: of BatchNorm's scale and shift.
-        zero_wd_1d: one-dimensional parameters outside BatchNorm get no decay; else they are in the second group.
+        model: parameters that require gradients are grouped, without empty groups.
+        weight_decay: weight decay of the second group.
+        bn_weight_decay: weight decay of BatchNorm's scale and shift.
+        zero_wd_1d: put one-dimensional parameters outside BatchNorm (biases, LayerNorm) into a
+            third group without decay, instead of the second.
+
+    Returns:
+        Groups for a torch optimiser: `params` and `weight_decay`.
     """
-    batchnorm, tensors, vectors = [], [], []
+    batchnorm: list[nn.Parameter] = []
+    tensors: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for module in model.modules():
+        # recurse=False: each parameter is visited once, with the module that owns it.
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -40,27 +49,37 @@ def param_groups(
                 vectors.append(parameter)
             else:
                 tensors.append(parameter)
+    # The order is that of saved optimiser states: do not change it.
     groups = [(batchnorm, bn_weight_decay), (tensors, weight_decay), (vectors, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
 def separate_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Copy gradients that share memory with another's, before anything is added to them or scales them in place.
+    """Copy gradients that share memory with another gradient.
 
-    torch makes such ones of a batch of one: where a class token and its position are added, both have the same part of
-    one tensor as their gradient, and what the next backward pass adds to one is added to the other too.
+    Call it before anything accumulates into the gradients or scales them in place. For a batch
+    of one, torch can return views of one tensor: a class token and the position embedding added
+    to it get the same gradient memory, and the next backward pass would then add to both twice.
+
+    Args:
+        parameters: their gradients are replaced where they overlap.
     """
-    held = [parameter for parameter in parameters if parameter.grad is not None]
+    held: list[tuple[nn.Parameter, Tensor]] = []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            held.append((parameter, parameter.grad))
+    # In the order of addresses, a gradient overlaps an earlier one if it starts before the
+    # furthest end so far.
     end = 0
-    for parameter in sorted(held, key=lambda parameter: parameter.grad.data_ptr()):
-        grad = parameter.grad
+    for parameter, grad in sorted(held, key=lambda pair: pair[1].data_ptr()):
         first = grad.data_ptr()
         if first < end:
             parameter.grad = grad.clone()
-        steps = sum(
-            (size - 1) * stride for size, stride in zip(grad.shape, grad.stride(), strict=True)
-        )
-        end = max(end, first + (steps + 1) * grad.element_size())
+        # Elements between the first and the last one, which strides may spread.
+        extent = 1
+        for size, stride in zip(grad.shape, grad.stride(), strict=True):
+            extent += (size - 1) * stride
+        end = max(end, first + extent * grad.element_size())
 
 
 def cosine_with_warmup(
@@ -71,53 +90,68 @@ def cosine_with_warmup(
     max_epoch: float,
     cosine_after_warmup: bool = True,
 ) -> ParamScheduler:
-    """Linear warm-up, then a half cosine, over the share of training done (epoch / `max_epoch`, in [0, 1]).
+    """Return a linear warm-up followed by a half cosine (Loshchilov and Hutter 2017, eq. 5).
+
+    With t the elapsed part of the cosine in [0, 1]: end + (base - end) (1 + cos(pi t)) / 2.
 
     Args:
-        base_lr: at the end of warm-up (of the cosine's start where it starts at 0).
-        end_lr: at the end.
-        warmup_start_lr: at the start.
-        warmup_epochs: length of warm-up.
+        base_lr: learning rate at the start of the cosine.
+        end_lr: learning rate at the end.
+        warmup_start_lr: learning rate at the start.
+        warmup_epochs: length of the warm-up, may be fractional.
         max_epoch: length of training.
-        cosine_after_warmup: the cosine spans what is left after warm-up; else all of training.
+        cosine_after_warmup: the cosine spans the epochs after the warm-up. Otherwise it spans
+            all epochs, and the warm-up ends on it.
+
+    Returns:
+        A function of the elapsed part of training, epoch / `max_epoch` in [0, 1].
+
+    Example:
+        >>> schedule = cosine_with_warmup(1e-3, 1e-5, 1e-6, warmup_epochs=5, max_epoch=50)
+        >>> schedule(5 / 50)
+        0.001
     """
     share = warmup_epochs / max_epoch
     cosine = CosineParamScheduler(base_lr, end_lr)
     if share == 0:
         return cosine
-    if share >= 1:
-        return LinearParamScheduler(
-            warmup_start_lr, base_lr if cosine_after_warmup else cosine(1.0)
-        )
-    warmup_end_lr = base_lr if cosine_after_warmup else cosine(share)
-    scaling = "rescaled" if cosine_after_warmup else "fixed"
+    warmup_end_lr = base_lr
+    scaling = "rescaled"
+    if not cosine_after_warmup:
+        # "fixed": the second scheduler keeps its own time, as if it had run from the start.
+        warmup_end_lr = cosine(min(share, 1.0))
+        scaling = "fixed"
     warmup = LinearParamScheduler(warmup_start_lr, warmup_end_lr)
+    if share >= 1:
+        return warmup
     return CompositeParamScheduler([warmup, cosine], [share, 1 - share], ["rescaled", scaling])
 
 
 def build_schedule(cfg: CfgNode) -> ParamScheduler:
-    """The schedule of `SOLVER`: call it with epoch / MAX_EPOCH."""
+    """Build the schedule of the section `SOLVER`: a function of epoch / `SOLVER.MAX_EPOCH`."""
     solver = cfg.SOLVER
     return cosine_with_warmup(
-        solver.BASE_LR,
-        solver.COSINE_END_LR,
-        solver.WARMUP_START_LR,
-        solver.WARMUP_EPOCHS,
-        solver.MAX_EPOCH,
-        solver.COSINE_AFTER_WARMUP,
+        base_lr=solver.BASE_LR,
+        end_lr=solver.COSINE_END_LR,
+        warmup_start_lr=solver.WARMUP_START_LR,
+        warmup_epochs=solver.WARMUP_EPOCHS,
+        max_epoch=solver.MAX_EPOCH,
+        cosine_after_warmup=solver.COSINE_AFTER_WARMUP,
     )
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> optim.Optimizer:
-    """AdamW or SGD over the model's parameter groups."""
+    """Build AdamW (Loshchilov and Hutter 2019) or SGD with momentum for a model.
+
+    Raises:
+        UserError: if `SOLVER.OPTIMIZING_METHOD` is neither `adamw` nor `sgd`.
+    """
     solver = cfg.SOLVER
     groups = param_groups(model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM)
     if solver.OPTIMIZING_METHOD == "adamw":
-        return optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8)
+        return optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=ADAM_EPSILON)
     if solver.OPTIMIZING_METHOD == "sgd":
         return optim.SGD(
             groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0
         )
-    raise UserError(
-        f"SOLVER.OPTIMIZING_METHOD is '{solver.OPTIMIZING_METHOD}': expected adamw or sgd"
-    )
+    raise unknown_name("SOLVER.OPTIMIZING_METHOD", solver.OPTIMIZING_METHOD, ("adamw", "sgd"))

@@ -13,16 +13,18 @@ import torch
 from nightcrawler.utils import distributed
 from nightcrawler.utils.signals import signal_handler
 
+# SIGTERM: a scheduler's or a user's; SIGUSR1, SIGUSR2: Slurm's warning before the time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 Item = TypeVar("Item")
 
 
-class Preempted(Exception):
-    """The run was asked to stop; its state is saved, and it can go on from there."""
+# A request, not an error, hence the name.
+class Preempted(Exception):  # noqa: N818
+    """Stop of a run on request, with its state saved for the same command to resume."""
 
 
 class StopSignals:
-    """Remembers that a stop was asked for; long loops look, and all ranks agree where they meet."""
+    """Flag that a stop was requested: set by signals, polled by loops, agreed between ranks."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -32,26 +34,37 @@ class StopSignals:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen within the block (main thread only), then restore what was there."""
+        """Handle the signals within the block (main thread only), then restore the handlers."""
         with signal_handler(SIGNALS, self._remember):
             yield
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items until this rank is asked to stop, at least one."""
+        """Yield items until this rank is asked to stop, at least one.
+
+        Args:
+            items: any iterable.
+        """
         for item in items:
             yield item
             if self.requested:
                 return
 
     def check(self, device: torch.device) -> None:
-        """Stop on every rank if any was asked to; every rank calls this.
+        """Stop every rank if any was asked to: a collective that every rank calls.
+
+        Args:
+            device: device of this rank.
 
         Raises:
-            Preempted: if so.
+            Preempted: if a rank was asked to stop.
         """
         if self.requested_anywhere(device):
             raise Preempted
 
     def requested_anywhere(self, device: torch.device) -> bool:
-        """Whether any rank was asked to stop; every rank gets the same answer."""
+        """Return True, on every rank, if any rank was asked to stop.
+
+        Args:
+            device: device of this rank.
+        """
         return distributed.any_rank(self.requested, device)

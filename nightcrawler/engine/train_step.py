@@ -1,4 +1,4 @@
-"""One optimiser step: micro-batches of one or more streams, back-propagated and agreed upon by all ranks."""
+"""Optimiser step over micro-batches of one or more streams, agreed between all ranks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nightcrawler.data.dataset import clips_on
+from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine.bad_videos import BadVideoLedger
-from nightcrawler.engine.bn_sync import RunningStatistics
+from nightcrawler.engine.bn_sync import BatchNormSync
 from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
-from nightcrawler.engine.metric_logger import Lines, Pace
+from nightcrawler.engine.metric_logger import Throughput, TolerantJsonLines
 from nightcrawler.engine.optim import separate_gradients
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
@@ -31,179 +32,241 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-# Of clips and of right ones, by stream.
+# Numbers of clips and of correct predictions, by stream.
 Counts = dict[str, int | Tensor]
 MAX_SKIPS_IN_A_ROW = 20
 NON_FINITE = "non_finite.jsonl"
-# Ranks agree on buffers by `RunningStatistics`; torch 2.15 renamed the option.
-_DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
-BUFFER_OPTION = (
-    "forward_sync_buffers" if "forward_sync_buffers" in _DDP_OPTIONS else "broadcast_buffers"
-)
+# DDP must not broadcast buffers: `BatchNormSync` synchronises them. torch 2.15 renamed the option.
+BUFFER_OPTION = "broadcast_buffers"
+if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
+    BUFFER_OPTION = "forward_sync_buffers"
+
+
+@dataclass(frozen=True)
+class MicroBatchRecord:
+    """Loss and videos of one micro-batch, for the report of a step that is not finite.
+
+    Attributes:
+        stream: number of the stream.
+        loss: weighted loss, detached.
+        index: int64 `[B]`, indices of the videos.
+    """
+
+    stream: int
+    loss: Tensor
+    index: Tensor
 
 
 class TrainStep:
-    """Takes optimiser steps.
+    """Optimiser steps of a training run.
 
     Args:
-        model: clips `[B, 3, T, H, W]` to logits `[B, K]`, on `settings.device`.
-        optimizer: over the model's parameters.
-        objectives: streams with their losses.
-        settings: how to go about it.
-        bad: where videos that cannot be used are noted.
+        model: clips `[B, 3, T, H, W]` to logits `[B, K]`, on `config.device`.
+        optimizer: optimiser of the model's parameters.
+        stream_losses: streams with their losses.
+        config: settings of the run.
+        bad_videos: ledger of videos that cannot be used.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        objectives: Sequence[StreamLoss],
-        settings: TrainerConfig,
-        bad: BadVideoLedger,
+        stream_losses: Sequence[StreamLoss],
+        config: TrainerConfig,
+        bad_videos: BadVideoLedger,
     ) -> None:
-        self.model, self.optimizer, self.settings = model, optimizer, settings
-        self.objectives, self.bad = list(objectives), bad
+        self.model = model
+        self.optimizer = optimizer
+        self.stream_losses = list(stream_losses)
+        self.config = config
+        self.bad_videos = bad_videos
+        # Only float16 gradients underflow; with other precisions the scaler multiplies by 1.
         self.scaler = torch.amp.GradScaler(
-            settings.device.type, enabled=settings.precision == torch.float16
+            config.device.type, enabled=config.precision == torch.float16
         )
         self.wrapped = self._wrap(model)
-        self.meter, self.pace = EpochMeter(), Pace(settings.device, settings.gmacs)
-        self.epoch, self.step, self.num_skipped = 0, 0, 0
+        self.meter = EpochMeter()
+        self.throughput = Throughput(config.device, config.gmacs)
+        self.epoch = 0
+        self.step = 0
+        self.num_skipped = 0
         self._iterators: list[Iterator[Any]] = []
-        self._seen: list[dict[str, Any]] = []
+        self._records: list[MicroBatchRecord] = []
         self._skips_in_a_row = 0
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if distributed.world_size() == 1:
             return model
-        # Of strides along an axis of size 1, as in depth-wise convolutions: they mean nothing.
+        # The warning is about strides along axes of size 1 (depth-wise convolutions), which
+        # have no effect.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(
-            model,
-            device_ids=[self.settings.device.index]
-            if self.settings.device.type == "cuda"
-            else None,
-            find_unused_parameters=bool(getattr(model, "has_unused_parameters", False)),
-            gradient_as_bucket_view=True,
-            **{BUFFER_OPTION: False},
-        )
+        options: dict[str, Any] = {
+            "find_unused_parameters": bool(getattr(model, "has_unused_parameters", False)),
+            "gradient_as_bucket_view": True,
+            BUFFER_OPTION: False,
+        }
+        if self.config.device.type == "cuda":
+            options["device_ids"] = [self.config.device.index]
+        return DistributedDataParallel(model, **options)
 
-    def begin(self, epoch: int, step: int) -> None:
-        """Take batches from a step of an epoch on."""
-        self.epoch, self.step = epoch, step
+    def start_epoch(self, epoch: int, step: int) -> None:
+        """Prepare to take steps from a position on.
+
+        Args:
+            epoch: number of finished epochs.
+            step: number of finished steps of this epoch.
+        """
+        self.epoch = epoch
+        self.step = step
         self.model.train()
-        self.pace.restart()
+        self.throughput.restart()
         self._iterators = []
-        for objective in self.objectives:
-            stream = objective.stream
+        for stream_loss in self.stream_losses:
+            stream = stream_loss.stream
             stream.sampler.set_position(epoch, step)
-            self._iterators.append(
-                iterate_batches(stream.loader, stream.items, f"stream '{stream.name}'")
-            )
+            batches = iterate_batches(stream.loader, stream.items, f"stream '{stream.name}'")
+            self._iterators.append(batches)
 
-    def advance(self, lr: float) -> float:
-        """The next step, or one on each stream after the other; returns the last gradient norm."""
+    def run(self, lr: float) -> float:
+        """Take the next step: one optimiser step, or one per stream in turn.
+
+        Args:
+            lr: learning rate.
+
+        Returns:
+            The gradient norm before clipping (of the last stream).
+
+        Raises:
+            UserError: if no video of a batch can be read, or too many steps are not finite.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        everything = list(range(len(self.objectives)))
-        for numbers in (
-            [everything] if self.settings.joint_step else [[number] for number in everything]
-        ):
+        numbers = list(range(len(self.stream_losses)))
+        if self.config.joint_step:
             norm = self._optimize(numbers)
-        self.step, self.pace.steps = self.step + 1, self.pace.steps + 1
+        else:
+            for number in numbers:
+                norm = self._optimize([number])
+        self.step += 1
+        self.throughput.steps += 1
         return norm
 
     def _optimize(self, numbers: list[int]) -> float:
-        """Back-propagate a step's micro-batches of the given streams, update once; returns the gradient norm."""
-        statistics, losses = RunningStatistics(self.model), []
-        counted: Counts = defaultdict(int)
-        self._seen = []
+        """Take one optimiser step on the given streams and return the gradient norm."""
+        bn_sync = BatchNormSync(self.model)
+        losses: list[Tensor] = []
+        counts: Counts = defaultdict(int)
+        self._records = []
         self.optimizer.zero_grad(set_to_none=True)
+        # Losses are divided by their stream's number of micro-batches: a stream's gradient is the
+        # mean over its videos, whatever the other streams are.
         for number in numbers:
-            count = self.objectives[number].stream.sampler.micro_batches_per_step
+            count = self.stream_losses[number].stream.sampler.micro_batches_per_step
             for k in range(count):
                 batch = self._next(number)
-                with self._synchronised(last=number == numbers[-1] and k == count - 1):
-                    losses.append(self._backward(number, k, batch, counted).double() / count)
+                with self._gradient_exchange(last=number == numbers[-1] and k == count - 1):
+                    losses.append(self._backward(number, k, batch, counts).double() / count)
+                # Later backward passes add to the gradients of the first: from then on, no two
+                # may share memory.
                 if len(losses) == 1:
                     separate_gradients(self.model.parameters())
-                statistics.collect()
-        return self._update(torch.stack(losses).sum(), counted, statistics)
+                bn_sync.collect()
+        return self._update(torch.stack(losses).sum(), counts, bn_sync)
 
     def _next(self, number: int) -> dict[str, Any]:
-        stream, waiting = self.objectives[number].stream, time.monotonic()
-        batch = next(self._iterators[number])
-        self.pace.waited += time.monotonic() - waiting
-        self.bad.add(stream.name, len(stream.items), batch["bad"])
+        """Return the next micro-batch of a stream that holds at least one readable video."""
+        stream = self.stream_losses[number].stream
+        began = time.monotonic()
+        batch: dict[str, Any] = next(self._iterators[number])
+        self.throughput.waited += time.monotonic() - began
+        self.bad_videos.add(stream.name, len(stream.items), batch["bad"])
         if batch["clip"] is None:
             raise UserError(
-                f"stream '{stream.name}': no video of a batch could be read; see {self.bad.path}"
+                f"stream '{stream.name}': no video of a batch could be read; "
+                f"see {self.bad_videos.path}"
             )
         return batch
 
-    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Ranks exchange gradients in the last backward pass of a step only."""
+    def _gradient_exchange(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Let ranks exchange gradients in the last backward pass of a step only."""
         if last or not isinstance(self.wrapped, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
 
-    def _backward(self, number: int, k: int, batch: dict[str, Any], counted: Counts) -> Tensor:
-        """Forward and backward of micro-batch `k` of a stream; returns its weighted loss, detached."""
-        objective = self.objectives[number]
-        sampler = objective.stream.sampler
-        place = (
-            self.settings.seed,
+    def _backward(self, number: int, k: int, batch: dict[str, Any], counts: Counts) -> Tensor:
+        """Run forward and backward of micro-batch `k` of a stream, returning its loss."""
+        stream_loss = self.stream_losses[number]
+        sampler = stream_loss.stream.sampler
+        # The seed counts micro-batches over all ranks: draws do not depend on how ranks share
+        # them, and a resumed run repeats them without a saved generator state.
+        position = (
+            self.config.seed,
             self.epoch,
             self.step,
             number,
             k * sampler.world + sampler.rank,
         )
-        torch.manual_seed(derived_seed(*place))
-        clip, target = self._mix(objective, batch, np.random.default_rng(place))
-        enabled = self.settings.precision is not None
-        with torch.autocast(
-            self.settings.device.type, dtype=self.settings.precision, enabled=enabled
-        ):
+        torch.manual_seed(derived_seed(*position))
+        clip, target = self._mix(stream_loss, batch, np.random.default_rng(position))
+        autocast = self.config.precision is not None
+        with torch.autocast(self.config.device.type, self.config.precision, enabled=autocast):
             logits = self.wrapped(clip)
-        weight = objective.weight_at(self.epoch + self.step / sampler.num_steps)
-        loss = objective.loss(logits.float() if enabled else logits, target) * weight
+        # Losses in float32: exponentials and sums lose too much in half precision.
+        full_logits = logits
+        if autocast:
+            full_logits = logits.float()
+        weight = stream_loss.weight_at(self.epoch + self.step / sampler.num_steps)
+        loss = stream_loss.loss(full_logits, target) * weight
         self.scaler.scale(loss / sampler.micro_batches_per_step).backward()
-        counted[f"correct_{objective.stream.name}"] += mixed_topk_correct(logits, target, [1])[0]
-        counted[f"clips_{objective.stream.name}"] += len(logits)
-        self.pace.clips += len(logits)
-        self._seen.append({"number": number, "loss": loss.detach(), "index": batch["index"]})
+        name = stream_loss.stream.name
+        counts[f"correct_{name}"] += mixed_topk_correct(logits, target, [1])[0]
+        counts[f"clips_{name}"] += len(logits)
+        self.throughput.clips += len(logits)
+        self._records.append(MicroBatchRecord(number, loss.detach(), batch["index"]))
         return loss.detach()
 
     def _mix(
-        self, objective: StreamLoss, batch: dict[str, Any], rng: np.random.Generator
+        self, stream_loss: StreamLoss, batch: dict[str, Any], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        device, target = self.settings.device, batch["probs"] if objective.soft else batch["label"]
-        clip = clips_on(batch["clip"], device)
-        clip, target = objective.mixup(clip, target.to(device, non_blocking=True), rng)
-        layout = torch.channels_last_3d if self.settings.channels_last else torch.contiguous_format
-        return clip.contiguous(memory_format=layout), target
+        """Return mixed clips `[B, 3, T, H, W]` and targets `[B, K]` on the device."""
+        device = self.config.device
+        target = batch["label"]
+        if stream_loss.soft:
+            target = batch["probs"]
+        clip = clips_to_device(batch["clip"], device)
+        clip, target = stream_loss.mixup(clip, target.to(device, non_blocking=True), rng)
+        return clip.contiguous(memory_format=self.config.memory_format), target
 
-    def _update(self, loss: Tensor, counted: Counts, statistics: RunningStatistics) -> float:
-        """One optimiser step, agreed between ranks; a step that is not finite leaves the model as it was.
+    def _update(self, loss: Tensor, counts: Counts, bn_sync: BatchNormSync) -> float:
+        """Update the weights, or skip a step that is not finite, on all ranks alike.
 
-        The device is waited for once: what is not finite on any rank is not finite in the sum over them.
+        The host waits for the device once, for the sums over ranks: a loss or gradient that is
+        not finite on any rank makes the sum not finite on all.
         """
+        # Gradients must be unscaled before their norm is taken and clipped.
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        largest, world = self.settings.clip_grad or math.inf, distributed.world_size()
-        grad_norm = nn.utils.clip_grad_norm_(parameters, largest)
-        means = {"loss": loss / world, "norm": grad_norm.double() / world}
+        max_norm = self.config.clip_grad or math.inf
+        world = distributed.world_size()
+        grad_norm = nn.utils.clip_grad_norm_(parameters, max_norm)
         figures = distributed.sum_figures(
-            {**means, "new_bad": self.bad.num_new, **counted}, self.settings.device
+            {
+                "loss": loss / world,
+                "norm": grad_norm.double() / world,
+                "new_bad": self.bad_videos.num_new,
+                **counts,
+            },
+            self.config.device,
         )
         norm = figures.pop("norm")
         if figures.pop("new_bad"):
-            self.bad.settle()
+            self.bad_videos.sync()
         if not (math.isfinite(norm) and math.isfinite(figures["loss"])):
-            statistics.restore()
+            bn_sync.restore()
             self._skip(figures["loss"], norm)
             return norm
-        statistics.settle()
+        bn_sync.sync()
         self._skips_in_a_row = 0
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -211,42 +274,52 @@ class TrainStep:
         return norm
 
     def _skip(self, loss: float, norm: float) -> None:
+        """Drop the gradients of a step that is not finite, report it and apply the limits."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler.is_enabled():
+            # Halves the scale after an overflow, so that the next step may succeed.
             self.scaler.update()
-        self.num_skipped, self._skips_in_a_row = self.num_skipped + 1, self._skips_in_a_row + 1
-        self._write_down(norm)
-        path = self.settings.output_dir / NON_FINITE
-        place = f"epoch {self.epoch + 1} step {self.step + 1}: loss {loss}, gradient norm {norm}; videos in {path}"
-        if self.settings.non_finite == "raise":
-            raise UserError(f"not finite at {place} (TRAIN.NON_FINITE is raise)")
+        self.num_skipped += 1
+        self._skips_in_a_row += 1
+        self._write_records(norm)
+        path = self.config.output_dir / NON_FINITE
+        position = (
+            f"epoch {self.epoch + 1} step {self.step + 1}: loss {loss}, gradient norm {norm}; "
+            f"videos in {path}"
+        )
+        if self.config.non_finite == "raise":
+            raise UserError(
+                f"not finite at {position} ({self.config.user_name('non_finite')} is raise)"
+            )
         if self._skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
             raise UserError(
-                f"{self._skips_in_a_row} steps in a row were not finite, last at {place}: lower the rate"
+                f"{self._skips_in_a_row} steps in a row were not finite, last at {position}: "
+                "lower the learning rate"
             )
-        logger.warning("skipped a step that is not finite: %s", place)
+        logger.warning("skipped a step that is not finite: %s", position)
 
-    def _write_down(self, norm: float) -> None:
-        """A line per micro-batch of the step, over all ranks: its loss and its videos."""
-        rows = []
-        for seen in self._seen:
-            stream = self.objectives[seen["number"]].stream
-            names = dict.fromkeys(stream.items[index].name for index in seen["index"].tolist())
-            figures = {
-                "stream": stream.name,
-                "loss": float(seen["loss"]),
-                "grad_norm": norm,
-                "videos": list(names),
-            }
+    def _write_records(self, norm: float) -> None:
+        """Append one row per micro-batch of the step, over all ranks, to `non_finite.jsonl`."""
+        rows: list[dict[str, Any]] = []
+        for record in self._records:
+            stream = self.stream_losses[record.stream].stream
+            # A dict keeps the order; a video that replaced a bad one may be there twice.
+            names = dict.fromkeys(stream.items[index].name for index in record.index.tolist())
             rows.append(
                 {
                     "epoch": self.epoch + 1,
                     "step": self.step + 1,
                     "rank": distributed.rank(),
-                    **figures,
+                    "stream": stream.name,
+                    "loss": float(record.loss),
+                    "grad_norm": norm,
+                    "videos": list(names),
                 }
             )
-        lines = Lines(self.settings.output_dir / NON_FINITE if distributed.is_main() else None)
+        path = None
+        if distributed.is_main():
+            path = self.config.output_dir / NON_FINITE
+        lines = TolerantJsonLines(path)
         for part in distributed.gather_objects(rows):
             for row in part:
                 lines.write(**row)

@@ -1,8 +1,9 @@
-"""The trainer: {streams} x {adapter}.
+"""Training loop: {streams} x {adapter}.
 
-Plain training is one stream; "adapt BN" is one stream and the BatchNorm adapter; a pseudo-label stage is two streams
-and the adapter. One optimiser step sees `TRAIN.BATCH_SIZE` videos of a stream, cut into micro-batches that are mixed,
-normalised and back-propagated together, each with its own seed: the numbers do not depend on how many ranks share them.
+Plain training has one stream, "adapt BN" one stream and the BatchNorm adapter, a pseudo-label
+stage two streams and the adapter. One optimiser step takes `TRAIN.BATCH_SIZE` videos of a stream,
+split into micro-batches. Each micro-batch is mixed, normalised and back-propagated with its own
+seed, so results do not depend on the number of ranks that share them.
 """
 
 from __future__ import annotations
@@ -29,232 +30,314 @@ from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
 from nightcrawler.utils.io import atomic_write
 
-DONE, PREEMPTED = "DONE", "PREEMPTED"
-RAW, EMA = "raw", "ema"
+# Marker files in the run's folder: the run is finished, or was stopped on request.
+DONE = "DONE"
+PREEMPTED = "PREEMPTED"
+# The two sets of weights: trained ones and their moving average.
+RAW = "raw"
+EMA = "ema"
+# Epoch and ledger to this rank's unlabelled clips, float32 `[B, 3, T, h, w]` on the device.
 AdaptClips = Callable[[int, BadVideoLedger], Iterator[Tensor]]
 
 
 class Trainer:
-    """Trains a model, adapts it after each epoch, validates it and keeps the latest and the best checkpoint.
+    """Training run: train, adapt after each epoch, validate, keep latest and best checkpoint.
 
-    Where weights are averaged (`settings.ema_decay`), the averaged copy is adapted and validated after the raw one,
-    and the best checkpoint holds whichever had the higher top-1; the raw weights where they are level.
+    With a moving average of the weights (`config.ema_decay`), the average is adapted and validated
+    after the raw weights. The best checkpoint holds the ones with the higher top-1 accuracy, the
+    raw ones at a tie.
 
     Args:
-        model: clips `[B, 3, T, H, W]` to logits `[B, K]`, on `settings.device`.
-        optimizer: over the model's parameters.
-        objectives: one or two streams with their losses; their epochs have the same number of steps.
-        adapter: what is re-estimated before validation.
-        adapt_clips: epoch and ledger to this rank's unlabelled clips, float32 `[B, 3, T, h, w]` on the device.
+        model: clips `[B, 3, T, H, W]` to logits `[B, K]`, on `config.device`.
+        optimizer: optimiser of the model's parameters.
+        stream_losses: one or two streams with their losses, of equally many steps per epoch.
+        adapter: adapts the model before validation.
+        adapt_clips: epoch and ledger to this rank's unlabelled clips, on the device.
         eval_sets: splits to validate.
         evaluator: runs validation.
-        journal: writes down what happens.
-        settings: see there.
+        metric_logger: logs metrics.
+        config: settings of the run.
+
+    Example:
+        >>> trainer = build_trainer(cfg)
+        >>> best = trainer.fit()
+        >>> best["top1"]
+        74.5
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        objectives: Sequence[StreamLoss],
+        stream_losses: Sequence[StreamLoss],
         adapter: Adapter,
         adapt_clips: AdaptClips,
         eval_sets: Sequence[EvalSet],
         evaluator: Evaluator,
-        journal: MetricLogger,
-        settings: TrainerConfig,
+        metric_logger: MetricLogger,
+        config: TrainerConfig,
     ) -> None:
-        self.model, self.optimizer, self.settings = model, optimizer, settings
-        self.objectives, self.adapter, self.adapt_clips = list(objectives), adapter, adapt_clips
-        self.eval_sets, self.evaluator, self.journal = list(eval_sets), evaluator, journal
-        self.ema = averaged_copy(model, settings.ema_decay) if settings.ema_decay else None
-        self.bad = BadVideoLedger(settings.output_dir / "bad.csv", settings.max_bad_fraction)
-        self.stepper = TrainStep(model, optimizer, self.objectives, settings, self.bad)
-        self.saver = Checkpointer(
-            settings.output_dir, settings.keep_last, settings.max_failed_saves
+        self.model = model
+        self.optimizer = optimizer
+        self.stream_losses = list(stream_losses)
+        self.adapter = adapter
+        self.adapt_clips = adapt_clips
+        self.eval_sets = list(eval_sets)
+        self.evaluator = evaluator
+        self.metric_logger = metric_logger
+        self.config = config
+        self.ema = None
+        if config.ema_decay:
+            self.ema = averaged_copy(model, config.ema_decay)
+        # One ledger for training and adaptation: both report into bad.csv.
+        self.bad_videos = BadVideoLedger(
+            config.output_dir / "bad.csv",
+            config.max_bad_fraction,
+            config.user_name("max_bad_fraction"),
         )
-        self.epoch, self.step = 0, 0
-        self.best: dict[str, Any] = {
-            "top1": -math.inf,
-            "epoch": -1,
-            "split": settings.best_split,
-            "weights": RAW,
-        }
+        self.train_step = TrainStep(model, optimizer, self.stream_losses, config, self.bad_videos)
+        self.checkpointer = Checkpointer(
+            config.output_dir,
+            config.keep_last,
+            config.max_failed_saves,
+            config.user_name("max_failed_saves"),
+        )
+        self.epoch = 0
+        self.step = 0
+        # Below any accuracy, so that the first validated epoch becomes the best.
+        self.best = self._best_entry(-math.inf, epoch=-1, weights=RAW)
         self.stop = StopSignals()
+
+    def _best_entry(self, top1: float, epoch: int, weights: str) -> dict[str, Any]:
+        return {
+            "top1": top1,
+            "epoch": epoch,
+            "split": self.config.best_split,
+            "weights": weights,
+        }
 
     @property
     def num_steps(self) -> int:
-        """Steps of an epoch."""
-        return self.objectives[0].stream.sampler.num_steps
+        """Number of steps of an epoch."""
+        return self.stream_losses[0].stream.sampler.num_steps
 
     @property
-    def place(self) -> str:
-        """How far training is, in words."""
-        epoch, step = (self.epoch + 1, self.step) if self.step else (self.epoch, self.num_steps)
-        return f"epoch {epoch} step {step}"
+    def position(self) -> str:
+        """Progress of the run as text, `epoch 2 step 5`, both counted from 1."""
+        if self.step:
+            return f"epoch {self.epoch + 1} step {self.step}"
+        return f"epoch {self.epoch} step {self.num_steps}"
 
     def fit(self) -> dict[str, Any]:
-        """Train to the end; returns the best validation (`top1` in %, `epoch`, `split`, `weights`: raw or ema).
+        """Train to the end.
+
+        Returns:
+            The best validation: `top1` in %, `epoch`, `split`, `weights` (`raw` or `ema`).
 
         Raises:
             Preempted: after a stop signal, once the state is saved.
-            UserError: if too many videos cannot be used, steps are not finite, or the state cannot be saved.
+            UserError: if too many videos cannot be used, steps are not finite, or the state cannot
+                be saved.
         """
-        self.saver.tidy()
-        self._mark(remove=(DONE, PREEMPTED))
+        self.checkpointer.remove_leftovers()
+        # Markers of an earlier, stopped start would contradict this one.
+        self._write_marker(remove=(DONE, PREEMPTED))
         with self.stop.listening():
             try:
-                while self.epoch < self.settings.max_epoch:
+                while self.epoch < self.config.max_epoch:
                     self._train_epoch()
                     self._finish_epoch()
             except Preempted:
-                self._mark(PREEMPTED, self.place)
+                self._write_marker(PREEMPTED, self.position)
                 raise Preempted(
-                    f"stopped at {self.place} as asked; start the same command again to go on"
+                    f"stopped at {self.position} as asked; start the same command again to go on"
                 ) from None
-        self._mark(DONE, f"epoch {self.epoch}, best {self.best}")
+        self._write_marker(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
 
     def _train_epoch(self) -> None:
-        self.stepper.begin(self.epoch, self.step)
+        """Take the remaining steps of this epoch."""
+        config = self.config
+        self.train_step.start_epoch(self.epoch, self.step)
         for step in range(self.step, self.num_steps):
-            lr = self.settings.lr((self.epoch + step / self.num_steps) / self.settings.max_epoch)
-            skipped = self.stepper.num_skipped
-            norm = self.stepper.advance(lr)
-            if self.ema is not None and self.stepper.num_skipped == skipped:
+            # The schedule is a function of the position, so a resumed run continues on it.
+            lr = config.lr((self.epoch + step / self.num_steps) / config.max_epoch)
+            skipped_before = self.train_step.num_skipped
+            norm = self.train_step.run(lr)
+            # A skipped step leaves the weights as they were: nothing new to average.
+            if self.ema is not None and self.train_step.num_skipped == skipped_before:
                 self.ema.update(self.model, step=self.epoch * self.num_steps + step)
             self.step = step + 1
-            if self.step % self.settings.log_period == 0 or self.step == self.num_steps:
+            if self.step % config.log_period == 0 or self.step == self.num_steps:
                 self._log(lr, norm)
-            if self.stop.requested_anywhere(self.settings.device):
-                self.saver.latest(self.state, required=True)
+            if self.stop.requested_anywhere(config.device):
+                self.checkpointer.save_latest(self.state, required=True)
                 raise Preempted
 
     def _finish_epoch(self) -> None:
-        """Adapt and validate where it is due, then save.
+        """Adapt and validate where the evaluation period asks for it, then save.
 
-        Both may take long: a run that is stopped or dies meanwhile goes on from the last step.
+        Both may take long, so the state is saved before them: a run that is stopped or dies in
+        the meantime resumes after the last step.
         """
-        last = self.epoch + 1 == self.settings.max_epoch
-        due = last or (self.epoch + 1) % self.settings.eval_period == 0
-        saved = due and self.saver.latest(self.state)
-        self.epoch, self.step = self.epoch + 1, 0
+        last = self.epoch + 1 == self.config.max_epoch
+        due = last or (self.epoch + 1) % self.config.eval_period == 0
+        saved = due and self.checkpointer.save_latest(self.state)
+        self.epoch += 1
+        self.step = 0
         if due:
             self._adapt_and_validate(self.model, RAW)
             if self.ema is not None:
                 self._adapt_and_validate(self.ema.module, EMA)
-        self.stepper.meter.reset()
-        self.saver.latest(self.state, required=last, replace=saved)
+        self.train_step.meter.reset()
+        # The save above is of the same epoch: replacing it keeps older epochs as fallbacks.
+        self.checkpointer.save_latest(self.state, required=last, replace=saved)
 
     def _adapt_and_validate(self, model: nn.Module, weights: str) -> None:
-        """Adapt and validate a model, and save it where it is the best so far."""
-        with self._weights_kept(model):
+        """Adapt and validate a model, and save it if it is the best so far."""
+        with self._restored_weights(model):
             self.adapt(model, weights)
-            top1 = (
-                self.validate(model, weights)
-                .get(self.settings.best_split, {})
-                .get("top1", math.nan)
-            )
+            figures = self.validate(model, weights)
+            top1 = figures.get(self.config.best_split, {}).get("top1", math.nan)
+            # Written so that NaN is never better.
             if not top1 > self.best["top1"]:
                 return
             before = self.best
-            self.best = {
-                "top1": top1,
-                "epoch": self.epoch,
-                "split": self.settings.best_split,
-                "weights": weights,
-            }
-            saved = self.saver.best(
-                lambda: {**self.state(), "model_state": model.state_dict(), "weights": weights}
-            )
-            self.best = self.best if saved else before
+            self.best = self._best_entry(top1, self.epoch, weights)
+
+            def make_state() -> dict[str, Any]:
+                return {**self.state(), "model_state": model.state_dict(), "weights": weights}
+
+            if not self.checkpointer.save_best(make_state):
+                # The file still holds the earlier best, which a later epoch must be compared to.
+                self.best = before
 
     @contextlib.contextmanager
-    def _weights_kept(self, model: nn.Module) -> Iterator[None]:
-        """Training goes on from the weights that an adapter found, where it changes them."""
-        parameters = list(model.parameters()) if self.adapter.changes_weights else []
-        kept = [parameter.detach().clone() for parameter in parameters]
+    def _restored_weights(self, model: nn.Module) -> Iterator[None]:
+        """Restore the parameters after the block if the adapter changes them.
+
+        Training continues from the trained weights, not from the adapted ones.
+        """
+        parameters: list[nn.Parameter] = []
+        if self.adapter.changes_weights:
+            parameters = list(model.parameters())
+        copies = [parameter.detach().clone() for parameter in parameters]
         yield
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
+            for parameter, value in zip(parameters, copies, strict=True):
                 parameter.copy_(value)
 
     def _log(self, lr: float, norm: float) -> None:
-        meter, names = self.stepper.meter, [objective.stream.name for objective in self.objectives]
+        meter = self.train_step.meter
+        top1 = {}
+        for stream_loss in self.stream_losses:
+            name = stream_loss.stream.name
+            top1[name] = 100 * meter.ratio(f"correct_{name}", f"clips_{name}")
         figures = {
             "loss": meter.ratio("loss", "steps"),
             "lr": lr,
             "grad_norm": norm,
-            "top1": {name: 100 * meter.ratio(f"correct_{name}", f"clips_{name}") for name in names},
-            "num_skipped": self.stepper.num_skipped,
-            **self.stepper.pace.figures(),
+            "top1": top1,
+            "num_skipped": self.train_step.num_skipped,
+            **self.train_step.throughput.figures(),
         }
-        self.journal.train(self.epoch, self.settings.max_epoch, self.step, self.num_steps, figures)
+        self.metric_logger.log_train_step(
+            self.epoch, self.config.max_epoch, self.step, self.num_steps, figures
+        )
 
     # Adaptation and validation
 
     def adapt(self, model: nn.Module, weights: str = RAW) -> None:
-        """Run the adapter on the dark clips of this epoch."""
-        clips = ReplayableClips(lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad)))
+        """Run the adapter on the dark clips of this epoch.
+
+        Args:
+            model: adapted in place.
+            weights: its weights for the log, `raw` or `ema`.
+
+        Raises:
+            Preempted: if a stop was requested meanwhile.
+        """
+        clips = ReplayableClips(
+            lambda: self.stop.until(self.adapt_clips(self.epoch, self.bad_videos))
+        )
         report = self.adapter.run(model, clips)
-        self.bad.settle()
-        self.stop.check(self.settings.device)
-        self.journal.adapt(self.epoch, report, weights)
+        # Before the stop: a stopped run has its list of bad videos, too.
+        self.bad_videos.sync()
+        self.stop.check(self.config.device)
+        self.metric_logger.log_adaptation(self.epoch, report, weights)
 
     def validate(self, model: nn.Module, weights: str = RAW) -> dict[str, dict[str, Any]]:
-        """Figures of every validation split (one view, one crop), by split."""
+        """Validate a model on every split (one view, one crop).
+
+        Args:
+            model: clips `[B, 3, T, H, W]` to logits `[B, K]`.
+            weights: its weights for the log, `raw` or `ema`.
+
+        Returns:
+            Figures of `engine.meters.accuracy` by split.
+
+        Raises:
+            Preempted: if a stop was requested meanwhile.
+        """
         figures = {}
         for eval_set in self.eval_sets:
             name = eval_set.split.name
-            found = self.evaluator.run(
-                model, eval_set, self.settings.num_classes, f"val {name}", self.stop
+            predictions = self.evaluator.run(
+                model, eval_set, self.config.num_classes, f"val {name}", self.stop
             )
-            figures[name] = accuracy(found[eval_set.pairs[0]])
-            self.journal.validation(self.epoch, name, figures[name], weights)
+            figures[name] = accuracy(predictions[eval_set.pairs[0]])
+            self.metric_logger.log_validation(self.epoch, name, figures[name], weights)
         return figures
 
     # State
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs, as plain types and tensors.
+        """Return everything that a resumed run needs, as plain types and tensors.
 
-        Draws are functions of the seed and of epoch and step, so there is no state of generators to keep.
+        Random draws are functions of seed, epoch and step, so no generator state is kept.
         """
-        averaged = {} if self.ema is None else {"ema_state": self.ema.module.state_dict()}
+        averaged = {}
+        if self.ema is not None:
+            averaged["ema_state"] = self.ema.module.state_dict()
         return {
             "model_state": self.model.state_dict(),
             "weights": RAW,
             **averaged,
             "optimizer_state": self.optimizer.state_dict(),
-            "scaler_state": self.stepper.scaler.state_dict(),
+            "scaler_state": self.train_step.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "num_skipped": self.stepper.num_skipped,
+            "num_skipped": self.train_step.num_skipped,
             "best": dict(self.best),
-            "meter": dict(self.stepper.meter.sums),
-            **self.settings.stamp,
+            "meter": dict(self.train_step.meter.sums),
+            **self.config.run_metadata,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`; the moving average starts from the weights where the state has none."""
+        """Resume from a state.
+
+        Args:
+            state: return value of `state()`; without `ema_state`, the moving average starts from
+                the weights.
+        """
         self.model.load_state_dict(state["model_state"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state.get("ema_state", state["model_state"]))
         self.optimizer.load_state_dict(state["optimizer_state"])
-        self.stepper.scaler.load_state_dict(state["scaler_state"])
-        self.epoch, self.step, self.stepper.num_skipped = (
-            state["epoch"],
-            state["step"],
-            state["num_skipped"],
-        )
-        self.best, self.stepper.meter.sums = dict(state["best"]), dict(state["meter"])
+        self.train_step.scaler.load_state_dict(state["scaler_state"])
+        self.epoch = state["epoch"]
+        self.step = state["step"]
+        self.train_step.num_skipped = state["num_skipped"]
+        self.best = dict(state["best"])
+        self.train_step.meter.sums = dict(state["meter"])
 
-    def _mark(self, name: str = "", text: str = "", remove: Sequence[str] = ()) -> None:
-        """Write (or remove) the small files that say how the run ended."""
+    def _write_marker(self, name: str = "", text: str = "", remove: Sequence[str] = ()) -> None:
+        """Write (or remove) the small files that tell how the run ended."""
         if distributed.is_main():
             for old in remove:
-                (self.settings.output_dir / old).unlink(missing_ok=True)
+                (self.config.output_dir / old).unlink(missing_ok=True)
             if name:
-                with atomic_write(self.settings.output_dir / name, "w") as file:
+                with atomic_write(self.config.output_dir / name, "w") as file:
                     file.write(text + "\n")
+        # No rank goes on before the marker is on disk.
         distributed.barrier()

@@ -10,7 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from nightcrawler.data.build import build_view_sampler
+from nightcrawler.data.build_clips import build_view_sampler
 from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.transforms import spatial_crop
 from nightcrawler.utils.errors import UserError

@@ -16,12 +16,17 @@ from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
 from nightcrawler.data.video.decode import VideoReader
-from nightcrawler.engine.build import MACHINE_KEYS, build_tested_weights
+from nightcrawler.engine.resume import weights_to_test_from_cfg
+from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.predict.predictor import PredictOptions, build_trained_config, find_checkpoint
+from nightcrawler.predict.checkpoints import (
+    PredictOptions,
+    build_trained_config,
+    find_checkpoint,
+)
 from nightcrawler.utils.env import library_versions
 
 
@@ -81,7 +86,7 @@ def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, roo
     file = read_weights(path)
     cfg = build_trained_config(file, PredictOptions(dark=dark, root=root))
     model = build_model(cfg).eval()
-    build_tested_weights(cfg, model)
+    weights_to_test_from_cfg(cfg, model)
     size = tuple(frame_size) if frame_size else (cfg.DATA.TEST_CROP_SIZE,) * 2
     return Trained(
         name=path.parent.resolve().name,

@@ -1,1 +1,1 @@
-"""Video architectures, one a file: clips in, logits out."""
+"""Video architectures, one in each file: clips in, logits out."""

@@ -1,25 +1,77 @@
-"""From configuration to model: the only place that maps `MODEL` and the architectures' sections to arguments."""
+"""Build models by name: from a configuration (`build_model`) or keyword arguments (`create_model`).
+
+`utils.registries.MODELS` is the list of names. This is the only module that maps `MODEL` and the
+architectures' sections to arguments.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from nightcrawler.models.external import timm_frames, torchvision_video
-from nightcrawler.models.mvit import AttentionStyle, MViT
+from nightcrawler.models.external import torchvision_video
+from nightcrawler.models.frame_average import timm_frames
+from nightcrawler.models.mvit import MViT
+from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
-from nightcrawler.models.resnet3d import NONLOCAL_BLOCKS, PLAIN, Layout, ResNet3D
+from nightcrawler.models.pretrained import load_pretrained
+from nightcrawler.models.resnet3d import ResNet3D
+from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
+from nightcrawler.utils.registries import MODELS
+from nightcrawler.utils.registry import unknown_name
 
-MODELS = Registry("model")
+TIMM_FAMILY = "timm/"
+
+# Keys behind arguments that models refuse, for errors of `build_model`.
+COMMON_KEYS = {
+    "name": "MODEL.NAME",
+    "num_frames": "DATA.NUM_FRAMES",
+    "size": "DATA.TRAIN_CROP_SIZE",
+    "crop_size": "DATA.TRAIN_CROP_SIZE",
+    "test_size": "DATA.TEST_CROP_SIZE",
+    "drop_path": "MODEL.DROP_PATH_RATE",
+    "motion_stem": "MODEL.MOTION_STEM",
+    "alpha": "SLOWFAST.ALPHA",
+    "beta_inv": "SLOWFAST.BETA_INV",
+    "fusion_kernel": "SLOWFAST.FUSION_KERNEL_SZ",
+}
+ARCHITECTURE_KEYS = {
+    "slowfast": {"width": "SLOWFAST.WIDTH"},
+    "resnet3d": {"width": "RESNET.WIDTH_PER_GROUP"},
+    "mvit": {
+        "embed_dim": "MVIT.EMBED_DIM",
+        "num_heads": "MVIT.NUM_HEADS",
+        "dim_mul": "MVIT.DIM_MUL",
+        "head_mul": "MVIT.HEAD_MUL",
+        "q_stride": "MVIT.POOL_Q_STRIDE",
+        "kv_stride": "MVIT.POOL_KV_STRIDE",
+        "kernel": "MVIT.POOL_KVQ_KERNEL",
+        "mode": "MVIT.MODE",
+        "pool_first": "MVIT.POOL_FIRST",
+        "patch_kernel": "MVIT.PATCH_KERNEL",
+        "patch_stride": "MVIT.PATCH_STRIDE",
+    },
+}
 
 
-@MODELS.register("uniformer")
 def build_uniformer(cfg: CfgNode) -> nn.Module:
-    """UniFormer from `UNIFORMER`."""
-    model, section = cfg.MODEL, cfg.UNIFORMER
+    """Build a UniFormer from `UNIFORMER`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    section = cfg.UNIFORMER
     return UniFormer(
         num_classes=model.NUM_CLASSES,
         depth=section.DEPTH,
@@ -39,15 +91,19 @@ def build_uniformer(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("mvit")
 def build_mvit(cfg: CfgNode) -> nn.Module:
-    """MViT or MViTv2 from `MVIT`, for clips of `DATA.NUM_FRAMES` and `DATA.TRAIN_CROP_SIZE`."""
-    model, section = cfg.MODEL, cfg.MVIT
+    """Build an MViT or MViTv2 from `MVIT`, for training clips of `DATA`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    section = cfg.MVIT
     return MViT(
         num_classes=model.NUM_CLASSES,
         num_frames=cfg.DATA.NUM_FRAMES,
         size=cfg.DATA.TRAIN_CROP_SIZE,
-        pyramid=_build_pyramid(cfg),
+        layout=_build_mvit_layout(cfg),
         attention=_build_attention_style(cfg),
         mlp_ratio=section.MLP_RATIO,
         patch_kernel=section.PATCH_KERNEL,
@@ -66,7 +122,8 @@ def build_mvit(cfg: CfgNode) -> nn.Module:
     )
 
 
-def _build_pyramid(cfg: CfgNode) -> MViTLayout:
+def _build_mvit_layout(cfg: CfgNode) -> MViTLayout:
+    """Build the layout of an MViT from `MVIT`."""
     section = cfg.MVIT
     return MViTLayout(
         depth=section.DEPTH,
@@ -83,6 +140,7 @@ def _build_pyramid(cfg: CfgNode) -> MViTLayout:
 
 
 def _build_attention_style(cfg: CfgNode) -> AttentionStyle:
+    """Build the settings of an MViT's attention from `MVIT`."""
     section = cfg.MVIT
     return AttentionStyle(
         mode=section.MODE,
@@ -96,10 +154,14 @@ def _build_attention_style(cfg: CfgNode) -> AttentionStyle:
     )
 
 
-@MODELS.register("slowfast")
 def build_slowfast(cfg: CfgNode) -> nn.Module:
-    """The method's SlowFast from `SLOWFAST`."""
-    model, section = cfg.MODEL, cfg.SLOWFAST
+    """Build the method's SlowFast from `SLOWFAST`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    section = cfg.SLOWFAST
     return SlowFast(
         num_classes=model.NUM_CLASSES,
         depth=section.DEPTH,
@@ -114,17 +176,24 @@ def build_slowfast(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("resnet3d")
 def build_resnet3d(cfg: CfgNode) -> nn.Module:
-    """PySlowFast's SlowFast, Slow, C2D or I3D from `RESNET`, and from `SLOWFAST` where there are two pathways."""
-    model, section, pathways = cfg.MODEL, cfg.RESNET, cfg.SLOWFAST
-    nonlocal_blocks = NONLOCAL_BLOCKS if section.NONLOCAL else PLAIN.nonlocal_blocks
+    """Build PySlowFast's SlowFast, Slow, C2D or I3D from `RESNET`, and pathways from `SLOWFAST`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    section = cfg.RESNET
+    pathways = cfg.SLOWFAST
+    nonlocal_blocks = PLAIN.nonlocal_blocks
+    if section.NONLOCAL:
+        nonlocal_blocks = NONLOCAL_BLOCKS
     return ResNet3D(
         num_classes=model.NUM_CLASSES,
         arch=section.ARCH,
         depth=section.DEPTH,
         width=section.WIDTH_PER_GROUP,
-        layout=Layout(groups=section.NUM_GROUPS, nonlocal_blocks=nonlocal_blocks),
+        layout=ResNetLayout(groups=section.NUM_GROUPS, nonlocal_blocks=nonlocal_blocks),
         alpha=pathways.ALPHA,
         beta_inv=pathways.BETA_INV,
         fusion_ratio=pathways.FUSION_CONV_CHANNEL_RATIO,
@@ -134,10 +203,14 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("torchvision/")
 def build_torchvision(cfg: CfgNode) -> nn.Module:
-    """The video model of torchvision that `MODEL.NAME` names after the slash."""
-    model, data = cfg.MODEL, cfg.DATA
+    """Build the video model of torchvision that `MODEL.NAME` names after the slash.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    data = cfg.DATA
     return torchvision_video(
         model.NAME.partition("/")[2],
         num_classes=model.NUM_CLASSES,
@@ -150,10 +223,14 @@ def build_torchvision(cfg: CfgNode) -> nn.Module:
     )
 
 
-@MODELS.register("timm/")
 def build_timm(cfg: CfgNode) -> nn.Module:
-    """The image model of timm that `MODEL.NAME` names after the slash, averaged over frames."""
-    model, data = cfg.MODEL, cfg.DATA
+    """Build the image model of timm that `MODEL.NAME` names after the slash, for frames.
+
+    Args:
+        cfg: whole configuration.
+    """
+    model = cfg.MODEL
+    data = cfg.DATA
     return timm_frames(
         model.NAME.partition("/")[2],
         num_classes=model.NUM_CLASSES,
@@ -166,5 +243,115 @@ def build_timm(cfg: CfgNode) -> nn.Module:
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The model named by `MODEL.NAME`, with random weights; its seed is the caller's."""
-    return MODELS.get(cfg.MODEL.NAME)(cfg)
+    """Build the model named by `MODEL.NAME`, with random weights. The caller sets the seed.
+
+    Args:
+        cfg: whole configuration.
+
+    Raises:
+        UserError: if the name is unknown, or the model does not take a value. The message names
+            the keys.
+    """
+    name = cfg.MODEL.NAME
+    builder = MODELS.get(name)
+    with argument_keys({**COMMON_KEYS, **ARCHITECTURE_KEYS.get(name, {})}):
+        return builder(cfg)
+
+
+def list_models(pattern: str = "") -> list[str]:
+    """List the names of models, for `create_model` and `MODEL.NAME`.
+
+    Args:
+        pattern: shell-style pattern that names must match. Models of timm, of which there are over
+            a thousand, are listed only for a pattern that begins with `timm/`.
+
+    Example:
+        >>> list_models("torchvision/mvit*")
+        ['torchvision/mvit_v1_b', 'torchvision/mvit_v2_s']
+        >>> "timm/resnet50" in list_models("timm/resnet*")
+        True
+    """
+    # A family is listed as `timm/NAME`.
+    names = [name for name in MODELS.names() if not name.endswith("/NAME")]
+    if pattern.startswith(TIMM_FAMILY):
+        names = [TIMM_FAMILY + name for name in timm.list_models()]
+    return sorted(fnmatch.filter(names, pattern or "*"))
+
+
+def create_model(
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: str | Path | None = None,
+    class_names: Sequence[str] = (),
+    **options: Any,
+) -> nn.Module:
+    """Create a model from keyword arguments, in training mode.
+
+    The defaults are those of the published models: UniFormer-B, MViT-B 32x3, SlowFast-R101 and
+    SlowFast-R50 of PySlowFast (`resnet3d`).
+
+    Args:
+        name: one of `list_models()`, or `timm/` and a name of timm.
+        num_classes: K.
+        pretrained: checkpoint to load, a file or a name of `zoo.ZOO`. Random weights when absent.
+        class_names: names of the K classes, to reorder a classifier that has names.
+        options: arguments of the architecture, such as `drop_path`, `num_frames` or `depth`, see
+            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `torchvision_video`, `timm_frames`.
+
+    Returns:
+        A module from clips `[B, 3, T, H, W]` to logits `[B, K]`.
+
+    Raises:
+        UserError: if the name or an option is unknown (the message names close ones), a value does
+            not fit the architecture, or the checkpoint does not fill the model.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("uniformer", num_classes=11, depth=(1, 1, 2, 1), drop_path=0.1)
+        >>> model(torch.zeros(2, 3, 8, 64, 64)).shape
+        torch.Size([2, 11])
+    """
+    constructor, fixed = _constructor(name)
+    # Checked here, because a TypeError of Python names neither the model nor close arguments.
+    known = inspect.signature(constructor).parameters.keys() - {"self", "name", "num_classes"}
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"argument of {name}", option, known)
+    if class_names and len(class_names) != num_classes:
+        raise ArgumentError(
+            f"class_names: {len(class_names)} names for num_classes {num_classes}", "class_names"
+        )
+    model = constructor(*fixed, num_classes=num_classes, **options)
+    # Weights come last: their classifier is matched with the classes of this model.
+    if pretrained is not None:
+        load_pretrained(model, pretrained, class_names=class_names)
+    return model
+
+
+# Constructors of the names in MODELS. Those of libraries take the name after the slash.
+CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
+    "uniformer": UniFormer,
+    "mvit": MViT,
+    "slowfast": SlowFast,
+    "resnet3d": ResNet3D,
+    "torchvision/": torchvision_video,
+    TIMM_FAMILY: timm_frames,
+}
+
+
+def _constructor(name: str) -> tuple[Callable[..., nn.Module], tuple[str, ...]]:
+    """Return the constructor of a model, and its fixed arguments."""
+    family, slash, rest = name.partition("/")
+    if name not in MODELS:
+        raise MODELS.unknown(name)
+    constructor = CONSTRUCTORS.get(family + slash)
+    # A model of the user's own module registers a builder only.
+    if constructor is None:
+        raise UserError(
+            f"model '{name}' is registered for configurations only: set MODEL.NAME {name}, or add "
+            "its class to CONSTRUCTORS"
+        )
+    if slash:
+        return constructor, (rest,)
+    return constructor, ()

@@ -1,4 +1,4 @@
-"""What the SlowFast networks share: padded convolutions, constant BatchNorm, pathways, initial weights."""
+"""Parts that the SlowFast networks share: padded convolutions, constant BatchNorm, pathways."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import ArgumentError
 
 LINEAR_INIT_STD = 0.01
 
@@ -24,16 +24,20 @@ def conv3d(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv3d:
-    """A convolution whose padding keeps the size (before the stride).
+    """Return a convolution whose padding keeps the size (before the stride).
 
     Args:
-        in_channels, channels: before and after.
-        kernel: in time and in space (odd).
-        stride, dilation: in space.
+        in_channels: channels of the input.
+        channels: channels of the output.
+        kernel: sizes in time and in space (odd).
+        stride: in space.
         time_stride: in time.
-        groups, bias: as `nn.Conv3d`.
+        dilation: in space.
+        groups: as in `nn.Conv3d`.
+        bias: as in `nn.Conv3d`.
     """
     time, space = kernel
+    # A dilated kernel spans dilation * (space - 1) + 1 places.
     pad = dilation * (space // 2)
     return nn.Conv3d(
         in_channels,
@@ -48,7 +52,17 @@ def conv3d(
 
 
 class FrozenBatchNorm3d(nn.Module):
-    """BatchNorm whose statistics, scale and shift are constants (buffers); there is nothing to train or adapt."""
+    """BatchNorm with constant statistics, scale and shift (buffers): nothing to train or adapt.
+
+    Args:
+        channels: C.
+        eps: added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -59,20 +73,36 @@ class FrozenBatchNorm3d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, H, W]`, same shape out."""
+        """Normalise `[B, C, T, H, W]`, same shape out."""
         return functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
 
 
-def conv_norm(conv: nn.Conv3d, norm: nn.Module, x: Tensor) -> Tensor:
-    """`norm(conv(x))`; in evaluation without gradients as one convolution, the norm folded into its weights.
+Norm3d = nn.BatchNorm3d | FrozenBatchNorm3d
 
-    Two layers' time goes into one. Layers that someone observes through hooks are called as they are.
+
+def conv_norm(conv: nn.Conv3d, norm: Norm3d, x: Tensor) -> Tensor:
+    """Return `norm(conv(x))`, as one convolution in evaluation without gradients.
+
+    The norm is folded into the weights, which takes the time of one layer instead of two. Layers
+    with hooks are called as they are, so that observers see them.
+
+    Args:
+        conv: the convolution.
+        norm: the norm after it.
+        x: `[B, C_in, T, H, W]`.
+
+    Returns:
+        `[B, C, T, H', W']`.
     """
+    # Folding skips the modules' own calls, and hooks with them.
     observed = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
     if torch.is_grad_enabled() or observed or (isinstance(norm, nn.BatchNorm3d) and norm.training):
         return norm(conv(x))
+    # Every norm of these networks has statistics and an affine part.
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     bias = norm.bias - norm.running_mean * scale
     if conv.bias is not None:
@@ -82,58 +112,85 @@ def conv_norm(conv: nn.Conv3d, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def strided_frames(num_frames: int, alpha: int) -> list[int]:
-    """Frames of the slow pathway in the AlphAction lineage: 0, alpha, 2 alpha, ..."""
+    """Return the frames of the slow pathway in the AlphAction lineage: 0, alpha, 2 alpha, ...
+
+    Args:
+        num_frames: T.
+        alpha: fast over slow frame rate.
+    """
     return [alpha * i for i in range(num_frames // alpha)]
 
 
 def spread_frames(num_frames: int, alpha: int) -> list[int]:
-    """Frames of the slow pathway in PySlowFast: floor(linspace(0, T - 1, T // alpha)).
+    """Return the frames of the slow pathway in PySlowFast: floor(linspace(0, T - 1, T // alpha)).
 
-    In float32, as there: whole positions may round down (frame 52 instead of 53 at T = 160, alpha = 4).
+    Args:
+        num_frames: T.
+        alpha: fast over slow frame rate.
     """
     return list(_spread_frames(num_frames, alpha))
 
 
+# Cached, so that a model that has run once can be traced: a trace cannot make numbers of tensors.
 @functools.cache
 def _spread_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
-    """Kept, so that a model that has run once can be traced: a trace cannot make numbers of tensors."""
-    return tuple(
-        torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32).long().tolist()
-    )
+    """Compute `spread_frames`."""
+    # In float32 as in PySlowFast, where whole positions may round down (frame 52 instead of 53 at
+    # T = 160, alpha = 4).
+    places = torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32)
+    return tuple(places.long().tolist())
 
 
 def check_frames(num_frames: int, alpha: int) -> None:
     """Refuse a clip whose pathways would not fit together.
 
+    Args:
+        num_frames: T.
+        alpha: fast over slow frame rate.
+
     Raises:
-        UserError: if the number of frames is not a multiple of `alpha`.
+        ArgumentError: if the number of frames is not a multiple of `alpha`.
     """
     if num_frames < alpha or num_frames % alpha:
-        raise UserError(
-            f"a clip of {num_frames} frames does not fit SlowFast: the slow pathway takes one frame in {alpha}, "
-            f"so DATA.NUM_FRAMES must be a multiple of SLOWFAST.ALPHA {alpha}"
+        raise ArgumentError(
+            f"a clip of {num_frames} frames does not fit SlowFast: the slow pathway takes one "
+            f"frame in {alpha}, so the number of frames must be a multiple of alpha {alpha}",
+            "num_frames",
+            "alpha",
         )
 
 
 def check_pathways(width: int, beta_inv: int, fusion_kernel: int) -> None:
     """Refuse two pathways whose channels or frames would not fit together.
 
+    Args:
+        width: channels of the slow pathway's stem.
+        beta_inv: slow over fast channels.
+        fusion_kernel: size of the lateral convolution in time.
+
     Raises:
-        UserError: if `beta_inv` does not divide the slow `width`, or the lateral kernel is even.
+        ArgumentError: if `beta_inv` does not divide `width`, or the lateral kernel is even.
     """
     if width % beta_inv:
-        raise UserError(
-            f"a slow pathway {width} channels wide has no fast pathway of 1 / {beta_inv}: the width must be a multiple "
-            f"of SLOWFAST.BETA_INV {beta_inv}"
+        raise ArgumentError(
+            f"width {width}: the fast pathway has 1 / {beta_inv} of these channels, so the width "
+            f"must be a multiple of beta_inv {beta_inv}",
+            "width",
+            "beta_inv",
         )
     if fusion_kernel % 2 == 0:
-        raise UserError(
-            f"SLOWFAST.FUSION_KERNEL_SZ {fusion_kernel} is even: the lateral kernel must be odd"
+        raise ArgumentError(
+            f"fusion_kernel {fusion_kernel} is even: the lateral kernel must be odd",
+            "fusion_kernel",
         )
 
 
 def init_weights(model: nn.Module) -> None:
-    """He et al. 2015 (fan out) for convolutions, a small normal for the classifier, zero biases."""
+    """Initialise convolutions (He et al. 2015, fan out), classifier (small normal) and biases (0).
+
+    Args:
+        model: initialised in place.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,28 +1,23 @@
-"""Models of torchvision and timm under this project's roof: clips `[B, 3, T, H, W]` to logits `[B, K]`.
+"""Video models of torchvision: clips `[B, 3, T, H, W]` to logits `[B, K]`.
 
-Their entries keep the names they have at home, so that a state_dict saved there loads here. Nothing is downloaded.
+Entries keep their names, so that a state_dict saved with torchvision loads here. Nothing is
+downloaded. Models of timm are in `frame_average.py`.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
-import timm
-import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import video
 from torchvision.models.video.mvit import MSBlockConfig
 
 from nightcrawler.models.layers import motion_channels
-from nightcrawler.models.pretrained import is_head
-from nightcrawler.utils.errors import UserError
+from nightcrawler.models.mvit_attention import triple
+from nightcrawler.utils.errors import ArgumentError
 from nightcrawler.utils.registry import unknown_name
 
 MVITS = ("mvit_v1_b", "mvit_v2_s")
-# Width and depths (Liu et al. 2022, section 3.2).
+# Width and depths (Liu et al. 2022, "Video Swin Transformer", section 3.2).
 SWINS = {
     "swin3d_t": (96, [2, 2, 6, 2]),
     "swin3d_s": (96, [2, 2, 18, 2]),
@@ -32,77 +27,108 @@ RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
 TORCHVISION = (*MVITS, *SWINS, *RESNETS, "s3d")
 MVIT_DEPTHS = (1, 2, 11, 2)
 MVIT_WIDTH = 96
-S3D_LEAST = (5, 17)
+# Smaller clips of S3D have no positions left before its last pooling.
+S3D_MIN_FRAMES = 5
+S3D_MIN_SIZE = 17
 
 
 def torchvision_video(
     name: str,
     *,
     num_classes: int,
-    num_frames: int,
-    crop_size: int,
-    test_size: int,
+    num_frames: int = 32,
+    crop_size: int = 224,
+    test_size: int | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     motion_stem: bool = False,
 ) -> nn.Module:
-    """A video model of torchvision with random weights.
+    """Build a video model of torchvision with random weights.
 
     Args:
         name: one of `TORCHVISION`.
         num_classes: K.
         num_frames: T.
-        crop_size, test_size: side of a training and of a test clip, in pixels.
+        crop_size: side of a training clip in pixels.
+        test_size: side of a test clip in pixels, `crop_size` when absent.
         dropout: before the classifier.
-        drop_path: stochastic depth of the last block; transformers only.
-        motion_stem: see `motion_channels`.
+        drop_path: stochastic depth of the last block, transformers only.
+        motion_stem: see `layers.motion_channels`.
 
     Raises:
-        UserError: if the name is unknown, or the model cannot do what an argument asks.
+        UserError: if the name is unknown.
+        ArgumentError: if the model does not take the value of an argument.
     """
     if name not in TORCHVISION:
         raise unknown_name("torchvision model", name, TORCHVISION)
+    test_size = crop_size if test_size is None else test_size
     if drop_path and name not in (*MVITS, *SWINS):
-        raise UserError(
-            f"MODEL.DROP_PATH_RATE {drop_path:g}: torchvision/{name} has no stochastic depth: set it to 0"
-        )
+        raise no_stochastic_depth(f"torchvision/{name}", drop_path)
     if name in MVITS:
-        _check_one_size(f"torchvision/{name}", crop_size, test_size)
+        check_one_size(f"torchvision/{name}", crop_size, test_size)
         model: nn.Module = _mvit(name, num_classes, num_frames, crop_size, dropout, drop_path)
     elif name == "s3d":
         _check_s3d_size(num_frames, min(crop_size, test_size))
-        model = video.s3d(num_classes=num_classes, dropout=dropout)
-        model.avgpool = ShrinkingAvgPool3d(model.avgpool.kernel_size)
+        model = _s3d(num_classes, dropout)
     else:
-        model = (
-            _swin(name, num_classes, drop_path)
-            if name in SWINS
-            else getattr(video, name)(num_classes=num_classes)
-        )
-        # Their heads have no dropout of their own; after the pooling it does not change the names of entries.
-        model.avgpool = nn.Sequential(model.avgpool, nn.Dropout(dropout))
-    return _with_motion_stem(model) if motion_stem else model
+        if name in SWINS:
+            model = _swin(name, num_classes, drop_path)
+        else:
+            model = getattr(video, name)(num_classes=num_classes)
+        # Their heads have no dropout. After the pooling it changes no entry's name.
+        model.avgpool = nn.Sequential(model.get_submodule("avgpool"), nn.Dropout(dropout))
+    if motion_stem:
+        _add_motion_stem(model)
+    return model
 
 
-def _check_one_size(name: str, crop_size: int, test_size: int) -> None:
+def no_stochastic_depth(name: str, drop_path: float) -> ArgumentError:
+    """Return the error for a model without stochastic depth.
+
+    Args:
+        name: of the model.
+        drop_path: rate that was asked for.
+    """
+    return ArgumentError(
+        f"drop_path {drop_path:g}: {name} has no stochastic depth: set it to 0", "drop_path"
+    )
+
+
+def check_one_size(name: str, crop_size: int, test_size: int) -> None:
+    """Refuse test clips of another size than training clips.
+
+    Args:
+        name: of the model.
+        crop_size: side of a training clip in pixels.
+        test_size: side of a test clip in pixels.
+
+    Raises:
+        ArgumentError: if they differ.
+    """
     if crop_size != test_size:
-        raise UserError(
-            f"DATA.TEST_CROP_SIZE {test_size}: {name} is built for one size of clips, and DATA.TRAIN_CROP_SIZE is "
-            f"{crop_size}: make them equal"
+        raise ArgumentError(
+            f"test_size {test_size}: {name} is built for one size of clips, and crop_size is "
+            f"{crop_size}: make them equal",
+            "test_size",
+            "crop_size",
         )
 
 
 def _mvit(
     name: str, num_classes: int, num_frames: int, crop_size: int, dropout: float, drop_path: float
 ) -> video.MViT:
+    """Return an MViT of torchvision for any clip size."""
     if crop_size % 4 or crop_size < 32:
-        raise UserError(
-            f"DATA.TRAIN_CROP_SIZE {crop_size}: torchvision/{name} takes multiples of 4 from 32 on"
+        raise ArgumentError(
+            f"crop_size {crop_size}: torchvision/{name} takes multiples of 4 from 32 on",
+            "crop_size",
         )
     if num_frames % 2:
-        raise UserError(
-            f"DATA.NUM_FRAMES {num_frames}: torchvision/{name} takes an even number of frames"
+        raise ArgumentError(
+            f"num_frames {num_frames}: torchvision/{name} takes an even number of frames",
+            "num_frames",
         )
+    # torchvision's own builders fix the clip size, so the blocks are listed here.
     second = name == "mvit_v2_s"
     return video.MViT(
         spatial_size=(crop_size, crop_size),
@@ -119,21 +145,31 @@ def _mvit(
 
 
 def _mvit_blocks(second: bool) -> list[MSBlockConfig]:
-    """The 16 blocks of MViT-B (Fan et al. 2021, table 2), or of MViTv2-S (Li et al. 2022, table 1)."""
-    stages = [stage for stage, depth in enumerate(MVIT_DEPTHS) for _ in range(depth)]
+    """Return the 16 blocks of MViT-B (Fan et al. 2021, table 2) or MViTv2-S (Li et al. 2022)."""
+    stages: list[int] = []
+    for stage, depth in enumerate(MVIT_DEPTHS):
+        stages += [stage] * depth
     blocks = []
     for before, stage, after in zip([0, *stages[:-1]], stages, [*stages[1:], 3], strict=True):
-        # The first version widens in the MLP that ends a stage, the second in the attention that starts the next.
-        wide_in, wide_out = (before, stage) if second else (stage, after)
+        # The first version widens in the MLP that ends a stage, the second in the attention that
+        # starts the next.
+        wide_in = before if second else stage
+        wide_out = stage if second else after
         pools = stage > before
+        # The second version convolves queries in every block, the first only where it pools.
+        kernel_q: list[int] = []
+        stride_q: list[int] = []
+        if pools or second:
+            kernel_q = [3, 3, 3]
+            stride_q = [1, 2, 2] if pools else [1, 1, 1]
         blocks.append(
             MSBlockConfig(
                 num_heads=2**stage,
                 input_channels=MVIT_WIDTH * 2**wide_in,
                 output_channels=MVIT_WIDTH * 2**wide_out,
-                kernel_q=[3, 3, 3] if pools or second else [],
+                kernel_q=kernel_q,
                 kernel_kv=[3, 3, 3],
-                stride_q=[1, 2, 2] if pools else [1, 1, 1] if second else [],
+                stride_q=stride_q,
                 stride_kv=[1, 8 >> stage, 8 >> stage],
             )
         )
@@ -141,6 +177,7 @@ def _mvit_blocks(second: bool) -> list[MSBlockConfig]:
 
 
 def _swin(name: str, num_classes: int, drop_path: float) -> video.SwinTransformer3d:
+    """Return a Video Swin Transformer with its own stochastic depth."""
     width, depths = SWINS[name]
     return video.SwinTransformer3d(
         patch_size=[2, 4, 4],
@@ -153,19 +190,33 @@ def _swin(name: str, num_classes: int, drop_path: float) -> video.SwinTransforme
     )
 
 
+def _s3d(num_classes: int, dropout: float) -> video.S3D:
+    """Return an S3D that takes small clips too."""
+    model = video.s3d(num_classes=num_classes, dropout=dropout)
+    pool = model.get_submodule("avgpool")
+    assert isinstance(pool, nn.AvgPool3d)
+    assert isinstance(pool.kernel_size, tuple)
+    model.avgpool = ShrinkingAvgPool3d(triple(pool.kernel_size))
+    return model
+
+
 def _check_s3d_size(num_frames: int, side: int) -> None:
-    if num_frames < S3D_LEAST[0]:
-        raise UserError(
-            f"DATA.NUM_FRAMES {num_frames}: torchvision/s3d takes at least {S3D_LEAST[0]} frames"
+    """Refuse clips that are too small for S3D's strides."""
+    if num_frames < S3D_MIN_FRAMES:
+        raise ArgumentError(
+            f"num_frames {num_frames}: torchvision/s3d takes at least {S3D_MIN_FRAMES} frames",
+            "num_frames",
         )
-    if side < S3D_LEAST[1]:
-        raise UserError(
-            f"DATA.TRAIN_CROP_SIZE or TEST_CROP_SIZE {side}: torchvision/s3d takes at least {S3D_LEAST[1]}"
+    if side < S3D_MIN_SIZE:
+        raise ArgumentError(
+            f"crop_size or test_size {side}: torchvision/s3d takes at least {S3D_MIN_SIZE}",
+            "crop_size",
+            "test_size",
         )
 
 
 class ShrinkingAvgPool3d(nn.Module):
-    """Average pooling of stride 1 whose kernel is cut to maps that are smaller, so that small clips pass.
+    """Average pooling of stride 1 with a kernel cut to smaller maps, so that small clips pass.
 
     Args:
         kernel: over time, height, width.
@@ -176,145 +227,29 @@ class ShrinkingAvgPool3d(nn.Module):
         self.kernel = kernel
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, H, W]` to `[B, C, T', H', W']`."""
+        """Pool `[B, C, T, H, W]` to `[B, C, T', H', W']`."""
         kernel = [min(most, size) for most, size in zip(self.kernel, x.shape[2:], strict=True)]
         return functional.avg_pool3d(x, kernel, stride=1)
 
 
-def _with_motion_stem(model: nn.Module) -> nn.Module:
-    """The model with a first convolution of six channels, fed by `motion_channels`."""
-    convolutions = (
-        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv3d)
-    )
-    name, stem = next(convolutions)
-    bias = stem.bias is not None
-    model.set_submodule(
-        name,
-        nn.Conv3d(6, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=bias),
-    )
+def _add_motion_stem(model: nn.Module) -> None:
+    """Give a model a first convolution of six channels, fed by `motion_channels`."""
+    for name, module in model.named_modules():
+        # The first convolution is the stem in all of these models.
+        if isinstance(module, nn.Conv3d):
+            stem = nn.Conv3d(
+                6,
+                module.out_channels,
+                triple(module.kernel_size),
+                triple(module.stride),
+                module.padding if isinstance(module.padding, str) else triple(module.padding),
+                bias=module.bias is not None,
+            )
+            model.set_submodule(name, stem)
+            break
     model.register_forward_pre_hook(_add_motion)
-    return model
 
 
 def _add_motion(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """Append motion channels to the input, as a hook: such a model can be pickled."""
     return motion_channels(*inputs)
-
-
-class FrameAverage:
-    """What makes an image model of timm a video model: it sees every frame, and frames' features are averaged.
-
-    It becomes a base class of the image model's class instead of a module around it, so that entries keep
-    their names (`layer1.0.conv1.weight`, not `model.layer1...`).
-    """
-
-    motion_stem: bool
-    frame_dropout: nn.Dropout
-
-    def forward(self: Any, clip: Tensor) -> Tensor:
-        """Clips `[B, 3, T, H, W]` to logits `[B, K]`."""
-        frames = (motion_channels(clip) if self.motion_stem else clip).transpose(1, 2).flatten(0, 1)
-        features = self.forward_head(self.forward_features(frames), pre_logits=True)
-        averaged = features.unflatten(0, (clip.shape[0], -1)).mean(1)
-        return self.get_classifier()(self.frame_dropout(averaged))
-
-
-def timm_frames(
-    name: str,
-    *,
-    num_classes: int,
-    crop_size: int,
-    test_size: int,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-    motion_stem: bool = False,
-) -> nn.Module:
-    """An image model of timm, with random weights, run on every frame: see `FrameAverage`.
-
-    Args:
-        name: one of `timm.list_models()`.
-        num_classes, crop_size, test_size, dropout, drop_path, motion_stem: as for `torchvision_video`.
-
-    Raises:
-        UserError: if the name is unknown, or the model cannot do what an argument asks.
-    """
-    known = timm.list_models()
-    if name not in known:
-        raise unknown_name("timm model", name, known)
-    options = {"num_classes": num_classes, "drop_path_rate": drop_path}
-    if motion_stem:
-        options["in_chans"] = 6
-    home = timm.get_pretrained_cfg(name)
-    if home is not None and home.fixed_input_size:
-        _check_one_size(f"timm/{name}", crop_size, test_size)
-        if crop_size != home.input_size[-1]:
-            options["img_size"] = crop_size
-    model = _image_model(name, options)
-    classifier = model.get_classifier()
-    heads = [f"{key}." for key, module in model.named_modules() if module is classifier]
-    if not isinstance(classifier, nn.Linear) or not is_head(heads[0]):
-        raise UserError(
-            f"MODEL.NAME timm/{name}: its classifier is not one linear layer under a usual name (found "
-            f"{heads[0].rstrip('.') if heads else 'several'}): take another model"
-        )
-    if drop_path and not any(
-        isinstance(module, DropPath) and module.drop_prob for module in model.modules()
-    ):
-        raise UserError(
-            f"MODEL.DROP_PATH_RATE {drop_path:g}: timm/{name} has no stochastic depth: set it to 0"
-        )
-    model.__class__ = type(f"FrameAverage{type(model).__name__}", (FrameAverage, type(model)), {})
-    model.motion_stem, model.frame_dropout = motion_stem, nn.Dropout(dropout)
-    for side in {crop_size, test_size}:
-        _try_frame(model, name, side, num_classes)
-    return model
-
-
-@torch.no_grad()
-def _try_frame(model: nn.Module, name: str, side: int, num_classes: int) -> None:
-    """One frame of the size it will see: what timm's models need of a size is written nowhere."""
-    parameter = next(model.parameters())
-    try:
-        logits = model.eval()(parameter.new_zeros(1, 3, 1, side, side))
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"MODEL.NAME timm/{name}: fails on frames of {side} px with MODEL.MOTION_STEM {model.motion_stem} "
-            f"(DATA.TRAIN_CROP_SIZE, DATA.TEST_CROP_SIZE): {reason}"
-        ) from None
-    if logits.shape != (1, num_classes):
-        raise UserError(
-            f"MODEL.NAME timm/{name}: gives {list(logits.shape)} instead of logits: take another model"
-        )
-    model.train()
-
-
-# Key behind each argument that not all models of timm take.
-TIMM_KEYS = {
-    "drop_path_rate": "MODEL.DROP_PATH_RATE",
-    "in_chans": "MODEL.MOTION_STEM",
-    "img_size": "DATA.TRAIN_CROP_SIZE",
-}
-
-
-def _image_model(name: str, options: dict[str, Any]) -> Any:
-    """`timm.create_model`, whose complaints become errors that name a key."""
-    create = functools.partial(timm.create_model, name, pretrained=False)
-    try:
-        try:
-            return create(**options)
-        except TypeError as error:
-            # Some models have no stochastic depth, others have some unless told: so they are asked first.
-            if "drop_path_rate" not in str(error) or options["drop_path_rate"]:
-                raise
-            return create(
-                **{key: value for key, value in options.items() if key != "drop_path_rate"}
-            )
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        asked = [
-            f"{key} ({option} {options[option]})"
-            for option, key in TIMM_KEYS.items()
-            if option in reason
-        ]
-        key = asked[0] if asked else "MODEL.NAME"
-        raise UserError(f"{key}: timm/{name} cannot be built so: {reason}") from None

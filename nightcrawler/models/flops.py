@@ -1,4 +1,4 @@
-"""What a forward pass costs."""
+"""Cost of a forward pass in multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def imitation(mode: FakeTensorMode, model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers without memory or values, by name; the model itself stays as it is."""
-    return {
-        name: mode.from_tensor(tensor)
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+def fake_state(mode: FakeTensorMode, model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers as fake tensors by name, without memory or values.
+
+    Args:
+        mode: mode of the fake tensors.
+        model: stays as it is.
+    """
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: mode.from_tensor(tensor) for name, tensor in tensors}
 
 
 def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
-    """10^9 multiply-adds of convolutions, linear layers and attention in a forward pass; nothing is computed.
+    """Count 10^9 multiply-adds of convolutions, linear layers and attention in a forward pass.
+
+    Nothing is computed: fake tensors have shapes only.
 
     Args:
         model: on any device.
@@ -31,11 +36,11 @@ def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
     # Attention as two matrix products: not every release of torch counts the fused kernels.
     plain = sdpa_kernel(SDPBackend.MATH)
     training = model.training
+    # Dropout and stochastic depth would draw random numbers.
     model.eval()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, plain, counter:
-        torch.func.functional_call(
-            model, imitation(mode, model), (torch.empty(*clip, device=device),)
-        )
+        clips = torch.empty(*clip, device=device)
+        torch.func.functional_call(model, fake_state(mode, model), (clips,))
     model.train(training)
     # The counter gives two operations for each multiply-add.
     return counter.get_total_flops() / 2e9

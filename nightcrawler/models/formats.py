@@ -1,4 +1,7 @@
-"""Checkpoint files of several lineages: read as plain tensors, recognised by their names, renamed to ours."""
+"""Checkpoint files of several lineages: read as plain tensors, recognised by names, renamed.
+
+Nothing in a file is ever executed.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from torch import Tensor
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
 
-# Keys that hold the entries, in the files of one lineage or another.
+# Keys that hold the entries in files of one lineage or another.
 CONTAINERS = ("model_state", "model", "state_dict", "model_state_dict")
-# What wrappers put in front of names.
+# Prefixes of wrappers: DistributedDataParallel, torch.compile, and those of public trainers.
 PREFIXES = ("module.", "backbone.", "_orig_mod.", "encoder.", "model.")
 # A format is recognised when at least this share of the names follow it.
 KNOWN_SHARE = 0.5
@@ -28,14 +31,14 @@ Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 
 @dataclass(frozen=True)
 class Format:
-    """How a lineage names the entries of a model.
+    """Names of a model's entries in one lineage of checkpoints.
 
     Attributes:
         name: of the lineage and architecture.
-        model: the `MODEL.NAME` that such files fill.
-        names: pattern of its entries' names.
-        mark: pattern that at least one of them has, where other lineages name the rest alike.
-        renames: patterns and replacements, one after the other, that lead to our names.
+        model: name of the registered model that such files fill.
+        names: pattern of the entries' names.
+        mark: pattern of at least one of them, where other lineages have the same names otherwise.
+        renames: patterns and replacements, applied in this order, that lead to our names.
     """
 
     name: str
@@ -45,15 +48,22 @@ class Format:
     renames: tuple[Rename, ...] = ()
 
     def share(self, names: Collection[str]) -> float:
-        """Share of names that follow this format."""
+        """Return the share of names that follow this format, 0 to 1.
+
+        Args:
+            names: of a checkpoint's or a model's entries, without prefixes.
+        """
         if self.mark and not any(re.search(self.mark, name) for name in names):
             return 0.0
-        return sum(re.fullmatch(self.names, name) is not None for name in names) / max(
-            len(names), 1
-        )
+        following = sum(re.fullmatch(self.names, name) is not None for name in names)
+        return following / max(len(names), 1)
 
     def renamed(self, name: str) -> str:
-        """Our name of an entry."""
+        """Return our name of an entry.
+
+        Args:
+            name: in this format.
+        """
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return name
@@ -62,18 +72,21 @@ class Format:
 # Vision transformers of images name blocks alike, but have neither pools nor separate positions.
 _MVIT_MARK = r"pos_embed_|\.pool_[qkv]\.weight$"
 _MVIT_BLOCK = r"blocks\.\d+\.(norm[12]|attn|mlp|proj)\..+"
+# A new lineage is a new row here; models whose own names are in the file need none.
 FORMATS = (
     Format("Sense-X UniFormer", "uniformer", r"(patch_embed[1-4]|blocks[1-4]\.\d+|norm|head)\..+"),
     Format(
         "PySlowFast MViT",
         "mvit",
-        rf"cls_token|pos_embed\w*|(patch_embed\.proj|norm|norm_stem|head\.projection)\..+|{_MVIT_BLOCK}",
+        r"cls_token|pos_embed\w*|(patch_embed\.proj|norm|norm_stem|head\.projection)\..+"
+        rf"|{_MVIT_BLOCK}",
         _MVIT_MARK,
     ),
     Format(
         "pytorchvideo MViT",
         "mvit",
-        rf"(cls_positional_encoding|patch_embed\.patch_model|norm_embed|head\.proj)\..+|{_MVIT_BLOCK}",
+        r"(cls_positional_encoding|patch_embed\.patch_model|norm_embed|head\.proj)\..+"
+        rf"|{_MVIT_BLOCK}",
         _MVIT_MARK,
         (
             (r"^cls_positional_encoding\.", ""),
@@ -120,29 +133,42 @@ FORMATS = (
 
 
 def nearest_format(names: Iterable[str]) -> tuple[Format, float]:
-    """The format that most of the names follow (the first of equals), and their share."""
+    """Return the format that most names follow (the first of equals), and their share.
+
+    Args:
+        names: of entries, without prefixes.
+    """
     names = list(names)
+    # Equal shares go to the first format: the order of FORMATS matters.
     shares = [known.share(names) for known in FORMATS]
     return FORMATS[shares.index(max(shares))], max(shares)
 
 
 def recognise(names: Iterable[str]) -> Format | None:
-    """The format of names (without prefixes), if most follow one."""
+    """Return the format that at least half of the names follow, or `None`.
+
+    Args:
+        names: of entries, without prefixes.
+    """
     nearest, share = nearest_format(names)
-    return nearest if share >= KNOWN_SHARE else None
+    if share < KNOWN_SHARE:
+        return None
+    return nearest
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a checkpoint holds, as far as weights go.
+    """Weights of a checkpoint, and its metadata (empty where the file has none).
 
     Attributes:
-        path, sha256: of the file.
-        format: whose names it uses, if known.
+        path: of the file.
+        sha256: of the file.
+        format: format of its names, if known.
         state: tensors by our names.
-        class_names: of the classifier's rows; empty if the file does not name them.
-        config_text, config_hash: of the experiment that made it; empty if the file does not say.
-        labels: `label-free` or `oracle`, how labels of dark clips were used; empty if the file does not say.
+        class_names: names of the classifier's rows.
+        config_text: configuration of the experiment that wrote it.
+        config_hash: hash of that configuration.
+        labels: label use, `label-free` or `oracle`.
     """
 
     path: Path
@@ -156,25 +182,37 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a checkpoint of any format of `FORMATS`: `.safetensors`, or what `torch.save` wrote.
+    """Read a checkpoint of any of `FORMATS`, a `.safetensors` file or one of `torch.save`.
+
+    Args:
+        path: the file.
 
     Raises:
-        UserError: if it is not a checkpoint of plain types and tensors. Nothing in it is ever executed.
+        UserError: if it is not a checkpoint of plain types and tensors. Nothing in it is executed.
+
+    Example:
+        >>> file = read_weights("exp_adapt_bn/uniformer_b32_k600/best.pyth")
+        >>> file.format.name, file.labels
+        ('Sense-X UniFormer', 'oracle')
     """
     path = Path(path)
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    about = content if isinstance(content, dict) else {}
+    metadata = content if isinstance(content, dict) else {}
+    # Containers are nested in some lineages, in this order.
     for container in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(container), dict):
             content = content[container]
-    items = content.items() if isinstance(content, dict) else ()
-    tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
+    tensors: dict[str, Tensor] = {}
+    if isinstance(content, dict):
+        # Optimizer states and counters beside the tensors are not weights.
+        tensors = {str(name): v for name, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise UserError(f"{path}: no tensors by name in it: not a checkpoint")
+        raise UserError(f"{path}: not a checkpoint, it holds no tensors by name")
+    # Formats describe plain names, so prefixes of wrappers go first.
     state = {plain: tensors[name] for plain, name in plain_names(tensors).items()}
     known = recognise(state)
-    class_names = about.get("class_names")
-    texts = {key: value for key, value in about.items() if isinstance(value, str)}
+    class_names = metadata.get("class_names")
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
     return WeightsFile(
         path=path,
         sha256=sha256_file(path),
@@ -188,61 +226,86 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Names without what wrappers put in front of them, and the names they come from.
+    """Return names without prefixes of wrappers, each with the name it comes from.
 
-    Where that would make two names equal, they stay as they are.
+    Names stay as they are if two would be equal without prefixes.
+
+    Args:
+        names: of entries.
     """
     names = list(names)
     plain = {_stripped(name): name for name in names}
-    return plain if len(plain) == len(names) else dict(zip(names, names, strict=True))
+    if len(plain) == len(names):
+        return plain
+    return {name: name for name in names}
 
 
 def _stripped(name: str) -> str:
+    """Return a name without prefixes of wrappers."""
     while name.startswith(PREFIXES):
         name = name.split(".", 1)[1]
     return name
 
 
 def _renamed(path: Path, state: dict[str, Tensor], known: Format) -> dict[str, Tensor]:
+    """Return the entries by our names."""
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         ours = known.renamed(name)
         if ours in renamed:
-            raise UserError(f"{path}: two entries are {ours} in our names, one of them is {name}")
+            raise UserError(f"{path}: two entries are renamed to {ours}, one of them is {name}")
         renamed[ours] = value
     return renamed
 
 
 def _read_pickle(path: Path) -> Any:
+    """Return the content of a file of `torch.save`, plain types and tensors only."""
     try:
         with warnings.catch_warnings():
-            # Of pickles that it may not know in full: what it does not know is an error anyway.
+            # torch warns of pickle protocols it may not know in full. Unknown parts are errors.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # One of two places that may: it reads plain types and tensors only.
+            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # Bytes that are no checkpoint trip the reader in any of its lines.
+    except Exception as error:  # Bytes that are no checkpoint can raise almost anything.
         raise UserError(f"{path}: {unreadable(path, error)}") from None
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """What is wrong with a file that cannot be loaded; torch's own words advise to run what is in it."""
+    """Explain an error of `torch.load`, whose own message advises to run the file's code.
+
+    Args:
+        path: the file.
+        error: the error.
+    """
     if not path.stat().st_size:
         return "the file is empty: get it again"
+    # Only the name of the refused class is taken from torch's message.
     wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
     if wanted:
-        return f"refused, and nothing of it was run: it asks for {wanted[1]}, expected only tensors and plain types"
+        return (
+            f"refused, and nothing of it was run: it asks for {wanted[1]}, expected only tensors "
+            "and plain types"
+        )
     if path.suffix == ".pkl":
-        return "not a checkpoint of torch.save (Caffe2's .pkl files are not read): take the .pyth of the same model"
-    return f"not a readable checkpoint of plain types and tensors ({type(error).__name__}): truncated, or not torch's"
+        return (
+            "not a checkpoint of torch.save (Caffe2's .pkl files are not read): take the .pyth of "
+            "the same model"
+        )
+    return (
+        f"not a readable checkpoint of plain types and tensors ({type(error).__name__}): "
+        "truncated, or not torch's"
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Tensors under `state_dict`, metadata as texts, but `class_names` as a list."""
+    """Return tensors under `state_dict`, and metadata as text, but `class_names` as a list."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
+            # The file is no dict: iterating it needs keys().
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata: dict[str, Any] = file.metadata() or {}
         names = json.loads(metadata.get("class_names", "[]"))

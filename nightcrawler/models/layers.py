@@ -7,46 +7,63 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers import Mlp as Mlp  # one home for what the architectures share
+from timm.layers import Mlp as Mlp  # re-exported: architectures import their layers from here
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Queries in a block of attention scores: such a block stays in a CPU's cache.
 QUERY_BLOCK = 512
 
 
 def motion_channels(clip: Tensor) -> Tensor:
-    """The clip with three more channels, twice the difference to its mean frame; `[B, 3, ...]` to `[B, 6, ...]`.
+    """Append three channels, twice the difference to the clip's mean frame.
 
-    A still camera's background cancels, so that small models see what moves from their first layer on.
+    A still camera's background cancels, so that small models see motion from their first layer on.
+
+    Args:
+        clip: `[B, 3, T, ...]`.
+
+    Returns:
+        `[B, 6, T, ...]`.
     """
     return torch.cat([clip, 2.0 * (clip - clip.mean(dim=2, keepdim=True))], dim=1)
 
 
 def drop_path_rates(most: float, num_blocks: int) -> list[float]:
-    """Stochastic depth of each block, from 0 to `most` linearly (Huang et al. 2016, section 3)."""
+    """Return stochastic depth of each block, linear from 0 to `most`.
+
+    The rule is that of Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3.
+
+    Args:
+        most: rate of the last block.
+        num_blocks: number of blocks.
+    """
     return np.linspace(0, most, num_blocks).tolist()
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
 ) -> Tensor:
-    """softmax(scale q k^T + mask) v of heads `[B, heads, N, C]`, by the fused kernel.
-
-    On a CPU it reads heads one after the other, so they are laid out like that first; and in bfloat16 it multiplies no
-    faster than in float32, so inference goes through plain products there, by blocks of queries that stay in cache.
+    """Return softmax(scale q k^T + mask) v, by the fused kernel where that is the fastest way.
 
     Args:
-        query, key, value: heads of tokens.
-        mask: added to the scores.
-        options: `dropout_p` and `scale` as of `scaled_dot_product_attention`.
+        query: heads of tokens `[B, heads, N, C]`.
+        key: heads of tokens `[B, heads, M, C]`.
+        value: heads of tokens `[B, heads, M, C]`.
+        mask: added to the scores `[B, heads, N, M]`.
+        options: `dropout_p` and `scale` of `scaled_dot_product_attention`.
+
+    Returns:
+        `[B, heads, N, C]`.
     """
     if query.device.type == "cpu":
-        query, key, value = (heads.contiguous() for heads in (query, key, value))
-        if (
-            query.dtype == torch.bfloat16
-            and not torch.is_grad_enabled()
-            and not options.get("dropout_p")
-        ):
+        # The kernel reads heads one after the other on a CPU: contiguous ones are faster.
+        query = query.contiguous()
+        key = key.contiguous()
+        value = value.contiguous()
+        inference = not torch.is_grad_enabled() and not options.get("dropout_p")
+        # In bfloat16 the kernel multiplies no faster than in float32, plain products do.
+        if query.dtype == torch.bfloat16 and inference:
             return _attend_in_blocks(query, key, value, mask, options.get("scale"))
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
 
@@ -54,26 +71,29 @@ def attend(
 def _attend_in_blocks(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
 ) -> Tensor:
+    """Compute attention by two products for each block of queries."""
     keys = (query.shape[-1] ** -0.5 if scale is None else scale) * key.transpose(-2, -1)
     mixed = query.new_empty(*query.shape[:-1], value.shape[-1])
     for start in range(0, query.shape[-2], QUERY_BLOCK):
         rows = slice(start, start + QUERY_BLOCK)
         scores = query[..., rows, :] @ keys
         if mask is not None:
+            # A mask of one row is the same for all queries.
             scores = scores + (mask[..., rows, :] if mask.shape[-2] > 1 else mask)
         mixed[..., rows, :] = scores.softmax(dim=-1) @ value
     return mixed
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of tokens `[B, N, C]` (Vaswani et al. 2017), by the fused kernel.
+    """Multi-head self-attention of tokens `[B, N, C]` (Vaswani et al. 2017, section 3.2).
 
     Args:
         dim: C.
         num_heads: heads of C / num_heads channels.
         qkv_bias: bias in the projection to queries, keys and values.
-        scale: of the dot product; 1 / sqrt(head channels) when absent.
-        attention_dropout, dropout: of attention weights and of the output.
+        scale: of the dot product, 1 / sqrt(head channels) when absent.
+        attention_dropout: of attention weights.
+        dropout: of the output.
     """
 
     def __init__(
@@ -86,15 +106,18 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_heads, self.scale, self.attention_dropout = num_heads, scale, attention_dropout
+        self.num_heads = num_heads
+        self.scale = scale
+        self.attention_dropout = attention_dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """`[B, N, C]` to `[B, N, C]`."""
+        """Mix tokens, `[B, N, C]` to `[B, N, C]`."""
         batch, length, dim = tokens.shape
         qkv = self.qkv(tokens).view(batch, length, 3, self.num_heads, dim // self.num_heads)
+        # To [3, B, heads, N, C / heads].
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attend(q, k, v, dropout_p=dropout, scale=self.scale)
@@ -102,7 +125,11 @@ class Attention(nn.Module):
 
 
 def init_linear_and_norm(module: nn.Module) -> None:
-    """Truncated normal (0.02) weights for linear layers, ones for LayerNorm, zero biases."""
+    """Initialise a linear layer (truncated normal of 0.02) or a LayerNorm (ones), biases with 0.
+
+    Args:
+        module: initialised in place. Other layers stay as they are.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.LayerNorm):
@@ -112,5 +139,10 @@ def init_linear_and_norm(module: nn.Module) -> None:
 
 
 def per_stage(counts: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """`counts` as one number a stage; a single number stands for every stage."""
+    """Return one number per stage, repeating a single number for every stage.
+
+    Args:
+        counts: one number, or one per stage.
+        num_stages: number of stages.
+    """
     return tuple(counts) * (num_stages if len(counts) == 1 else 1)

@@ -1,9 +1,15 @@
-"""SlowFast (Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition") as the method uses it.
+"""SlowFast of the AlphAction lineage, as the method uses it.
 
-This is the network of the AlphAction lineage; PySlowFast's is in `resnet3d.py`. What differs: slow frames are
-0, alpha, 2 alpha, ...; lateral convolutions have a bias and neither norm nor ReLU; the stem's max-pool is not padded;
-the last stage keeps its resolution and is dilated; only the slow pathway is classified. Names and shapes of the
-state_dict are those of the public checkpoints.
+Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition". PySlowFast's network is in
+`resnet3d.py`, and these are the differences:
+
+- slow frames are 0, alpha, 2 alpha, ...
+- lateral convolutions have a bias and neither norm nor ReLU
+- the stem's max-pool is not padded
+- the last stage keeps its resolution and is dilated
+- only the slow pathway is classified
+
+Names and shapes of the state_dict are those of the public checkpoints.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from torch import Tensor, nn
 
 from nightcrawler.models.conv3d import (
     FrozenBatchNorm3d,
+    Norm3d,
     check_frames,
     check_pathways,
     conv3d,
@@ -25,20 +32,25 @@ from nightcrawler.models.conv3d import (
 )
 from nightcrawler.models.layers import motion_channels
 
-# Of the four stages.
+# Strides and dilations in space of the four stages.
 STRIDES = (1, 2, 2, 1)
 DILATIONS = (1, 1, 1, 2)
-# Kernels in time: of the stem, then of the first convolution of the four stages' blocks.
+# Kernels in time of the stem, then of the first convolution in the four stages' blocks.
 SLOW_KERNELS = (1, 1, 1, 3, 3)
 FAST_KERNELS = (5, 3, 3, 3, 3)
-# A block's output over its inner channels.
+# Output over inner channels of a block.
 EXPANSION = 4
 
-Norm = Callable[[int], nn.Module]
+Norm = Callable[[int], Norm3d]
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its norm."""
+    """Convolution and its norm.
+
+    Args:
+        conv: the convolution.
+        norm: from a number of channels to a norm layer.
+    """
 
     def __init__(self, conv: nn.Conv3d, norm: Norm) -> None:
         super().__init__()
@@ -46,12 +58,21 @@ class ConvNorm(nn.Module):
         self.bn = norm(conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        """Transform `[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
         return conv_norm(self.conv, self.bn, x)
 
 
 class Bottleneck(nn.Module):
-    """Convolutions over time, over space and over channels."""
+    """Convolutions over time, over space and over channels.
+
+    Args:
+        in_channels: channels of the input.
+        inner: channels inside. The output has `EXPANSION` times as many.
+        time_kernel: kernel in time of the first convolution.
+        stride: in space.
+        dilation: in space.
+        norm: from a number of channels to a norm layer.
+    """
 
     def __init__(
         self, in_channels: int, inner: int, time_kernel: int, stride: int, dilation: int, norm: Norm
@@ -62,12 +83,22 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNorm(conv3d(inner, EXPANSION * inner), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        """Transform `[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
         return self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
 
 
 class Residual(nn.Module):
-    """A bottleneck and its shortcut; a stage's first block projects it (`project`)."""
+    """Bottleneck and its shortcut.
+
+    Args:
+        in_channels: channels of the input.
+        inner: see `Bottleneck`.
+        time_kernel: see `Bottleneck`.
+        stride: in space.
+        dilation: in space.
+        norm: from a number of channels to a norm layer.
+        project: the shortcut is a convolution, in the first block of a stage.
+    """
 
     def __init__(
         self,
@@ -81,11 +112,12 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.btnk = Bottleneck(in_channels, inner, time_kernel, stride, dilation, norm)
-        shortcut = conv3d(in_channels, EXPANSION * inner, stride=stride) if project else None
-        self.shortcut: nn.Module = nn.Identity() if shortcut is None else ConvNorm(shortcut, norm)
+        self.shortcut: nn.Module = nn.Identity()
+        if project:
+            self.shortcut = ConvNorm(conv3d(in_channels, EXPANSION * inner, stride=stride), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
+        """Transform `[B, C_in, T, H, W]` to `[B, C, T, H', W']`."""
         return self.btnk(x).add_(self.shortcut(x)).relu_()
 
 
@@ -98,14 +130,15 @@ def _stage(
     dilation: int,
     norm: Norm,
 ) -> nn.Sequential:
-    """`depth` residual blocks, `res_0`, `res_1`, ..."""
+    """Return `depth` residual blocks, `res_0`, `res_1`, ..."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(depth):
-        first = i == 0
-        block_in = in_channels if first else EXPANSION * inner
         blocks[f"res_{i}"] = Residual(
-            block_in, inner, time_kernel, stride if first else 1, dilation, norm, first
+            in_channels, inner, time_kernel, stride, dilation, norm, project=i == 0
         )
+        # The first block changes channels and resolution, the others keep both.
+        in_channels = EXPANSION * inner
+        stride = 1
     return nn.Sequential(blocks)
 
 
@@ -113,11 +146,11 @@ class Pathway(nn.Module):
     """One of the two networks: a stem and four stages.
 
     Args:
-        in_channels: of the clip.
-        width: channels of the stem; stage s has `4 width 2^s`.
-        depth: blocks of the four stages.
-        time_kernels: of the stem and of the four stages.
-        lateral_channels: what joins before each of the four stages.
+        in_channels: channels of the clip.
+        width: channels of the stem. Stage s has `4 width 2^s`.
+        depth: number of blocks in each of the four stages.
+        time_kernels: kernels in time of the stem and of the four stages.
+        lateral_channels: channels that join before each of the four stages.
         norm: from a number of channels to a norm layer.
     """
 
@@ -135,54 +168,84 @@ class Pathway(nn.Module):
         self.bn1 = norm(width)
         self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
         for i, channels in enumerate(stage_channels(width)):
-            sizes = (channels + lateral_channels[i], width * 2**i, depth[i], time_kernels[i + 1])
-            self.add_module(f"res_nl{i + 1}", _stage(*sizes, STRIDES[i], DILATIONS[i], norm))
+            stage = _stage(
+                channels + lateral_channels[i],
+                width * 2**i,
+                depth[i],
+                time_kernels[i + 1],
+                STRIDES[i],
+                DILATIONS[i],
+                norm,
+            )
+            self.add_module(f"res_nl{i + 1}", stage)
 
     def stem(self, clip: Tensor) -> Tensor:
-        """`[B, C_in, T, H, W]` to `[B, width, T, H / 4, W / 4]` (rounded down, less the unpadded border)."""
+        """Reduce `[B, C_in, T, H, W]` to `[B, width, T, H / 4, W / 4]`.
+
+        Sizes are rounded down, less the border of the pool that is not padded.
+
+        Args:
+            clip: frames of this pathway.
+        """
         return self.maxpool1(conv_norm(self.conv1, self.bn1, clip).relu_())
 
     def stage(self, index: int) -> nn.Module:
-        """Stage 0, 1, 2 or 3."""
+        """Return stage 0, 1, 2 or 3.
+
+        Args:
+            index: of the stage.
+        """
         return self.get_submodule(f"res_nl{index + 1}")
 
 
 def stage_channels(width: int) -> list[int]:
-    """Channels that enter the four stages from their own pathway."""
+    """Return the channels that enter the four stages from their own pathway.
+
+    Args:
+        width: channels of the stem.
+    """
     return [width] + [EXPANSION * width * 2**i for i in range(3)]
 
 
 class Lateral(nn.Module):
-    """From the fast pathway to the slow: a convolution over time that strides to the slow frame rate."""
+    """Lateral connection: a convolution that strides from the fast to the slow frame rate.
+
+    Args:
+        channels: channels of the fast pathway.
+        ratio: output over input channels.
+        kernel: in time (odd).
+        alpha: fast over slow frame rate.
+    """
 
     def __init__(self, channels: int, ratio: int, kernel: int, alpha: int) -> None:
         super().__init__()
         self.conv = conv3d(channels, ratio * channels, (kernel, 1), time_stride=alpha, bias=True)
 
     def forward(self, fast: Tensor) -> Tensor:
-        """`[B, C, T, H, W]` to `[B, ratio C, T / alpha, H, W]`."""
+        """Reduce `[B, C, T, H, W]` to `[B, ratio C, T / alpha, H, W]`."""
         return self.conv(fast)
 
 
 class SlowFast(nn.Module):
-    """Action logits of a clip.
+    """SlowFast of the AlphAction lineage.
 
     Args:
         num_classes: K.
-        depth: blocks of the four stages; (3, 4, 23, 3) is ResNet-101.
+        depth: number of blocks in each of the four stages. (3, 4, 23, 3) is ResNet-101.
         width: channels of the slow stem.
-        alpha: fast over slow frame rate; the clip's frames are a multiple of it.
-        beta_inv: slow over fast channels; divides `width`.
-        fusion_ratio, fusion_kernel: lateral convolutions' output over input channels, and kernel in time (odd).
+        alpha: fast over slow frame rate. The clip's frames are a multiple of it.
+        beta_inv: slow over fast channels, a divisor of `width`.
+        fusion_ratio: output over input channels of lateral convolutions.
+        fusion_kernel: kernel in time (odd) of lateral convolutions.
         dropout: before the classifier.
-        frozen_bn: BatchNorm as constants.
+        frozen_bn: BatchNorm with constant statistics, scale and shift.
         motion_stem: see `layers.motion_channels`.
 
     Raises:
-        UserError: if `beta_inv` does not divide `width`, or `fusion_kernel` is even.
+        ArgumentError: if `beta_inv` does not divide `width`, or `fusion_kernel` is even.
     """
 
-    # The fast pathway's last stage never gets a gradient; see `forward`.
+    # The fast pathway's last stage never gets a gradient (see `forward`), which DDP must know.
     has_unused_parameters = True
 
     def __init__(
@@ -201,8 +264,12 @@ class SlowFast(nn.Module):
     ) -> None:
         super().__init__()
         check_pathways(width, beta_inv, fusion_kernel)
-        self.alpha, self.motion_stem = alpha, motion_stem
-        in_channels = 6 if motion_stem else 3
+        self.alpha = alpha
+        self.motion_stem = motion_stem
+        in_channels = 3
+        if motion_stem:
+            in_channels = 6
+        # Frozen norms suit small batches, whose statistics are too noisy.
         norm: Norm = FrozenBatchNorm3d if frozen_bn else nn.BatchNorm3d
         fast_channels = stage_channels(width // beta_inv)
         laterals = [fusion_ratio * channels for channels in fast_channels]
@@ -217,10 +284,10 @@ class SlowFast(nn.Module):
         init_weights(self)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """`[B, 3, T, H, W]` to logits `[B, K]`.
+        """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`.
 
         Raises:
-            UserError: if T is not a multiple of alpha.
+            ArgumentError: if T is not a multiple of alpha.
         """
         check_frames(clip.shape[2], self.alpha)
         if self.motion_stem:
@@ -230,6 +297,7 @@ class SlowFast(nn.Module):
         for i in range(4):
             lateral = self.fast.get_submodule(f"Tconv{i + 1}")(fast)
             slow = self.slow.stage(i)(torch.cat([slow, lateral], dim=1))
-            # Nothing reads the fast pathway's last stage; it runs for its BatchNorm statistics, which are in the file.
+            # Nothing reads the fast pathway's last stage. It runs for its BatchNorm statistics,
+            # which are part of the checkpoint.
             fast = self.fast.stage(i)(fast)
         return self.projection(self.dropout(slow.mean(dim=(2, 3, 4))))

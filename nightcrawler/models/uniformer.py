@@ -1,7 +1,8 @@
-"""UniFormer (Li et al. 2022, "UniFormer: Unified Transformer for Efficient Spatiotemporal Representation Learning").
+"""UniFormer (Li et al. 2022).
 
-Convolution blocks in the first two stages, self-attention over all space-time tokens in the last two. Names and shapes
-of the state_dict are those of the public checkpoints.
+"UniFormer: Unified Transformer for Efficient Spatiotemporal Representation Learning": convolution
+blocks in the first two stages, self-attention over all space-time tokens in the last two. Names and
+shapes of the state_dict are those of the public checkpoints.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class PatchEmbed(nn.Module):
     """Non-overlapping patches in space: a strided convolution, then a norm over channels.
 
     Args:
-        in_channels, channels: before and after.
-        kernel, stride: over time, height, width; time is padded to keep (or halve) its length.
+        in_channels: channels of the input.
+        channels: channels of the output.
+        kernel: over time, height, width. Time is padded to keep (or halve) its length.
+        stride: over time, height, width.
         norm: `layer` (as published) or `batch`.
     """
 
@@ -42,21 +45,28 @@ class PatchEmbed(nn.Module):
         norm: str,
     ) -> None:
         super().__init__()
-        self.norm: nn.Module = (
-            nn.LayerNorm(channels) if norm == "layer" else nn.BatchNorm3d(channels)
-        )
+        self.norm: nn.Module = nn.LayerNorm(channels)
+        if norm == "batch":
+            self.norm = nn.BatchNorm3d(channels)
         self.proj = nn.Conv3d(in_channels, channels, kernel, stride, padding=(kernel[0] // 2, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C_in, T, H, W]` to `[B, C, T', H', W']`."""
+        """Embed `[B, C_in, T, H, W]` as `[B, C, T', H', W']`."""
         x = self.proj(x)
         if isinstance(self.norm, nn.BatchNorm3d):
             return self.norm(x)
+        # LayerNorm normalises the last axis, so channels go there and back.
         return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
 
 
 class ConvMlp(nn.Module):
-    """The two-layer perceptron of a convolution block, as 1x1x1 convolutions on `[B, C, T, H, W]`."""
+    """Two-layer perceptron of a convolution block, as 1x1x1 convolutions.
+
+    Args:
+        dim: C.
+        hidden: channels of the hidden layer.
+        dropout: after both layers.
+    """
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -66,12 +76,19 @@ class ConvMlp(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, H, W]`, same shape out."""
+        """Transform `[B, C, T, H, W]`, same shape out."""
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 class ConvBlock(nn.Module):
-    """Local relations: a depthwise 5x5x5 convolution in attention's place, on `[B, C, T, H, W]`."""
+    """Local relations: a depthwise 5x5x5 convolution in attention's place.
+
+    Args:
+        dim: C.
+        mlp_ratio: hidden over input channels of the perceptron.
+        dropout: see `UniFormer`.
+        drop_path: stochastic depth of the block.
+    """
 
     def __init__(self, dim: int, mlp_ratio: float, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -85,20 +102,24 @@ class ConvBlock(nn.Module):
         self.mlp = ConvMlp(dim, int(dim * mlp_ratio), dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, H, W]`, same shape out."""
+        """Transform `[B, C, T, H, W]`, same shape out."""
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.conv2(self.attn(self.conv1(self.norm1(x)))))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class AttentionBlock(nn.Module):
-    """Global relations: attention over all T x H x W tokens, or over time and space in turn (`split`).
+    """Global relations: attention over all T H W tokens, or over time and space in turn.
 
     Args:
         dim: channels.
         num_heads: attention heads.
         mlp_ratio: hidden over input channels of the perceptron.
-        qkv_bias, qk_scale, dropout, attention_dropout, drop_path: see `UniFormer`.
+        qkv_bias: see `UniFormer`.
+        qk_scale: see `UniFormer`.
+        dropout: see `UniFormer`.
+        attention_dropout: see `UniFormer`.
+        drop_path: stochastic depth of the block.
         split: attend over time at each place first, then over space in each frame.
     """
 
@@ -127,15 +148,17 @@ class AttentionBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, H, W]`, same shape out."""
+        """Transform `[B, C, T, H, W]`, same shape out."""
         x = x + self.pos_embed(x)
         batch, dim, length, height, width = x.shape
         tokens = x.permute(0, 2, 3, 4, 1)
         if self.split:
+            # Each place is a sequence of T tokens, then each frame a sequence of H W tokens.
             places = tokens.permute(0, 2, 3, 1, 4).reshape(-1, length, dim)
             places = places + self.drop_path(self.t_attn(self.t_norm(places)))
             frames = places.view(batch, height * width, length, dim).transpose(1, 2)
             tokens = tokens.reshape(batch * length, height * width, dim)
+            # As published: space attends to the tokens after time, but is added to those before.
             mixed = self.attn(self.norm1(frames.reshape(batch * length, height * width, dim)))
         else:
             tokens = tokens.reshape(batch, length * height * width, dim)
@@ -150,20 +173,22 @@ class UniFormer(nn.Module):
 
     Args:
         num_classes: K.
-        depth: blocks of the four stages.
-        embed_dim: channels of the four stages.
+        depth: number of blocks in each of the four stages.
+        embed_dim: channels of each of the four stages.
         head_dim: channels of an attention head.
         mlp_ratio: hidden over input channels of perceptrons.
         qkv_bias: bias in the projection to queries, keys and values.
-        qk_scale: scale of the dot product; 1 / sqrt(head_dim) when absent.
-        dropout, attention_dropout: of projections, of attention weights.
+        qk_scale: scale of the dot product, 1 / sqrt(head_dim) when absent.
+        dropout: of projections.
+        attention_dropout: of attention weights.
         drop_path: stochastic depth of the last block.
         head_dropout: before the classifier (published: none).
         split: attention over time and space in turn.
         std: temporal kernel 3 in the later patch embeddings.
         patch_norm: norm of patch embeddings, `layer` or `batch`.
         motion_stem: see `motion_channels`.
-        checkpoint: blocks of each stage whose activations are recomputed in the backward pass.
+        checkpoint: number of blocks in each stage whose activations are recomputed in the backward
+            pass.
     """
 
     def __init__(
@@ -187,43 +212,58 @@ class UniFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.motion_stem = motion_stem
+        # A single number holds for all stages.
         self.num_recomputed = per_stage(checkpoint, 4)
-        dims = [6 if motion_stem else 3, *embed_dim]
+        in_channels = 3
+        if motion_stem:
+            in_channels = 6
+        dims = [in_channels, *embed_dim]
         for stage in range(4):
-            kernel = (3, 4, 4) if stage == 0 else (3 if std else 1, 2, 2)
-            stride = (2, 4, 4) if stage == 0 else (1, 2, 2)
+            # The first embedding halves time and quarters space, the others halve space.
+            kernel = (3 if std else 1, 2, 2)
+            stride = (1, 2, 2)
+            if stage == 0:
+                kernel = (3, 4, 4)
+                stride = (2, 4, 4)
             embed = PatchEmbed(dims[stage], dims[stage + 1], kernel, stride, patch_norm)
             self.add_module(f"patch_embed{stage + 1}", embed)
         self.pos_drop = nn.Dropout(dropout)
         rates = iter(drop_path_rates(drop_path, sum(depth)))
         for stage, (dim, count) in enumerate(zip(embed_dim, depth, strict=True)):
             blocks: list[nn.Module] = []
-            for rate in (next(rates) for _ in range(count)):
+            for _ in range(count):
+                rate = next(rates)
                 if stage < 2:
                     blocks.append(ConvBlock(dim, mlp_ratio, dropout, rate))
-                    continue
-                settings = (mlp_ratio, qkv_bias, qk_scale, dropout, attention_dropout, rate, split)
-                blocks.append(AttentionBlock(dim, dim // head_dim, *settings))
+                else:
+                    settings = (mlp_ratio, qkv_bias, qk_scale, dropout, attention_dropout)
+                    heads = dim // head_dim
+                    blocks.append(AttentionBlock(dim, heads, *settings, rate, split))
             self.add_module(f"blocks{stage + 1}", nn.ModuleList(blocks))
         self.norm = nn.BatchNorm3d(embed_dim[-1])
         self.head_drop = nn.Dropout(head_dropout)
         self.head = nn.Linear(embed_dim[-1], num_classes)
+        # After all modules are there: the order of random numbers is that of the modules.
         self.apply(init_linear_and_norm)
         self._init_temporal_attention()
 
     def _init_temporal_attention(self) -> None:
-        """The published start of split attention: queries, keys and values 0, projection weights 1."""
+        """Start split attention as published: queries, keys and values 0, projection weights 1."""
         for name, parameter in self.named_parameters():
             if ".t_attn." in name:
                 nn.init.constant_(parameter, float(name.endswith("proj.weight")))
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Clips `[B, 3, T, H, W]` (T >= 1, H and W >= 32) to logits `[B, K]`."""
-        x = motion_channels(clip) if self.motion_stem else clip
+        """Classify clips `[B, 3, T, H, W]` (T >= 1, H and W >= 32), to logits `[B, K]`."""
+        x = clip
+        if self.motion_stem:
+            x = motion_channels(clip)
         for stage in range(4):
             x = getattr(self, f"patch_embed{stage + 1}")(x)
-            x = self.pos_drop(x) if stage == 0 else x
+            if stage == 0:
+                x = self.pos_drop(x)
             for number, block in enumerate(getattr(self, f"blocks{stage + 1}")):
+                # Recomputation trades time for memory, and only the backward pass needs it.
                 recompute = self.training and number < self.num_recomputed[stage]
                 x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         x = self.norm(x)

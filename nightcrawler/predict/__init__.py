@@ -1,1 +1,1 @@
-"""Answers about one's own videos: files, folders, lists, long recordings, cameras, very large sets."""
+"""Predict videos of a user: files, folders, lists, long recordings, cameras, very large sets."""

@@ -1,4 +1,4 @@
-"""A copy of a video, lit as its model sees it, with what it shows written into the picture."""
+"""Write an enhanced copy of a video with its predicted classes drawn into the frames."""
 
 from __future__ import annotations
 
@@ -13,82 +13,113 @@ from PIL import Image, ImageDraw, ImageFont
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.predict.rows import VideoResult
+from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
-from nightcrawler.predict.windows import SHOWN_CLASSES, Piece, piece_at
+from nightcrawler.predict.windows import SHOWN_CLASSES, ScoredSpan, span_at
 from nightcrawler.synthetic.video import write_video
 
-# Frames that are lit together: ways of lighting that look at a whole clip look at so many.
-CHUNK = 32
-LEAST_SIDE_PX = 320
-SHOWN = 3
+# Frames that are enhanced together: some enhancements use statistics of a whole clip.
+CHUNK_FRAMES = 32
+# Narrower videos are enlarged, for legible text.
+MIN_WIDTH_PX = 320
+MIN_FONT_PX = 9
+MARGIN_PX = 6
+BARS = 3
+# RGBA colours.
+BACKGROUND = (0, 0, 0, 150)
+EMPTY_BAR = (255, 255, 255, 60)
+FIRST_BAR = (255, 190, 60, 255)
+OTHER_BAR = (170, 170, 170, 255)
 
 
-def whole_video_piece(row: VideoResult) -> Piece:
-    """What is said of a whole video, as one stretch of time."""
-    return Piece(
-        0.0, float("inf"), tuple((label, row.probs[label]) for label in row.top(SHOWN_CLASSES))
-    )
+def whole_video_span(result: VideoResult) -> ScoredSpan:
+    """Return the top classes of a whole video as one span of time."""
+    top = tuple((label, result.probs[label]) for label in result.top(SHOWN_CLASSES))
+    return ScoredSpan(0.0, float("inf"), top)
 
 
 def target_path(folder: Path, name: str) -> Path:
-    """Where the annotated copy of a video goes: by the video's name, inside the folder whatever the name is."""
-    return folder.joinpath(
-        *(part for part in Path(f"{name}.annotated.mp4").parts if part not in ("/", ".."))
-    )
+    """Return the path of an annotated copy inside `folder`, for any name of a video."""
+    # Names are paths as lists give them: absolute ones and `..` must not lead out of the folder.
+    inside = []
+    for part in Path(f"{name}.annotated.mp4").parts:
+        if part not in ("/", ".."):
+            inside.append(part)
+    return folder.joinpath(*inside)
 
 
 def annotate(
-    source: Path, target: Path, pieces: list[Piece], class_names: Sequence[str], enhance: Enhance
+    source: Path,
+    target: Path,
+    spans: list[ScoredSpan],
+    class_names: Sequence[str],
+    enhance: Enhance,
 ) -> None:
-    """Write `target`, an H.264 video; a few frames are held at a time.
+    """Write the annotated copy of a video as H.264, with a few frames in memory.
 
     Args:
-        source: the video.
-        target: `.mp4`, whole or absent; its folder is made.
-        pieces: at least one, in order of time.
-        class_names: the K classes.
-        enhance: lights frames uint8 `[T, H, W, 3]`.
+        source: video to copy.
+        target: `.mp4` file to write. Its folder is made.
+        spans: predictions over time, in order, at least one.
+        class_names: names of the K classes.
+        enhance: enhancement of frames uint8 `[T, H, W, 3]`.
 
     Raises:
         VideoError: if the source cannot be read.
     """
     limits = Limits()
-    found = probe(str(source), limits)
-    frames = _lit(video_frames(str(source), found, limits=limits), enhance)
+    info = probe(str(source), limits)
+    # Generators all the way: a long video is never in memory as a whole.
+    frames = _enhanced(video_frames(str(source), info, limits=limits), enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
-    drawn = (draw(frame.rgb, piece_at(pieces, frame.time_sec), class_names) for frame in frames)
-    write_video(target, drawn, Fraction(found.fps or ASSUMED_FPS).limit_denominator(1001))
+    drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), class_names) for frame in frames)
+    write_video(target, drawn, Fraction(info.fps or ASSUMED_FPS).limit_denominator(1001))
 
 
-def _lit(frames: Iterable[Frame], enhance: Enhance) -> Iterator[Frame]:
+def _enhanced(frames: Iterable[Frame], enhance: Enhance) -> Iterator[Frame]:
     frames = iter(frames)
-    while chunk := list(itertools.islice(frames, CHUNK)):
-        lit = enhance(np.stack([frame.rgb for frame in chunk]))
-        yield from (
-            Frame(frame.number, frame.time_sec, rgb) for frame, rgb in zip(chunk, lit, strict=True)
-        )
+    while chunk := list(itertools.islice(frames, CHUNK_FRAMES)):
+        enhanced = enhance(np.stack([frame.rgb for frame in chunk]))
+        for frame, rgb in zip(chunk, enhanced, strict=True):
+            yield Frame(frame.number, frame.time_sec, rgb)
 
 
-def draw(rgb: np.ndarray, piece: Piece, class_names: Sequence[str]) -> np.ndarray:
-    """A frame uint8 `[H, W, 3]`, enlarged where it is small, sides even, with the label and bars of the top classes."""
-    height, width = rgb.shape[:2]
-    scale = max(LEAST_SIDE_PX // width, 1)
-    picture = Image.fromarray(rgb).resize(
-        (max(width * scale // 2, 1) * 2, max(height * scale // 2, 1) * 2)
-    )
-    size = max(picture.height // 20, 9)
-    font, pen = ImageFont.load_default(size), ImageDraw.Draw(picture, "RGBA")
-    line, left = size + 4, picture.width // 2
-    top = picture.height - line * min(SHOWN, len(piece.top)) - 4
-    pen.rectangle((0, top - 2, picture.width, picture.height), fill=(0, 0, 0, 150))
-    for place, (label, prob) in enumerate(piece.top[:SHOWN]):
-        y = top + place * line
-        pen.text((6, y), f"{class_names[label]} {prob:.2f}", fill="white", font=font)
-        pen.rectangle((left, y + 3, picture.width - 6, y + size), fill=(255, 255, 255, 60))
-        end = left + round((picture.width - 6 - left) * min(max(prob, 0.0), 1.0))
-        pen.rectangle(
-            (left, y + 3, end, y + size),
-            fill=(255, 190, 60, 255) if place == 0 else (170, 170, 170, 255),
-        )
+def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.ndarray:
+    """Return a frame with names and bars of the top classes at its lower edge.
+
+    Args:
+        rgb: frame uint8 `[H, W, 3]`. Small frames are enlarged, for legible text.
+        span: prediction at the time of the frame.
+        class_names: names of the K classes.
+
+    Returns:
+        uint8 `[H', W', 3]` with even sides, as H.264 requires.
+    """
+    picture = _enlarged(rgb)
+    font_px = max(picture.height // 20, MIN_FONT_PX)
+    font = ImageFont.load_default(font_px)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    line_px = font_px + 4
+    left = picture.width // 2
+    right = picture.width - MARGIN_PX
+    top = picture.height - line_px * min(BARS, len(span.top)) - 4
+    # Half-transparent, so that the action behind the text stays visible.
+    pen.rectangle((0, top - 2, picture.width, picture.height), fill=BACKGROUND)
+    for place, (label, prob) in enumerate(span.top[:BARS]):
+        y = top + place * line_px
+        pen.text((MARGIN_PX, y), f"{class_names[label]} {prob:.2f}", fill="white", font=font)
+        pen.rectangle((left, y + 3, right, y + font_px), fill=EMPTY_BAR)
+        # Mean probabilities of many windows may exceed 1 by rounding.
+        end = left + round((right - left) * min(max(prob, 0.0), 1.0))
+        colour = FIRST_BAR if place == 0 else OTHER_BAR
+        pen.rectangle((left, y + 3, end, y + font_px), fill=colour)
     return np.asarray(picture)
+
+
+def _enlarged(rgb: np.ndarray) -> Image.Image:
+    """Return a frame scaled up to `MIN_WIDTH_PX` by a whole factor, both sides even."""
+    height, width = rgb.shape[:2]
+    scale = max(MIN_WIDTH_PX // width, 1)
+    even_width = max(width * scale // 2, 1) * 2
+    even_height = max(height * scale // 2, 1) * 2
+    return Image.fromarray(rgb).resize((even_width, even_height))

@@ -1,4 +1,4 @@
-"""Several models that answer as one, mixed as a recipe says."""
+"""Several models that predict together, mixed by a recipe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.predictor import PredictOptions, Predictor, build_predictor
-from nightcrawler.predict.rows import VideoResult
+from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.predictor import Predictor, build_predictor
+from nightcrawler.predict.results import VideoResult
+from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import read_label_recipe
@@ -27,13 +29,13 @@ from nightcrawler.utils.errors import UserError
 
 @dataclass(frozen=True)
 class EnsembleRecipe:
-    """One way to mix.
+    """Mixture of an ensemble.
 
     Attributes:
-        mode: its models, weights and switches.
-        classes: names that the models' classes must have; empty: any.
-        labels: whether labels of dark clips chose its numbers.
-        pairs: whether its views and crops count.
+        mode: models, weights and label switches.
+        classes: class names that every model must have. Empty accepts any.
+        labels: label use of the recipe's numbers: `label-free` or `oracle`.
+        pairs: True to take views and crops from the recipe.
     """
 
     mode: Mode
@@ -43,15 +45,20 @@ class EnsembleRecipe:
 
 
 def read_recipe(path: Path, number: int | None) -> EnsembleRecipe:
-    """A mode of a vote recipe (the first where no number is given), or the mixture of a pseudo-label recipe.
+    """Read one mode of a vote recipe, or the mixture of a pseudo-label recipe.
+
+    Args:
+        path: recipe, such as `configs/vote/default.yaml`.
+        number: mode of a vote recipe. None takes the first one.
 
     Raises:
-        UserError: if it is bad, or has no such mode.
+        UserError: if the recipe is invalid or has no such mode.
     """
     if open_values(path).mapping("MODES"):
         vote = read_vote_recipe(path)
-        mode = vote.mode(next(iter(vote.modes)) if number is None else number)
-        return EnsembleRecipe(mode, tuple(vote.classes), vote.labels)
+        if number is None:
+            number = next(iter(vote.modes))
+        return EnsembleRecipe(vote.mode(number), tuple(vote.classes), vote.labels)
     if number is not None:
         raise UserError(f"{path}: has no MODES, so there is no mode {number}")
     label = read_label_recipe(path)
@@ -59,7 +66,7 @@ def read_recipe(path: Path, number: int | None) -> EnsembleRecipe:
 
 
 def equal_recipe(num_models: int) -> EnsembleRecipe:
-    """All models weigh the same; their views and crops are their own."""
+    """Return a recipe with equal weights that leaves views and crops to each model."""
     folders = {str(number): "" for number in range(num_models)}
     ensemble = EnsembleSpec(
         folders, ("probs",) * num_models, ((1, 1),) * num_models, normalize=False
@@ -69,71 +76,105 @@ def equal_recipe(num_models: int) -> EnsembleRecipe:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models with one list of classes, and how they are mixed."""
+    """Models with the same classes, and the recipe that mixes them."""
 
-    members: list[Predictor]
+    predictors: list[Predictor]
     recipe: EnsembleRecipe
 
     @property
-    def class_names(self) -> list[str]:
-        """The K classes."""
-        return list(self.members[0].class_names)
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return self.predictors[0].class_names
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the models, in the order of `VideoResult.votes`."""
+        return [predictor.name for predictor in self.predictors]
+
+    @property
+    def short_side(self) -> int:
+        """Short side of decoded frames in pixels, 0 where the models differ or keep the size."""
+        sides = {predictor.short_side for predictor in self.predictors}
+        if len(sides) > 1:
+            # Frames are decoded once for all models, which then resize them on their own.
+            return 0
+        return sides.pop()
+
+    def predict(
+        self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
+    ) -> list[VideoResult]:
+        """Predict videos of a source, see `Predictor.predict`.
+
+        Args:
+            source: a path, an array uint8 `[T, H, W, 3]`, or a list of these.
+            window_sec: length of sliding windows in seconds. None predicts whole videos.
+            stride_sec: seconds between starts of windows. None takes half a window.
+        """
+        return predict_source(self, source, window_sec, stride_sec)
 
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
-        """What is said of each video, in order; a bad one has its cause in `status`."""
-        answers = [member.videos(items) for member in self.members]
-        for item, *found in zip(items, *answers, strict=True):
-            yield self._row(item, found)
+        """Yield the result of each video, in order. `status` tells why a prediction is missing."""
+        # One stream of predictions per model: each decodes the video at its own size.
+        streams = [predictor.video_predictions(items) for predictor in self.predictors]
+        for item, *predictions in zip(items, *streams, strict=True):
+            yield self._result(item, predictions)
 
     def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> VideoResult:
-        """What is said of frames uint8 `[H, W, 3]`, taken for a whole video."""
-        return self._row(item, [member.frames(item, frames) for member in self.members])
+        """Return the result of frames uint8 `[H, W, 3]`, as of a whole video."""
+        predictions = []
+        for predictor in self.predictors:
+            predictions.append(predictor.frame_predictions(item, frames))
+        return self._result(item, predictions)
 
-    def _row(self, item: VideoItem, found: list[Predictions]) -> VideoResult:
-        names = [member.name for member in self.members]
-        joined = join(found, names, self.recipe.mode.ensemble.scores)
+    def _result(self, item: VideoItem, predictions: list[Predictions]) -> VideoResult:
+        """Mix the models' predictions of one video."""
+        joined = join(predictions, self.model_names, self.recipe.mode.ensemble.scores)
         if joined.why[0] != STATUS_OK:
-            return VideoResult(item.name, item.label, joined.why[0])
+            return VideoResult(item.name, item.label, joined.why[0], self.class_names)
         mixed = mode_submission(joined, self.recipe.mode)
         assert mixed.probs is not None
         probs = mixed.probs[0]
-        one = (
-            found[0].logits[0]
-            if len(found) == 1
-            else np.log(np.maximum(probs, np.finfo(np.float32).tiny))
-        )
+        if len(predictions) == 1:
+            logits = predictions[0].logits[0]
+        else:
+            # A mixture has no logits. The softmax of these gives its probabilities again.
+            logits = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
         return VideoResult(
             name=item.name,
             label=item.label,
             status=STATUS_OK,
+            class_names=self.class_names,
             class_id=int(mixed.labels[0]),
             probs=tuple(probs.tolist()),
-            logits=tuple(np.asarray(one, np.float64).tolist()),
-            num_clips=sum(int(one.num_clips[0]) for one in found),
-            votes=tuple(int(one[0].argmax()) for one in joined.probs),
+            logits=tuple(np.asarray(logits, np.float64).tolist()),
+            num_clips=sum(int(prediction.num_clips[0]) for prediction in predictions),
+            votes=tuple(int(own[0].argmax()) for own in joined.probs),
         )
 
     def about(self) -> dict[str, Any]:
-        """What answers, as plain values; `labels` says whether labels of dark clips had a part in it."""
-        models = [member.about for member in self.members]
+        """Return plain values that identify the models, their mixture and their label use."""
+        models = [predictor.about for predictor in self.predictors]
         return {
             "models": models,
-            "class_names": self.class_names,
+            "class_names": list(self.class_names),
             "labels": label_use(models, self.recipe.labels),
             "mixture": {
                 **self.recipe.mode.ensemble.describe(len(self.class_names)),
-                "models": [member.name for member in self.members],
+                "models": self.model_names,
                 "switches": [vars(switch) for switch in self.recipe.mode.switches],
             },
         }
 
 
 def run_hash(about: dict[str, Any]) -> str:
-    """16 hex digits that tell two ways of predicting apart, whatever the models are called."""
-    unnamed = {
-        **about,
-        "mixture": {key: value for key, value in about["mixture"].items() if key != "models"},
-    }
+    """Return 16 hex digits that identify a way of predicting, independent of the models' names.
+
+    Args:
+        about: values of `Ensemble.about`, and more where settings differ.
+    """
+    # Names come from paths, and the same experiment may be given by another path.
+    mixture = {key: value for key, value in about["mixture"].items() if key != "models"}
+    unnamed = {**about, "mixture": mixture}
     return hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -141,44 +182,59 @@ def build_ensemble(
     experiments: Sequence[Path],
     recipe: EnsembleRecipe | None,
     prefix: Path,
-    settings: PredictOptions,
+    options: PredictOptions,
 ) -> Ensemble:
-    """The models of experiments (or of a recipe's `MODELS`, below `prefix`), mixed by the recipe or equally.
+    """Build the models of experiments or of a recipe.
+
+    Args:
+        experiments: experiment folders or checkpoints. Empty takes those of the recipe.
+        recipe: mixture of the models. None weighs them equally.
+        prefix: folder that holds the recipe's experiments.
+        options: settings that differ from testing.
 
     Raises:
-        UserError: if a model is not there, is given twice, or has other classes than the first or the recipe.
+        UserError: if a checkpoint is missing, a model is given twice, or classes differ.
     """
     recipe = recipe or equal_recipe(len(experiments))
-    folders = list(experiments) or [
-        prefix / folder for folder in recipe.mode.ensemble.folders.values()
-    ]
+    folders = list(experiments)
+    if not folders:
+        # Folders of a recipe are relative, so that it holds for any copy of the project.
+        folders = [prefix / folder for folder in recipe.mode.ensemble.folders.values()]
     ensemble = recipe.mode.ensemble.resized(len(folders))
     recipe = EnsembleRecipe(
         Mode(ensemble, recipe.mode.switches), recipe.classes, recipe.labels, recipe.pairs
     )
+    # Twice the same model would silently double its weight.
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError(f"{', '.join(map(str, folders))}: a model is there twice")
-    pairs = ensemble.pairs if recipe.pairs else [None] * len(folders)
-    names = _short_names(folders)
-    members = [build_predictor(*one, settings) for one in zip(folders, names, pairs, strict=True)]
-    for member in members:
-        for classes, owner in (
-            (members[0].class_names, members[0].name),
-            (recipe.classes, "the recipe"),
-        ):
-            if classes and member.class_names != classes:
+        raise UserError(f"{', '.join(map(str, folders))}: a model is given twice")
+    # None leaves views and crops to the checkpoint.
+    pairs: Sequence[tuple[int, int] | None] = [None] * len(folders)
+    if recipe.pairs:
+        pairs = ensemble.pairs
+    predictors = []
+    for folder, name, pair in zip(folders, short_names(folders), pairs, strict=True):
+        predictors.append(build_predictor(folder, name, pair, options))
+    _check_classes(predictors, recipe.classes)
+    return Ensemble(predictors, recipe)
+
+
+def _check_classes(predictors: Sequence[Predictor], expected: Sequence[str]) -> None:
+    """Refuse models whose classes differ from those of the first one or of the recipe."""
+    first = predictors[0]
+    for predictor in predictors:
+        for classes, owner in ((first.class_names, first.name), (expected, "the recipe")):
+            if classes and predictor.class_names != tuple(classes):
                 raise UserError(
-                    f"{member.name}: its classes are {', '.join(member.class_names)}, those of {owner} are "
-                    f"{', '.join(classes)}"
+                    f"{predictor.name}: its classes are {', '.join(predictor.class_names)}, "
+                    f"those of {owner} are {', '.join(classes)}"
                 )
-    return Ensemble(members, recipe)
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """As few last parts of the paths as tell them apart."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the fewest last parts of each path that tell all paths apart."""
     parts = [path.resolve().parts for path in paths]
     for count in range(1, max(map(len, parts))):
         names = ["/".join(part[-count:]) for part in parts]
         if len(set(names)) == len(names):
             return names
-    return list(map(str, paths))
+    return [str(path) for path in paths]

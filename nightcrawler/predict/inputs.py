@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.prepare.audit import read_videos
+from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
 

@@ -1,6 +1,7 @@
-"""Live sources: a thread reads all frames and keeps the last window of them; who asks gets the newest.
+"""Live sources: a thread reads all frames and keeps the last window, and a caller takes the newest.
 
-What is not asked for in time is dropped, so that an answer is never older than the time it takes to make it.
+Frames that no caller takes in time are dropped, so a prediction is never older than the time it
+takes.
 """
 
 from __future__ import annotations
@@ -9,29 +10,33 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from nightcrawler.predict.stream import Frame
-from nightcrawler.predict.windows import Held, Window, as_window
+from nightcrawler.predict.windows import FrameBuffer, Window, window_of
 from nightcrawler.utils.errors import VideoError
 
+# A reader that waits for a silent camera longer than this is left behind.
 JOIN_SEC = 2.0
 
 
 class LatestWindow:
-    """The newest window of a source that a thread reads.
+    """Newest window of a source that a thread reads.
 
-    A context: the thread starts on entry, and stops on leaving.
+    Use it as a context manager: the thread starts on entry and stops on exit.
 
     Args:
-        frames: the source, read in the thread.
-        window_sec: length of a window.
-        source: name for errors.
+        frames: frames of the source, read in the thread.
+        window_sec: length of a window, in seconds.
+        source: name of the source, for errors.
     """
 
     def __init__(self, frames: Iterable[Frame], window_sec: float, source: str = "") -> None:
-        self._source, self._frames = source, frames
-        self._held = Held(source, window_sec)
+        self._source = source
+        self._frames = frames
+        self._buffer = FrameBuffer(source, window_sec)
         self._changed = threading.Condition()
-        self._stopped = self._ended = False
-        self._fault: VideoError | None = None
+        self._stopped = False
+        self._ended = False
+        self._error: VideoError | None = None
+        # A daemon: a camera that stopped sending must not keep the process alive.
         self._thread = threading.Thread(target=self._read, name=f"reader of {source}", daemon=True)
 
     def __enter__(self) -> LatestWindow:
@@ -48,53 +53,70 @@ class LatestWindow:
                 if self._stopped:
                     return
                 with self._changed:
-                    self._held.add(frame)
+                    self._buffer.add(frame)
                     self._changed.notify()
         except VideoError as error:
-            self._fault = error
-        except Exception as error:  # a thread's error would be lost: the one who waits gets it
-            self._fault = VideoError(self._source, f"{type(error).__name__}: {error}", "read")
+            self._error = error
+        except Exception as error:
+            # An error in a thread would be lost: the waiting caller raises it.
+            self._error = VideoError(self._source, f"{type(error).__name__}: {error}", "read")
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify()
 
     def wait(self, until_sec: float) -> Window | None:
-        """The newest window, once the source has come to `until_sec`; `None` where it ended before.
+        """Wait until the source reaches `until_sec` and return the newest window.
+
+        Args:
+            until_sec: time of the source, in seconds.
+
+        Returns:
+            the window, or None where the source ended earlier.
 
         Raises:
-            VideoError: if the source was lost before.
+            VideoError: if the source was lost earlier.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._newest() >= until_sec)
+            # Even after the end: the last frames are still worth a prediction.
             if self._newest() >= until_sec:
-                return as_window(list(self._held.frames))
-        if self._fault:
-            raise self._fault
+                return window_of(list(self._buffer.frames))
+        if self._error:
+            raise self._error
         return None
 
     def _newest(self) -> float:
-        return self._held.frames[-1].time_sec if self._held.frames else -1.0
+        """Return the time of the newest frame, -1 before the first."""
+        if not self._buffer.frames:
+            return -1.0
+        return self._buffer.frames[-1].time_sec
 
 
 def live_windows(
     frames: Iterable[Frame], window_sec: float, stride_sec: float, source: str = ""
 ) -> Iterator[tuple[Window, int]]:
-    """The newest window, at most every `stride_sec` of the source's time, from its first whole window on.
+    """Yield the newest window, at most every `stride_sec` of the source's time.
+
+    The first window is yielded once it is complete.
 
     Args:
-        frames: a live source.
-        window_sec, stride_sec: see `predict.windows.check_steps`.
-        source: name for errors.
+        frames: frames of a live source.
+        window_sec: length of a window, see `predict.windows.check_window`.
+        stride_sec: time between windows, see `predict.windows.check_window`.
+        source: name of the source, for errors.
 
     Yields:
-        the window, and how many frames since the window before were dropped without having been in any.
+        the window, and the number of frames since the previous window that are in neither.
 
     Raises:
         VideoError: if the source is lost.
     """
-    due, seen = window_sec, -1
+    # Counted in the source's time, which goes on while a prediction is made.
+    due_sec = window_sec
+    last_number = -1
     with LatestWindow(frames, window_sec, source) as latest:
-        while window := latest.wait(due):
-            yield window, max(window.frames[0].number - seen - 1, 0)
-            seen, due = window.frames[-1].number, window.frames[-1].time_sec + stride_sec
+        while window := latest.wait(due_sec):
+            yield window, max(window.frames[0].number - last_number - 1, 0)
+            last_number = window.frames[-1].number
+            due_sec = window.frames[-1].time_sec + stride_sec

@@ -1,6 +1,7 @@
-"""Very large sets: any number of processes share a list; a file for each video, whole or absent, then one result.
+"""Predict very large sets in shards: one part file per video, written whole, then merged.
 
-What is in a video's file depends on the video and the models alone, so who made it, and in which run, does not matter.
+The content of a part depends on the video and the models only, so any process of any run may write
+it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,28 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.ensemble import run_hash
-from nightcrawler.predict.rows import VideoResult, as_results, csv_rows, from_plain, timeline_rows
+from nightcrawler.predict.results import (
+    VideoResult,
+    csv_rows,
+    from_plain,
+    timeline_rows,
+    to_plain,
+    to_predictions,
+)
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, write_csv_rows
 
-PARTS, ABOUT = "parts", "run.json"
-SHOWN = 5
-# Variables that say which of how many processes this is, and the number of the first.
+# Names in an output folder. They are part of its format: shards of older versions are merged, too.
+PARTS = "parts"
+METADATA = "run.json"
+METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
+SHOWN_NAMES = 5
+# Variables of launchers: index of this process, number of processes, and index of the first one.
 LAUNCHERS = (
     ("RANK", "WORLD_SIZE", ""),
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -31,72 +41,93 @@ LAUNCHERS = (
 
 
 def parse_shard(text: str, env: Mapping[str, str]) -> tuple[int, int]:
-    """Which shard, from 0, of how many: `i/N`, or `env` for what a launcher says.
+    """Return the index of a shard, from 0, and the number of shards.
+
+    Args:
+        text: `i/N`, or `env` to take both from a launcher's variables.
+        env: environment variables.
 
     Raises:
-        UserError: if it is neither.
+        UserError: if the text is neither, or no launcher's variables are set.
     """
     if text == "env":
         for index, count, first in LAUNCHERS:
             if index in env and count in env:
-                return parse_shard(
-                    f"{int(env[index]) - int(env.get(first, '0'))}/{env[count]}", env
-                )
-        raise UserError(
-            f"--shard env: none of {', '.join(index for index, _, _ in LAUNCHERS)} is set"
-        )
+                number = int(env[index]) - int(env.get(first, "0"))
+                return parse_shard(f"{number}/{env[count]}", env)
+        names = ", ".join(index for index, _, _ in LAUNCHERS)
+        raise UserError(f"shard env: none of {names} is set; start it with a launcher, or give i/N")
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if not match or not int(match[1]) < int(match[2]):
-        raise UserError(f"--shard {text}: expected i/N with i from 0 to N-1, or env")
+        raise UserError(f"shard '{text}': expected i/N with i from 0 to N-1, or env")
     return int(match[1]), int(match[2])
 
 
 def part_path(out: Path, name: str) -> Path:
-    """The file of a video: named by the hash of its name, in one of 256 folders."""
+    """Return the part file of a video: named by a hash of its name, in one of 256 folders."""
+    # Names may be paths or hold any character. Millions of files in one folder are slow to list.
     digest = hashlib.sha256(name.encode()).hexdigest()
     return out / PARTS / digest[:2] / f"{digest[2:34]}.json"
 
 
 def open_run(out: Path, about: dict[str, Any]) -> str:
-    """Begin or join a run in a folder; returns its hash.
+    """Start or join a run in a folder, and return the run's hash.
+
+    Args:
+        out: folder of the run.
+        about: plain values that identify models and settings.
 
     Raises:
-        UserError: if the folder holds the parts of another run.
+        UserError: if the folder holds parts of other models or settings.
     """
-    path, key = out / ABOUT, run_hash(about)
+    path = out / METADATA
+    key = run_hash(about)
     if path.exists():
         other = run_hash(_read(path))
         if other != key:
             raise UserError(
-                f"{path} is of other models or settings ({other}, now {key}): give another --out"
+                f"{path} is of other models or settings ({other}, now {key}): "
+                "give another output folder"
             )
-    else:
-        with atomic_write(path, "w") as file:
-            json.dump(about, file, indent=1, sort_keys=True)
-            file.write("\n")
+        return key
+    # Shards that start together write the same content, so the last one to rename does no harm.
+    with atomic_write(path, "w") as file:
+        json.dump(about, file, indent=1, sort_keys=True)
+        file.write("\n")
     return key
 
 
 def missing(out: Path, key: str, items: Sequence[VideoItem]) -> list[VideoItem]:
-    """The videos that have no part of this run yet."""
-    return [item for item in items if _part(out, key, item.name) is None]
+    """Return the videos without a part of this run."""
+    return [item for item in items if not _has_part(out, key, item.name)]
 
 
-def write_part(out: Path, key: str, row: VideoResult) -> None:
-    """Write a video's part."""
-    path = part_path(out, row.name)
-    with atomic_write(path, "w") as file:
-        json.dump({"run": key, "row": asdict(row)}, file, allow_nan=False)
+def write_part(out: Path, key: str, result: VideoResult) -> None:
+    """Write the part file of a video.
+
+    Args:
+        out: folder of the run.
+        key: hash of the run.
+        result: result of the video.
+    """
+    with atomic_write(part_path(out, result.name), "w") as file:
+        json.dump({"run": key, "row": to_plain(result)}, file, allow_nan=False)
 
 
-def _part(out: Path, key: str, name: str) -> VideoResult | None:
-    """A video's part; `None` where there is none of this run."""
+def _has_part(out: Path, key: str, name: str) -> bool:
+    return _read_part(out, key, name, ()) is not None
+
+
+def _read_part(out: Path, key: str, name: str, class_names: Sequence[str]) -> VideoResult | None:
+    """Return the part of a video, None where it is missing, damaged, or of another run."""
     try:
         content = _read(part_path(out, name))
-        row = from_plain(content["row"])
+        result = from_plain(content["row"], class_names)
     except (FileNotFoundError, UserError, KeyError, TypeError):
         return None
-    return row if content.get("run") == key and row.name == name else None
+    if content.get("run") != key or result.name != name:
+        return None
+    return result
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -105,64 +136,81 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object: it was not written by this tool")
+        raise UserError(f"{path}: not a JSON object, so it was not written by a prediction")
     return content
 
 
 def read_about(out: Path) -> dict[str, Any]:
-    """What made the parts of a folder.
+    """Return the run metadata of a folder of parts.
+
+    Args:
+        out: folder of the run.
 
     Raises:
-        UserError: if it holds none.
+        UserError: if the folder holds no run.
     """
-    if not (out / ABOUT).is_file():
-        raise UserError(f"{out}: no {ABOUT} in it: no shard has run with this --out")
-    content = _read(out / ABOUT)
-    if not {"models", "class_names", "labels", "mixture"} <= content.keys():
-        raise UserError(f"{out / ABOUT}: was not written by this tool")
+    path = out / METADATA
+    if not path.is_file():
+        raise UserError(f"{out}: no {METADATA} in it: no shard has run with this output folder")
+    content = _read(path)
+    lacking = METADATA_KEYS - content.keys()
+    if lacking:
+        raise UserError(f"{path}: has no {min(lacking)}, so it was not written by a prediction")
     return content
 
 
 def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoResult], list[Path]]:
-    """Write `predictions.csv`, `predictions.pkl` and `timeline.csv` (where there is one) of a complete run.
+    """Check that a run is complete, and write one result of all parts.
+
+    Writes `predictions.csv`, `predictions.pkl` and, for windows, `timeline.csv`.
 
     Args:
-        out: folder of the parts.
+        out: folder of the run.
         items: every video of the list.
-        top: classes a row of the CSV file.
+        top: number of classes per row of the CSV file.
+
+    Returns:
+        the results in the order of the list, and the written files.
 
     Raises:
-        UserError: if a video has no part, or a part is of no video of the list.
+        UserError: if a video has no part, or a part is of a video outside the list.
     """
     about = read_about(out)
     key = run_hash(about)
-    found = [(item, _part(out, key, item.name)) for item in items]
-    lacking = [item.name for item, row in found if row is None]
+    class_names = tuple(about["class_names"])
+    results = []
+    lacking = []
+    for item in items:
+        result = _read_part(out, key, item.name, class_names)
+        if result is None:
+            lacking.append(item.name)
+        else:
+            results.append(result)
     if lacking:
-        shown = ", ".join(f"'{name}'" for name in lacking[:SHOWN])
+        shown = ", ".join(f"'{name}'" for name in lacking[:SHOWN_NAMES])
         raise UserError(
-            f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; run the shards on"
+            f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; "
+            "run the shards again to add them"
         )
-    extra = set(_files(out)) - {part_path(out, item.name) for item in items}
+    # Parts of other videos mean that the list changed after the shards had started.
+    extra = set(_part_files(out)) - {part_path(out, item.name) for item in items}
     if extra:
         raise UserError(
-            f"{out}: {len(extra)} parts are of videos that the list does not have, such as {min(extra)}"
+            f"{out}: {len(extra)} parts are of videos that the list does not have, "
+            f"such as {min(extra)}"
         )
-    rows = [row for _, row in found if row is not None]
     files = [out / "predictions.csv", out / "predictions.pkl"]
-    write_csv_rows(files[0], csv_rows(rows, about["class_names"], top))
-    as_results(rows, len(about["class_names"]), {**about, "run": key}).save(files[1])
-    if any(row.segments for row in rows):
+    write_csv_rows(files[0], csv_rows(results, top))
+    to_predictions(results, len(class_names), {**about, "run": key}).save(files[1])
+    if any(result.segments for result in results):
         files.append(out / "timeline.csv")
-        write_csv_rows(files[2], timeline_rows(rows, about["class_names"]))
-    return rows, files
+        write_csv_rows(files[2], timeline_rows(results))
+    return results, files
 
 
-def _files(out: Path) -> Iterator[Path]:
-    """The parts in a folder, without what a killed process left half written."""
+def _part_files(out: Path) -> Iterator[Path]:
+    """Yield the part files of a folder, without temporary files of killed processes."""
     for folder, _, names in os.walk(out / PARTS):
-        yield from (
-            Path(folder, name)
-            for name in names
-            if name.endswith(".json") and not name.startswith(".")
-        )
+        for name in names:
+            if name.endswith(".json") and not name.startswith("."):
+                yield Path(folder, name)

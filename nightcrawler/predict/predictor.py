@@ -1,23 +1,21 @@
-"""A trained model that answers: configuration, classes and enhancement come from its checkpoint."""
+"""One trained model that predicts videos as it was tested."""
 
 from __future__ import annotations
 
 import functools
-import tempfile
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 from torch.utils.data import DataLoader
 
-from nightcrawler.config import node
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
-from nightcrawler.data.build import build_loader, build_pairs, build_test_clips
+from nightcrawler.data.build import build_loader, view_crop_pairs_of
+from nightcrawler.data.build_clips import build_test_clips
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
@@ -30,61 +28,49 @@ from nightcrawler.data.lowlight.enhance.build import (
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
-from nightcrawler.engine.build import build_evaluator, build_placed_model, build_tested_weights
-from nightcrawler.engine.checkpoint import BEST
+from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
+from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, find_checkpoint
+from nightcrawler.predict.results import VideoResult
+from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.pseudo.ensemble import probabilities
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import ConfigError, UserError
-
-# Of the training's data folder and machine; what is predicted here is neither.
-PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "", "DEVICE", "auto")
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How models answer, where it is not as they were trained.
-
-    Attributes:
-        pair: views and crops; `None` takes those of the recipe, else the first of the checkpoint's `TEST`.
-        dark: light the videos as dark ones; False leaves them as they are.
-        workers: processes that decode, for each model.
-        root: the project, for files that a configuration names.
-    """
-
-    pair: tuple[int, int] | None = None
-    dark: bool = True
-    workers: int = 0
-    root: Path = Path()
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model and all that goes before and after it.
+    """A trained model with its decoding, enhancement and clips.
 
     Attributes:
-        name: for people.
-        model: clips to logits, on its device, in evaluation mode.
-        evaluator: runs it.
+        name: name of the model in tables.
+        model: network from clips to logits, on its device, in evaluation mode.
+        evaluator: runs the network on batches and averages clips.
         reader: reads frames of a file, denoised as in testing.
-        builder: makes clips of them.
-        load: batches of a dataset, one video each.
-        pair: views and crops.
-        enhance: how clips are lit (the first way, where there are several).
-        denoise: frames that are averaged first; 1 for none.
-        short_side: of decoded frames, in pixels; 0 keeps their size.
-        class_names: the K classes.
-        about: what it is, as plain values: hashes, views, enhancement, use of labels, ...
+        clip_builder: makes clips from decoded frames.
+        make_batches: makes batches of a dataset, one video each.
+        pair: temporal views and spatial crops.
+        enhance: enhancement of frames (the first one, where testing averages several).
+        denoise: number of frames averaged per frame, 1 for none.
+        short_side: short side of decoded frames in pixels, 0 for the size of the video.
+        class_names: names of the K classes.
+        about: plain values that identify the model: hashes, views, enhancement, label use, ...
+
+    Example:
+        >>> predictor = nightcrawler.load("exp_adapt_bn/uniformer_b32_k600")  # doctest: +SKIP
+        >>> for result in predictor.predict("clips/"):  # doctest: +SKIP
+        ...     print(result.name, result.status, result.classes[:1])
     """
 
     name: str
     model: nn.Module
     evaluator: Evaluator
     reader: VideoReader
-    builder: ClipBuilder
-    load: Callable[[ClipDataset, ChunkSampler], Iterable[Any]]
+    clip_builder: ClipBuilder
+    make_batches: Callable[[ClipDataset, ChunkSampler], Iterable[Any]]
     pair: tuple[int, int]
     enhance: Enhance
     denoise: int
@@ -92,116 +78,132 @@ class Predictor:
     class_names: tuple[str, ...]
     about: dict[str, Any]
 
-    def videos(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
-        """The prediction of each video, in order, each a file of one row.
+    def predict(
+        self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
+    ) -> list[VideoResult]:
+        """Predict videos of a path, a folder, a list, or arrays in memory.
 
-        A batch never holds two videos: what is said of one does not depend on its neighbours in a list.
+        Args:
+            source: a video, a folder (every file below it), a list file (`.csv` with rows
+                `path,label`, or `.txt` with one path per line), frames uint8 `[T, H, W, 3]` in RGB,
+                or a Python list of video paths and arrays.
+            window_sec: slide windows of so many seconds over each file and fill `timeline`. None
+                predicts each video as a whole.
+            stride_sec: seconds between starts of windows. None takes half a window.
+
+        Returns:
+            one result per video, in order, with `name`, `classes`, `probabilities`, `timeline` and
+            `status`. A video that cannot be read has the reason in `status`.
+
+        Raises:
+            TypeError: if the source is of another type, or an array is not uint8.
+            ValueError: if an array has another shape, or the window and stride do not fit.
+            UserError: if a single path does not exist, or a list file is invalid.
+
+        Example:
+            >>> results = predictor.predict(["a.mp4", "b.mp4"])  # doctest: +SKIP
+            >>> results[0].classes[0], results[0].probabilities.shape  # doctest: +SKIP
+            ('Run', (11,))
         """
-        dataset = ClipDataset(items, self.reader, self.builder, seed=0, replace_bad=False)
-        batches = self.load(dataset, ChunkSampler(len(items), chunk=1))
-        for item, row in zip(items, self._rows(batches), strict=True):
-            yield self._prediction(item, row)
+        return predict_source(self, source, window_sec, stride_sec)
 
-    def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> Predictions:
-        """The prediction of frames uint8 `[H, W, 3]`, taken for a whole video."""
+    def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
+        """Yield the result of each video, in order."""
+        for item, prediction in zip(items, self.video_predictions(items), strict=True):
+            yield self._result(item, prediction)
+
+    def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> VideoResult:
+        """Return the result of frames uint8 `[H, W, 3]`, as of a whole video."""
+        return self._result(item, self.frame_predictions(item, frames))
+
+    def video_predictions(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
+        """Yield the content of a one-row results file for each video, in order.
+
+        A batch never holds two videos, so a prediction does not depend on neighbours in a list.
+        """
+        # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
+        dataset = ClipDataset(items, self.reader, self.clip_builder, seed=0, replace_bad=False)
+        batches = self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
+        for item, row in zip(items, self._rows(batches), strict=True):
+            yield self._predictions(item, row)
+
+    def frame_predictions(self, item: VideoItem, frames: Sequence[np.ndarray]) -> Predictions:
+        """Return the content of a one-row results file for frames uint8 `[H, W, 3]`."""
         reader: VideoReader = MemoryReader(frames)
         if self.denoise > 1:
             reader = DenoisedReader(reader, self.denoise)
-        dataset = ClipDataset([item], reader, self.builder, seed=0, replace_bad=False)
-        return self._prediction(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
+        dataset = ClipDataset([item], reader, self.clip_builder, seed=0, replace_bad=False)
+        return self._predictions(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
         rows = self.evaluator.rows(self.model, batches, [self.pair], len(self.class_names))
         return (row for _, row in rows)
 
-    def _prediction(self, item: VideoItem, row: dict[str, Any]) -> Predictions:
+    def _predictions(self, item: VideoItem, row: dict[str, Any]) -> Predictions:
         return as_predictions({0: row}, [item], self.pair, len(self.class_names))
 
-
-def find_checkpoint(given: Path) -> Path:
-    """The checkpoint of an experiment's folder, or the file itself.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = given / BEST if given.is_dir() else given
-    if not path.is_file():
-        hint = (
-            f"; train it first (bash {given / 'run.sh'}), or name a checkpoint"
-            if given.is_dir()
-            else ""
+    def _result(self, item: VideoItem, prediction: Predictions) -> VideoResult:
+        """Return a one-row results file as a result, like an ensemble of this model alone."""
+        status = prediction.status[0]
+        if status != STATUS_OK:
+            return VideoResult(item.name, item.label, status, self.class_names)
+        # In float64, and refused if not finite, as everywhere predictions are mixed.
+        probs = probabilities(prediction)[0]
+        class_id = int(probs.argmax())
+        return VideoResult(
+            name=item.name,
+            label=item.label,
+            status=STATUS_OK,
+            class_names=self.class_names,
+            class_id=class_id,
+            probs=tuple(probs.tolist()),
+            logits=tuple(np.asarray(prediction.logits[0], np.float64).tolist()),
+            num_clips=int(prediction.num_clips[0]),
+            votes=(class_id,),
         )
-        raise UserError(f"{path}: no such checkpoint{hint}")
-    return path
-
-
-def build_trained_config(file: WeightsFile, settings: PredictOptions) -> CfgNode:
-    """The configuration that a checkpoint was trained with, fit for this machine.
-
-    Raises:
-        UserError: if the checkpoint does not hold one, or one of another version.
-    """
-    if not file.config_text:
-        raise UserError(
-            f"{file.path}: does not say its configuration: add it with tools/convert_checkpoint.py {file.path} "
-            "--to OUT.pyth --cfg CONFIG of its experiment"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "trained.yaml")
-        path.write_text(file.config_text, encoding="utf-8")
-        try:
-            cfg = node.load_experiment(
-                path, overrides=[*PREDICT_OVERRIDES, "TEST.CHECKPOINT_FILE_PATH", str(file.path)]
-            )
-        except ConfigError as error:
-            where = f"{file.path} (its configuration)"
-            raise UserError(
-                str(error).replace(str(path.resolve()), where).replace(str(path), where)
-            ) from None
-    cfg.defrost()
-    if cfg.ENHANCE.ZERO_DCE_WEIGHTS:
-        cfg.ENHANCE.ZERO_DCE_WEIGHTS = str(settings.root / cfg.ENHANCE.ZERO_DCE_WEIGHTS)
-    if cfg.MODEL.PRECISION == "fp16" and not torch.cuda.is_available():
-        cfg.MODEL.PRECISION = "fp32"
-    cfg.freeze()
-    return cfg
 
 
 def build_predictor(
-    given: Path, name: str, pair: tuple[int, int] | None, settings: PredictOptions
+    checkpoint: str | os.PathLike[str],
+    name: str,
+    pair: tuple[int, int] | None,
+    options: PredictOptions,
 ) -> Predictor:
-    """A model from its experiment's folder, or from a checkpoint of training or of `tools/convert_checkpoint.py`.
+    """Build a model from an experiment folder or a checkpoint.
+
+    The checkpoint holds the configuration, the classes and the enhancement. It may come from
+    training or from `tools/convert_checkpoint.py`.
 
     Args:
-        given: the folder or file.
-        name: for people.
-        pair: views and crops of a recipe; `None` leaves them to the checkpoint.
-        settings: what the command line changes.
+        checkpoint: see `predict.checkpoints.find_checkpoint`.
+        name: name of the model in tables.
+        pair: views and crops of a recipe. None leaves them to the checkpoint.
+        options: settings that differ from testing. Their `pair` has precedence.
 
     Raises:
-        UserError: if there is no checkpoint, or it is not whole.
+        UserError: if there is no checkpoint, or it is incomplete.
     """
-    file = read_weights(find_checkpoint(given))
-    cfg = build_trained_config(file, settings)
+    file = read_weights(find_checkpoint(checkpoint))
+    cfg = build_trained_config(file, options)
     device = distributed.choose_device(cfg.DEVICE)
     model = build_placed_model(cfg, device)
-    build_tested_weights(cfg, model)
-    pair = settings.pair or pair or build_pairs(cfg)[0]
-    denoise = denoise_window_of(cfg, "TEST", settings.dark)
-    enhances = build_phase_enhancements(cfg, "TEST", settings.dark)
+    weights_to_test_from_cfg(cfg, model)
+    pair = options.pair or pair or view_crop_pairs_of(cfg)[0]
+    denoise = denoise_window_of(cfg, "TEST", options.dark)
+    enhancements = build_phase_enhancements(cfg, "TEST", options.dark)
     return Predictor(
         name=name,
         model=model.eval(),
         evaluator=build_evaluator(cfg, device),
         reader=build_video_reader(cfg, denoise),
-        builder=build_test_clips(cfg, enhances, [pair]),
-        load=functools.partial(_build_batches, cfg, settings.workers),
+        clip_builder=build_test_clips(cfg, enhancements, [pair]),
+        make_batches=functools.partial(_build_batches, cfg, options.workers),
         pair=pair,
-        enhance=enhances[0],
+        enhance=enhancements[0],
         denoise=denoise,
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        about=_build_about(cfg, file, pair, settings.dark),
+        about=_build_about(cfg, file, pair, options.dark),
     )
 
 
@@ -210,6 +212,7 @@ def _build_batches(
 ) -> DataLoader[Any]:
     cfg = cfg.clone()
     cfg.defrost()
+    # Training uses as many processes as its machine had. Here the caller knows better.
     cfg.DATA_LOADER.NUM_WORKERS = workers
     return build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
 

@@ -1,4 +1,4 @@
-"""Frames of a video one after the other, never more than one of them held."""
+"""Read the frames of a video one after the other, with one frame in memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.reader import decoded_frames, open_video, to_rgb
 from nightcrawler.utils.errors import VideoError
 
-# Of frames whose time is not told, where the source does not say its rate either.
+# Frame rate for frames without a time stamp, in videos that do not tell their rate.
 ASSUMED_FPS = 25.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame.
+    """A frame of a stream.
 
     Attributes:
-        number: from 0.
-        time_sec: since the first frame, not decreasing.
+        number: frame number, from 0.
+        time_sec: seconds since the first frame, never decreasing.
         rgb: uint8 `[H, W, 3]`, upright.
     """
 
@@ -38,34 +38,40 @@ class Frame:
 
 
 def video_frames(
-    path: str, found: StreamInfo, short_side: int = 0, limits: Limits | None = None
+    path: str, info: StreamInfo, short_side: int = 0, limits: Limits | None = None
 ) -> Iterator[Frame]:
-    """All frames of a file, equal to those that `data.decode.decode` gives.
+    """Yield all frames of a file, equal to those of `data.video.decode.decode`.
 
     Args:
-        path: the file.
-        found: what `probe` says of it.
-        short_side: as of `decode`.
-        limits: what the video may be at most.
+        path: video file.
+        info: stream information from `probe`.
+        short_side: scale frames down to this short side in pixels, 0 keeps their size.
+        limits: largest size and memory of a video.
 
     Raises:
-        VideoError: at the first damage, or at the end if frames are lacking; what came before was sound.
+        VideoError: at the first damage, or at the end if frames are missing. Frames before it were
+            sound.
     """
-    limits, count = limits or Limits(), 0
+    limits = limits or Limits()
+    count = 0
     with open_video(path, limits) as (container, stream):
-        for frame in _converted(
-            path, decoded_frames(path, container, stream), stream, short_side, limits
-        ):
+        decoded = decoded_frames(path, container, stream)
+        for frame in _converted(path, decoded, stream, short_side, limits):
             yield frame
             count += 1
-    check_complete(path, found, count)
+    check_complete(path, info, count)
 
 
 def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) -> Iterator[Frame]:
-    """Frames of a live source (see `data.names.is_live`) until it ends; damaged ones are passed over.
+    """Yield frames of a live source until it ends, without damaged ones.
+
+    Args:
+        source: address or device, see `data.video.reader.is_live`.
+        short_side: scale frames down to this short side in pixels, 0 keeps their size.
+        limits: largest size and memory of a video.
 
     Raises:
-        VideoError: if it is not there, or is lost.
+        VideoError: if the source does not exist, or is lost.
     """
     limits = limits or Limits()
     with open_video(source, limits) as (container, stream):
@@ -73,28 +79,43 @@ def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) 
 
 
 def _sound_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    # A camera drops packets now and then: the damaged frames after it are no reason to stop.
     return (frame for frame in container.decode(stream) if not frame.is_corrupt)
 
 
 def _converted(
     path: str, frames: Iterable[VideoFrame], stream: VideoStream, short_side: int, limits: Limits
 ) -> Iterator[Frame]:
-    reformatter, fps = VideoReformatter(), float(stream.average_rate or ASSUMED_FPS)
-    size, first_sec, now_sec = None, None, 0.0
+    """Convert decoded frames to RGB and to times that never decrease."""
+    # One for all frames: setting up a conversion takes as long as decoding a small frame.
+    reformatter = VideoReformatter()
+    fps = float(stream.average_rate or ASSUMED_FPS)
+    size: tuple[int, int] | None = None
+    first_sec: float | None = None
+    now_sec = 0.0
     for number, frame in enumerate(frames):
         if size is None:
             size = (frame.width, frame.height)
             check_size(path, *size, limits)
         elif size != (frame.width, frame.height):
             raise VideoError(path, f"picture size changes at frame {number}", "decode")
-        told_sec = number / fps if frame.time is None else frame.time
-        first_sec = told_sec if first_sec is None else first_sec
-        now_sec = max(told_sec - first_sec, now_sec)
+        stamp_sec = frame.time
+        if stamp_sec is None:
+            stamp_sec = number / fps
+        if first_sec is None:
+            first_sec = stamp_sec
+        # Time stamps of damaged or spliced files jump back. Windows need an order.
+        now_sec = max(stamp_sec - first_sec, now_sec)
         yield Frame(number, now_sec, to_rgb(frame, short_side, reformatter))
 
 
 def paced(frames: Iterable[Frame], speed: float = 1.0) -> Iterator[Frame]:
-    """Frames no sooner than they would come from a camera that started now (`speed` times as fast)."""
+    """Yield frames no earlier than a camera that starts now would give them.
+
+    Args:
+        frames: frames in order of time.
+        speed: multiple of real time.
+    """
     start = time.monotonic()
     for frame in frames:
         time.sleep(max(start + frame.time_sec / speed - time.monotonic(), 0.0))

@@ -1,4 +1,4 @@
-"""Files that appear in a folder, each once it is written to its end."""
+"""Watch a folder for new files, each taken once it is complete."""
 
 from __future__ import annotations
 
@@ -9,60 +9,76 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.prepare.audit import read_videos
+from nightcrawler.prepare.sources import read_videos
 from nightcrawler.utils.errors import UserError
 
-# A file is written to its end when its size and time stay the same for so long.
+# A file counts as complete when its size and modification time are unchanged for so long.
 QUIET_SEC = 2.0
 
 
 def new_videos(
     folder: Path, done: Collection[str] = (), quiet_sec: float = QUIET_SEC, poll_sec: float = 0.5
 ) -> Iterator[VideoItem | None]:
-    """Files of a folder and those below it that are not done yet, as they are complete, without end.
+    """Yield files in and below a folder as they become complete, without end.
 
     Args:
-        folder: watched; files named by their paths below it.
+        folder: folder to watch. Files are named by their paths below it.
         done: names to leave out.
-        quiet_sec: how long a file must not have changed.
-        poll_sec: how often the folder is looked at.
+        quiet_sec: seconds that a complete file must be unchanged.
+        poll_sec: seconds between scans of the folder.
 
     Yields:
-        a file; `None` after each look at the folder.
+        a complete file, or None after each scan.
 
     Raises:
-        UserError: if the folder is not there, or no longer.
+        UserError: if the folder does not exist, or disappears.
     """
-    taken, since = set(done), {}
+    taken = set(done)
+    # By name: the last state of a file that is not complete yet, and the time it was first seen so.
+    growing: dict[str, tuple[tuple[int, int], float]] = {}
     while True:
         now = time.monotonic()
         for item in _videos(folder):
             state = _state(item.path)
             if item.name in taken or state is None:
                 continue
-            before, first_sec = since.get(item.name, (None, now))
-            if state != before:
-                since[item.name] = (state, now)
-            elif now - first_sec >= quiet_sec:
+            before = growing.get(item.name)
+            if before is None or before[0] != state:
+                growing[item.name] = (state, now)
+            elif now - before[1] >= quiet_sec:
                 taken.add(item.name)
-                del since[item.name]
+                del growing[item.name]
                 yield item
+        # Callers that wait for something else, too, get control between scans.
         yield None
         time.sleep(poll_sec)
 
 
 def read_done(path: Path) -> set[str]:
-    """Names of the videos in a file of JSON lines, for a watch that goes on; what a killed one left half is ended."""
+    """Return the names of videos in a JSON-lines file, so that a watch can resume.
+
+    A last line that a killed process left incomplete is ended, to keep it apart from the next one.
+
+    Args:
+        path: file of results, one JSON object per line. It may be missing.
+    """
     if not path.exists():
         return set()
+    # A killed process may leave half a character behind.
     text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
         with open(path, "a", encoding="utf-8") as file:
             file.write("\n")
-    return {name for line in text.splitlines() if (name := _name(line)) is not None}
+    names = set()
+    for line in text.splitlines():
+        name = _name(line)
+        if name is not None:
+            names.add(name)
+    return names
 
 
 def _name(line: str) -> str | None:
+    """Return the video's name in a line, None for an incomplete line."""
     try:
         return str(json.loads(line)["video"])
     except (ValueError, KeyError, TypeError):
@@ -74,14 +90,17 @@ def _videos(folder: Path) -> list[VideoItem]:
         raise UserError(f"{folder}: no such folder to watch")
     try:
         return read_videos(folder, 0)
-    except UserError:  # empty as yet
+    except UserError:
+        # An empty folder is an error elsewhere. Here files are yet to come.
         return []
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Size and time of change; `None` for a file that is empty or gone."""
+    """Return size and modification time, None for a file that is empty or gone."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return (status.st_size, status.st_mtime_ns) if status.st_size else None
+    if not status.st_size:
+        return None
+    return status.st_size, status.st_mtime_ns

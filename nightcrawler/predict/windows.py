@@ -1,4 +1,4 @@
-"""Windows that slide over a stream of frames, and the timeline that their predictions make."""
+"""Sliding windows over a stream of frames, and the timeline that their predictions make."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ import numpy as np
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame
-from nightcrawler.utils.errors import UserError
 
-MOST_STEPS = 100
+# Largest length of a window in strides: the model sees each frame once per window that covers it.
+MAX_OVERLAP = 100
+# Classes kept per span of time, so that memory does not grow with the number of classes.
 SHOWN_CLASSES = 5
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was seen from `start_sec` to `end_sec`: frames, at least one, in order."""
+    """Frames from `start_sec` to `end_sec`: at least one, in order."""
 
     start_sec: float
     end_sec: float
     frames: list[Frame]
 
 
-class Held:
-    """The frames of the last `window_sec`, bounded in memory.
+class FrameBuffer:
+    """Frames of the last `window_sec` seconds, bounded in memory.
 
     Args:
-        source: name for errors.
-        window_sec: how long a frame is held.
-        limits: of its memory.
+        source: name of the video, for errors.
+        window_sec: seconds that a frame is kept.
+        limits: limits that include the memory of a window.
     """
 
     def __init__(self, source: str, window_sec: float, limits: Limits | None = None) -> None:
-        self.source, self.window_sec, self.limits = source, window_sec, limits or Limits()
+        self.source = source
+        self.window_sec = window_sec
+        self.limits = limits or Limits()
         self.frames: deque[Frame] = deque()
 
     def add(self, frame: Frame) -> None:
-        """Hold a frame, let go of those that are too old.
+        """Append a frame and drop frames older than the window.
 
         Raises:
-            VideoError: if a window takes more memory than is allowed.
+            VideoError: if the window exceeds the memory limit.
         """
         while self.frames and self.frames[0].time_sec <= frame.time_sec - self.window_sec:
             self.frames.popleft()
@@ -53,16 +56,21 @@ class Held:
         self.frames.append(frame)
 
 
-def check_steps(window_sec: float, stride_sec: float) -> None:
-    """Refuse windows that leave gaps, or overlap more than `MOST_STEPS` times.
+def check_window(window_sec: float, stride_sec: float) -> None:
+    """Refuse windows that leave gaps or overlap more than `MAX_OVERLAP` times.
+
+    Args:
+        window_sec: length of a window, in seconds.
+        stride_sec: time between starts of windows, in seconds.
 
     Raises:
-        UserError: with both lengths.
+        ValueError: if a length is out of range.
     """
-    if not (0 < window_sec < float("inf") and window_sec / MOST_STEPS <= stride_sec <= window_sec):
-        raise UserError(
-            f"a window of {window_sec:g} s every {stride_sec:g} s: expected a window above 0 s and a stride from a "
-            f"{MOST_STEPS}th of it up to its length"
+    is_finite = 0 < window_sec < float("inf")
+    if not (is_finite and window_sec / MAX_OVERLAP <= stride_sec <= window_sec):
+        raise ValueError(
+            f"window_sec {window_sec:g} and stride_sec {stride_sec:g}: expected a window above 0 s "
+            f"and a stride between a {MAX_OVERLAP}th of the window and the whole window"
         )
 
 
@@ -73,41 +81,55 @@ def sliding_windows(
     source: str = "",
     limits: Limits | None = None,
 ) -> Iterator[Window]:
-    """Windows that start every `stride_sec`; the last one ends with the video and is whole where the video is as long.
+    """Yield windows that start every `stride_sec` seconds.
 
-    No more frames are held than a window has. Windows without any frame are left out.
+    The last window ends with the video, and is as long as the others if the video is. Windows
+    without frames are left out. At most one window of frames is in memory.
 
     Args:
-        frames: in order of time.
-        window_sec, stride_sec: see `check_steps`.
-        source, limits: as of `Held`.
+        frames: frames in order of time.
+        window_sec: length of a window, see `check_window`.
+        stride_sec: time between starts of windows, see `check_window`.
+        source: name of the video, for errors.
+        limits: limits that include the memory of a window.
     """
-    held, start, end = Held(source, window_sec, limits), 0.0, -1.0
+    buffer = FrameBuffer(source, window_sec, limits)
+    start = 0.0
+    end = -1.0
     for frame in frames:
         while frame.time_sec >= start + window_sec:
-            inside = [one for one in held.frames if one.time_sec >= start]
-            if not inside:  # a gap: on to the window of the frame, however far that is
+            inside = [one for one in buffer.frames if one.time_sec >= start]
+            if not inside:
+                # A gap in the stream: jump to the window of the next frame, however far away.
                 start = max(frame.time_sec // stride_sec * stride_sec, start + stride_sec)
                 continue
             end = start + window_sec
             yield Window(start, end, inside)
             start += stride_sec
-        held.add(frame)
-    if held.frames and held.frames[-1].time_sec >= end:
-        yield as_window(list(held.frames))
+        buffer.add(frame)
+    # Frames after the end of the last full window: the buffer holds exactly one window of them.
+    if buffer.frames and buffer.frames[-1].time_sec >= end:
+        yield window_of(list(buffer.frames))
 
 
-def as_window(frames: list[Frame]) -> Window:
-    """A window of frames that ends when the next frame would come."""
-    first, last = frames[0].time_sec, frames[-1].time_sec
-    return Window(
-        first, last + ((last - first) / max(len(frames) - 1, 1) or 1 / ASSUMED_FPS), frames
-    )
+def window_of(frames: list[Frame]) -> Window:
+    """Return frames as a window that ends at the expected time of the next frame."""
+    first = frames[0].time_sec
+    last = frames[-1].time_sec
+    # A single frame tells no rate.
+    frame_sec = (last - first) / max(len(frames) - 1, 1) or 1 / ASSUMED_FPS
+    return Window(first, last + frame_sec, frames)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A stretch of time, and its most probable classes with their mean probability over the windows that cover it."""
+class ScoredSpan:
+    """A span of time with the mean scores of the windows that cover it.
+
+    Attributes:
+        start_sec: start, in seconds from the first frame.
+        end_sec: end, in seconds from the first frame.
+        top: most probable classes with their mean probabilities, the most probable first.
+    """
 
     start_sec: float
     end_sec: float
@@ -116,7 +138,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of time with one most probable class, and that class's mean probability."""
+    """A stretch of time with one most probable class.
+
+    Attributes:
+        start_sec: start, in seconds from the first frame.
+        end_sec: end, in seconds from the first frame.
+        label: class number.
+        prob: mean probability of the class over the stretch.
+    """
 
     start_sec: float
     end_sec: float
@@ -126,60 +155,77 @@ class Segment:
 
 @dataclass
 class Timeline:
-    """Turns windows' probabilities into pieces, as windows come; memory grows by a few numbers a stride.
+    """Spans of averaged window probabilities, built as windows arrive.
+
+    Memory grows by a few numbers per stride.
 
     Attributes:
-        pieces: what is settled, in order of time.
+        spans: finished spans, in order of time.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
+    spans: list[ScoredSpan] = field(default_factory=list)
     _open: list[tuple[float, float, np.ndarray]] = field(default_factory=list)
 
     def add(self, start_sec: float, end_sec: float, probs: np.ndarray) -> None:
-        """Take a window that starts no sooner than those before it; probs are `[K]`."""
-        self._settle(start_sec)
+        """Add the prediction of a window.
+
+        Args:
+            start_sec: start of the window, not before the starts of earlier windows.
+            end_sec: end of the window.
+            probs: probabilities `[K]`.
+        """
+        self._finish_until(start_sec)
         self._open.append((start_sec, end_sec, probs))
 
-    def finish(self) -> list[Piece]:
-        """All pieces, after the last window."""
-        self._settle(max((end for _, end, _ in self._open), default=0.0))
-        return self.pieces
+    def finish(self) -> list[ScoredSpan]:
+        """Return all spans, after the last window."""
+        self._finish_until(max((end for _, end, _ in self._open), default=0.0))
+        return self.spans
 
-    def _settle(self, until: float) -> None:
-        """Make pieces of the time before `until`, which no later window reaches."""
-        edges = {edge for start, end, _ in self._open for edge in (start, end) if edge < until}
-        settled = self.pieces[-1].end_sec if self.pieces else 0.0
-        for start, end in itertools.pairwise(
-            sorted({edge for edge in edges if edge >= settled} | {until, settled})
-        ):
-            covering = [
-                probs for first, last, probs in self._open if first <= start and last >= end
-            ]
+    def _finish_until(self, until: float) -> None:
+        """Make spans of the time before `until`, which no later window covers."""
+        finished = self.spans[-1].end_sec if self.spans else 0.0
+        edges = {finished, until}
+        for start, end, _ in self._open:
+            edges.update(edge for edge in (start, end) if finished <= edge < until)
+        for start, end in itertools.pairwise(sorted(edges)):
+            covering = []
+            for first, last, probs in self._open:
+                if first <= start and last >= end:
+                    covering.append(probs)
             if covering and start < end:
-                mean = np.mean(covering, axis=0)
-                labels = np.argsort(-mean, kind="stable")[:SHOWN_CLASSES].tolist()
-                self.pieces.append(
-                    Piece(start, end, tuple((label, float(mean[label])) for label in labels))
-                )
-        self._open = [one for one in self._open if one[1] > until]
+                self.spans.append(_mean_span(start, end, covering))
+        self._open = [window for window in self._open if window[1] > until]
 
 
-def merge_pieces(pieces: Iterable[Piece]) -> list[Segment]:
-    """Segments: neighbouring pieces of one most probable class, as one; the probability is weighed by their lengths."""
+def _mean_span(start: float, end: float, probs: list[np.ndarray]) -> ScoredSpan:
+    """Return a span with the mean of the probabilities `[K]` that cover it."""
+    mean = np.mean(probs, axis=0)
+    labels = np.argsort(-mean, kind="stable")[:SHOWN_CLASSES].tolist()
+    return ScoredSpan(start, end, tuple((label, float(mean[label])) for label in labels))
+
+
+def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
+    """Merge adjacent spans with the same most probable class.
+
+    Probabilities are averaged with the lengths of the spans as weights.
+    """
     segments: list[Segment] = []
-    for piece in pieces:
-        (label, prob), length = piece.top[0], piece.end_sec - piece.start_sec
+    # Spans with equal ends are adjacent: both ends come from the same window edge.
+    for span in spans:
+        label, prob = span.top[0]
         last = segments[-1] if segments else None
-        if last and last.label == label and last.end_sec == piece.start_sec:
+        if last and last.label == label and last.end_sec == span.start_sec:
+            length = span.end_sec - span.start_sec
             before = last.end_sec - last.start_sec
             mean = (last.prob * before + prob * length) / (before + length)
-            segments[-1] = Segment(last.start_sec, piece.end_sec, label, mean)
+            segments[-1] = Segment(last.start_sec, span.end_sec, label, mean)
         else:
-            segments.append(Segment(piece.start_sec, piece.end_sec, label, prob))
+            segments.append(Segment(span.start_sec, span.end_sec, label, prob))
     return segments
 
 
-def piece_at(pieces: list[Piece], time_sec: float) -> Piece:
-    """The piece of a time; the first or the last outside of all."""
-    place = bisect.bisect_right(pieces, time_sec, key=lambda piece: piece.start_sec) - 1
-    return pieces[max(place, 0)]
+def span_at(spans: list[ScoredSpan], time_sec: float) -> ScoredSpan:
+    """Return the last span that starts at or before a time, or the first span."""
+    place = bisect.bisect_right(spans, time_sec, key=lambda span: span.start_sec) - 1
+    return spans[max(place, 0)]

@@ -1,1 +1,1 @@
-"""From what was downloaded to list files, and what is in the videos: the tools `prepare_data` and `check_videos`."""
+"""Preparation of data: list files of downloaded or own videos, and audits of their content."""

@@ -1,4 +1,4 @@
-"""An audit of folders and lists: every file measured once, in parallel, resumable; what is in them twice."""
+"""Audit of videos: measure every file once, in parallel processes, and continue after a stop."""
 
 from __future__ import annotations
 
@@ -8,225 +8,163 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.data.lists import VideoItem, read_list
-from nightcrawler.data.splits import SPLITS, get_split
-from nightcrawler.prepare.folders import printable, stop_at
+from nightcrawler.prepare.duplicates import has_content
+from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
-from nightcrawler.utils.errors import UserError
+from nightcrawler.prepare.sources import AuditSource
 from nightcrawler.utils.io import write_csv_rows
 from nightcrawler.utils.process import follow_parent
 
-CSV_NAME, PAGE_NAME = "audit.csv", "audit.html"
-# Files of a data folder that are no videos; everything else is tried.
-NOT_VIDEOS = frozenset({
-    ".csv", ".txt", ".md", ".json", ".jsonl", ".html", ".yaml", ".yml", ".png", ".jpg", ".jpeg", ".pkl", ".pyth",
-})  # fmt: skip
+CSV_NAME = "audit.csv"
+PAGE_NAME = "audit.html"
 COLUMNS = [field.name for field in fields(Measurement)]
 EXTRA_COLUMNS = ["lists", "same_as"]
 CASTS: dict[str, Callable[[str], str | int | float]] = {"str": str, "int": int, "float": float}
+# Seconds between writes of the table, so that a killed audit loses little.
 SAVE_SEC = 10.0
+# Files per process and pool. A new pool after each chunk bounds the work that is repeated when a
+# file ends its process, and returns memory that decoders leak.
 CHUNK = 64
 KILLED = "it ends the process that decodes it"
-ANY_LABEL = 1 << 30
 
 Measure = Callable[[str], Measurement]
 Show = Callable[[Iterable[Measurement], int], Iterable[Measurement]]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A folder or a list.
-
-    Attributes:
-        name: as it was given.
-        paths: its files, resolved.
-    """
-
-    name: str
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Clips that two sources share.
-
-    Attributes:
-        first, second: names of the sources.
-        same_file: how many files both name.
-        copies: how many more have equal bytes under another name.
-        examples: up to five pairs of paths, copies first.
-    """
-
-    first: str
-    second: str
-    same_file: int
-    copies: int
-    examples: tuple[tuple[str, str], ...]
-
-
-def read_source(given: Path) -> Source:
-    """A folder's files, or those of a `path,label` list (see `read_videos`).
-
-    Raises:
-        UserError: if it is neither, or holds nothing.
-    """
-    items = read_videos(given, ANY_LABEL)
-    return Source(printable(str(given)), tuple(os.path.realpath(item.path) for item in items))
-
-
-def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
-    """A folder's videos, named by their paths below it, without labels; or those of a `path,label` list.
-
-    A list of the layout (DATASET.md) is looked up in its split's folders, any other beside itself.
-
-    Raises:
-        UserError: if it is neither, or holds nothing.
-    """
-    if given.is_dir():
-        root, paths = os.path.realpath(given), list(dict.fromkeys(_files_below(given)))
-        if not paths:
-            raise UserError(f"{given}: no file in it that could be a video")
-        named = enumerate(paths, start=1)
-        return [VideoItem(os.path.relpath(path, root), -1, Path(path), row) for row, path in named]
-    if given.suffix != ".csv":
-        raise UserError(f"{given}: expected a folder, or a list with the suffix .csv")
-    split_of = {list_name: name for name, (list_name, _, _) in SPLITS.items()}
-    split = get_split(split_of.get(given.name, given.stem), given.parent)
-    return read_list(given, split.folders, num_classes)
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    """Files of a folder and all folders in it, resolved, each folder once; hidden ones are passed over."""
-    visited = set()
-    for parent, names, files in os.walk(folder, onerror=stop_at, followlinks=True):
-        real = os.path.realpath(parent)
-        names[:] = (
-            sorted(name for name in names if not name.startswith("."))
-            if real not in visited
-            else []
-        )
-        visited.add(real)
-        for name in sorted(files) if real in visited else []:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in NOT_VIDEOS:
-                yield os.path.realpath(os.path.join(parent, name))
-
-
 def read_rows(path: Path) -> dict[str, Measurement]:
-    """The measurements of an earlier audit by path; none where the file is not one of this version."""
+    """Read the measurements of an earlier audit.
+
+    Args:
+        path: its `audit.csv`.
+
+    Returns:
+        Printable path to measurement. No rows are returned of a file that is missing, damaged or of
+        another version.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)
         if header != COLUMNS + EXTRA_COLUMNS:
             return {}
-        return {row[0]: _parse(row) for row in rows}
+        measurements = {}
+        for row in rows:
+            measurements[row[0]] = _parse(row)
+        return measurements
     except (OSError, ValueError, IndexError, csv.Error):
+        # A table that cannot be used is written anew, like one that does not exist.
         return {}
 
 
 def _parse(row: Sequence[str]) -> Measurement:
-    values: list[Any] = [
-        CASTS[str(field.type)](row[at]) for at, field in enumerate(fields(Measurement))
-    ]
+    # Annotations are text in this package (`from __future__ import annotations`).
+    values: list[Any] = []
+    for position, field in enumerate(fields(Measurement)):
+        values.append(CASTS[str(field.type)](row[position]))
     return Measurement(*values)
 
 
 def _is_unchanged(path: str, known: Measurement) -> bool:
+    # These causes may be due to a lack of memory, which the next audit may have.
+    if known.cause.startswith((KILLED, UNEXPECTED)):
+        return False
     try:
         status = os.stat(path)
     except OSError:
         return False
-    passing = known.cause.startswith((KILLED, UNEXPECTED))  # with more memory it may go well
-    return (status.st_size, status.st_mtime_ns) == (
-        known.size_bytes,
-        known.mtime_ns,
-    ) and not passing
+    return (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns)
 
 
 def audit(
-    sources: Sequence[Source],
+    sources: Sequence[AuditSource],
     out: Path,
     jobs: int,
     show: Show | None = None,
     function: Measure = measure,
 ) -> list[Measurement]:
-    """Measure every file of the sources once and write `audit.csv`, again and again while it goes on.
+    """Measure every file of the sources once and write `audit.csv`.
 
-    Rows of files that kept size and time are taken from the `audit.csv` that is there, so an audit that was stopped
-    goes on where it was.
+    The table is written every few seconds. Rows of files that kept their size and modification time
+    are taken from an existing `audit.csv`, so that a stopped audit continues.
 
     Args:
-        sources: what to audit.
+        sources: folders and lists to audit.
         out: folder of `audit.csv`.
-        jobs: processes.
-        show: shows progress: called with an iterable and its length.
-        function: measures a file.
+        jobs: number of processes.
+        show: displays progress, and is called with an iterable of rows and its length.
+        function: measures one file.
 
     Returns:
-        A measurement a file, in the order of the sources.
+        One measurement per file, in the order of the sources.
+
+    Example:
+        >>> rows = audit([read_source(Path("data/Test"))], Path("audit"), jobs=4)
     """
-    paths = list(dict.fromkeys(path for source in sources for path in source.paths))
+    paths: list[str] = []
+    for source in sources:
+        paths += source.paths
+    paths = list(dict.fromkeys(paths))
     known = read_rows(out / CSV_NAME)
-    rows = {
-        path: known[printable(path)]
-        for path in paths
-        if printable(path) in known and _is_unchanged(path, known[printable(path)])
-    }
-    todo = [path for path in paths if path not in rows]
+    rows = {}
+    path_of = {}
+    todo = []
+    for path in paths:
+        text = printable(path)
+        # Rows name files by their printable form, which no other file has.
+        path_of[text] = path
+        if text in known and _is_unchanged(path, known[text]):
+            rows[path] = known[text]
+        else:
+            todo.append(path)
     measured = _measure_all(todo, jobs, function)
+    shown = show(measured, len(todo)) if show else measured
     saved = time.monotonic()
-    by_text = {printable(path): path for path in todo}
     try:
-        for row in show(measured, len(todo)) if show else measured:
-            rows[by_text[row.path]] = row
+        for row in shown:
+            rows[path_of[row.path]] = row
             if time.monotonic() - saved > SAVE_SEC:
                 _save(out, sources, paths, rows)
                 saved = time.monotonic()
     finally:
+        # Closing ends the processes, also after Ctrl-C.
         measured.close()
         _save(out, sources, paths, rows)
     return [rows[path] for path in paths]
 
 
 def _save(
-    out: Path, sources: Sequence[Source], paths: Sequence[str], rows: dict[str, Measurement]
+    out: Path, sources: Sequence[AuditSource], paths: Sequence[str], rows: dict[str, Measurement]
 ) -> None:
-    """Write the rows there are: measurements, the sources that name the file, the first file of equal content."""
-    named: dict[str, list[str]] = {}
+    """Write the measured rows, each with its sources and the first file of equal content."""
+    sources_of: dict[str, list[str]] = {}
     for source in sources:
         for path in dict.fromkeys(source.paths):
-            named.setdefault(path, []).append(source.name)
-    done = [path for path in paths if path in rows]
-    first: dict[str, str] = {}
+            sources_of.setdefault(path, []).append(source.name)
+    first_of_content: dict[str, str] = {}
     table = [COLUMNS + EXTRA_COLUMNS]
-    for path in done:
+    for path in paths:
+        if path not in rows:
+            continue
         row = rows[path]
-        original = first.setdefault(row.sha256, row.path) if _has_content(row) else row.path
-        table.append(
-            [
-                *map(str, astuple(row)),
-                ";".join(named[path]),
-                "" if original == row.path else original,
-            ]
-        )
+        same_as = ""
+        if has_content(row):
+            original = first_of_content.setdefault(row.sha256, row.path)
+            if original != row.path:
+                same_as = original
+        table.append([*map(str, astuple(row)), ";".join(sources_of[path]), same_as])
     write_csv_rows(out / CSV_NAME, table)
-
-
-def _has_content(row: Measurement) -> bool:
-    """Empty files are equal, but no duplicates."""
-    return bool(row.sha256) and row.size_bytes > 0
 
 
 def _measure_all(
     paths: Sequence[str], jobs: int, function: Measure
 ) -> Generator[Measurement, None, None]:
-    """Measure files in processes, in the order they finish.
+    """Measure files in processes and yield rows in the order of completion.
 
-    A file that ends its process (a crash of the decoder, no memory) takes the others of its chunk with it: they are
-    measured again, each in a process of its own.
+    A file that ends its process (a crash of the decoder, no memory) breaks the pool. The remaining
+    files of the chunk are then measured again, each in a process of its own.
     """
     for start in range(0, len(paths), CHUNK * jobs):
         left = dict.fromkeys(paths[start : start + CHUNK * jobs])
@@ -241,7 +179,8 @@ def _measure_all(
 
 def _alone(path: str, function: Measure) -> Measurement:
     try:
-        return next(row for _, row in _in_pool([path], 1, function))
+        ((_, row),) = _in_pool([path], 1, function)
+        return row
     except BrokenProcessPool:
         return Measurement(printable(path), "bad", KILLED)
 
@@ -249,45 +188,14 @@ def _alone(path: str, function: Measure) -> Measurement:
 def _in_pool(
     paths: Sequence[str], jobs: int, function: Measure
 ) -> Iterator[tuple[str, Measurement]]:
+    # Workers ignore Ctrl-C, which this process handles, and exit if it is killed.
     pool = ProcessPoolExecutor(jobs, initializer=follow_parent)
     try:
-        futures = {pool.submit(function, path): path for path in paths}
+        futures = {}
+        for path in paths:
+            futures[pool.submit(function, path)] = path
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
+        # Reached also when the consumer stops early: files that have not begun are dropped.
         pool.shutdown(cancel_futures=True)
-
-
-def duplicates(rows: Iterable[Measurement]) -> list[list[Measurement]]:
-    """Files of equal content, grouped."""
-    groups: dict[str, list[Measurement]] = {}
-    for row in rows:
-        if _has_content(row):
-            groups.setdefault(row.sha256, []).append(row)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def leakage(sources: Sequence[Source], rows: Iterable[Measurement]) -> list[Overlap]:
-    """Clips that are in two sources, for each pair that shares any."""
-    by_path = {row.path: row for row in rows}
-    found = []
-    for at, first in enumerate(sources):
-        for second in sources[at + 1 :]:
-            overlap = _overlap(first, second, by_path)
-            if overlap.same_file or overlap.copies:
-                found.append(overlap)
-    return found
-
-
-def _overlap(first: Source, second: Source, by_path: dict[str, Measurement]) -> Overlap:
-    names = {printable(path) for path in first.paths}
-    by_content = {
-        by_path[name].sha256: name for name in sorted(names) if _has_content(by_path[name])
-    }
-    same, copies = [], []
-    for name in dict.fromkeys(printable(path) for path in second.paths):
-        if name in names:
-            same.append((name, name))
-        elif _has_content(by_path[name]) and by_path[name].sha256 in by_content:
-            copies.append((by_content[by_path[name].sha256], name))
-    return Overlap(first.name, second.name, len(same), len(copies), tuple((copies + same)[:5]))

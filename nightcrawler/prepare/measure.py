@@ -1,10 +1,11 @@
-"""What one video is like: whether it decodes, its size and length, how bright and how noisy it is."""
+"""Measurement of one video: decodability, size, length, brightness and noise."""
 
 from __future__ import annotations
 
 import functools
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,26 +18,28 @@ from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
 
-# Mean brightness that the suggested gamma aims at: the default of ENHANCE.TARGET_MEAN.
+# Mean brightness (0..255) of the suggested gamma: the default of ENHANCE.TARGET_MEAN.
 TARGET_MEAN = 110.0
-# Begins the cause of a row whose file is not to blame, as far as is known.
+# Begins the cause of a row whose file may not be to blame.
 UNEXPECTED = "unexpected"
+# Pairs of neighbouring frames that brightness and noise are measured on.
 NUM_PAIRS = 8
-# Larger pictures are scaled down before they are measured, to bound memory; that lowers their noise.
+# Larger pictures are scaled down before they are measured, to bound memory, which lowers their
+# noise.
 MEASURED_SIDE_PX = 720
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One video; a file that cannot be used has a cause and zeros.
+    """Figures of one video, or the cause why a file cannot be used, with zeros.
 
     Attributes:
         path: the file, printable.
         status: `ok` or `bad`.
-        cause: why it is bad.
-        size_bytes, mtime_ns: of the file, -1 where there is none.
-        sha256: of its bytes, empty where they cannot be read.
-        num_frames, width, height, fps: of the video; fps 0 where the file does not say.
+        cause: of a bad file.
+        size_bytes, mtime_ns: of the file, -1 if there is none.
+        sha256: of its bytes, empty if they cannot be read.
+        num_frames, width, height, fps: of the video, with fps 0 if the file does not tell.
         mean, p5, p50, p95: mean and percentiles of the RGB values, 0..255.
         noise: standard deviation of the luminance's noise, 0..255.
         gamma: exponent that brings the mean closest to 110.
@@ -60,8 +63,23 @@ class Measurement:
     gamma: float = 0.0
 
 
+def usable(rows: Iterable[Measurement]) -> list[Measurement]:
+    """Return the rows of videos that can be used."""
+    return [row for row in rows if row.status == "ok"]
+
+
 def measure(path: str) -> Measurement:
-    """Decode a video to its end and measure it; whatever is wrong with it is in the answer, nothing is raised."""
+    """Decode a video to its end and measure it.
+
+    No exception is raised: a file that cannot be used gets the status `bad` and a cause.
+
+    Args:
+        path: the file.
+
+    Example:
+        >>> measure("data/Test/0.mp4").status
+        'ok'
+    """
     row = Measurement(printable(path))
     try:
         found = os.stat(path)
@@ -79,34 +97,34 @@ def measure(path: str) -> Measurement:
     except OSError as error:
         return replace(row, status="bad", cause=f"cannot be read: {error.strerror}")
     except Exception as error:
-        # One strange file among thousands must not end the audit: it gets its row, with what happened.
-        return replace(
-            row, status="bad", cause=f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
-        )
+        # One strange file among thousands must not end the audit, so its row tells the error.
+        cause = f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
+        return replace(row, status="bad", cause=cause)
 
 
 def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:
-    """Height and width before scaling; only a large video is read again for it."""
+    """Return height and width before scaling, for which only a large video is read again."""
     size = decoded.frames.shape[1:3]
+    # Frames of another short side were not scaled.
     if min(size) == MEASURED_SIDE_PX:
         size = read_frames(FileReader(), path, lambda _: [0]).frames.shape[1:3]
     return size[0], size[1]
 
 
 def _measure(decoded: Decoded) -> dict[str, Any]:
+    """Return the fields of a `Measurement` that follow from frames, uint8 `[n, H, W, 3]`."""
     frames = decoded.frames
+    # A histogram gives mean and percentiles without a float copy of the frames.
     counts = np.bincount(frames.reshape(-1), minlength=256)
     total = int(counts.sum())
-    p5, p50, p95 = (
-        int(np.searchsorted(counts.cumsum(), share * total)) for share in (0.05, 0.5, 0.95)
-    )
+    cumulative = counts.cumsum()
     return {
         "num_frames": decoded.num_frames,
         "fps": round(decoded.fps, 3),
         "mean": round(float(counts @ np.arange(256)) / total, 2),
-        "p5": p5,
-        "p50": p50,
-        "p95": p95,
+        "p5": int(np.searchsorted(cumulative, 0.05 * total)),
+        "p50": int(np.searchsorted(cumulative, 0.5 * total)),
+        "p95": int(np.searchsorted(cumulative, 0.95 * total)),
         "noise": round(noise_sigma(frames, decoded.indices), 3),
         "gamma": gamma_for_mean(frames, TARGET_MEAN),
     }

@@ -1,4 +1,4 @@
-"""Writing planned lists: what would change, and never over another list unasked; folders of one's own data."""
+"""Writing of planned lists without silent replacement, and of folders of the user's own data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from nightcrawler.prepare.lists import (
     BRIGHT_FOLDER,
     DARK_FOLDER,
     DRY_FOLDER,
-    LINE_ENDS,
+    TRAIN,
+    VAL_DRY,
     ListPlan,
     Tree,
 )
@@ -22,125 +23,180 @@ from nightcrawler.prepare.published import ListRow
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
+# The published lists of bright clips end their lines with CR LF, the others with LF.
+LINE_ENDS = {TRAIN: "\r\n", VAL_DRY: "\r\n"}
+
 
 @dataclass(frozen=True)
-class Change:
-    """What writing a list means.
+class ListChange:
+    """Effect of writing one list.
 
     Attributes:
         path: the file.
-        rows: what it is to hold.
+        rows: its new rows.
         kind: `new`, `same` (it holds these rows already) or `differs`.
-        what: how it differs.
+        difference: between the rows of the file and the new ones, in words.
     """
 
     path: Path
     rows: list[ListRow]
     kind: str
-    what: str = ""
+    difference: str = ""
 
 
-def compare(root: Path, plan: ListPlan) -> list[Change]:
-    """What writing the lists of a plan below `root` would change."""
-    return [_compare(root / name, rows) for name, rows in plan.lists.items()]
+def compare_lists(root: Path, plan: ListPlan) -> list[ListChange]:
+    """Compare the lists of a plan with existing files.
+
+    Args:
+        root: the data folder.
+        plan: lists to write below it.
+    """
+    changes = []
+    for name, rows in plan.lists.items():
+        changes.append(_compare(root / name, rows))
+    return changes
 
 
-def _compare(path: Path, rows: list[ListRow]) -> Change:
+def _compare(path: Path, rows: list[ListRow]) -> ListChange:
     if not path.exists():
-        return Change(path, rows, "new")
+        return ListChange(path, rows, "new")
     expected = [(name, str(label)) for name, label in rows]
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             found = [tuple(fields) for fields in csv.reader(file, strict=True) if fields]
     except (UnicodeDecodeError, csv.Error):
-        return Change(path, rows, "differs", "it is no list")
+        return ListChange(path, rows, "differs", "the file is no list")
+    # The header is optional in lists.
     if found[:1] == [("path", "label")]:
         found = found[1:]
     if found == expected:
-        return Change(path, rows, "same")
-    gone, added = len(set(found) - set(expected)), len(set(expected) - set(found))
-    how = (
-        f"{gone} of its {len(found)} rows would go, {added} would come"
-        if gone or added
-        else "rows in another order"
-    )
-    return Change(path, rows, "differs", how)
+        return ListChange(path, rows, "same")
+    num_gone = len(set(found) - set(expected))
+    num_added = len(set(expected) - set(found))
+    difference = "the same rows in another order"
+    if num_gone or num_added:
+        difference = f"{num_gone} of its {len(found)} rows would go, {num_added} would be added"
+    return ListChange(path, rows, "differs", difference)
 
 
-def refuse_to_replace(changes: Iterable[Change]) -> None:
-    """Stop before anything is written, where lists differ from those that are there.
+def refuse_to_replace(changes: Iterable[ListChange]) -> None:
+    """Refuse to replace existing lists that differ, before anything is written.
+
+    Args:
+        changes: of all lists.
 
     Raises:
-        UserError: naming all of them.
+        UserError: naming all that differ.
     """
-    differing = [f"{change.path}: {change.what}" for change in changes if change.kind == "differs"]
+    # All are named at once, so that the user decides once.
+    differing = []
+    for change in changes:
+        if change.kind == "differs":
+            differing.append(f"{change.path}: {change.difference}")
     if differing:
-        raise UserError(f"other lists are there: {'; '.join(differing)}; --force replaces them")
+        raise UserError(f"existing lists differ: {'; '.join(differing)}; --force replaces them")
 
 
-def write_lists(changes: Iterable[Change]) -> int:
-    """Write the lists that are new or differ; returns how many."""
+def write_lists(changes: Iterable[ListChange]) -> int:
+    """Write the lists that are new or differ, and return their number."""
     todo = [change for change in changes if change.kind != "same"]
     for change in todo:
+        line_end = LINE_ENDS.get(change.path.name, "\n")
         with atomic_write(change.path, "w") as file:
-            csv.writer(file, lineterminator=LINE_ENDS.get(change.path.name, "\n")).writerows(
-                change.rows
-            )
+            csv.writer(file, lineterminator=line_end).writerows(change.rows)
     return len(todo)
 
 
-def tree_files(tree: Tree, source: Path, dark: Path | None, out: Path) -> list[tuple[Path, Path]]:
-    """The files of a tree, each with its place in the layout, for copies."""
-    files = [(source / name, out / BRIGHT_FOLDER / name) for name in tree.train]
-    files += [(source / name, out / DRY_FOLDER / name) for name in tree.val]
+def files_to_copy(
+    tree: Tree, source: Path, dark: Path | None, out: Path
+) -> list[tuple[Path, Path]]:
+    """Return each file of a tree with its destination in the layout.
+
+    Args:
+        tree: names of the videos.
+        source: folder of the bright clips.
+        dark: folder of the dark clips, if any.
+        out: the data folder.
+    """
+    parts = [(source, BRIGHT_FOLDER, tree.train), (source, DRY_FOLDER, tree.val)]
     if dark is not None:
-        files += [(dark / name, out / DARK_FOLDER / name) for name in tree.dark]
+        parts.append((dark, DARK_FOLDER, tree.dark))
+    files = []
+    for folder, destination, names in parts:
+        for name in names:
+            files.append((folder / name, out / destination / name))
     return files
 
 
-def tree_links(tree: Tree, source: Path, dark: Path | None, out: Path) -> list[tuple[Path, Path]]:
-    """The folders of a tree, each with its place in the layout, for links.
+def folders_to_link(
+    tree: Tree, source: Path, dark: Path | None, out: Path
+) -> list[tuple[Path, Path]]:
+    """Return each folder of a tree, resolved, with the place of its link in the layout.
 
-    Folders are linked, not files: lists refuse a file that leads out of its folder.
+    Folders are linked instead of files, because lists refuse a file that leads out of its folder.
+
+    Args:
+        tree: names of the videos.
+        source: folder of the bright clips.
+        dark: folder of the dark clips, if any.
+        out: the data folder.
     """
-    links = [(source, out / BRIGHT_FOLDER)]
+    # Both splits lead to the same folder: the lists tell which of its clips belong to which.
+    links = [(source.resolve(), out / BRIGHT_FOLDER)]
     if tree.val:
-        links.append((source, out / DRY_FOLDER))
+        links.append((source.resolve(), out / DRY_FOLDER))
     if dark is not None:
-        links.append((dark, out / DARK_FOLDER))
-    return [(target.resolve(), place) for target, place in links]
+        links.append((dark.resolve(), out / DARK_FOLDER))
+    return links
 
 
 def check_places(pairs: Sequence[tuple[Path, Path]], copy: bool) -> None:
-    """Refuse places that something else holds.
+    """Refuse destinations that exist with another content.
+
+    Args:
+        pairs: origin and destination.
+        copy: files are copied, else folders are linked.
 
     Raises:
-        UserError: naming the first of them.
+        UserError: naming the first such destination.
     """
     for origin, place in pairs:
-        holder = (
-            next((folder for folder in place.parents if folder.is_symlink()), None)
-            if copy
-            else None
-        )
-        if holder is not None and holder.resolve() in (origin.resolve(), *origin.resolve().parents):
-            raise UserError(
-                f"{holder}: links to the videos already; remove the link first, or leave --copy out"
-            )
+        if copy:
+            _refuse_a_link_to_the_origin(origin, place)
         if os.path.lexists(place) and not _is_in_place(origin, place, copy):
-            raise UserError(f"{place}: something else is there; take another --out")
+            raise UserError(f"{place}: exists with another content; give another --out")
+
+
+def _refuse_a_link_to_the_origin(origin: Path, place: Path) -> None:
+    """Refuse to copy through a link to the origin's folder: it would overwrite the originals."""
+    for folder in place.parents:
+        if folder.is_symlink():
+            if folder.resolve() in (origin.resolve(), *origin.resolve().parents):
+                raise UserError(
+                    f"{folder}: links to the videos already; "
+                    "remove the link first, or leave --copy out"
+                )
+            return
 
 
 def _is_in_place(origin: Path, place: Path, copy: bool) -> bool:
-    """A copy is in place where size and time are those of the original; a link, where it leads to the folder."""
-    if place.is_symlink() or not copy:
-        return not copy and place.is_symlink() and place.resolve() == origin
-    there, wanted = place.stat(), origin.stat()
-    return (there.st_size, there.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns)
+    """Return whether a copy has its origin's size and time, or a link leads to its folder."""
+    if not copy:
+        return place.is_symlink() and place.resolve() == origin
+    if place.is_symlink():
+        return False
+    found = place.stat()
+    wanted = origin.stat()
+    return (found.st_size, found.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns)
 
 
-def put_in_place(pairs: Sequence[tuple[Path, Path]], copy: bool) -> Iterator[Path]:
-    """Link folders or copy files to their places, those that are not there; yields each place."""
+def link_or_copy(pairs: Sequence[tuple[Path, Path]], copy: bool) -> Iterator[Path]:
+    """Link folders or copy files to destinations that do not exist, and yield each destination.
+
+    Args:
+        pairs: origin and destination.
+        copy: files are copied, else folders are linked.
+    """
     for origin, place in pairs:
         if not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +208,8 @@ def put_in_place(pairs: Sequence[tuple[Path, Path]], copy: bool) -> Iterator[Pat
 
 
 def _copy(origin: Path, place: Path) -> None:
-    """Copy a file with its time; it is whole or absent."""
+    """Copy a file with its modification time, through a temporary name."""
+    # In the same folder, so that the rename cannot cross file systems.
     descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=".copy.", suffix=".tmp")
     os.close(descriptor)
     try:

@@ -126,6 +126,7 @@ def load_mixed(
             raise UserError(f"--weights: {error}") from None
     # Files in the old form have no names: their rows are those of the list that was tested.
     names = list(read_labels(arguments.list)) if arguments.list else None
+    # Classes are checked against the recipe's, which names them for weights and thresholds.
     joined, inputs = load_joined(paths, ensemble, recipe.classes, names)
     warning = without_prediction(joined)
     if warning:
@@ -170,6 +171,7 @@ def selection_of(
             recipe.method, recipe.thresholds, fraction, recipe.prior, recipe.calibration
         )
         return selection, recipe.labels
+    # A file has its own label use, numbers on the command line have the recipe's.
     if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
         found = read_thresholds(given[0])
         if found.classes != list(class_names):
@@ -264,6 +266,7 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
     known: list[dict[str, Any]] = []
+    # Label use of everything that decides beside the results: weights, thresholds, priors.
     uses = [recipe.labels, chosen_by]
     if selection.calibration is not None:
         if selection.calibration.prior == LABELLED:
@@ -363,6 +366,7 @@ def _print_table(out: Path, joined: Joined, pseudo: PseudoLabels, labels: str) -
     rows = zip(joined.class_names, counts, pseudo.thresholds, rules, strict=True)
     for name, count, threshold, rule in rows:
         print(f"{name:<{width}}{count:>8}{threshold:>12.4f}  {rule}".rstrip())
+    # A class without a pseudo-label is likely to die out in later rounds.
     empty = [name for name, count in zip(joined.class_names, counts, strict=True) if not count]
     if empty:
         print(f"warning: no pseudo-label of class {', '.join(empty)}", file=sys.stderr)

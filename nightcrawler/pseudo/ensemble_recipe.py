@@ -62,6 +62,7 @@ class EnsembleSpec:
         Raises:
             UserError: if the number differs and models are not all treated alike.
         """
+        # Weights, leaders and views are given model by model: more models would have none.
         if num_models == len(self.folders):
             return self
         equal_weights = self.weights is None and not self.led and not self.overrule
@@ -246,9 +247,9 @@ def _weights(
         raise values.fault(
             key, f"{given!r}, expected model: number for some of {', '.join(models)}, or equal"
         )
-    unknown = [name for name in given if name not in models]
-    if unknown:
-        raise values.fault(key, f"{unknown[0]!r} is not one of MODELS ({', '.join(models)})")
+    for name in given:
+        if name not in models:
+            raise values.fault(key, f"{name!r} is not one of MODELS ({', '.join(models)})")
     weights = tuple(float(given.get(name, 0.0)) for name in models)
     try:
         check_weights(weights, len(models), normalize)
@@ -294,6 +295,7 @@ def _class(values: Values, key: str, name: str, classes: list[str]) -> int:
 def _per_model(values: Values, key: str, models: list[str], default: Any) -> list[Any]:
     """Return one value per model, from one value for all or a mapping with each."""
     given = values.get(key, default)
+    # A list is one value, that of VIEWS.
     if not isinstance(given, dict):
         return [given] * len(models)
     if set(given) != set(models):

@@ -55,7 +55,7 @@ def text_rows(probs: np.ndarray) -> Iterator[list[str]]:
     """
     for start in range(0, len(probs), CHUNK):
         for row in probs[start : start + CHUNK].tolist():
-            yield [f"{value:.9g}" for value in row]
+            yield list(map(number, row))
 
 
 def write_submission(path: str | Path, submission: Submission, form: str = "number") -> None:

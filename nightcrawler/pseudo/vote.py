@@ -123,6 +123,7 @@ def vote(
     for_it = named == winner
     # Sorted for the same reason as in `majority`.
     mean = np.sort(given * for_it, axis=0).sum(axis=0) / for_it.sum(axis=0)
+    # A mean over some voters only would not belong to the class that all of them chose.
     mean_probs = None
     if len(probs) == len(submissions):
         mean_probs = np.mean(np.sort(probs, axis=0), axis=0)

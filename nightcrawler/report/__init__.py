@@ -1,1 +1,1 @@
-"""Figures, plots and the page of a run."""
+"""Report on a run of the chain: figures, plots, an HTML page and a table for a terminal."""

@@ -1,4 +1,4 @@
-"""What a report shows of the clips themselves: how bright they are, and frames before and after gamma."""
+"""Clips in a report: their brightness, and frames before and after gamma."""
 
 from __future__ import annotations
 
@@ -20,16 +20,27 @@ from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.progress import progress
 
-# Of a larger split, this many clips, evenly spread over it, are measured.
-MOST_MEASURED = 1000
-NUM_FRAMES, MEASURED_PX, THUMBNAIL_PX = 4, 64, 128
-QUALITY = 85
+# Clips of a larger split that are measured, evenly spread over it: more would not change the bins.
+MAX_MEASURED = 1000
+NUM_FRAMES = 4
+# Short side of frames. A mean needs few pixels.
+MEASURED_PX = 64
+THUMBNAIL_PX = 128
+JPEG_QUALITY = 85
 
 
 def find_videos(run: RunFolder, split: str) -> dict[str, Path]:
-    """Name to file of a split's videos; none, with a note, where they are not on disk as they were tested."""
+    """Return name to file of a split's videos.
+
+    Args:
+        run: of the chain. It gets a note if clips do not exist on disk as they were tested.
+        split: name.
+
+    Returns:
+        Nothing for such clips.
+    """
     found = get_split(split, run.data)
-    if run.kind(split) == "darkened":
+    if run.split_kind(split) == "darkened":
         run.notes.append(
             f"no pictures and no brightness of clips: {split} is darkened while it is read"
         )
@@ -39,18 +50,30 @@ def find_videos(run: RunFolder, split: str) -> dict[str, Path]:
     except UserError as error:
         run.notes.append(f"no pictures and no brightness of clips: {error}")
         return {}
-    return {item.name: item.path for item in items}
+    paths = {}
+    for item in items:
+        paths[item.name] = item.path
+    return paths
 
 
 def measure_brightness(run: RunFolder, split: str, names: Sequence[str]) -> dict[str, float]:
-    """Name to mean of the RGB values (0..255) of four frames, as filmed; clips that cannot be read are left out."""
+    """Measure the brightness of clips: the mean RGB value (0..255) of four frames.
+
+    Args:
+        run: of the chain.
+        split: of the clips.
+        names: clips, of which at most 1,000 are measured.
+
+    Returns:
+        Name to mean, without clips that cannot be read.
+    """
     paths = find_videos(run, split)
     names = [name for name in names if name in paths]
-    spread = (
-        np.linspace(0, len(names) - 1, min(len(names), MOST_MEASURED)).round().astype(int).tolist()
-    )
+    # Evenly spread rather than the first ones, because lists are often sorted by class.
+    places = np.linspace(0, len(names) - 1, min(len(names), MAX_MEASURED)).round().astype(int)
+    chosen = [names[place] for place in places]
     means = {}
-    for name in progress([names[at] for at in spread], desc="brightness", every=200):
+    for name in progress(chosen, desc="brightness", every=200):
         frames = _frames(paths[name], NUM_FRAMES, MEASURED_PX)
         if frames is not None:
             means[name] = float(frames.mean())
@@ -58,10 +81,15 @@ def measure_brightness(run: RunFolder, split: str, names: Sequence[str]) -> dict
 
 
 def _frames(path: Path, count: int, short_side: int) -> np.ndarray | None:
-    """uint8 `[n, H, W, 3]`: frames from the middles of `count` equal parts; `None` for a clip that cannot be read."""
+    """Decode the middle frames of `count` equal parts of a clip.
+
+    Returns:
+        uint8 `[n, H, W, 3]`, or `None` for a clip that cannot be read.
+    """
 
     def choose(num_frames: int) -> list[int]:
-        return sorted({int((at + 0.5) * num_frames / count) for at in range(count)})
+        """Return the middles of equal parts, each once in a short clip."""
+        return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
     try:
         return read_frames(FileReader(short_side), path, choose).frames
@@ -72,30 +100,50 @@ def _frames(path: Path, count: int, short_side: int) -> np.ndarray | None:
 def thumbnails(
     run: RunFolder, split: str, rows: Sequence[Mapping[str, Any]], lighting: Mapping[str, Any]
 ) -> list[Any]:
-    """For each mistake `None`, or its middle frame as filmed and lit, as data URIs, with the gamma.
+    """Return the middle frames of mistaken clips, before and after gamma.
 
     Args:
-        run: whose data is looked at.
+        run: of the chain.
         split: of the clips.
-        rows: mistakes.
-        lighting: `enhancement` and `gamma` of the test; without a gamma, one is chosen for each dark clip.
+        rows: mistakes, each with a `name`.
+        lighting: `enhancement` and `gamma` of the test. Without a gamma, one is chosen for each
+            dark clip.
+
+    Returns:
+        For each clip data URIs `plain` and `lit`, `gamma` and `mean` brightness, or `None` for a
+        clip that cannot be read.
     """
-    paths = find_videos(run, split) if rows else {}
-    return [_pair(paths.get(row["name"]), lighting, run.kind(split) == "dark") for row in rows]
+    paths: dict[str, Path] = {}
+    if rows:
+        paths = find_videos(run, split)
+    is_dark = run.split_kind(split) == "dark"
+    return [_thumbnail(paths.get(row["name"]), lighting, is_dark) for row in rows]
 
 
-def _pair(path: Path | None, lighting: Mapping[str, Any], dark: bool) -> dict[str, Any] | None:
-    frames = _frames(path, 1, THUMBNAIL_PX) if path is not None else None
+def _thumbnail(
+    path: Path | None, lighting: Mapping[str, Any], is_dark: bool
+) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    frames = _frames(path, 1, THUMBNAIL_PX)
     if frames is None:
         return None
     gamma = lighting.get("gamma")
-    if gamma is None and (dark or lighting.get("enhancement", "none") != "none"):
+    # Enhancements other than gamma are shown by a gamma of about the same brightness.
+    if gamma is None and (is_dark or lighting.get("enhancement", "none") != "none"):
         gamma = gamma_for_mean(frames, TARGET_MEAN)
-    lit = _picture(apply_gamma(frames, gamma)[0]) if gamma is not None else ""
-    return {"plain": _picture(frames[0]), "lit": lit, "gamma": gamma, "mean": float(frames.mean())}
+    lit = ""
+    if gamma is not None:
+        lit = _jpeg_uri(apply_gamma(frames, gamma)[0])
+    return {
+        "plain": _jpeg_uri(frames[0]),
+        "lit": lit,
+        "gamma": gamma,
+        "mean": float(frames.mean()),
+    }
 
 
-def _picture(frame: np.ndarray) -> str:
+def _jpeg_uri(frame: np.ndarray) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

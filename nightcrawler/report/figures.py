@@ -1,44 +1,54 @@
-"""All figures of a run as plain values: what the page shows, the table prints and `report.json` holds."""
+"""Figures of a run as plain values: the content of `report.json`, which the page and table show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nightcrawler import __version__
-from nightcrawler.pseudo.ensemble import join
-from nightcrawler.pseudo.labels import compare, read_labels
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, label_use, read_metadata
-from nightcrawler.pseudo.submission import read_submission
-from nightcrawler.pseudo.thresholds import most_probable
-from nightcrawler.report import measures as measures
-from nightcrawler.report.measures import Guess
-from nightcrawler.report.run_folder import Results, RunFolder
-from nightcrawler.workflow.run import DONE
+from nightcrawler.report import measures
+from nightcrawler.report.focus import MeasureBrightness, choose_focus, focus_figures
+from nightcrawler.report.measures import TopPredictions
+from nightcrawler.report.metadata import figure_metadata
+from nightcrawler.report.predictions import RunPredictions, join_seeds, joint_use
+from nightcrawler.report.pseudo_figures import pseudo_figures
+from nightcrawler.report.run_folder import TASKS, RunFolder, SplitResults
+from nightcrawler.workflow.task_state import DONE
 
-MOST_MISTAKES = 20
-
-# A split and names of its videos to their brightness, the mean of a clip's RGB values; some may be left out.
-MeasureBrightness = Callable[[str, Sequence[str]], Mapping[str, float]]
+# Keys of a task that the report shows.
+TASK_KEYS = ("name", "kind", "status", "reason", "seconds")
 
 
-def collect(run: RunFolder, look: MeasureBrightness | None = None) -> dict[str, Any]:
-    """The figures of a run, as JSON can hold them.
+def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None) -> dict[str, Any]:
+    """Collect the figures of a run as values that JSON can hold.
 
     Args:
         run: the folder.
-        look: measures brightness; `None` leaves accuracy by brightness out.
+        measure_brightness: returns the brightness of a split's clips. `None` leaves the accuracy by
+            brightness out.
 
     Raises:
-        UserError: if a file is there and bad.
+        UserError: if a file of the run is damaged.
+
+    Example:
+        >>> figures = collect(RunFolder(Path("demo/run"), Path.cwd()))
+        >>> figures["splits"][0]["stages"][-1]["ensemble"]["percent"]
     """
-    guesses = Guesses(run)
-    splits = [found for split in guesses.splits() if (found := split_figures(run, guesses, split))]
-    focus = choose_focus(run, splits)
-    pseudo, moved = pseudo_figures(run)
-    uses = [one.use for one in guesses.models.values()]
+    predictions = RunPredictions(run)
+    splits = []
+    for split in predictions.splits():
+        found = split_figures(run, predictions, split)
+        if found is not None:
+            splits.append(found)
+    # The order of these calls is the order of the notes on the page.
+    pseudo, drift = pseudo_figures(run)
+    focus_split = choose_focus(run, splits)
+    focus = None
+    if focus_split:
+        focus = focus_figures(run, predictions, focus_split, measure_brightness)
+    models = list(predictions.models.values())
     return {
         "version": __version__,
         "run": run.folder.resolve().name,
@@ -47,350 +57,153 @@ def collect(run: RunFolder, look: MeasureBrightness | None = None) -> dict[str, 
         "chance": 100 / len(run.class_names),
         "models": list(run.state["models"]),
         "control": list(run.state.get("control", [])),
-        "use": _use(uses) if uses else "",
-        "seeds": sorted({seed for one in guesses.models.values() for seed in one.seeds}),
+        "use": joint_use(models) if models else "",
+        "seeds": list(join_seeds(models)),
         "splits": splits,
-        "focus": focus_figures(run, guesses, focus, look) if focus else None,
+        "focus": focus,
         "pseudo": pseudo,
-        "drift": moved,
-        "links": link_figures(run),
-        "versions": _versions(run.results),
+        "drift": drift,
+        # Version 0.1 called the tasks links, and its report.json must stay readable.
+        TASKS: task_figures(run),
+        "versions": library_versions(run.results),
         "notes": list(dict.fromkeys(run.notes)),
     }
 
 
-def _use(uses: Iterable[str]) -> str:
-    return LABEL_FREE if all(use == LABEL_FREE for use in uses) else ORACLE
-
-
-def stamp(run: RunFolder, split: str, guesses: Sequence[Guess], clips: int) -> dict[str, Any]:
-    """What every figure says of itself: label use, split, seeds, clips, whose true classes it was measured with."""
-    return {
-        "use": _use(guess.use for guess in guesses),
-        "split": split,
-        "seeds": sorted({seed for guess in guesses for seed in guess.seeds}),
-        "clips": clips,
-        "dark_labels": run.kind(split) == "dark",
-        "picked": run.picks_checkpoints(split),
-    }
-
-
-class Guesses:
-    """What models, their ensembles and the vote say, by split.
+def split_figures(run: RunFolder, predictions: RunPredictions, split: str) -> dict[str, Any] | None:
+    """Return accuracy and agreement of every stage on a split, `None` if nothing was tested on it.
 
     Args:
-        run: whose results are read.
+        run: of the chain.
+        predictions: of the run.
+        split: name.
 
-    Attributes:
-        models: (split, stage, model, control) to what it says.
+    Raises:
+        UserError: if a submission is damaged, or models were tested on different videos.
     """
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self._results = {(one.split, one.stage, one.model, one.control): one for one in run.results}
-        self.models = {key: self._of_model(one) for key, one in self._results.items()}
-
-    def _of_model(self, one: Results) -> Guess:
-        found = one.predictions
-        classes, confidences = most_probable(np.where(found.ok[:, None], found.probs, 0.0))
-        labels = self.run.fill(one.split, found.names, found.labels)
-        return Guess(
-            found.names, np.where(found.ok, classes, -1), confidences, labels, one.use, one.seeds
-        )
-
-    def splits(self) -> list[str]:
-        """Splits that were tested, those that the recipe names first."""
-        order = [
-            *self.run.state["test_splits"],
-            self.run.state["vote_split"],
-            self.run.state["unlabelled"],
-        ]
-        tested = [split for split, *_ in self.models]
-        return [split for split in dict.fromkeys([*order, *tested]) if split in tested]
-
-    def of_stage(self, split: str, stage: str, control: bool = False) -> dict[str, Guess]:
-        """Model to what it says, of a stage or of its controls."""
-        names = self.run.state["models"]
-        keys = {name: (split, stage, name, control) for name in names}
-        return {name: self.models[key] for name, key in keys.items() if key in self.models}
-
-    def ensemble(self, split: str, stage: str, control: bool = False) -> Guess | None:
-        """Equal mean of the probabilities of a stage's models; `None` for fewer than two.
-
-        Raises:
-            UserError: if they are of different videos.
-        """
-        members = self.of_stage(split, stage, control)
-        if len(members) < 2:
-            return None
-        results = [self._results[split, stage, name, control] for name in members]
-        paths = [str(one.path) for one in results]
-        joined = join([one.predictions for one in results], paths, ["probs"] * len(results))
-        classes, confidences = most_probable(np.mean(joined.probs, axis=0))
-        classes = np.where(joined.ok, classes, -1)
-        labels = self.run.fill(split, joined.names, joined.labels)
-        seeds = tuple(sorted({seed for one in results for seed in one.seeds}))
-        return Guess(
-            joined.names, classes, confidences, labels, _use(one.use for one in results), seeds
-        )
-
-    def _labels(self, split: str) -> dict[str, int]:
-        """Name to true class, as results of a split know them."""
-        found: dict[str, int] = {}
-        for (of, *_), guess in self.models.items():
-            if of == split:
-                found |= {
-                    name: label
-                    for name, label in zip(guess.names, guess.labels.tolist(), strict=True)
-                    if label >= 0
-                }
-        return found
-
-    def submissions(self) -> dict[str, Guess]:
-        """Name to what a submission says, the vote last; empty as long as there is no vote."""
-        found = {}
-        for link in self.run.links("vote"):
-            paths = [
-                path for text in link["outputs"] if (path := self.run.locate(text)).suffix == ".csv"
-            ]
-            for path in paths if self.run.is_there(link) else ():
-                read, about = read_submission(path), read_metadata(path)
-                known = self._labels(link["split"])
-                labels = np.array([known.get(name, -1) for name in read.names], np.int64)
-                labels = self.run.fill(link["split"], read.names, labels)
-                given = about.get("inputs", [])
-                seeds = tuple(
-                    sorted({one["seed"] for one in given if isinstance(one.get("seed"), int)})
-                )
-                # The submission gives these a class all the same; it is no answer.
-                lacking = np.isin(read.names, about.get("without_prediction", []))
-                classes = np.where(lacking, -1, read.labels)
-                found[path.stem] = Guess(
-                    read.names, classes, read.confidences, labels, about["labels"], seeds
-                )
-        return found
-
-
-def split_figures(run: RunFolder, guesses: Guesses, split: str) -> dict[str, Any] | None:
-    """Accuracy and agreement of every stage on a split; `None` where nothing was tested on it."""
-    stages = [_stage(run, guesses, split, stage) for stage in run.stages]
-    stages = [stage for stage in stages if stage["models"]]
+    stages = []
+    for stage in run.stages:
+        found = stage_figures(predictions, split, stage)
+        if found["models"]:
+            stages.append(found)
     if not stages:
         return None
-    is_voted = run.state["vote_split"] == split
-    votes = [
-        {"name": name, **measures.score(guess), "use": guess.use}
-        for name, guess in (guesses.submissions().items() if is_voted else ())
-    ]
-    shown = [guess for (name, *_), guess in guesses.models.items() if name == split]
-    clips = max(int(guess.known.sum()) for guess in shown)
+    votes = []
+    if run.state["vote_split"] == split:
+        # The submissions of single modes come first, then their vote.
+        for name, submission in predictions.submissions().items():
+            votes.append({"name": name, **measures.score(submission), "use": submission.use})
+    models = predictions.of_split(split)
+    # Models that could not read a clip leave it out, so the longest results count.
+    num_known = max(int(model.known.sum()) for model in models)
     return {
         "split": split,
-        "kind": run.kind(split),
-        "stamp": stamp(run, split, shown, clips),
-        "videos": max(len(guess.names) for guess in shown),
+        "kind": run.split_kind(split),
+        "stamp": figure_metadata(run, split, models, num_known),
+        "videos": max(len(model.names) for model in models),
         "stages": stages,
         "votes": votes,
     }
 
 
-def _stage(run: RunFolder, guesses: Guesses, split: str, stage: dict[str, Any]) -> dict[str, Any]:
-    """A row: models, their mean, the best, the ensemble, controls; the mean of some of the models is none."""
-    found, controls = (
-        guesses.of_stage(split, stage["name"]),
-        guesses.of_stage(split, stage["name"], control=True),
-    )
-    models = {name: measures.score(guess) for name, guess in found.items()}
-    control = {name: measures.score(guess) for name, guess in controls.items()}
-    whole = set(stage["models"]) <= set(models)
-    ensemble = guesses.ensemble(split, stage["name"]) if whole else None
-    of_controls = guesses.ensemble(split, stage["name"], control=True)
-    best = max(models, key=lambda name: models[name]["percent"] or 0.0, default="")
-    aligned = ensemble is not None and all(
-        guess.names == ensemble.names for guess in found.values()
-    )
-    table = measures.agreement(list(found.values())) if aligned else None
-    return {
-        "stage": stage["name"],
+def stage_figures(
+    predictions: RunPredictions, split: str, stage: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the accuracy of a stage's models, ensemble and controls, and the models' agreement.
+
+    Mean, best model and ensemble are left out while a model is missing: those of some of the models
+    could not be compared with other stages.
+
+    Args:
+        predictions: of the run.
+        split: name.
+        stage: of `pipeline.json`.
+
+    Raises:
+        UserError: if models were tested on different videos.
+    """
+    name = stage["name"]
+    found = predictions.of_stage(split, name)
+    models = _scores(found)
+    controls = _scores(predictions.of_stage(split, name, control=True))
+    ensemble_of_controls = predictions.ensemble(split, name, control=True)
+    row: dict[str, Any] = {
+        "stage": name,
         "round": stage["round"],
         "in_chain": stage["in_chain"],
         "num_models": len(stage["models"]),
         "models": models,
-        "mean": _mean(models) if whole else None,
-        "best": best if whole else "",
-        "ensemble": measures.score(ensemble) if ensemble else None,
-        "control": control,
-        "control_mean": _mean(control) if control else None,
-        "same_mean": _mean({name: models[name] for name in control})
-        if control and set(control) <= set(models)
-        else None,
-        "control_ensemble": measures.score(of_controls) if of_controls else None,
-        "agreement": table,
-        "mean_agreement": measures.mean_agreement(table) if table else None,
+        "mean": None,
+        "best": "",
+        "ensemble": None,
+        "control": controls,
+        "control_mean": mean_percent(controls),
+        "same_mean": None,
+        "control_ensemble": _score_or_none(ensemble_of_controls),
+        "agreement": None,
+        "mean_agreement": None,
     }
+    if set(controls) <= set(models):
+        # The accuracy of exactly the models that have a control, to compare with the controls'.
+        row["same_mean"] = mean_percent({model: models[model] for model in controls})
+    if set(stage["models"]) <= set(models):
+        row["mean"] = mean_percent(models)
+        row["best"] = max(models, key=lambda model: models[model]["percent"] or 0.0, default="")
+        ensemble = predictions.ensemble(split, name)
+        row["ensemble"] = _score_or_none(ensemble)
+        if ensemble and all(one.names == ensemble.names for one in found.values()):
+            row["agreement"] = measures.agreement(list(found.values()))
+            row["mean_agreement"] = measures.mean_agreement(row["agreement"])
+    return row
 
 
-def _mean(shares: dict[str, dict[str, Any]]) -> float | None:
-    percents = [one["percent"] for one in shares.values()]
-    return float(np.mean(percents)) if percents and None not in percents else None
+def _scores(found: Mapping[str, TopPredictions]) -> dict[str, dict[str, Any]]:
+    return {name: measures.score(predictions) for name, predictions in found.items()}
 
 
-def choose_focus(run: RunFolder, splits: Sequence[dict[str, Any]]) -> str:
-    """The split that is looked at closely: the voted one if its true classes are known, else a dark one, else any."""
-    known = [one for one in splits if one["stamp"]["clips"]]
-    order = ("darkened", "bright", "dark")
-    ranked = sorted(
-        known, key=lambda one: (one["split"] == run.state["vote_split"], order.index(one["kind"]))
-    )
-    return str(ranked[-1]["split"]) if ranked else ""
+def _score_or_none(predictions: TopPredictions | None) -> dict[str, Any] | None:
+    return measures.score(predictions) if predictions else None
 
 
-def focus_figures(
-    run: RunFolder, guesses: Guesses, split: str, look: MeasureBrightness | None
-) -> dict[str, Any]:
-    """Confusion, calibration and mistakes on one split; of the last stage of the chain that is tested on it."""
-    ensembles = {}
-    for stage in run.stages:
-        models = guesses.of_stage(split, stage["name"])
-        if stage["in_chain"] and set(stage["models"]) <= set(models):
-            ensembles[stage["name"]] = guesses.ensemble(split, stage["name"]) or next(
-                iter(models.values())
-            )
-    if not ensembles:
-        tested = [stage["name"] for stage in run.stages if guesses.of_stage(split, stage["name"])]
-        ensembles = {tested[-1]: next(iter(guesses.of_stage(split, tested[-1]).values()))}
-    last = list(ensembles)[-1]
-    guess = ensembles[last]
-    members = guesses.of_stage(split, last)
-    votes = guesses.submissions() if run.state["vote_split"] == split else {}
-    shown = {"ensemble": guess} if len(members) > 1 else {}
-    if votes:
-        shown["vote"] = list(votes.values())[-1]
-    return {
-        "split": split,
-        "stage": last,
-        "stamp": stamp(run, split, [guess, *members.values()], int(guess.known.sum())),
-        "matrices": [
-            {
-                "name": name,
-                "folded": name in members,
-                "counts": measures.confusion(one, len(run.class_names)),
-            }
-            | {"stamp": stamp(run, split, [one], int(one.known.sum()))}
-            for name, one in {**shown, **members}.items()
-        ],
-        "calibration": {name: measures.calibration(one) for name, one in ensembles.items()},
-        "model_calibration": {name: measures.calibration(one) for name, one in members.items()},
-        "mistakes": measures.mistakes(guess, MOST_MISTAKES),
-        "lighting": _lighting(run.results, split, last),
-        "brightness": _by_brightness(guess, split, look) if look else [],
-    }
+def mean_percent(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the mean accuracy of models, `None` if there is none or one is unknown.
 
-
-def _by_brightness(guess: Guess, split: str, look: MeasureBrightness) -> list[dict[str, Any]]:
-    rows = np.flatnonzero(guess.known).tolist()
-    found = look(split, [guess.names[row] for row in rows])
-    rows = [row for row in rows if guess.names[row] in found]
-    return measures.by_brightness(
-        np.array([found[guess.names[row]] for row in rows]), guess.hits[rows]
-    )
-
-
-def _lighting(results: Sequence[Results], split: str, stage: str) -> dict[str, Any]:
-    """How clips of a split were lit in testing."""
-    meta = [
-        one.predictions.meta
-        for one in results
-        if (one.split, one.stage, one.control) == (split, stage, False)
-    ]
-    return (
-        {"enhancement": meta[0].get("enhancement", "none"), "gamma": meta[0].get("gamma")}
-        if meta
-        else {}
-    )
-
-
-def pseudo_figures(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Pseudo-labels of each round: how many, how good; and how they moved from a round to the next.
-
-    Raises:
-        UserError: if a file is bad.
+    Args:
+        scores: model to its accuracy, as `measures.share` returns it.
     """
-    rounds, moved, before = [], [], None
-    for link in run.links("label"):
-        if not run.is_there(link):
-            continue
-        path = run.locate(link["outputs"][0])
-        labels, about = read_labels(path), read_metadata(path)
-        if max(labels.values()) >= len(run.class_names) or min(labels.values()) < 0:
-            rounds_of = f"expected 0..{len(run.class_names) - 1}"
-            run.notes.append(
-                f"{path}: labels {min(labels.values())}..{max(labels.values())}, {rounds_of}: left out"
-            )
-            continue
-        rounds.append(_round(run, link, labels, about))
-        if before is not None:
-            moved.append(
-                {
-                    "before": rounds[-2]["stage"],
-                    "after": link["stage"],
-                    **measures.drift(before, labels),
-                }
-            )
-            moved[-1]["use"] = label_use(rounds[-2:])
-        before = labels
-    return rounds, moved
+    # The mean of the other models would look like that of all.
+    percents = [score["percent"] for score in scores.values()]
+    if not percents or None in percents:
+        return None
+    return float(np.mean(percents))
 
 
-def _round(
-    run: RunFolder, link: dict[str, Any], labels: dict[str, int], about: dict[str, Any]
-) -> dict[str, Any]:
-    split = link["split"]
-    truth = run.truth(split)
-    table = compare(labels, np.array(list(labels.values()), np.int64), truth, run.class_names)
-    videos, inputs = about.get("videos"), about.get("inputs", [])
-    classes = [
-        {"name": one.name, "rows": one.rows, "precision": measures.share(one.correct, one.known)}
-        | {"coverage": measures.share(one.covered, one.true)}
-        for one in table
-    ]
-    return {
-        "stage": link["stage"],
-        "round": link["round"],
-        "split": split,
-        "labels": about["labels"],
-        "method": about.get("method", ""),
-        "thresholds": about.get("thresholds", []),
-        "seeds": sorted({one["seed"] for one in inputs if isinstance(one.get("seed"), int)}),
-        "rows": len(labels),
-        "videos": videos,
-        "coverage": 100 * len(labels) / videos if videos else None,
-        "precision": classes[-1]["precision"],
-        "all": classes.pop(),
-        "classes": classes,
-        "dark_labels": run.kind(split) == "dark",
-    }
+def task_figures(run: RunFolder) -> list[dict[str, Any]]:
+    """Return name, kind, status, reason, seconds and stage of every task."""
+    rows = []
+    for task in run.state[TASKS]:
+        row = {key: task.get(key) for key in TASK_KEYS}
+        rows.append({**row, "stage": task.get("stage", "")})
+    return rows
 
 
-def link_figures(run: RunFolder) -> list[dict[str, Any]]:
-    """Every link: what it is, what became of it, seconds."""
-    keys = ("name", "kind", "status", "reason", "seconds")
-    return [
-        {key: link.get(key) for key in keys} | {"stage": link.get("stage", "")}
-        for link in run.state["links"]
-    ]
+def unfinished_tasks(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks that are not done.
+
+    Args:
+        figures: of `collect`.
+    """
+    return [task for task in figures[TASKS] if task["status"] != DONE]
 
 
-def unfinished(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """The links that are not done."""
-    return [link for link in figures["links"] if link["status"] != DONE]
-
-
-def _versions(results: Sequence[Results]) -> dict[str, list[str]]:
-    """Library to the versions that results were made with."""
+def library_versions(results: Sequence[SplitResults]) -> dict[str, list[str]]:
+    """Return library to the versions that results were made with."""
     found: dict[str, set[str]] = {}
     for one in results:
         versions = one.predictions.meta.get("versions", {})
-        for name, version in versions.items() if isinstance(versions, dict) else ():
+        # Results files may come from elsewhere, with anything under this key.
+        if not isinstance(versions, dict):
+            continue
+        for name, version in versions.items():
             found.setdefault(str(name), set()).add(str(version))
     return {name: sorted(versions) for name, versions in found.items()}

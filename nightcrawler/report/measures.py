@@ -1,6 +1,6 @@
-"""Figures of a report, from plain arrays: accuracy, confusion, calibration, agreement, drift, brightness.
+"""Measures of a report from plain arrays: accuracy, confusion, calibration, agreement, drift.
 
-Percentages are in 0..100; `None` stands for what there is nothing to count of.
+Percentages are in 0..100. `None` stands for the percentage of no clips.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from nightcrawler.engine.meters import wilson_interval
 
+# Bins of calibration, the usual number in the literature.
 NUM_BINS = 10
-MOST_FLOWS = 10
+# Most frequent changes of pseudo-labels that a report lists.
+MAX_FLOWS = 10
 
 
 @dataclass(frozen=True)
-class Guess:
-    """What a model, an ensemble or a vote says of N videos.
+class TopPredictions:
+    """Most probable classes of N videos by a model, an ensemble or a vote.
 
     Attributes:
         names: the N videos.
         classes: int64 `[N]`, -1 without a prediction.
         confidences: float64 `[N]`, probability of the class.
-        labels: int64 `[N]`, true classes, -1 where unknown.
+        labels: int64 `[N]`, true classes, -1 if unknown.
         use: `label-free` or `oracle`.
-        seeds: of the trainings behind it.
+        seeds: of the trainings behind the predictions.
     """
 
     names: list[str]
@@ -40,17 +43,25 @@ class Guess:
 
     @property
     def known(self) -> np.ndarray:
-        """Bool `[N]`: videos whose true class is known."""
+        """Return bool `[N]`, true for videos whose true class is known."""
         return self.labels >= 0
 
     @property
     def hits(self) -> np.ndarray:
-        """Bool `[N]`: videos whose class is right; one without a prediction is not."""
+        """Return bool `[N]`, true for videos whose class is right and not missing."""
         return self.known & (self.classes == self.labels)
 
 
 def share(correct: int, total: int) -> dict[str, Any]:
-    """`correct` of `total` in percent, with its 95 % Wilson interval."""
+    """Return `correct` of `total` in percent, with its 95 % Wilson interval.
+
+    Args:
+        correct: number of right predictions.
+        total: number of videos.
+
+    Returns:
+        Keys `correct`, `total`, `percent`, `low` and `high`.
+    """
     low, high = wilson_interval(correct, total)
     percent = 100 * correct / total if total else None
     return {
@@ -62,53 +73,87 @@ def share(correct: int, total: int) -> dict[str, Any]:
     }
 
 
-def score(guess: Guess) -> dict[str, Any]:
-    """Accuracy over the videos whose true class is known."""
-    return share(int(guess.hits.sum()), int(guess.known.sum()))
+def score(predictions: TopPredictions) -> dict[str, Any]:
+    """Return the accuracy over videos whose true class is known, as `share` does."""
+    return share(int(predictions.hits.sum()), int(predictions.known.sum()))
 
 
-def confusion(guess: Guess, num_classes: int) -> list[list[int]]:
-    """`[K][K]` counts: row true class, column predicted class; videos without a prediction are left out."""
-    rows = guess.known & (guess.classes >= 0)
-    matrix = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(matrix, (guess.labels[rows], guess.classes[rows]), 1)
-    return matrix.tolist()
+def confusion(predictions: TopPredictions, num_classes: int) -> list[list[int]]:
+    """Return `[K][K]` counts: rows are true classes, columns predicted ones.
 
+    Videos without a prediction or a known class are left out.
 
-def calibration(guess: Guess, num_bins: int = NUM_BINS) -> dict[str, Any]:
-    """Expected calibration error in percent and its bins of equal width (Guo et al. 2017).
-
-    ECE = sum over bins of n_bin / n * |accuracy_bin - mean confidence_bin|, over videos with a prediction and a true
-    class; a bin holds confidences above its lower edge up to its upper edge.
+    Args:
+        predictions: of a split.
+        num_classes: K.
     """
-    rows = guess.known & (guess.classes >= 0)
-    confidences, hits = guess.confidences[rows], guess.hits[rows]
+    rows = predictions.known & (predictions.classes >= 0)
+    if not rows.any():
+        # scikit-learn refuses empty arrays.
+        return np.zeros((num_classes, num_classes), np.int64).tolist()
+    labels = predictions.labels[rows]
+    classes = predictions.classes[rows]
+    return confusion_matrix(labels, classes, labels=range(num_classes)).tolist()
+
+
+def calibration(predictions: TopPredictions, num_bins: int = NUM_BINS) -> dict[str, Any]:
+    """Return the expected calibration error in percent, and its bins (Guo et al. 2017, section 2).
+
+    ECE = sum over bins of n_bin / n * |accuracy_bin - mean confidence_bin|, over videos with a
+    prediction and a true class. Bins have equal width, and hold confidences above their lower edge
+    up to their upper edge.
+
+    Args:
+        predictions: of a split.
+        num_bins: number of bins.
+
+    Returns:
+        `ece`, the number of `clips`, the `mean` confidence, and `bins` that are not empty.
+    """
+    rows = predictions.known & (predictions.classes >= 0)
+    confidences = predictions.confidences[rows]
+    hits = predictions.hits[rows]
+    num_clips = len(confidences)
+    if not num_clips:
+        return {"ece": None, "clips": 0, "mean": None, "bins": []}
     edges = np.linspace(0, 1, num_bins + 1)
+    # searchsorted puts a confidence on an edge into the bin below it. The first bin also holds 0.
     places = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, num_bins - 1)
-    bins, ece = [], 0.0
+    bins = []
+    ece = 0.0
     for place in range(num_bins):
         here = places == place
         if not here.any():
             continue
-        mean, right = float(confidences[here].mean()), int(hits[here].sum())
-        ece += abs(right - mean * int(here.sum())) / len(confidences)
-        bins.append({"low": edges[place], "high": edges[place + 1], "confidence": 100 * mean})
-        bins[-1] |= {"accuracy": share(right, int(here.sum()))}
-    whole = 100 * float(confidences.mean()) if len(confidences) else None
+        count = int(here.sum())
+        mean = float(confidences[here].mean())
+        correct = int(hits[here].sum())
+        ece += abs(correct - mean * count) / num_clips
+        bins.append(
+            {
+                "low": edges[place],
+                "high": edges[place + 1],
+                "confidence": 100 * mean,
+                "accuracy": share(correct, count),
+            }
+        )
     return {
-        "ece": 100 * ece if len(confidences) else None,
-        "clips": len(confidences),
-        "mean": whole,
+        "ece": 100 * ece,
+        "clips": num_clips,
+        "mean": 100 * float(confidences.mean()),
         "bins": bins,
     }
 
 
-def agreement(guesses: Sequence[Guess]) -> list[list[float]]:
-    """`[M][M]` percent of videos that two models give the same class, of those both have a prediction of.
+def agreement(models: Sequence[TopPredictions]) -> list[list[float]]:
+    """Return `[M][M]` percentages of videos to which two models give the same class.
 
-    All models' videos are in one order.
+    Only videos with a prediction of both models count.
+
+    Args:
+        models: predictions of M models on the same videos in the same order.
     """
-    classes = [guess.classes for guess in guesses]
+    classes = [model.classes for model in models]
     table = [[100.0] * len(classes) for _ in classes]
     for i, one in enumerate(classes):
         for j, other in enumerate(classes):
@@ -118,59 +163,98 @@ def agreement(guesses: Sequence[Guess]) -> list[list[float]]:
 
 
 def mean_agreement(table: Sequence[Sequence[float]]) -> float:
-    """Mean over pairs of different models."""
+    """Return the mean agreement over pairs of different models.
+
+    Args:
+        table: of `agreement`.
+    """
+    # The upper triangle without the diagonal: agreement is symmetric.
     array = np.asarray(table)
     return float(array[np.triu_indices(len(array), 1)].mean())
 
 
 def drift(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
-    """How pseudo-labels, name to class, moved from one round to the next.
+    """Count the changes of pseudo-labels from one round to the next.
 
-    `flows` are the most frequent changes: class before, class after, number of videos.
+    Args:
+        before: name to class in the earlier round.
+        after: name to class in the later round.
+
+    Returns:
+        Numbers of videos with a label in `both` rounds, `changed`, `new` and `gone`, `percent`
+        changed, and `flows`: the most frequent changes as class before, class after and count.
     """
     both = before.keys() & after.keys()
-    flows = Counter((before[name], after[name]) for name in both if before[name] != after[name])
-    changed = flows.total()
-    ordered = sorted(flows.items(), key=lambda item: (-item[1], item[0]))
+    counts: Counter[tuple[int, int]] = Counter()
+    for name in both:
+        if before[name] != after[name]:
+            counts[before[name], after[name]] += 1
+    changed = counts.total()
+    flows = []
+    # Sets have no order, so ties are ordered by class to make reports reproducible.
+    for classes, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        flows.append([*classes, count])
     return {
         "both": len(both),
         "changed": changed,
         "new": len(after.keys() - both),
         "gone": len(before.keys() - both),
         "percent": 100 * changed / len(both) if both else None,
-        "flows": [[one, other, count] for (one, other), count in ordered[:MOST_FLOWS]],
+        "flows": flows[:MAX_FLOWS],
     }
 
 
 def by_brightness(
     brightness: np.ndarray, hits: np.ndarray, num_bins: int = 5
 ) -> list[dict[str, Any]]:
-    """Accuracy in bins of equally many clips, from dark to bright.
+    """Return the accuracy in bins of equally many clips, from dark to bright.
 
     Args:
         brightness: float `[n]`, mean of a clip's RGB values, 0..255.
-        hits: bool `[n]`.
-        num_bins: at most; fewer where clips are few.
+        hits: bool `[n]`, true for right predictions.
+        num_bins: number of bins, fewer if there are fewer clips.
+
+    Returns:
+        Brightness of the darkest (`low`) and brightest clip (`high`), and `accuracy` of each bin.
     """
+    # Stable, so that clips of equal brightness keep their order and reports are reproducible.
     order = np.argsort(brightness, kind="stable")
-    parts = np.array_split(order, min(num_bins, len(order))) if len(order) else []
-    return [
-        {"low": float(brightness[part[0]]), "high": float(brightness[part[-1]])}
-        | {"accuracy": share(int(hits[part].sum()), len(part))}
-        for part in parts
-    ]
+    bins: list[dict[str, Any]] = []
+    if not len(order):
+        return bins
+    for part in np.array_split(order, min(num_bins, len(order))):
+        bins.append(
+            {
+                "low": float(brightness[part[0]]),
+                "high": float(brightness[part[-1]]),
+                "accuracy": share(int(hits[part].sum()), len(part)),
+            }
+        )
+    return bins
 
 
-def mistakes(guess: Guess, most: int) -> list[dict[str, Any]]:
-    """The most confident wrong predictions, the surest first."""
-    wrong = np.flatnonzero(guess.known & (guess.classes >= 0) & ~guess.hits)
-    order = wrong[np.argsort(-guess.confidences[wrong], kind="stable")][:most]
-    return [
-        {
-            "name": guess.names[row],
-            "label": int(guess.labels[row]),
-            "class": int(guess.classes[row]),
-        }
-        | {"confidence": 100 * float(guess.confidences[row])}
-        for row in order
-    ]
+def mistakes(predictions: TopPredictions, count: int) -> list[dict[str, Any]]:
+    """Return the most confident wrong predictions, in descending order of confidence.
+
+    Args:
+        predictions: of a split.
+        count: largest number of mistakes.
+
+    Returns:
+        `name`, `label` (true class), `class` (predicted) and `confidence` in percent of each.
+    """
+    # A clip without a prediction is wrong, but has no confidence to be ranked by.
+    is_wrong = predictions.known & (predictions.classes >= 0) & ~predictions.hits
+    wrong = np.flatnonzero(is_wrong)
+    order = wrong[np.argsort(-predictions.confidences[wrong], kind="stable")][:count]
+    rows = []
+    for row in order:
+        rows.append(
+            {
+                "name": predictions.names[row],
+                "label": int(predictions.labels[row]),
+                "class": int(predictions.classes[row]),
+                "confidence": 100 * float(predictions.confidences[row]),
+            }
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""A run of the chain as one page of HTML that needs nothing else, and its figures as JSON beside it."""
+"""HTML page of a run without external files, and its figures as JSON beside it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ import jinja2
 from markupsafe import Markup
 
 from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
-from nightcrawler.report import plots as pictures
+from nightcrawler.report import plots
 from nightcrawler.report.clips import measure_brightness, thumbnails
-from nightcrawler.report.figures import collect, unfinished
-from nightcrawler.report.run_folder import RunFolder
-from nightcrawler.report.table import HIDDEN, describe
+from nightcrawler.report.figures import collect, unfinished_tasks
+from nightcrawler.report.metadata import HIDDEN, describe_data, join_words
+from nightcrawler.report.plot_style import with_ids
+from nightcrawler.report.run_folder import TASKS, RunFolder
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.progress import format_seconds
 
-KEYS = ("recipe", "run", "classes", "chance", "splits", "pseudo", "links", "notes")
-# Keys of a configuration that name places, which differ between experiments by their nature.
+# Keys by which a report.json is recognised.
+KEYS = ("recipe", "run", "classes", "chance", "splits", "pseudo", TASKS, "notes")
+# Config keys that name places, which differ between all experiments.
 PLACES = ("OUTPUT_DIR", "TRAIN.CHECKPOINT_FILE_PATH", "DATA.PSEUDO_CSV")
+NO_STAGE = "whole run"
 
 
 def read_figures(path: Path, root: Path, truth: Mapping[str, Path]) -> dict[str, Any]:
-    """The figures of a run, without brightness: of its folder, or of a `report.json`.
+    """Return the figures of a run, without brightness.
+
+    Args:
+        path: folder of a run, or a `report.json`.
+        root: folder of the project.
+        truth: split to a file of true classes, for the folder of a run.
 
     Raises:
-        UserError: if it is neither, or a file is bad.
+        UserError: if `path` is neither, or a file is damaged.
     """
     if not path.is_file():
         return collect(RunFolder(path, root, truth))
@@ -40,200 +48,254 @@ def read_figures(path: Path, root: Path, truth: Mapping[str, Path]) -> dict[str,
         figures = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(figures, dict) or any(key not in figures for key in KEYS):
+    if not isinstance(figures, dict) or not set(KEYS) <= figures.keys():
         raise UserError(f"{path}: no figures of a run; expected the report.json of tools/report.py")
     return figures
 
 
 def write_report(folder: Path, root: Path, truth: Mapping[str, Path], page: Path) -> dict[str, Any]:
-    """Write the page, and beside it the figures under the same name with `.json`; returns the figures.
+    """Write the page of a run, and its figures under the same name with the suffix `.json`.
 
     Args:
         folder: of the run.
-        root: the project.
+        root: folder of the project.
         truth: split to a file of true classes.
         page: the file to write.
 
+    Returns:
+        The figures.
+
     Raises:
-        UserError: if a file of the run is bad.
+        UserError: if a file of the run is damaged.
+
+    Example:
+        >>> write_report(Path("demo/run"), Path.cwd(), {}, Path("report.html"))["chance"]
     """
     run = RunFolder(folder, root, truth)
     figures = collect(run, functools.partial(measure_brightness, run))
-    text = build_page(run, figures)
-    for path, content in (
-        (page.with_suffix(".json"), json.dumps(figures, indent=1) + "\n"),
-        (page, text),
-    ):
-        with atomic_write(path, "w") as file:
-            file.write(content)
+    # Built before anything is written, so that an error leaves both files as they are.
+    html = build_page(run, figures)
+    with atomic_write(page.with_suffix(".json"), "w") as file:
+        file.write(json.dumps(figures, indent=1) + "\n")
+    with atomic_write(page, "w") as file:
+        file.write(html)
     return figures
 
 
 def build_page(run: RunFolder, figures: dict[str, Any]) -> str:
-    """The page of a run.
+    """Return the HTML page of a run.
 
     Args:
-        run: for pictures of its clips, its learning curves and configurations.
+        run: the folder, for pictures of its clips, learning curves and configurations.
         figures: of `collect`.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"stamp": describe, "seconds": format_seconds, "breakable": breakable}
-    template = environment.from_string(
-        resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    )
     focus = figures["focus"]
     numbers = itertools.count(1)
 
     def inline(picture: str) -> Markup:
-        return Markup(pictures.with_ids(picture, f"p{next(numbers)}-"))
+        """Prepare a plot for the page."""
+        # Each plot numbers its ids from one, and ids of a page must be unique.
+        # matplotlib escapes the text of a plot, such as names of classes.
+        return Markup(with_ids(picture, f"p{next(numbers)}-"))  # noqa: S704
 
-    shots = thumbnails(run, focus["split"], focus["mistakes"], focus["lighting"]) if focus else []
-    return template.render(
+    pictures = {name: inline(draw(figures)) for name, draw in plots.OF_FIGURES.items()}
+    curves = {}
+    for split in figures["splits"]:
+        curves[split["split"]] = inline(plots.accuracy(figures, split))
+    matrices = []
+    clips: list[Any] = []
+    if focus:
+        for matrix in focus["matrices"]:
+            picture = plots.confusion(matrix["counts"], figures["classes"])
+            matrices.append((matrix, inline(picture)))
+        shown = thumbnails(run, focus["split"], focus["mistakes"], focus["lighting"])
+        clips = list(zip(focus["mistakes"], shown, strict=True))
+    learning_curves = []
+    for stage, rows in read_learning(run).items():
+        picture = inline(plots.learning(rows, figures["models"]))
+        learning_curves.append((stage, picture, learning_metadata(run, rows)))
+    best_splits = {str(values.get("TRAIN.BEST_SPLIT")) for values in run.configs.values()}
+    return _template().render(
         **figures,
-        open_links=unfinished(figures),
-        pictures={name: inline(draw(figures)) for name, draw in pictures.OF_FIGURES.items()},
-        curves={
-            split["split"]: inline(pictures.accuracy(figures, split)) for split in figures["splits"]
-        },
-        matrices=[
-            (matrix, inline(pictures.confusion(matrix["counts"], figures["classes"])))
-            for matrix in (focus["matrices"] if focus else [])
-        ],
-        learning=[
-            (stage, inline(pictures.learning(rows, figures["models"])), learning_stamp(run, rows))
-            for stage, rows in learning(run).items()
-        ],
-        shots=list(zip(focus["mistakes"], shots, strict=True)) if focus else [],
+        tasks=figures[TASKS],
+        open_tasks=unfinished_tasks(figures),
+        pictures=pictures,
+        curves=curves,
+        matrices=matrices,
+        learning=learning_curves,
+        clips=clips,
         headline=headline(figures),
         agreed=agreement_rows(figures),
-        best_splits=sorted(
-            {str(values.get("TRAIN.BEST_SPLIT")) for values in run.configs.values()}
-        ),
-        config=configuration(run),
+        best_splits=sorted(best_splits),
+        config=compare_configs(run),
         took=time_by_stage(figures),
-        total_seconds=sum(link["seconds"] or 0.0 for link in figures["links"]),
+        total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),
+        hidden=HIDDEN,
     )
 
 
+def _template() -> jinja2.Template:
+    # Names of classes and clips come from the user's data: autoescape keeps them from being markup.
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "describe_data": describe_data,
+        "join_words": join_words,
+        "seconds": format_seconds,
+        "breakable": breakable,
+    }
+    text = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    return environment.from_string(text)
+
+
 def breakable(name: str) -> Markup:
-    """A name that may be broken after its underscores."""
+    """Return a name with a possible line break after each underscore, for narrow screens."""
+    # Markup escapes the parts that it joins.
     return Markup("_<wbr>").join(name.split("_"))
 
 
-def learning_stamp(run: RunFolder, rows_of: Mapping[str, list[dict[str, Any]]]) -> tuple[str, str]:
-    """Label use of validation in a stage's trainings, and splits, clips and seeds in words."""
-    rows = [
-        row
-        for rows in rows_of.values()
-        for row in rows
-        if row.get("kind") == "val" and "split" in row
-    ]
-    clips = {str(row["split"]): row.get("num_videos", "?") for row in rows}
-    seeds = sorted({str(row.get("seed", "unknown")) for row in rows})
-    words = [
-        *(f"split {split}, {count} clips" for split, count in clips.items()),
-        f"seed {', '.join(seeds)}",
-    ]
-    use = ORACLE if not rows or any(row.get("labels") != LABEL_FREE for row in rows) else LABEL_FREE
-    if use == LABEL_FREE and any(run.kind(split) == "dark" for split in clips):
+def learning_metadata(
+    run: RunFolder, rows_of: Mapping[str, list[dict[str, Any]]]
+) -> tuple[str, str]:
+    """Return the label use of a stage's validations, and their splits, clips and seeds in words.
+
+    Args:
+        run: of the chain.
+        rows_of: training to rows of its `metrics.jsonl`.
+    """
+    rows = []
+    for training_rows in rows_of.values():
+        for row in training_rows:
+            if row.get("kind") == "val" and "split" in row:
+                rows.append(row)
+    # Validations of one training can be on several splits.
+    clips = {}
+    seeds = set()
+    # Rows that do not tell their label use are not taken for label-free.
+    use = LABEL_FREE if rows else ORACLE
+    for row in rows:
+        clips[str(row["split"])] = row.get("num_videos", "?")
+        seeds.add(str(row.get("seed", "unknown")))
+        if row.get("labels") != LABEL_FREE:
+            use = ORACLE
+    words = [f"split {split}, {count} clips" for split, count in clips.items()]
+    words.append(f"seed {', '.join(sorted(seeds))}")
+    if use == LABEL_FREE and any(run.split_kind(split) == "dark" for split in clips):
         words.append(HIDDEN)
     return use, ", ".join(words)
 
 
-def headline(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What matters most, as title, value and what stands below: accuracy on the split in focus, pseudo-labels."""
-    found = []
-    here = [
-        split
-        for split in figures["splits"]
-        if figures["focus"] and split["split"] == figures["focus"]["split"]
-    ]
-    for split in here:
-        where = f"on {split['split']}, {split['stamp']['clips']} clips"
-        whole = [stage for stage in split["stages"] if stage["ensemble"]]
-        for stage in dict.fromkeys((0, len(whole) - 1)) if whole else ():
-            one = whole[stage]["ensemble"]
-            found.append((f"ensemble, {whole[stage]['stage']}", _percent(one), where))
-        for vote in (one for one in split["votes"][-1:] if one["percent"] is not None):
-            found.append(("vote", _percent(vote), where))
-    for one in figures["pseudo"][-1:]:
-        under = f"of {one['videos']} clips, {one['stage']}"
-        found.append(
-            (
-                "pseudo-labels",
-                f"{one['coverage']:.1f} %" if one["coverage"] is not None else str(one["rows"]),
-                under,
-            )
-        )
-        if one["precision"]["total"]:
-            found.append(
-                (
-                    "their precision",
-                    _percent(one["precision"]),
-                    f"of {one['precision']['total']} known",
-                )
-            )
-    return found
+def headline(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the main figures as title, value and subtitle.
+
+    They are the accuracy on the split in focus, of the first and last ensemble and the vote, and
+    the last round's pseudo-labels.
+
+    Args:
+        figures: of `collect`.
+    """
+    facts = []
+    for split in figures["splits"]:
+        if figures["focus"] and split["split"] == figures["focus"]["split"]:
+            facts += _accuracy_facts(split)
+    if figures["pseudo"]:
+        last = figures["pseudo"][-1]
+        covered = str(last["rows"])
+        if last["coverage"] is not None:
+            covered = f"{last['coverage']:.1f} %"
+        facts.append(("pseudo-labels", covered, f"of {last['videos']} clips, {last['stage']}"))
+        precision = last["precision"]
+        if precision["total"]:
+            subtitle = f"of {precision['total']} known"
+            facts.append(("their precision", f"{precision['percent']:.1f} %", subtitle))
+    return facts
 
 
-def _percent(one: Mapping[str, Any]) -> str:
-    return f"{one['percent']:.1f} %"
+def _accuracy_facts(split: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    where = f"on {split['split']}, {split['stamp']['clips']} clips"
+    facts = []
+    for stage in split["stages"]:
+        if stage["ensemble"]:
+            percent = stage["ensemble"]["percent"]
+            facts.append((f"ensemble, {stage['stage']}", f"{percent:.1f} %", where))
+    # The first and the last stage show the gain of the method.
+    del facts[1:-1]
+    for vote in split["votes"][-1:]:
+        if vote["percent"] is not None:
+            facts.append(("vote", f"{vote['percent']:.1f} %", where))
+    return facts
 
 
-def agreement_rows(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Split to stage to the mean agreement of its models, where there are several."""
-    rows = {
-        split["split"]: {
-            stage["stage"]: stage["mean_agreement"]
-            for stage in split["stages"]
-            if stage["mean_agreement"] is not None
-        }
-        for split in figures["splits"]
-    }
-    return {split: stages for split, stages in rows.items() if stages}
+def agreement_rows(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return split to stage to the mean agreement of its models, for stages with several.
+
+    Args:
+        figures: of `collect`.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for split in figures["splits"]:
+        for stage in split["stages"]:
+            if stage["mean_agreement"] is not None:
+                stages = rows.setdefault(split["split"], {})
+                stages[stage["stage"]] = stage["mean_agreement"]
+    return rows
 
 
-def learning(run: RunFolder) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Stage to model (`model, control` of a control) to rows of its metrics, of trainings that have any."""
+def read_learning(run: RunFolder) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return stage to model to rows of its metrics, for trainings that have any.
+
+    A control is named `model, control`.
+
+    Args:
+        run: of the chain.
+    """
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for link in run.links("train"):
-        rows = run.metrics(link)
+    for task in run.tasks("train"):
+        rows = run.metrics(task)
         if rows:
-            name = link["model"] + (", control" if link["control"] else "")
-            found.setdefault(link["stage"], {})[name] = rows
+            name = task["model"]
+            if task["control"]:
+                name += ", control"
+            found.setdefault(task["stage"], {})[name] = rows
     return found
 
 
-def configuration(run: RunFolder) -> dict[str, Any]:
-    """What all experiments share, and what is each one's own: keys to values as text."""
-    configs = {
-        name: {key: repr(value) for key, value in values.items()}
-        for name, values in run.configs.items()
-    }
-    if not configs:
-        return {"shared": {}, "own": {}}
-    first, *others = configs.values()
-    shared = {
-        key: value
-        for key, value in first.items()
-        if all(other.get(key) == value for other in others)
-    }
-    own = {
-        name: {
-            key: value for key, value in values.items() if key not in shared and key not in PLACES
-        }
-        for name, values in configs.items()
-    }
+def compare_configs(run: RunFolder) -> dict[str, Any]:
+    """Return the config keys that all experiments share, and each experiment's own ones.
+
+    Args:
+        run: of the chain.
+
+    Returns:
+        `shared`: key to value as text, and `own`: experiment to key to value as text.
+    """
+    shared: dict[str, str] = {}
+    own: dict[str, dict[str, str]] = {}
+    configs = list(run.configs.values())
+    for name, values in run.configs.items():
+        own[name] = {}
+        for key, value in values.items():
+            text = repr(value)
+            # Compared as text: 1 and 1.0 are different settings to a reader.
+            if all(key in other and repr(other[key]) == text for other in configs):
+                shared[key] = text
+            elif key not in PLACES:
+                own[name][key] = text
     return {"shared": shared, "own": own}
 
 
-def time_by_stage(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Stage to kind of link to seconds; what is of no stage is `the whole`."""
+def time_by_stage(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return stage to kind of task to seconds.
+
+    Tasks without a stage are under `whole run`.
+
+    Args:
+        figures: of `collect`.
+    """
     found: dict[str, dict[str, float]] = {}
-    for link in figures["links"]:
-        if link["seconds"]:
-            kinds = found.setdefault(link["stage"] or "the whole", {})
-            kinds[link["kind"]] = kinds.get(link["kind"], 0.0) + link["seconds"]
+    for task in figures[TASKS]:
+        if task["seconds"]:
+            kinds = found.setdefault(task["stage"] or NO_STAGE, {})
+            kinds[task["kind"]] = kinds.get(task["kind"], 0.0) + task["seconds"]
     return found

@@ -1,48 +1,30 @@
-"""Pictures of a report: inline SVG on a transparent ground, whose ink is the page's colour of text, dark or light."""
+"""Plots of a report: accuracy, pseudo-labels, agreement, confusion, calibration and learning."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import re
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito (2008), without black and yellow, which vanish on one of the grounds.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-MARKERS = "osD^vPX*"
-# Stands for the page's colour of text until the picture is whole.
-INK = "#010203"
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "text.parse_math": False,
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-}
-ENSEMBLES = {
+from nightcrawler.report.plot_style import (
+    COLOURS,
+    INK,
+    Figures,
+    draw_legend,
+    draw_matrix,
+    draw_shares,
+    draw_stage_axis,
+    model_style,
+    pluck,
+    svg,
+)
+
+ENSEMBLES: dict[str, dict[str, Any]] = {
     "ensemble": {"label": "ensemble", "linewidth": 2.2},
     "control_ensemble": {
         "label": "ensemble of controls",
@@ -50,338 +32,326 @@ ENSEMBLES = {
         "markerfacecolor": "none",
     },
 }
-WIDTH_IN = 4.7
-MOST_NUMBERS = 15
-
-Figures = Mapping[str, Any]
-
-
-def svg(paint: Callable[[Figure], None], height: float = 3.0, width: float = WIDTH_IN) -> str:
-    """What `paint` draws, as an SVG element for use inside HTML."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        paint(figure)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+# Patterns beside colours, for readers who cannot tell the colours apart.
+HATCHES = {"same": "", "changed": "////", "new": "....", "gone": "xxxx"}
+# Fewer validations than this are shown as points: a line between them would hide them.
+MIN_FOR_LINE = 10
 
 
-def with_ids(text: str, prefix: str) -> str:
-    """The same SVG with a prefix before all ids, so that pictures can share a page."""
-    return re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}", text)
+def _places_and_values(
+    rows: Sequence[Figures], read: Callable[[Figures], Any]
+) -> tuple[list[int], list[Any]]:
+    """Return places on the x axis and values of the rows that have one.
 
-
-def _style(name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Colour and marker of a model, the same in all pictures."""
-    at = list(names).index(name)
-    return {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
-
-
-def _stage_axis(axes: Any, stages: Sequence[str]) -> None:
-    turned = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(stages) > 2 else {}
-    axes.set_xticks(range(len(stages)), stages, **turned)
-    axes.set_xlim(-0.3, len(stages) - 0.7)
-
-
-def _legend(figure: Figure, axes: Any, columns: int = 2) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
-
-
-def _points(axes: Any, at: Sequence[float], rows: Sequence[Figures], **style: Any) -> None:
-    """Percentages with their 95 % intervals."""
-    middle = [row["percent"] for row in rows]
-    spread = [
-        [row["percent"] - row["low"] for row in rows],
-        [row["high"] - row["percent"] for row in rows],
-    ]
-    axes.errorbar(at, middle, yerr=np.maximum(spread, 0), capsize=2.5, elinewidth=0.9, **style)
+    Args:
+        rows: stages or rounds, in order.
+        read: returns the value of a row, `None` if there is none.
+    """
+    places = []
+    values = []
+    for place, row in enumerate(rows):
+        value = read(row)
+        if value is not None:
+            places.append(place)
+            values.append(value)
+    return places, values
 
 
 def accuracy(figures: Figures, split: Figures) -> str:
-    """Accuracy of a split over the stages: models, ensemble, controls, vote."""
+    """Plot the accuracy on a split over the stages: models, controls, ensembles and vote.
+
+    Args:
+        figures: of `collect`.
+        split: one of its splits.
+
+    Returns:
+        SVG, empty if no true class is known.
+    """
     if not split["stamp"]["clips"]:
         return ""
-    stages, names = split["stages"], figures["models"]
+    stages = split["stages"]
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for name in names:
-            at = [
-                place
-                for place, stage in enumerate(stages)
-                if name in stage["models"] and stage["in_chain"]
-            ]
-            own = [stages[place]["models"][name]["percent"] for place in at]
-            axes.plot(at, own, label=name, alpha=0.9, **_style(name, names))
-            beside = [
-                place
-                for place, stage in enumerate(stages)
-                if name in stage["models"] and not stage["in_chain"]
-            ]
-            own = [stages[place]["models"][name]["percent"] for place in beside]
-            axes.plot(beside, own, linestyle="none", **_style(name, names))
-        for name in figures["control"]:
-            at = [place for place, stage in enumerate(stages) if name in stage["control"]]
-            own = [stages[place]["control"][name] for place in at]
-            if at and at[0] and name in stages[at[0] - 1]["models"]:
-                # It starts from the same weights as its model.
-                at, own = [at[0] - 1, *at], [stages[at[0] - 1]["models"][name], *own]
-            if at:
-                style = {**_style(name, names), "linestyle": "--", "markerfacecolor": "none"}
-                _points(axes, at, own, label=f"{name}, control", **style)
+        _draw_models(axes, stages, figures["models"])
+        _draw_controls(axes, stages, figures)
         for key, style in ENSEMBLES.items():
-            at = [place for place, stage in enumerate(stages) if stage[key]]
-            if at:
-                _points(
-                    axes, at, [stages[place][key] for place in at], color=INK, marker="o", **style
-                )
-        vote = [one for one in split["votes"][-1:] if one["percent"] is not None]
-        if vote:
-            _points(
-                axes, [len(stages) - 0.6], vote, label="vote", color=INK, marker="*", markersize=9
-            )
+            places, shares = _places_and_values(stages, operator.itemgetter(key))
+            if places:
+                draw_shares(axes, places, shares, color=INK, marker="o", **style)
+        vote = split["votes"][-1:]
+        if vote and vote[0]["percent"] is not None:
+            place = len(stages) - 0.6
+            draw_shares(axes, [place], vote, label="vote", color=INK, marker="*", markersize=9)
         axes.axhline(figures["chance"], color=INK, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (-0.28, figures["chance"]), fontsize=7.5, va="bottom")
-        _stage_axis(axes, [stage["stage"] for stage in stages])
+        draw_stage_axis(axes, pluck(stages, "stage"))
+        # Room for the vote behind the last stage.
         axes.set_xlim(-0.3, len(stages) - 0.4)
         axes.set_ylabel("top-1 accuracy, %")
-        _legend(figure, axes)
+        draw_legend(figure, axes)
 
     return svg(paint, 3.9)
 
 
+def _draw_models(axes: Any, stages: Sequence[Figures], names: Sequence[str]) -> None:
+    """Draw single models: a line through the stages of the chain, points beside it for others."""
+    for name in names:
+        lines: dict[bool, tuple[list[int], list[float]]] = {True: ([], []), False: ([], [])}
+        for place, stage in enumerate(stages):
+            if name in stage["models"]:
+                places, percents = lines[bool(stage["in_chain"])]
+                places.append(place)
+                percents.append(stage["models"][name]["percent"])
+        style = model_style(name, names)
+        axes.plot(*lines[True], label=name, alpha=0.9, **style)
+        axes.plot(*lines[False], linestyle="none", **style)
+
+
+def _draw_controls(axes: Any, stages: Sequence[Figures], figures: Figures) -> None:
+    for name in figures["control"]:
+        controls = pluck(stages, "control")
+        places, shares = _places_and_values(controls, operator.methodcaller("get", name))
+        if not places:
+            continue
+        start = places[0] - 1
+        if start >= 0 and name in stages[start]["models"]:
+            # The control starts from the same weights as its model, so their lines meet there.
+            places.insert(0, start)
+            shares.insert(0, stages[start]["models"][name])
+        style = {
+            **model_style(name, figures["models"]),
+            "linestyle": "--",
+            "markerfacecolor": "none",
+        }
+        draw_shares(axes, places, shares, label=f"{name}, control", **style)
+
+
 def coverage(figures: Figures) -> str:
-    """Coverage and precision of pseudo-labels over the rounds."""
+    """Plot coverage and precision of pseudo-labels over the rounds, or nothing without a round."""
     rounds = figures["pseudo"]
+    if not rounds:
+        return ""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        at = [place for place, one in enumerate(rounds) if one["coverage"] is not None]
-        covered = [rounds[place]["coverage"] for place in at]
-        axes.plot(at, covered, label="coverage", color=COLOURS[0], marker="o")
-        at = [place for place, one in enumerate(rounds) if one["precision"]["total"]]
-        if at:
-            style = {"color": COLOURS[1], "marker": "s"}
-            _points(
-                axes, at, [rounds[place]["precision"] for place in at], label="precision", **style
-            )
+        places, covered = _places_and_values(rounds, operator.itemgetter("coverage"))
+        axes.plot(places, covered, label="coverage", color=COLOURS[0], marker="o")
+        places, shares = _places_and_values(rounds, _known_precision)
+        if places:
+            draw_shares(axes, places, shares, label="precision", color=COLOURS[1], marker="s")
+        # Room above 100 % for the upper end of markers.
         axes.set_ylim(0, 103)
         axes.set_ylabel("%")
-        _stage_axis(axes, [one["stage"] for one in rounds])
-        _legend(figure, axes)
+        draw_stage_axis(axes, pluck(rounds, "stage"))
+        draw_legend(figure, axes)
 
-    return svg(paint, 2.9) if rounds else ""
+    return svg(paint, 2.9)
+
+
+def _known_precision(one: Figures) -> Figures | None:
+    """Return the precision of a round, `None` if no true class is known."""
+    return one["precision"] if one["precision"]["total"] else None
 
 
 def drift(figures: Figures) -> str:
-    """Pseudo-labels kept, changed, new and gone between rounds, as stacked bars."""
-    moves = figures["drift"]
+    """Plot the changes of pseudo-labels between rounds as stacked bars, or nothing."""
+    changes = figures["drift"]
+    if not changes:
+        return ""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        left = np.zeros(len(moves))
-        places = np.arange(len(moves))
-        kept = [move["both"] - move["changed"] for move in moves]
-        parts = {
-            "same": kept,
-            **{key: [move[key] for move in moves] for key in ("changed", "new", "gone")},
-        }
-        hatches = ("", "////", "....", "xxxx")
-        for (name, values), colour, hatch in zip(parts.items(), COLOURS, hatches, strict=False):
-            axes.barh(
-                places,
-                values,
-                left=left,
-                label=name,
-                color=colour,
-                height=0.6,
-                hatch=hatch,
-                edgecolor=INK,
-                lw=0,
-            )
+        left = np.zeros(len(changes))
+        places = np.arange(len(changes))
+        for (name, hatch), colour in zip(HATCHES.items(), COLOURS, strict=False):
+            if name == "same":
+                values = [change["both"] - change["changed"] for change in changes]
+            else:
+                values = pluck(changes, name)
+            bars = axes.barh(places, values, left=left, label=name, height=0.6, color=colour, lw=0)
+            for bar in bars:
+                # The pattern takes the edge's colour. A line width of 0 hides the edge itself.
+                bar.set(hatch=hatch, edgecolor=INK)
             left += values
-        axes.set_yticks(places, [f"{move['before']}\nto {move['after']}" for move in moves])
+        axes.set_yticks(places, [f"{change['before']}\nto {change['after']}" for change in changes])
         axes.invert_yaxis()
         axes.set_xlabel("clips")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(False, axis="y")
-        _legend(figure, axes, 4)
+        draw_legend(figure, axes, 4)
 
-    return svg(paint, 1.1 + 0.5 * len(moves)) if moves else ""
+    return svg(paint, 1.1 + 0.5 * len(changes))
 
 
 def agreement(figures: Figures) -> str:
-    """Agreement of the models of the last stage that has several."""
-    tables = [
-        stage for split in figures["splits"] for stage in split["stages"] if stage["agreement"]
-    ]
-    if figures["focus"]:
-        here = [split for split in figures["splits"] if split["split"] == figures["focus"]["split"]]
-        tables = [stage for stage in here[0]["stages"] if stage["agreement"]] or tables
-    if not tables:
+    """Plot the agreement of the models of one stage, or nothing if no stage has several.
+
+    The stage is the last one with several models, on the split in focus if possible.
+    """
+    focus_split = figures["focus"]["split"] if figures["focus"] else ""
+    stages = []
+    focus_stages = []
+    for split in figures["splits"]:
+        for stage in split["stages"]:
+            if stage["agreement"]:
+                stages.append(stage)
+                if split["split"] == focus_split:
+                    focus_stages.append(stage)
+    stages = focus_stages or stages
+    if not stages:
         return ""
-    names = list(tables[-1]["models"])
-    return svg(
-        lambda figure: _grid(
-            figure, np.array(tables[-1]["agreement"]), names, names, "{:.0f}", 100.0
-        ),
-        3.6,
-        4.4,
-    )
+    names = list(stages[-1]["models"])
+    table = np.array(stages[-1]["agreement"])
+
+    def paint(figure: Figure) -> None:
+        draw_matrix(figure, table, names, "{:.0f}", table / 100)
+
+    return svg(paint, 3.6, 4.4)
 
 
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """A confusion matrix: counts, shaded by their share of the row."""
+    """Plot a confusion matrix: counts, shaded by their share of the row.
+
+    Args:
+        matrix: `[K][K]` counts of `measures.confusion`.
+        names: K classes.
+    """
     counts = np.array(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Inches: large enough for the names, and for a screen.
     side = min(max(0.33 * len(names), 2.6), 8.0) + 1.1
 
     def paint(figure: Figure) -> None:
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes = _grid(figure, counts, names, names, "{:d}", 1.0, shares)
+        axes = draw_matrix(figure, counts, names, "{:d}", shares)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
 
     return svg(paint, side, side)
 
 
-def _grid(
-    figure: Figure,
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    form: str,
-    most: float,
-    shades: np.ndarray | None = None,
-) -> Any:
-    """A matrix of shaded cells; numbers in them as long as they can be read."""
-    axes = figure.subplots()
-    shares = (values if shades is None else shades) / most
-    colours = np.zeros((*values.shape, 4))
-    colours[..., :3] = matplotlib.colors.to_rgb(COLOURS[0])
-    colours[..., 3] = shares
-    cells = [(row, column) for row in range(len(rows)) for column in range(len(columns))]
-    for row, column in cells:
-        if shares[row, column] > 0:
-            place = (column - 0.48, row - 0.48)
-            axes.add_patch(
-                matplotlib.patches.Rectangle(place, 0.96, 0.96, color=colours[row, column], lw=0)
-            )
-        if len(columns) <= MOST_NUMBERS and values[row, column]:
-            ink = "white" if shares[row, column] > 0.55 else INK
-            text = form.format(values[row, column])
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal")
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return axes
-
-
 def reliability(figures: Figures) -> str:
-    """Accuracy over confidence of the first and the last stage's ensemble; the diagonal is perfect calibration."""
-    found = figures["focus"]["calibration"] if figures["focus"] else {}
-    names = [
-        name for name in dict.fromkeys([*list(found)[:1], *list(found)[-1:]]) if found[name]["bins"]
-    ]
+    """Plot accuracy over confidence for the first and last stage; the diagonal is perfect.
+
+    The result is empty without a split in focus.
+    """
+    if not figures["focus"]:
+        return ""
+    found = figures["focus"]["calibration"]
+    stages = list(found)
+    # All stages would hide one another. With one stage, both ends are the same.
+    ends = dict.fromkeys([*stages[:1], *stages[-1:]])
+    names = [name for name in ends if found[name]["bins"]]
+    if not names:
+        return ""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=0.9, label="perfect")
         for name, colour, marker in zip(names, (COLOURS[1], COLOURS[0]), "so", strict=False):
-            bins = found[name]["bins"]
-            at = [one["confidence"] for one in bins]
+            places = pluck(found[name]["bins"], "confidence")
+            shares = pluck(found[name]["bins"], "accuracy")
             label = f"{name}, ECE {found[name]['ece']:.1f} %"
-            _points(
-                axes,
-                at,
-                [one["accuracy"] for one in bins],
-                label=label,
-                color=colour,
-                marker=marker,
-            )
+            draw_shares(axes, places, shares, label=label, color=colour, marker=marker)
         axes.set(xlim=(0, 100), ylim=(0, 103), xlabel="confidence, %", ylabel="accuracy, %")
-        _legend(figure, axes, 1)
+        draw_legend(figure, axes, 1)
 
-    return svg(paint, 3.8, 4.4) if names else ""
+    return svg(paint, 3.8, 4.4)
 
 
 def brightness(figures: Figures) -> str:
-    """Accuracy in bins of brightness."""
-    bins = figures["focus"]["brightness"] if figures["focus"] else []
+    """Plot the accuracy in bins of brightness, or nothing if none was measured."""
+    if not figures["focus"] or not figures["focus"]["brightness"]:
+        return ""
+    bins = figures["focus"]["brightness"]
+    shares = pluck(bins, "accuracy")
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         places = range(len(bins))
-        axes.bar(
-            places,
-            [one["accuracy"]["percent"] for one in bins],
-            color=COLOURS[0],
-            alpha=0.75,
-            width=0.7,
-        )
-        _points(axes, places, [one["accuracy"] for one in bins], color=INK, linestyle="none")
+        axes.bar(places, pluck(shares, "percent"), color=COLOURS[0], alpha=0.75, width=0.7)
+        draw_shares(axes, places, shares, color=INK, linestyle="none")
         axes.set_xticks(places, [f"{one['low']:.3g} to {one['high']:.3g}" for one in bins])
         axes.set_xlabel("mean of a clip's RGB values, as filmed (of 255)")
         axes.set_ylabel("accuracy, %")
         axes.set_ylim(0, 103)
         axes.grid(False, axis="x")
 
-    return svg(paint, 2.9) if bins else ""
+    return svg(paint, 2.9)
 
 
 def learning(runs: Mapping[str, Sequence[Figures]], names: Sequence[str]) -> str:
-    """Training loss and validation accuracy over epochs of a stage's trainings; rows of their `metrics.jsonl`."""
-    splits = list(
-        dict.fromkeys(
-            row["split"] for rows in runs.values() for row in rows if row.get("kind") == "val"
-        )
-    )
+    """Plot training loss and validation accuracy of a stage's trainings over epochs.
+
+    Args:
+        runs: model (`model, control` for a control) to rows of its `metrics.jsonl`.
+        names: of all models of the run.
+    """
+    splits = validated_splits(runs)
 
     def paint(figure: Figure) -> None:
-        loss, val = figure.subplots(1, 2)
+        loss_axes, val_axes = figure.subplots(1, 2)
         for name, rows in runs.items():
             model, _, control = name.partition(", ")
-            style = {**_style(model, names), "marker": "", "linewidth": 1.2}
+            style = {**model_style(model, names), "marker": "", "linewidth": 1.2}
+            # Controls are paler than their models, and share their colours.
             if control:
                 style |= {"alpha": 0.55, "linewidth": 0.9}
-            epochs, losses = _mean_loss(rows)
-            loss.plot(epochs, losses, label=name, **style)
+            epochs, losses = _mean_losses(rows)
+            loss_axes.plot(epochs, losses, label=name, **style)
             for split, line in zip(splits, itertools.cycle(("-", "--", ":", "-.")), strict=False):
-                found = [
-                    row for row in rows if row.get("kind") == "val" and row.get("split") == split
-                ]
-                found = [
-                    row
-                    for row in found
-                    if row.get("weights", "raw") == "raw" and row.get("top1") is not None
-                ]
-                marker = "." if len(found) < 10 else ""
-                own = {**style, "linestyle": line, "marker": marker}
-                val.plot([row["epoch"] for row in found], [row["top1"] for row in found], **own)
-        loss.set(xlabel="epoch", ylabel="training loss")
-        val.set(xlabel="epoch", ylabel="validation top-1, %")
-        for axes in (loss, val):
+                epochs, top1 = _validations(rows, split)
+                marker = "." if len(epochs) < MIN_FOR_LINE else ""
+                val_axes.plot(epochs, top1, **{**style, "linestyle": line, "marker": marker})
+        loss_axes.set(xlabel="epoch", ylabel="training loss")
+        val_axes.set(xlabel="epoch", ylabel="validation top-1, %")
+        for axes in (loss_axes, val_axes):
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        _legend(figure, loss)
+        draw_legend(figure, loss_axes)
 
     return svg(paint, 2.9)
 
 
-def _mean_loss(rows: Sequence[Figures]) -> tuple[list[int], list[float]]:
-    """Epochs, and the mean of each one's logged losses."""
-    found: dict[int, list[float]] = {}
+def validated_splits(runs: Mapping[str, Sequence[Figures]]) -> list[str]:
+    """Return the splits of validations in the order in which they appear.
+
+    Args:
+        runs: name to rows of a `metrics.jsonl`.
+    """
+    splits: dict[str, None] = {}
+    for rows in runs.values():
+        for row in rows:
+            if row.get("kind") == "val":
+                splits[row["split"]] = None
+    return list(splits)
+
+
+def _validations(rows: Sequence[Figures], split: str) -> tuple[list[int], list[float]]:
+    """Return epochs and top-1 accuracies of a split, of the weights that are trained.
+
+    Validations of averaged weights (EMA) are left out.
+    """
+    epochs = []
+    top1 = []
     for row in rows:
+        is_raw = row.get("weights", "raw") == "raw" and row.get("top1") is not None
+        if row.get("kind") == "val" and row.get("split") == split and is_raw:
+            epochs.append(row["epoch"])
+            top1.append(row["top1"])
+    return epochs, top1
+
+
+def _mean_losses(rows: Sequence[Figures]) -> tuple[list[int], list[float]]:
+    """Return epochs, and the mean of each one's logged losses."""
+    losses: dict[int, list[float]] = {}
+    for row in rows:
+        # A loss that is not finite is no number in the file.
         if row.get("kind") == "train" and isinstance(row.get("loss"), (int, float)):
-            found.setdefault(int(row["epoch"]), []).append(row["loss"])
-    return list(found), [float(np.mean(losses)) for losses in found.values()]
+            losses.setdefault(int(row["epoch"]), []).append(row["loss"])
+    return list(losses), [float(np.mean(values)) for values in losses.values()]
 
 
+# Plots that need nothing but the figures, by the name under which the page shows them.
 OF_FIGURES: dict[str, Callable[[Figures], str]] = {
     "coverage": coverage,
     "drift": drift,

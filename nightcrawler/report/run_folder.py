@@ -1,4 +1,4 @@
-"""The folder of a run, as a report reads it: what is not there yet is noted; what is there and bad is an error."""
+"""The folder of a run: missing files are noted, damaged files are errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_files import ORACLE
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow.run import DONE
+from nightcrawler.workflow.task_state import DONE
 
 STATE = "pipeline.json"
+# The key of the tasks in pipeline.json, as version 0.1 wrote it too.
+TASKS = "links"
 KEYS = (
-    "links",
+    TASKS,
     "stages",
     "class_names",
     "models",
@@ -34,8 +36,17 @@ KEYS = (
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a training says of a split, with one (views, crops): the first that was tested."""
+class SplitResults:
+    """Predictions of one training on a split, with the first tested (views, crops).
+
+    Attributes:
+        stage: name.
+        model: name.
+        control: is a control without pseudo-labels.
+        split: name.
+        path: the results file.
+        predictions: its content.
+    """
 
     stage: str
     model: str
@@ -46,64 +57,83 @@ class Results:
 
     @property
     def use(self) -> str:
-        """`label-free` or `oracle`; what does not say is not taken for label-free."""
+        """Return `label-free` or `oracle`, which also stands for an unknown use."""
         return str(self.predictions.meta.get("labels", ORACLE))
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seed of the training, where it is known."""
+        """Return the seed of the training, if it is known."""
         seed = self.predictions.meta.get("seed")
         return (seed,) if isinstance(seed, int) else ()
 
 
 class RunFolder:
-    """A run of the chain.
+    """A run of the chain on disk.
 
     Args:
         folder: holds `pipeline.json`.
-        root: the project, which paths in that file are relative to.
-        truth: split to a `path,label` file of true classes; the others are looked for in `truth/` of the data folder.
+        root: folder of the project, to which paths in that file are relative.
+        truth: split to a `path,label` file of true classes. Further files are looked for in
+            `truth/` of the data folder.
 
     Attributes:
-        notes: what is not there.
+        notes: missing files, in words.
 
     Raises:
-        UserError: if there is no such file, or it is none of a chain.
+        UserError: if `pipeline.json` is missing or damaged, or `truth` has a split without clips.
     """
 
     def __init__(self, folder: Path, root: Path, truth: Mapping[str, Path] | None = None) -> None:
-        self.folder, self.root = folder, root
+        self.folder = folder
+        self.root = root
         self.state = _read_state(folder / STATE)
         self.notes: list[str] = []
         self.data = self.locate(self.state["data"])
-        found = {path.stem: path for path in sorted((self.data / "truth").glob("*.csv"))}
-        self.truth_files: dict[str, Path] = {**found, **(truth or {})}
+        self.truth_files: dict[str, Path] = {}
+        for path in sorted((self.data / "truth").glob("*.csv")):
+            self.truth_files[path.stem] = path
+        self.truth_files |= truth or {}
+        # Split to its true classes, filled by `truth` on demand.
         self._truth: dict[str, dict[str, int]] = {}
-        splits = [*self.state["test_splits"], self.state["vote_split"], self.state["unlabelled"]]
-        folders = {get_split(split, self.data).folders for split in splits if split}
-        for split, path in (truth or {}).items():
+        self._check_splits(truth or {})
+
+    def _check_splits(self, truth: Mapping[str, Path]) -> None:
+        """Refuse true classes of clips that the run has not seen: the split's name is misspelt."""
+        names = [*self.state["test_splits"], self.state["vote_split"], self.state["unlabelled"]]
+        names = list(dict.fromkeys(filter(None, names)))
+        folders = [get_split(name, self.data).folders for name in names]
+        for split, path in truth.items():
             if get_split(split, self.data).folders not in folders:
-                known = ", ".join(dict.fromkeys(filter(None, splits)))
                 raise UserError(
-                    f"{path}: {folder} has no clips of split '{split}', only of {known}"
+                    f"{path}: {self.folder} has no clips of split '{split}', "
+                    f"only of {', '.join(names)}"
                 )
 
     @property
     def class_names(self) -> list[str]:
-        """The K names."""
+        """Return the K class names in index order."""
         return list(self.state["class_names"])
 
     @property
     def stages(self) -> list[dict[str, Any]]:
-        """Stages in order: name, round, models, in_chain, ..."""
+        """Return the stages in order, each with name, round, models, in_chain and more."""
         return list(self.state["stages"])
 
-    def links(self, kind: str) -> list[dict[str, Any]]:
-        """Links of a kind, in order."""
-        return [link for link in self.state["links"] if link["kind"] == kind]
+    def tasks(self, kind: str) -> list[dict[str, Any]]:
+        """Return the tasks of a kind, in order.
+
+        Args:
+            kind: `train`, `test`, `label`, `vote`, ...
+        """
+        return [task for task in self.state[TASKS] if task["kind"] == kind]
 
     def locate(self, text: str) -> Path:
-        """A path of `pipeline.json`; a run's folder may have been moved."""
+        """Return the place of a file that `pipeline.json` names, also after the run was moved.
+
+        Args:
+            text: path in `pipeline.json`.
+        """
+        # pipeline.json names outputs below the folder that the run had when it was written.
         path = Path(text)
         if path.is_relative_to(self.state["out"]):
             moved = self.folder / path.relative_to(self.state["out"])
@@ -111,104 +141,149 @@ class RunFolder:
                 return moved
         return self.root / path
 
-    def is_there(self, link: Mapping[str, Any]) -> bool:
-        """Whether a link is done and its files are there; notes where files have gone."""
-        if link["status"] != DONE:
+    def has_outputs(self, task: Mapping[str, Any]) -> bool:
+        """Return whether a task is done and its outputs exist, and note outputs that are gone.
+
+        Args:
+            task: of `pipeline.json`.
+        """
+        if task["status"] != DONE:
             return False
-        missing = [text for text in link["outputs"] if not self.locate(text).exists()]
+        missing = [text for text in task["outputs"] if not self.locate(text).exists()]
         if missing:
-            self.notes.append(f"{link['name']} is done, but {missing[0]} is not there")
+            self.notes.append(f"{task['name']} is done, but its output {missing[0]} is missing")
         return not missing
 
     @cached_property
-    def results(self) -> list[Results]:
-        """Results of all tests that are done.
+    def results(self) -> list[SplitResults]:
+        """Return the results of all tests that are done.
 
         Raises:
-            UserError: if a file is damaged, or is of other classes.
+            UserError: if a file is damaged, or has another number of classes.
         """
         found = []
-        for link in self.links("test"):
-            if not self.is_there(link):
+        for task in self.tasks("test"):
+            if not self.has_outputs(task):
                 continue
-            path = self.locate(link["outputs"][0])
+            # The outputs are one file per (views, crops); the first is the plain test.
+            path = self.locate(task["outputs"][0])
             predictions = read_results(path)
-            if predictions.probs.shape[1] != len(self.class_names):
+            num_classes = predictions.probs.shape[1]
+            if num_classes != len(self.class_names):
                 raise UserError(
-                    f"{path}: {predictions.probs.shape[1]} classes, but {len(self.class_names)} in {STATE}"
+                    f"{path}: {num_classes} classes, but {len(self.class_names)} in {STATE}"
                 )
             found.append(
-                Results(
-                    link["stage"], link["model"], link["control"], link["split"], path, predictions
+                SplitResults(
+                    stage=task["stage"],
+                    model=task["model"],
+                    control=task["control"],
+                    split=task["split"],
+                    path=path,
+                    predictions=predictions,
                 )
             )
         return found
 
-    def fill(
-        self, split: str, names: Sequence[str], labels: np.ndarray | None = None
-    ) -> np.ndarray:
-        """int64 `[N]`: true classes of videos, -1 where unknown; those in `labels` stay.
+    def fill_labels(self, split: str, names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+        """Replace unknown labels by the true classes in lists and truth files.
+
+        Args:
+            split: name.
+            names: the N videos.
+            labels: int64 `[N]`, -1 if unknown.
+
+        Returns:
+            int64 `[N]`, -1 if still unknown.
 
         Raises:
-            UserError: if a file of true classes is bad.
+            UserError: if a file of true classes is damaged.
         """
         truth = self.truth(split)
-        filled = np.array([truth.get(name, -1) for name in names], np.int64)
-        return filled if labels is None else np.where(labels >= 0, labels, filled)
+        known = np.array([truth.get(name, -1) for name in names], np.int64)
+        return np.where(labels >= 0, labels, known)
 
     def truth(self, split: str) -> dict[str, int]:
-        """Name to true class of a split's videos, as far as lists and files of true classes know them.
+        """Return the known true classes of a split, by name.
 
-        A list of videos in the same folders speaks of them too (`arid` and `dark_unlabel` of `total_unlabel`).
+        Other lists of videos in the same folders count too, such as `arid` and `dark_unlabel` for
+        `total_unlabel`.
+
+        Args:
+            split: name.
 
         Raises:
-            UserError: if a file is bad, or two differ.
+            UserError: if a file is damaged, or two files differ.
         """
         if split not in self._truth:
             folders = get_split(split, self.data).folders
-            names = dict.fromkeys([split, *SPLITS, *self.truth_files])
-            names = [name for name in names if get_split(name, self.data).folders == folders]
-            paths = [get_split(name, self.data).list_file for name in names]
-            paths = [path for path in paths if path.is_file()]
-            paths += [self.truth_files[name] for name in names if name in self.truth_files]
-            self._truth[split] = _merge(paths, len(self.class_names))
+            lists = []
+            truth_files = []
+            for name in dict.fromkeys([split, *SPLITS, *self.truth_files]):
+                other = get_split(name, self.data)
+                if other.folders != folders:
+                    continue
+                # Lists of UG2+ have no labels of dark clips. Those of ARID and truth files do.
+                if other.list_file.is_file():
+                    lists.append(other.list_file)
+                if name in self.truth_files:
+                    truth_files.append(self.truth_files[name])
+            self._truth[split] = _merge_labels([*lists, *truth_files], len(self.class_names))
         return self._truth[split]
 
-    def kind(self, split: str) -> str:
-        """`bright`, `dark`, or `darkened`: bright clips, with their true classes, through a night camera."""
+    def split_kind(self, split: str) -> str:
+        """Return `bright`, `dark`, or `darkened` for bright clips that the camera model darkens.
+
+        Args:
+            split: name.
+        """
+        # A dark split in the folders of a bright one is the bright clips, darkened while read.
         own = get_split(split, self.data)
-        bright = [get_split(name, self.data) for name in SPLITS]
-        bright = [other for other in bright if not other.dark and other.folders == own.folders]
-        return "bright" if not own.dark else "darkened" if bright else "dark"
+        if not own.dark:
+            return "bright"
+        for name in SPLITS:
+            other = get_split(name, self.data)
+            if not other.dark and other.folders == own.folders:
+                return "darkened"
+        return "dark"
 
     @cached_property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Experiment to its whole configuration, flat keys to values, as far as trainings have begun."""
+        """Return experiment to its whole configuration as flat keys, if its training has begun."""
         found = {}
-        for link in self.links("train"):
-            path = self.locate(link["folder"]) / "resolved.yaml"
+        for task in self.tasks("train"):
+            # Written when a training starts, with all defaults filled in.
+            path = self.locate(task["folder"]) / "resolved.yaml"
             if path.is_file():
-                found[link["experiment"]] = dict(read_yaml(path).values)
+                found[task["experiment"]] = dict(read_yaml(path).values)
         return found
 
     def picks_checkpoints(self, split: str) -> bool:
-        """Whether the best checkpoint of a training was picked on this split."""
+        """Return whether a training picked its best checkpoint on this split.
+
+        Args:
+            split: name.
+        """
         return any(values.get("TRAIN.BEST_SPLIT") == split for values in self.configs.values())
 
-    def metrics(self, link: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Rows of a training's `metrics.jsonl`; the last line may be half written."""
-        path = self.locate(link["folder"]) / "metrics.jsonl"
-        rows = []
-        for line in (
-            path.read_text(encoding="utf-8", errors="replace").splitlines()
-            if path.is_file()
-            else ()
-        ):
+    def metrics(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a training's `metrics.jsonl`, empty if there is none.
+
+        Args:
+            task: of kind `train`.
+        """
+        path = self.locate(task["folder"]) / "metrics.jsonl"
+        rows: list[dict[str, Any]] = []
+        if not path.is_file():
+            return rows
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
             except ValueError:
+                # A training that is running or was killed leaves its last line half written.
                 continue
-            rows += [row] if isinstance(row, dict) else []
+            if isinstance(row, dict):
+                rows.append(row)
         return rows
 
 
@@ -221,17 +296,22 @@ def _read_state(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    lacking = (
-        [key for key in KEYS if key not in state] if isinstance(state, dict) else ["an object"]
-    )
-    if lacking:
+    missing = ["an object"]
+    if isinstance(state, dict):
+        missing = [key for key in KEYS if key not in state]
+    if missing:
         raise UserError(
-            f"{path}: no {', '.join(lacking)}: not written by tools/run_pipeline.py of this version"
+            f"{path}: no {', '.join(missing)}: not written by tools/run_pipeline.py of this version"
         )
     return state
 
 
-def _merge(paths: Sequence[Path], num_classes: int) -> dict[str, int]:
+def _merge_labels(paths: Sequence[Path], num_classes: int) -> dict[str, int]:
+    """Merge lists of the same folders.
+
+    Raises:
+        UserError: if a label is out of range, or differs from another file's.
+    """
     merged: dict[str, int] = {}
     for path in paths:
         for name, label in read_labels(path).items():
@@ -241,6 +321,7 @@ def _merge(paths: Sequence[Path], num_classes: int) -> dict[str, int]:
                 )
             if label >= 0 and merged.setdefault(name, label) != label:
                 raise UserError(
-                    f"{path}: '{name}' has label {label}, but {merged[name]} in another file of its folder"
+                    f"{path}: '{name}' has label {label}, "
+                    f"but {merged[name]} in another file of its folder"
                 )
     return merged

@@ -1,164 +1,230 @@
-"""The summary of one run or of several (mean and standard deviation over seeds) as lines for a terminal."""
+"""Table of one run, or of several (mean and standard deviation over seeds), for a terminal."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nightcrawler.utils.errors import UserError
+import pandas as pd
 
-HEADINGS = ("mean", "best single", "ensemble", "control", "same models", "control ensemble")
-HIDDEN = "measured with hidden labels; nothing was chosen by them"
-CHOSEN = "labels of dark clips chose checkpoints or thresholds"
-PICKED = "it picked the checkpoints"
-WIDTH = 19
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
+from nightcrawler.report.metadata import HIDDEN, describe, join_words
+from nightcrawler.report.run_folder import TASKS
+from nightcrawler.utils.errors import UserError
+from nightcrawler.workflow.task_state import DONE
+
+# Columns of the table of accuracies, and the figure of a stage behind each. The best single model
+# has no figure of its own.
+COLUMNS = {
+    "mean": "mean",
+    "best single": "",
+    "ensemble": "ensemble",
+    "control": "control_mean",
+    "same models": "same_mean",
+    "control ensemble": "control_ensemble",
+}
+PSEUDO_COLUMNS = ("labels", "coverage", "precision", "clips of known class")
+COLUMN_WIDTH = 19
+NO_FIGURE = "-"
 
 Figures = dict[str, Any]
 
 
-def describe(stamp: Figures) -> str:
-    """A stamp in words: `label-free, split test, seed 0, 330 clips, measured with hidden labels; ...`."""
-    seeds = ", ".join(map(str, stamp["seeds"])) or "unknown"
-    parts = [stamp["use"], f"split {stamp['split']}", f"seed {seeds}", f"{stamp['clips']} clips"]
-    if stamp["use"] != "label-free":
-        parts.append(CHOSEN)
-    elif stamp["dark_labels"] and stamp["clips"]:
-        parts.append(HIDDEN)
-    return ", ".join([*parts, *([PICKED] if stamp["picked"] else [])])
-
-
-def summary(runs: Sequence[Figures]) -> Iterator[str]:
-    """Lines: accuracy of every stage on every split, then the pseudo-labels of every round.
+def table_lines(runs: Sequence[Figures]) -> Iterator[str]:
+    r"""Yield the lines of a table: accuracy by stage and split, and pseudo-labels by round.
 
     Args:
-        runs: figures of runs of one recipe.
+        runs: figures of runs of one recipe, of `figures.collect` or a `report.json`.
 
     Raises:
-        UserError: if they are of several recipes, or of other classes.
+        UserError: if the runs have different recipes or classes.
+
+    Example:
+        >>> print("\n".join(table_lines([read_figures(Path("demo/run"), Path.cwd(), {})])))
     """
+    first = runs[0]
+    _check_same_kind(runs)
+    names = ", ".join(dict.fromkeys(run["run"] for run in runs))
+    num_classes = len(first["classes"])
+    yield f"{first['recipe']}: {names}; {num_classes} classes, chance {first['chance']:.1f} %"
+    if len(runs) > 1:
+        yield (
+            f"mean ± standard deviation over {len(runs)} runs; "
+            "(n) in cells that only n of them have"
+        )
+    splits: dict[str, list[Figures]] = {}
+    for run in runs:
+        for found in run["splits"]:
+            splits.setdefault(found["split"], []).append(found)
+    for tables in splits.values():
+        yield from _accuracy_lines(tables, len(runs))
+    yield from _pseudo_lines(runs)
+    for run in runs:
+        yield from _open_lines(run)
+
+
+def _check_same_kind(runs: Sequence[Figures]) -> None:
     first = runs[0]
     for run in runs:
         if run["recipe"] != first["recipe"]:
             raise UserError(
-                f"{run['run']}: is of {run['recipe']}, {first['run']} of {first['recipe']}: no mean of both"
+                f"{run['run']}: its recipe is {run['recipe']}, that of {first['run']} is "
+                f"{first['recipe']}: no mean of both"
             )
         if run["classes"] != first["classes"]:
             raise UserError(
                 f"{run['run']}: its classes are not those of {first['run']}: no mean of both"
             )
-    names = ", ".join(dict.fromkeys(run["run"] for run in runs))
-    yield f"{first['recipe']}: {names}; {len(first['classes'])} classes, chance {first['chance']:.1f} %"
-    if len(runs) > 1:
-        yield f"mean ± standard deviation over {len(runs)} runs; (n) where fewer have the figure"
-    for split in dict.fromkeys(found["split"] for run in runs for found in run["splits"]):
-        yield from _accuracy(runs, split)
-    if any(run["pseudo"] for run in runs):
-        yield from _pseudo(runs)
-    yield from _open(runs)
 
 
-def _accuracy(runs: Sequence[Figures], split: str) -> Iterator[str]:
-    tables = [found for run in runs for found in run["splits"] if found["split"] == split]
-    stamp = {
-        **tables[0]["stamp"],
-        "seeds": sorted({seed for table in tables for seed in table["stamp"]["seeds"]}),
-    }
-    if any(table["stamp"]["use"] != "label-free" for table in tables):
-        stamp["use"] = "oracle"
+def _accuracy_lines(tables: Sequence[Figures], num_runs: int) -> Iterator[str]:
+    """Yield the lines of one split.
+
+    Args:
+        tables: figures of the split, one per run that has it.
+        num_runs: number of all runs.
+    """
+    split = tables[0]["split"]
+    metadata = _joint_metadata(tables)
     yield ""
-    if not stamp["clips"]:
-        yield f"{split}: no true classes to count against (--truth {split}=CSV gives them)"
+    if not metadata["clips"]:
+        yield f"{split}: its true classes are unknown (--truth {split}=CSV adds them)"
         return
-    yield f"accuracy, %: {describe(stamp)}"
-    stages = dict.fromkeys(stage["stage"] for table in tables for stage in table["stages"])
-    width = (
-        max(map(len, [*stages, *(vote["name"] for table in tables for vote in table["votes"])])) + 2
-    )
-    yield f"{'stage':<{width}}" + "".join(f"{heading:>{WIDTH}}" for heading in HEADINGS)
-    for name in stages:
-        rows = [stage for table in tables for stage in table["stages"] if stage["stage"] == name]
-        yield f"{name:<{width}}" + "".join(f"{cell:>{WIDTH}}" for cell in _cells(rows, len(runs)))
-    for name in dict.fromkeys(vote["name"] for table in tables for vote in table["votes"]):
-        rows = [vote for table in tables for vote in table["votes"] if vote["name"] == name]
-        cells = ["", "", _shown([row["percent"] for row in rows], len(runs), _interval(rows))]
-        yield f"{name:<{width}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
-    yield "best single: the model that is best on this split, which only these labels tell"
-    if any(stage["control"] for table in tables for stage in table["stages"]):
-        yield "control: as many optimiser steps without pseudo-labels, mean of models; same models: these, with them"
-
-
-def _cells(rows: Sequence[Figures], num_runs: int) -> list[str]:
-    """Mean, best single, ensemble, control, the models of the control, and its ensemble, of one stage."""
-
-    def best(row: Figures) -> float | None:
-        return row["models"][row["best"]]["percent"] if row["best"] else None
-
-    readers: list[Callable[[Figures], float | None]] = [
-        lambda row: row["mean"],
-        best,
-        lambda row: row["ensemble"]["percent"] if row["ensemble"] else None,
-        lambda row: row["control_mean"],
-        lambda row: row["same_mean"],
-        lambda row: row["control_ensemble"]["percent"] if row["control_ensemble"] else None,
-    ]
-    intervals = [""] * len(readers)
-    for place, name in ((2, "ensemble"), (5, "control_ensemble")):
-        intervals[place] = _interval([row[name] for row in rows if row[name]])
-    return [
-        _shown([read(row) for row in rows], num_runs, interval)
-        for read, interval in zip(readers, intervals, strict=True)
-    ]
-
-
-def _interval(rows: Sequence[Figures]) -> str:
-    return f" [{rows[0]['low']:.1f}, {rows[0]['high']:.1f}]" if len(rows) == 1 else ""
-
-
-def _shown(values: Sequence[float | None], num_runs: int, interval: str = "") -> str:
-    """`62.1`, with an interval of one run; `62.1 ± 1.4` of several."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    if num_runs == 1:
-        return f"{known[0]:.1f}{interval}"
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.1f}{spread}" + (
-        f" ({len(known)})" if len(known) < num_runs else ""
-    )
-
-
-def _pseudo(runs: Sequence[Figures]) -> Iterator[str]:
-    rounds = [one for run in runs for one in run["pseudo"]]
-    names = dict.fromkeys(one["stage"] for one in rounds)
-    uses = sorted({one["labels"] for one in rounds})
-    seeds = (
-        ", ".join(map(str, sorted({seed for one in rounds for seed in one["seeds"]}))) or "unknown"
-    )
-    yield ""
-    yield f"pseudo-labels of {rounds[0]['split']}, %: {' and '.join(uses)}, seed {seeds}; precision {HIDDEN}"
-    width = max(map(len, names)) + 2
-    headings = ("labels", "coverage", "precision", "clips of known class")
-    yield f"{'round':<{width}}" + "".join(f"{heading:>{WIDTH + 2}}" for heading in headings)
-    for name in names:
-        rows = [one for one in rounds if one["stage"] == name]
-        known = [one["precision"] for one in rows]
-        cells = (
-            _shown([float(one["rows"]) for one in rows], len(runs)).removesuffix(".0"),
-            _shown([one["coverage"] for one in rows], len(runs)),
-            _shown(
-                [one["percent"] for one in known],
-                len(runs),
-                _interval(known) if known[0]["total"] else "",
-            ),
-            _shown([float(one["total"]) for one in known], len(runs)).removesuffix(".0"),
+    yield f"accuracy, %: {describe(metadata)}"
+    records: list[Figures] = []
+    for table in tables:
+        for stage in table["stages"]:
+            records += _stage_records(stage)
+    # Votes come after the stages of all runs, also of runs that have more stages.
+    for table in tables:
+        for vote in table["votes"]:
+            records.append(_record(vote["name"], "ensemble", vote))
+    yield from _format_table(records, "stage", list(COLUMNS), num_runs, COLUMN_WIDTH)
+    yield "best single: the model that is best on this split, which is only known from its labels"
+    if any(record["column"] == "control" and record["percent"] is not None for record in records):
+        yield (
+            "control: as many optimiser steps without pseudo-labels, mean of models; "
+            "same models: these models with pseudo-labels"
         )
-        yield f"{name:<{width}}" + "".join(f"{cell:>{WIDTH + 2}}" for cell in cells)
 
 
-def _open(runs: Sequence[Figures]) -> Iterator[str]:
+def _joint_metadata(tables: Sequence[Figures]) -> Figures:
+    """Return the metadata of one split over runs: all seeds, and label-free if all runs are."""
+    metadata = dict(tables[0]["stamp"])
+    seeds = set(metadata["seeds"])
+    for table in tables:
+        seeds.update(table["stamp"]["seeds"])
+        if table["stamp"]["use"] != LABEL_FREE:
+            metadata["use"] = ORACLE
+    metadata["seeds"] = sorted(seeds)
+    return metadata
+
+
+def _record(row: str, column: str, figure: Mapping[str, Any] | float | None) -> Figures:
+    """Return one cell of one run.
+
+    Args:
+        row: name.
+        column: name.
+        figure: percentage, number of clips, or a result of `measures.share`, whose interval is
+            shown for one run.
+    """
+    record = {"row": row, "column": column, "percent": figure, "digits": 1, "interval": ""}
+    if isinstance(figure, Mapping):
+        record["percent"] = figure["percent"]
+        record["interval"] = f" [{figure['low']:.1f}, {figure['high']:.1f}]"
+    elif isinstance(figure, int):
+        record["digits"] = 0
+    return record
+
+
+def _stage_records(stage: Figures) -> list[Figures]:
+    records = []
+    for column, key in COLUMNS.items():
+        figure = stage[key] if key else None
+        if column == "best single" and stage["best"]:
+            figure = stage["models"][stage["best"]]["percent"]
+        records.append(_record(stage["stage"], column, figure))
+    return records
+
+
+def _format_table(
+    records: Sequence[Figures], corner: str, columns: Sequence[str], num_runs: int, width: int
+) -> Iterator[str]:
+    """Yield a heading and one line per row.
+
+    Args:
+        records: cells of single runs.
+        corner: heading of the rows.
+        columns: their order.
+        num_runs: number of all runs.
+        width: of a column.
+    """
+    frame = pd.DataFrame.from_records(records)
+    cells = {}
+    for place, group in frame.groupby(["row", "column"], sort=False):
+        cells[place] = _format_cell(group, num_runs)
+    # `reindex` because pandas sorts rows and columns.
+    # Rows keep the order of their first cell; a row without a cell in a column has an empty one.
+    table = pd.Series(cells).unstack(fill_value="").reindex(frame["row"].unique())
+    table = table.reindex(columns=list(columns), fill_value="")
+    name_width = max(map(len, table.index)) + 2
+    yield f"{corner:<{name_width}}" + "".join(f"{column:>{width}}" for column in columns)
+    for name, row in table.iterrows():
+        yield f"{name:<{name_width}}" + "".join(f"{cell:>{width}}" for cell in row).rstrip()
+
+
+def _format_cell(group: pd.DataFrame, num_runs: int) -> str:
+    """Return `62.1` with its interval for one run, `62.1 ± 1.4` for several."""
+    percents = group["percent"].dropna().tolist()
+    if not percents:
+        return NO_FIGURE
+    if num_runs == 1:
+        (digits,) = group["digits"]
+        (interval,) = group["interval"]
+        return f"{percents[0]:.{digits}f}{interval}"
+    # Exact sums: the result does not depend on the order of the runs.
+    text = f"{statistics.fmean(percents):.1f}"
+    if len(percents) > 1:
+        text += f" ± {statistics.stdev(percents):.1f}"
+    if len(percents) < num_runs:
+        text += f" ({len(percents)})"
+    return text
+
+
+def _pseudo_lines(runs: Sequence[Figures]) -> Iterator[str]:
+    records = []
+    uses = set()
+    seeds: set[int] = set()
+    split = ""
     for run in runs:
-        links = [link for link in run["links"] if link["status"] != "done"]
-        if links:
-            yield f"\n{run['run']}: {len(links)} of {len(run['links'])} links are not done, first {links[0]['name']}"
-        yield from (f"{run['run']}: {note}" for note in run["notes"])
+        for one in run["pseudo"]:
+            split = split or one["split"]
+            uses.add(one["labels"])
+            seeds.update(one["seeds"])
+            precision = one["precision"]
+            # Without a known class there is no precision, and its interval would say nothing.
+            shown = precision if precision["total"] else None
+            values = (one["rows"], one["coverage"], shown, precision["total"])
+            for column, value in zip(PSEUDO_COLUMNS, values, strict=True):
+                records.append(_record(one["stage"], column, value))
+    if not records:
+        return
+    yield ""
+    yield (
+        f"pseudo-labels of {split}, %: {' and '.join(sorted(uses))}, "
+        f"seed {join_words(sorted(seeds))}; precision {HIDDEN}"
+    )
+    width = COLUMN_WIDTH + 2
+    yield from _format_table(records, "round", PSEUDO_COLUMNS, len(runs), width)
+
+
+def _open_lines(run: Figures) -> Iterator[str]:
+    """Yield the number of tasks that are not done, and the notes of a run."""
+    open_tasks = [task for task in run[TASKS] if task["status"] != DONE]
+    if open_tasks:
+        count = f"{len(open_tasks)} of {len(run[TASKS])}"
+        yield f"\n{run['run']}: {count} tasks are not done, first {open_tasks[0]['name']}"
+    for note in run["notes"]:
+        yield f"{run['run']}: {note}"

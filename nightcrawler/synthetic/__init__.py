@@ -1,1 +1,1 @@
-"""Procedural human actions rendered to video files, in light and in the dark."""
+"""Procedural human actions rendered to video files, in normal light and in the dark."""

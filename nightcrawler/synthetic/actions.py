@@ -1,6 +1,6 @@
 """The eleven actions as joint angles over time, with random speed, phase, amplitude and side.
 
-Each action is a function `(rng, time) -> Motion`; `time` is `[T]` in seconds.
+Each action is a function of a generator and the times of the frames, `[T]` in seconds.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ import numpy as np
 
 from nightcrawler.synthetic.skeleton import Pose
 
-FLIGHT_START, FLIGHT_END = 0.35, 0.75  # of a jump's period
+# Flight of a jump, in shares of its period.
+FLIGHT_START = 0.35
+FLIGHT_END = 0.75
+# Phases of the left and the right leg of a gait.
+OPPOSITE = np.array([0.0, np.pi])
 
 
 @dataclass(frozen=True)
 class Prop:
-    """A thing that the action needs; `scene.prop_shapes` draws it.
+    """Object that an action needs, drawn by `props.prop_shapes`.
 
     Attributes:
-        kind: cup | bottle | table | box | cart | chair.
-        hand: the hand that holds it (0 left, 1 right).
-        tilt: its turn from upright, `[T]`, in radians.
-        held: whether the hand holds it, `[T]`; before, it lies where it is first taken.
+        kind: `cup`, `bottle`, `table`, `box`, `cart` or `chair`.
+        hand: hand that holds it (0 left, 1 right).
+        tilt: angle from upright, in radians, `[T]`.
+        held: frames in which the hand holds it, bool `[T]`. Before them it lies where it is first
+            taken.
     """
 
     kind: str
@@ -34,11 +39,11 @@ class Prop:
 
 @dataclass(frozen=True)
 class Motion:
-    """What a figure does.
+    """Movement of a figure.
 
     Attributes:
-        pose: joint angles.
-        props: things it does it with.
+        pose: joint angles of T frames.
+        props: objects that it uses.
     """
 
     pose: Pose
@@ -49,17 +54,27 @@ Action = Callable[[np.random.Generator, np.ndarray], Motion]
 
 
 def _deg(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw an angle between two limits in degrees, and return it in radians."""
     return float(np.radians(rng.uniform(low, high)))
 
 
 def ease(time: np.ndarray, start: float, duration: float) -> np.ndarray:
-    """From 0 at `start` to 1 at `start + duration`, smoothly (3 s^2 - 2 s^3)."""
+    """Return a smooth step (3 s^2 - 2 s^3) from 0 to 1.
+
+    Args:
+        time: `[T]`, in seconds.
+        start: end of the zeros.
+        duration: time of the step.
+
+    Returns:
+        `[T]` in [0, 1].
+    """
     share = np.clip((time - start) / duration, 0.0, 1.0)
     return share * share * (3 - 2 * share)
 
 
 def _idle(rng: np.random.Generator, time: np.ndarray, planted: bool = True) -> Pose:
-    """Standing with a little sway."""
+    """Return a standing pose with a little sway."""
     pose = Pose(len(time), planted)
     sway = np.sin(2 * np.pi * rng.uniform(0.2, 0.5) * time + rng.uniform(0, 6.3))
     pose.lean += _deg(rng, 0, 2.5) * sway + _deg(rng, -2, 4)
@@ -71,8 +86,8 @@ def _idle(rng: np.random.Generator, time: np.ndarray, planted: bool = True) -> P
 
 
 def _step(pose: Pose, phase: np.ndarray, hip: float, knee: float) -> None:
-    """Legs of a gait at `phase` `[T]`: the knee flexes while its leg swings forwards."""
-    both = phase[:, None] + np.array([0.0, np.pi])
+    """Add the legs of a gait at `phase` `[T]`: a knee flexes while its leg swings forwards."""
+    both = phase[:, None] + OPPOSITE
     pose.hip += hip * np.sin(both) + 0.1 * hip
     pose.knee += np.radians(6) + knee * np.clip(np.cos(both + 0.35), 0.0, 1.0)
 
@@ -80,26 +95,35 @@ def _step(pose: Pose, phase: np.ndarray, hip: float, knee: float) -> None:
 def _gait(
     rng: np.random.Generator, time: np.ndarray, hertz: float, hip: float, knee: float, arm: float
 ) -> Pose:
-    """Walking and running: legs, opposite arms, and the way that such steps cover."""
+    """Return a gait: legs, arms opposite to them, and the distance that such steps cover.
+
+    Args:
+        rng: generator of the draws.
+        time: `[T]`, in seconds.
+        hertz: strides per second.
+        hip: amplitude of the hips, in radians.
+        knee: amplitude of the knees, in radians.
+        arm: amplitude of the arms, in radians.
+    """
     pose = _idle(rng, time, planted=False)
     phase = 2 * np.pi * hertz * time + rng.uniform(0, 2 * np.pi)
     _step(pose, phase, hip, knee)
-    pose.shoulder -= arm * np.sin(phase[:, None] + np.array([0.0, np.pi]))
+    pose.shoulder -= arm * np.sin(phase[:, None] + OPPOSITE)
+    # A stride is four times the distance between hip and foot; 0.48 is the length of a leg.
     pose.travel += 4 * 0.48 * np.sin(hip) * hertz * time
     pose.travel -= pose.travel.mean()
     return pose
 
 
 def walk(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Steps of 0.75 to 1.15 Hz with swinging arms."""
-    pose = _gait(
-        rng, time, rng.uniform(0.75, 1.15), _deg(rng, 20, 30), _deg(rng, 30, 50), _deg(rng, 12, 28)
-    )
+    """Walk: 0.75 to 1.15 strides per second with swinging arms."""
+    hertz = rng.uniform(0.75, 1.15)
+    pose = _gait(rng, time, hertz, _deg(rng, 20, 30), _deg(rng, 30, 50), _deg(rng, 12, 28))
     return Motion(pose)
 
 
 def run(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Steps of 1.3 to 1.9 Hz with high knees, bent arms, a lean and a flight phase."""
+    """Run: 1.3 to 1.9 strides per second with high knees, bent arms, a lean and flight."""
     hertz = rng.uniform(1.3, 1.9)
     pose = _gait(rng, time, hertz, _deg(rng, 34, 50), _deg(rng, 75, 110), _deg(rng, 25, 50))
     pose.elbow += _deg(rng, 60, 100)
@@ -109,12 +133,13 @@ def run(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def sit(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Down to a chair, leaning forwards on the way."""
+    """Sit down on a chair, leaning forwards on the way."""
     duration = rng.uniform(0.7, 1.3)
     seated = ease(time, rng.uniform(0.15, max(0.2, time[-1] - duration - 0.3)), duration)
     pose = _idle(rng, time)
     pose.hip += (_deg(rng, 78, 98) * seated)[:, None]
     pose.knee += (_deg(rng, 78, 98) * seated)[:, None]
+    # 4 s (1 - s) is 1 half way and 0 at both ends.
     pose.lean += _deg(rng, 18, 40) * 4 * seated * (1 - seated)
     pose.shoulder += (_deg(rng, 10, 40) * seated)[:, None]
     pose.elbow += (_deg(rng, 0, 50) * seated)[:, None]
@@ -122,23 +147,24 @@ def sit(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def stand(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """`sit`, backwards in time."""
+    """Stand up: `sit` backwards in time."""
     motion = sit(rng, time)
     return Motion(motion.pose.reversed(), motion.props)
 
 
 def jump(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """One to three jumps from a crouch, arms swinging up."""
+    """Jump one to three times from a crouch, arms swinging up."""
     period = rng.uniform(0.7, 1.05)
     count = int(rng.integers(1, 4))
     start = rng.uniform(0.0, max(0.05, time[-1] - period * count))
+    # Position within the period of the current jump, 0 to 1.
     share = np.clip((time - start) / period, 0, count - 1e-6) % 1.0
     active = (time >= start) & (time < start + period * count)
     flight = np.clip((share - FLIGHT_START) / (FLIGHT_END - FLIGHT_START), 0, 1)
-    crouch = active * (
-        np.sin(np.pi * np.clip(share / FLIGHT_START, 0, 1))
-        + 0.7 * np.sin(np.pi * ease(share, FLIGHT_END, 0.25))
-    )
+    # Deep before the flight, and less deep at the landing.
+    crouch_before = np.sin(np.pi * np.clip(share / FLIGHT_START, 0, 1))
+    crouch_after = 0.7 * np.sin(np.pi * ease(share, FLIGHT_END, 0.25))
+    crouch = active * (crouch_before + crouch_after)
     pose = _idle(rng, time)
     pose.hop += active * rng.uniform(0.14, 0.34) * 4 * flight * (1 - flight)
     bend = _deg(rng, 35, 60)
@@ -152,8 +178,10 @@ def jump(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def pick(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Bend down, take a thing from the ground, rise with it."""
-    down, hold, up = rng.uniform(0.6, 0.95), rng.uniform(0.1, 0.35), rng.uniform(0.6, 0.95)
+    """Bend down, take a box from the ground, rise with it."""
+    down = rng.uniform(0.6, 0.95)
+    hold = rng.uniform(0.1, 0.35)
+    up = rng.uniform(0.6, 0.95)
     start = rng.uniform(0.1, max(0.15, time[-1] - down - hold - up))
     bent = ease(time, start, down) - ease(time, start + down + hold, up)
     hand = int(rng.integers(2))
@@ -172,8 +200,9 @@ def pick(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def drink(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """A cup to the mouth, head back, and usually down again."""
-    rise, fall = rng.uniform(0.5, 0.9), rng.uniform(0.5, 0.9)
+    """Lift a cup to the mouth, lean the head back, and usually lower it again."""
+    rise = rng.uniform(0.5, 0.9)
+    fall = rng.uniform(0.5, 0.9)
     hold = rng.uniform(0.5, 1.0)
     start = rng.uniform(0.0, max(0.05, time[-1] - rise - hold - fall))
     raised = ease(time, start, rise) - ease(time, start + rise + hold, fall)
@@ -190,13 +219,12 @@ def drink(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def pour(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """A bottle tilts over a cup on a table and a stream runs."""
+    """Pour from a bottle into a cup on a table."""
     hand = int(rng.integers(2))
     duration = rng.uniform(0.5, 0.9)
     start = rng.uniform(0.1, 0.7)
-    tilted = ease(time, start, duration) - ease(
-        time, max(time[-1] - rng.uniform(0.0, 0.8), start + duration), 0.5
-    )
+    end = max(time[-1] - rng.uniform(0.0, 0.8), start + duration)
+    tilted = ease(time, start, duration) - ease(time, end, 0.5)
     pose = _idle(rng, time)
     pose.shoulder[:, hand] = _deg(rng, 20, 45) + _deg(rng, 5, 20) * tilted
     pose.elbow[:, hand] = _deg(rng, 45, 75)
@@ -208,18 +236,21 @@ def pour(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def push(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Both arms forward against something, slow steps, a lean."""
+    """Push with both arms against a cart, or nothing visible, with slow steps and a lean."""
     hertz = rng.uniform(0.4, 0.7)
     pose = _gait(rng, time, hertz, _deg(rng, 12, 20), _deg(rng, 15, 30), 0.0)
     thrust = 0.5 + 0.5 * np.sin(2 * np.pi * hertz * time + rng.uniform(0, 6.3))
     pose.shoulder[:] = _deg(rng, 65, 90)
     pose.elbow[:] = (_deg(rng, 10, 45) * (1 - thrust))[:, None]
     pose.lean += _deg(rng, 10, 30)
-    return Motion(pose, (Prop("cart"),) if rng.random() < 0.85 else ())
+    # Some push nothing that is visible: the cart alone does not tell the class.
+    if rng.random() < 0.85:
+        return Motion(pose, (Prop("cart"),))
+    return Motion(pose)
 
 
 def turn(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """Round by 110 to 360 degrees with small steps."""
+    """Turn around by 110 to 360 degrees with small steps."""
     duration = rng.uniform(0.8, 1.7)
     start = rng.uniform(0.1, max(0.15, time[-1] - duration))
     turned = ease(time, start, duration)
@@ -234,7 +265,7 @@ def turn(rng: np.random.Generator, time: np.ndarray) -> Motion:
 
 
 def wave(rng: np.random.Generator, time: np.ndarray) -> Motion:
-    """An arm up, the forearm swinging from side to side."""
+    """Wave: an arm is raised and its forearm swings from side to side."""
     hand = int(rng.integers(2))
     raised = ease(time, rng.uniform(-0.6, 0.3), rng.uniform(0.3, 0.6))
     pose = _idle(rng, time)
@@ -247,7 +278,7 @@ def wave(rng: np.random.Generator, time: np.ndarray) -> Motion:
     return Motion(pose)
 
 
-# In index order of the classes.
+# Class name to action, in index order of the classes.
 ACTIONS: dict[str, Action] = {
     "Drink": drink,
     "Jump": jump,

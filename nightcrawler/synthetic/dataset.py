@@ -1,9 +1,9 @@
-"""A synthetic data set in the layout of DATASET.md: which clips there are, their files, their lists."""
+"""Synthetic dataset in the layout of DATASET.md: plan of its clips, video files, list files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,23 +17,34 @@ from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, write_csv_rows
 
-STAMP = "synthetic.json"
-# Raised whenever the same settings would give other frames, so that old data is not taken for new.
+# File in the dataset's folder that holds its specification.
+SPEC_FILE = "synthetic.json"
+# Increased whenever the same specification gives other frames, so that old clips are replaced.
 VERSION = 1
+# Frame rates that a clip may have, and its least and largest duration in seconds.
 FPS = (15, 20, 25, 30)
 SECONDS = (2.0, 3.0)
+# Clips with the same scene number in names like ARID's.
 CLIPS_PER_SCENE = 5
+
+# File name in a list, and label (-1 unknown).
+Row = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What decides every frame of the set.
+    """Specification of a synthetic dataset, which determines every frame.
 
     Attributes:
-        seed: of everything.
-        train, val, unlabel, arid, test: clips of each class in each part.
-        height, width: of a frame, in pixels.
-        preset: the night camera's, see `data.darkness.PRESETS`.
+        seed: seed of all draws, 0 or more.
+        train: clips per class in normal light for training.
+        val: clips per class in normal light for validation.
+        unlabel: dark clips per class with numbers as names.
+        arid: dark clips per class with names like ARID's.
+        test: dark clips per class for testing.
+        height: rows of a frame, even.
+        width: columns of a frame, even.
+        preset: name of the camera ranges of dark clips, see `data.lowlight.camera.PRESETS`.
     """
 
     seed: int = 0
@@ -49,13 +60,13 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to render.
+    """Plan of one clip.
 
     Attributes:
-        path: of its file, below the set's folder.
-        action: what is done in it.
-        dark: filmed by a night camera.
-        key: whole numbers that its random numbers are a function of.
+        path: video file, relative to the dataset's folder.
+        action: class name, one of `actions.ACTIONS`.
+        dark: recorded by a camera in low light.
+        key: seed of the clip's generator: dataset seed, part, label, number.
     """
 
     path: str
@@ -66,187 +77,220 @@ class ClipPlan:
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """All clips and all list files of a set.
+    """Plan of all clips and list files of a dataset.
 
     Attributes:
-        clips: the clips.
-        lists: file name to `(path, label)` rows and line end.
+        clips: plans of the clips.
+        lists: file name to rows and line end.
     """
 
     clips: list[ClipPlan]
-    lists: dict[str, tuple[list[tuple[str, int]], str]]
+    lists: dict[str, tuple[list[Row], str]]
 
 
-def make_plan(settings: DatasetSpec) -> DatasetPlan:
-    """Which clips the set has, and its list files; nothing is written."""
-    train, train_rows = _bright(settings, 0, settings.train, "labeled_train/Train", "train")
-    val, val_rows = _bright(settings, 1, settings.val, "dry_run/Validation", "val")
-    unlabel, unlabel_rows = _numbered(settings, 2, settings.unlabel, "dark_train/Train")
-    arid, arid_rows = _arid(settings, 3)
-    test, test_rows = _numbered(settings, 4, settings.test, "Test")
-    unlabelled = [(name, -1) for name, _ in unlabel_rows]
-    total = unlabelled + [(name, -1) for name, _ in arid_rows]
+def make_plan(spec: DatasetSpec) -> DatasetPlan:
+    """Plan the clips and list files of a dataset. Nothing is written.
+
+    Example:
+        >>> plan = make_plan(DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1))
+        >>> len(plan.clips), plan.clips[0].path
+        (55, 'labeled_train/Train/train_drink_000.mp4')
+
+    Args:
+        spec: specification of the dataset.
+    """
+    train, train_rows = _bright_part(spec, 0, spec.train, "labeled_train/Train", "train")
+    val, val_rows = _bright_part(spec, 1, spec.val, "dry_run/Validation", "val")
+    unlabel, unlabel_rows = _numbered_part(spec, 2, spec.unlabel, "dark_train/Train")
+    arid, arid_rows = _arid_part(spec, 3)
+    test, test_rows = _numbered_part(spec, 4, spec.test, "Test")
+    unlabelled = _without_labels(unlabel_rows)
     lists = {
+        # The published lists of bright clips have Windows line ends.
         "train_label+val_dry.csv": (train_rows + val_rows, "\r\n"),
         "val_dry.csv": (val_rows, "\r\n"),
         "dark_unlabel.csv": (unlabelled, "\n"),
         "arid.csv": (arid_rows, "\n"),
-        "total_unlabel.csv": (total, "\n"),
-        "test.csv": ([(name, -1) for name, _ in test_rows], "\n"),
+        "total_unlabel.csv": (unlabelled + _without_labels(arid_rows), "\n"),
+        "test.csv": (_without_labels(test_rows), "\n"),
         "truth/dark_unlabel.csv": (unlabel_rows, "\n"),
         "truth/test.csv": (test_rows, "\n"),
     }
     return DatasetPlan(train + val + unlabel + arid + test, lists)
 
 
-Part = tuple[list[ClipPlan], list[tuple[str, int]]]
+def _without_labels(rows: Sequence[Row]) -> list[Row]:
+    return [(name, -1) for name, _ in rows]
 
 
-def _bright(settings: DatasetSpec, part: int, count: int, folder: str, prefix: str) -> Part:
-    """Clips in normal light; every other one an .avi, as in the published list."""
-    clips, rows = [], []
+def _bright_part(
+    spec: DatasetSpec, part: int, count: int, folder: str, prefix: str
+) -> tuple[list[ClipPlan], list[Row]]:
+    """Plan clips in normal light, every other one an .avi, as in the published list."""
+    clips = []
+    rows = []
     for label, action in enumerate(ACTIONS):
-        for i in range(count):
-            name = f"{prefix}_{action.lower()}_{i:03d}.{'avi' if i % 2 else 'mp4'}"
-            clips.append(
-                ClipPlan(f"{folder}/{name}", action, False, (settings.seed, part, label, i))
-            )
+        for number in range(count):
+            suffix = "avi" if number % 2 else "mp4"
+            name = f"{prefix}_{action.lower()}_{number:03d}.{suffix}"
+            key = (spec.seed, part, label, number)
+            clips.append(ClipPlan(f"{folder}/{name}", action, False, key))
             rows.append((name, label))
     return clips, rows
 
 
-def _numbered(settings: DatasetSpec, part: int, count: int, folder: str) -> Part:
-    """Dark clips whose names are numbers that tell nothing of the class."""
-    order = np.random.default_rng([settings.seed, part]).permutation(count * len(ACTIONS))
-    clips, rows = [], []
+def _numbered_part(
+    spec: DatasetSpec, part: int, count: int, folder: str
+) -> tuple[list[ClipPlan], list[Row]]:
+    """Plan dark clips whose names are numbers that do not tell the class."""
+    order = np.random.default_rng([spec.seed, part]).permutation(count * len(ACTIONS))
     actions = list(ACTIONS)
-    for number, place in enumerate(order):
-        label, i = divmod(int(place), count)
-        clips.append(
-            ClipPlan(
-                f"{folder}/{number}.mp4", actions[label], True, (settings.seed, part, label, i)
-            )
-        )
-        rows.append((f"{number}.mp4", label))
+    clips = []
+    rows = []
+    for position, index in enumerate(order.tolist()):
+        label, number = divmod(index, count)
+        name = f"{position}.mp4"
+        key = (spec.seed, part, label, number)
+        clips.append(ClipPlan(f"{folder}/{name}", actions[label], True, key))
+        rows.append((name, label))
     return clips, rows
 
 
-def _arid(settings: DatasetSpec, part: int) -> Part:
-    """Dark clips named as ARID's: `Class/Class_scene_number.mp4`."""
-    clips, rows = [], []
+def _arid_part(spec: DatasetSpec, part: int) -> tuple[list[ClipPlan], list[Row]]:
+    """Plan dark clips named like ARID's: `Class/Class_scene_number.mp4`."""
+    clips = []
+    rows = []
     for label, action in enumerate(ACTIONS):
-        for i in range(settings.arid):
-            name = f"{action}/{action}_{i // CLIPS_PER_SCENE + 1}_{i % CLIPS_PER_SCENE + 1}.mp4"
-            clips.append(
-                ClipPlan(f"dark_train/Train/{name}", action, True, (settings.seed, part, label, i))
-            )
+        for number in range(spec.arid):
+            scene = number // CLIPS_PER_SCENE + 1
+            name = f"{action}/{action}_{scene}_{number % CLIPS_PER_SCENE + 1}.mp4"
+            key = (spec.seed, part, label, number)
+            clips.append(ClipPlan(f"dark_train/Train/{name}", action, True, key))
             rows.append((name, label))
     return clips, rows
 
 
-def clip_frames(plan: ClipPlan, settings: DatasetSpec) -> tuple[np.ndarray, int]:
-    """Render one clip; a pure function of its plan.
+def clip_frames(plan: ClipPlan, spec: DatasetSpec) -> tuple[np.ndarray, int]:
+    """Render one clip, a pure function of its plan and the specification.
+
+    Args:
+        plan: plan of the clip.
+        spec: specification of the dataset.
 
     Returns:
-        Frames uint8 `[T, H, W, 3]`, and frames a second.
+        Frames, uint8 `[T, H, W, 3]`, and frames per second.
     """
     rng = np.random.default_rng(plan.key)
     fps = int(rng.choice(FPS))
     num_frames = round(fps * rng.uniform(*SECONDS))
-    frames = render_clip(rng, plan.action, num_frames, fps, settings.height, settings.width)
+    frames = render_clip(rng, plan.action, num_frames, fps, spec.height, spec.width)
     if plan.dark:
-        frames = darken(frames, sample_camera(rng, PRESETS[settings.preset]), rng)
+        frames = darken(frames, sample_camera(rng, PRESETS[spec.preset]), rng)
     return frames, fps
 
 
-def _render_to_file(plan: ClipPlan, settings: DatasetSpec, root: Path) -> str:
-    frames, fps = clip_frames(plan, settings)
+def _render_to_file(plan: ClipPlan, spec: DatasetSpec, root: Path) -> str:
+    frames, fps = clip_frames(plan, spec)
     write_video(root / plan.path, frames, fps)
     return plan.path
 
 
 def write_dataset(
-    root: Path, settings: DatasetSpec, jobs: int, force: bool = False, wrap: object = None
+    root: Path,
+    spec: DatasetSpec,
+    jobs: int,
+    force: bool = False,
+    wrap: Callable[[Iterable[str], int], Iterable[str]] | None = None,
 ) -> tuple[int, int]:
-    """Render what is not there yet, and write the lists.
+    """Render the clips that are missing, and write the list files.
 
     Args:
-        root: the set's folder.
-        settings: what it holds.
-        jobs: processes.
-        force: take over a folder that holds a set of other settings.
-        wrap: shows progress: called with an iterable and its length.
+        root: folder of the dataset.
+        spec: specification of the dataset.
+        jobs: number of processes.
+        force: replace the clips of another specification.
+        wrap: function of an iterable and its length to an iterable that shows progress.
 
     Returns:
-        Clips rendered, and clips in the set.
+        Number of clips rendered, and number of clips in the dataset.
 
     Raises:
         UserError: if the folder holds something else.
     """
-    plan = make_plan(settings)
-    others = _check_stamp(root, settings, force)
-    todo = [clip for clip in plan.clips if others or not (root / clip.path).is_file()]
+    plan = make_plan(spec)
+    replace_all = _check_folder(root, spec, force)
+    todo = [clip for clip in plan.clips if replace_all or not (root / clip.path).is_file()]
     for folder in {(root / clip.path).parent for clip in todo}:
         folder.mkdir(parents=True, exist_ok=True)
     if todo:
-        _write_stamp(root, settings)
-        finished: Iterable[str] = _rendered(todo, settings, root, jobs)
-        for _ in wrap(finished, len(todo)) if callable(wrap) else finished:
+        # Before the first clip: an interrupted run is continued by the same specification only.
+        _write_spec(root, spec)
+        finished: Iterable[str] = _rendered(todo, spec, root, jobs)
+        if wrap is not None:
+            finished = wrap(finished, len(todo))
+        for _ in finished:
             pass
     for name, (rows, line_end) in plan.lists.items():
         _write_list(root / name, rows, line_end)
     return len(todo), len(plan.clips)
 
 
-def _rendered(
-    todo: Sequence[ClipPlan], settings: DatasetSpec, root: Path, jobs: int
-) -> Iterator[str]:
+def _rendered(todo: Sequence[ClipPlan], spec: DatasetSpec, root: Path, jobs: int) -> Iterator[str]:
+    """Render clips to files and yield the path of each that is finished."""
     if jobs == 1:
         for plan in todo:
-            yield _render_to_file(plan, settings, root)
+            yield _render_to_file(plan, spec, root)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_render_to_file, plan, settings, root) for plan in todo]
+        futures = [pool.submit(_render_to_file, plan, spec, root) for plan in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
+            # After an error or Ctrl-C, the rest is not rendered first.
             pool.shutdown(cancel_futures=True)
 
 
-def _write_list(path: Path, rows: list[tuple[str, int]], line_end: str) -> None:
+def _write_list(path: Path, rows: Sequence[Row], line_end: str) -> None:
     if line_end == "\n":
         write_csv_rows(path, rows)
         return
     with atomic_write(path, "w") as file:
-        file.write("".join(f"{name},{label}{line_end}" for name, label in rows))
+        for name, label in rows:
+            file.write(f"{name},{label}{line_end}")
 
 
-def _stamp(settings: DatasetSpec) -> dict[str, object]:
-    return {"version": VERSION, **asdict(settings)}
+def _spec_values(spec: DatasetSpec) -> dict[str, object]:
+    return {"version": VERSION, **asdict(spec)}
 
 
-def _write_stamp(root: Path, settings: DatasetSpec) -> None:
-    with atomic_write(root / STAMP, "w") as file:
-        json.dump(_stamp(settings), file, indent=1)
+def _write_spec(root: Path, spec: DatasetSpec) -> None:
+    with atomic_write(root / SPEC_FILE, "w") as file:
+        json.dump(_spec_values(spec), file, indent=1)
 
 
-def _check_stamp(root: Path, settings: DatasetSpec, force: bool) -> bool:
-    """Whether the folder holds clips of other settings, which `force` allows to replace."""
+def _check_folder(root: Path, spec: DatasetSpec, force: bool) -> bool:
+    """Return true if the folder holds clips of another specification, to be replaced.
+
+    Raises:
+        UserError: if it holds something else, or `force` does not allow to replace them.
+    """
     if not root.exists() or not any(root.iterdir()):
         return False
     try:
-        found = json.loads((root / STAMP).read_text(encoding="utf-8"))
+        found = json.loads((root / SPEC_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{root}: is not empty and holds no synthetic data; take a new folder for --out"
+            f"{root}: is not empty and holds no synthetic data; choose a new folder"
         ) from None
     except ValueError:
+        # A damaged file is that of another specification.
         found = {}
-    if found == _stamp(settings):
+    if found == _spec_values(spec):
         return False
     if not force:
         raise UserError(
-            f"{root}: holds clips of other settings ({found}); take another --out, or --force to replace"
+            f"{root}: holds clips of other settings ({found}); "
+            "choose another folder, or use force to replace them"
         )
     return True

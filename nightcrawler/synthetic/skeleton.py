@@ -1,7 +1,7 @@
-"""A figure: proportions, joint angles over time, and where its joints are then.
+"""Kinematic model of a human figure: proportions, joint angles over time, joint positions.
 
-Body frame: x forward, y up, z to the figure's left; lengths in body heights. World frame: x right in the picture,
-y up, z towards the camera; the ground is y = 0.
+Lengths are in body heights. Body frame: x forward, y up, z to the figure's left. World frame: x
+right in the picture, y up, z towards the camera, ground at y = 0.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-LEFT, RIGHT = 0, 1
+LEFT = 0
+RIGHT = 1
 SIDES = (LEFT, RIGHT)
-OUTWARD = np.array([1.0, -1.0])  # z of left and right
+# Sign of z of the left and the right side.
+OUTWARD = np.array([1.0, -1.0])
+# Outward angle of the thighs, so that the knees are wider apart than the hips.
+THIGH_OUTWARD = 0.03
 
 # Mean proportions of an adult, in body heights.
 LENGTHS = {
@@ -34,7 +38,8 @@ class Body:
     """Proportions of one person.
 
     Attributes:
-        lengths: of the parts of `LENGTHS`, in body heights (`hip`, `shoulder`: half widths; `head`: radius).
+        lengths: lengths of the parts of `LENGTHS`, in body heights. `hip` and `shoulder` are half
+            widths, `head` is a radius.
         thickness: factor on the width of limbs.
     """
 
@@ -43,24 +48,30 @@ class Body:
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """A person: every part 0.9 to 1.1 of the mean, limbs 0.85 to 1.25 as thick."""
+    """Draw a person: parts 0.9 to 1.1 of the mean, limbs 0.85 to 1.25 times as thick."""
     lengths = {part: float(mean * rng.uniform(0.9, 1.1)) for part, mean in LENGTHS.items()}
     return Body(lengths, float(rng.uniform(0.85, 1.25)))
 
 
 @dataclass
 class Pose:
-    """Joint angles of T frames, in radians; zero is standing upright with hanging arms.
+    """Joint angles of T frames, in radians. Zero is upright with hanging arms.
 
     Attributes:
-        lean, roll, head: of the torso forwards and to its left, of the head backwards; `[T]`.
-        yaw: turn of the whole figure around the vertical; `[T]`.
-        hip, knee: flexion, forwards and backwards; `[T, 2]` (left, right), as all that follow.
-        shoulder, side: of the upper arm, forwards and outwards.
-        elbow, swing: of the forearm against the upper arm, forwards and outwards.
-        travel: way forwards in body heights; `[T]`.
-        hop: height over the ground of the lower foot, in body heights; `[T]`.
-        planted: the feet stay where they are and the pelvis moves over them.
+        num_frames: T.
+        planted: the feet keep their place and the pelvis moves over them.
+        lean: angle of the torso, forwards, `[T]`.
+        roll: angle of the torso, to the figure's left, `[T]`.
+        head: angle of the head, backwards, `[T]`.
+        yaw: rotation of the whole figure around the vertical, `[T]`.
+        travel: distance moved forwards, in body heights, `[T]`.
+        hop: height of the lower foot over the ground, in body heights, `[T]`.
+        hip: flexion of the hips, forwards, `[T, 2]` (left, right).
+        knee: flexion of the knees, backwards, `[T, 2]`.
+        shoulder: angle of the upper arms, forwards, `[T, 2]`.
+        side: angle of the upper arms, outwards, `[T, 2]`.
+        elbow: angle of the forearms against the upper arms, forwards, `[T, 2]`.
+        swing: angle of the forearms against the upper arms, outwards, `[T, 2]`.
     """
 
     num_frames: int
@@ -85,19 +96,27 @@ class Pose:
             setattr(self, name, np.zeros((self.num_frames, 2)))
 
     def reversed(self) -> Pose:
-        """The same movement backwards in time."""
-        mirrored = Pose(self.num_frames, self.planted)
+        """Return the same movement backwards in time."""
+        backwards = Pose(self.num_frames, self.planted)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
-                setattr(mirrored, name, value[::-1].copy())
-        return mirrored
+                setattr(backwards, name, value[::-1].copy())
+        return backwards
 
 
 Joints = dict[str, np.ndarray]
 
 
 def _direction(forward: np.ndarray, outward: np.ndarray) -> np.ndarray:
-    """Unit vectors `[T, 2, 3]` that hang down, raised forwards and outwards by angles `[T, 2]`."""
+    """Return unit vectors of limbs that hang down at angle 0.
+
+    Args:
+        forward: angles forwards, `[T, 2]`.
+        outward: angles outwards, `[T, 2]`.
+
+    Returns:
+        `[T, 2, 3]` in the body frame.
+    """
     return np.stack(
         [
             np.sin(forward) * np.cos(outward),
@@ -109,19 +128,21 @@ def _direction(forward: np.ndarray, outward: np.ndarray) -> np.ndarray:
 
 
 def _legs(body: Body, pose: Pose) -> Joints:
-    """Leg joints around a pelvis at the origin, each `[T, 2, 3]`."""
-    size, flat = body.lengths, np.zeros_like(pose.hip)
+    """Return the leg joints around a pelvis at the origin, each `[T, 2, 3]`."""
+    size = body.lengths
+    flat = np.zeros_like(pose.hip)
     hip = np.zeros((pose.num_frames, 2, 3))
     hip[..., 2] = size["hip"] * OUTWARD
-    knee = hip + size["thigh"] * _direction(pose.hip, flat + 0.03)
+    knee = hip + size["thigh"] * _direction(pose.hip, flat + THIGH_OUTWARD)
     ankle = knee + size["shank"] * _direction(pose.hip - pose.knee, flat)
-    tilt = 0.5 * np.clip(pose.knee - pose.hip, 0.0, 1.2)  # heels rise behind the body
+    # The heel rises when the foot is behind the body.
+    tilt = 0.5 * np.clip(pose.knee - pose.hip, 0.0, 1.2)
     toe = ankle + size["foot"] * np.stack([np.cos(tilt), -np.sin(tilt), flat], axis=-1)
     return {"hip": hip, "knee": knee, "ankle": ankle, "toe": toe}
 
 
 def _upper_body(body: Body, pose: Pose) -> Joints:
-    """Trunk `[T, 3]`, and arm joints `[T, 2, 3]`, over a pelvis at the origin."""
+    """Return trunk `[T, 3]` and arm joints `[T, 2, 3]` over a pelvis at the origin."""
     size = body.lengths
     up = np.stack(
         [np.sin(pose.lean), np.cos(pose.lean) * np.cos(pose.roll), np.sin(pose.roll)], axis=-1
@@ -139,18 +160,21 @@ def _upper_body(body: Body, pose: Pose) -> Joints:
 
 
 def joint_positions(body: Body, pose: Pose, facing: float) -> Joints:
-    """Joints in the world.
+    """Compute the joint positions in the world (forward kinematics).
 
     Args:
         body: proportions.
-        pose: angles of T frames.
-        facing: where the figure looks at `yaw` 0, in radians: 0 to the right of the picture, pi / 2 at the camera.
+        pose: joint angles of T frames.
+        facing: direction that the figure faces at `yaw` 0, in radians: 0 is the right of the
+            picture, pi / 2 the camera.
 
     Returns:
-        Positions in body heights: `pelvis`, `neck`, `head` `[T, 3]`; `hip`, `knee`, `ankle`, `toe`, `shoulder`,
-        `elbow`, `hand` `[T, 2, 3]`.
+        Positions in body heights: `pelvis`, `neck` and `head` `[T, 3]`, and `hip`, `knee`,
+        `ankle`, `toe`, `shoulder`, `elbow` and `hand` `[T, 2, 3]`.
     """
-    legs, upper = _legs(body, pose), _upper_body(body, pose)
+    legs = _legs(body, pose)
+    upper = _upper_body(body, pose)
+    # The pelvis is as high as the lowest foot needs.
     lowest = np.minimum(legs["ankle"][..., 1], legs["toe"][..., 1]).min(axis=1)
     pelvis = np.zeros((pose.num_frames, 3))
     pelvis[:, 0] = -legs["ankle"][..., 0].mean(axis=1) if pose.planted else 0.0
@@ -158,6 +182,7 @@ def joint_positions(body: Body, pose: Pose, facing: float) -> Joints:
     joints = {"pelvis": pelvis, **legs, **upper}
     for name in (*legs, *upper):
         joints[name] = joints[name] + (pelvis if joints[name].ndim == 2 else pelvis[:, None])
+    # All joints turn about the vertical through the origin, then travel along the facing direction.
     for name in joints:
         joints[name] = _turned(joints[name], pose.yaw + facing)
         shape = (-1,) + (1,) * (joints[name].ndim - 2)
@@ -167,13 +192,24 @@ def joint_positions(body: Body, pose: Pose, facing: float) -> Joints:
 
 
 def _turned(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Body frame `[T, ..., 3]` to world axes; forward becomes (cos, 0, sin) of the angle `[T]`."""
+    """Rotate body-frame points to world axes.
+
+    Args:
+        points: `[T, ..., 3]`.
+        angle: direction of forward, which becomes (cos, 0, sin), in radians, `[T]`.
+
+    Returns:
+        `[T, ..., 3]`.
+    """
     angle = angle.reshape((-1,) + (1,) * (points.ndim - 2))
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    cos, sin = np.cos(angle), np.sin(angle)
+    x = points[..., 0]
+    y = points[..., 1]
+    z = points[..., 2]
+    cos = np.cos(angle)
+    sin = np.sin(angle)
     return np.stack([x * cos + z * sin, y, x * sin - z * cos], axis=-1)
 
 
 def to_world(point: tuple[float, float, float], facing: float) -> np.ndarray:
-    """One point of the body frame (at yaw 0, before any travel) in the world, `[3]`."""
+    """Return a point of the body frame (at yaw 0, before any travel) in the world, `[3]`."""
     return _turned(np.array([point]), np.array([facing]))[0]

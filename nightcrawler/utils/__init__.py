@@ -1,1 +1,1 @@
-"""Small helpers every other package may use."""
+"""Small helpers that every other package may use."""

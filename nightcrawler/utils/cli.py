@@ -1,4 +1,7 @@
-"""What every command line shares: one-line errors, `--debug` (or NIGHTCRAWLER_DEBUG=1) for the traceback."""
+"""Parsers and errors of all command lines: one line per error, a traceback with `--debug`.
+
+The variable NIGHTCRAWLER_DEBUG=1 does the same as `--debug`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 from nightcrawler.utils.errors import UserError
 
 EXIT_USER_ERROR = 2
+# As shells report a process that ended by SIGINT (128 + 2) and by SIGPIPE (128 + 13).
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 DEBUG = "NIGHTCRAWLER_DEBUG"
@@ -34,8 +38,10 @@ def invoked_as(program: str) -> Iterator[None]:
 
 
 def invocation() -> str:
-    """Return how the running command was started; `nightcrawler` outside of one."""
-    return _invocation[-1] if _invocation else "nightcrawler"
+    """Return how the running command was started, or `nightcrawler` outside of one."""
+    if _invocation:
+        return _invocation[-1]
+    return "nightcrawler"
 
 
 def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser:
@@ -62,7 +68,15 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
 def add_task(
     tasks: Any, name: str, text: str, examples: str, parents: Sequence[Any] = ()
 ) -> argparse.ArgumentParser:
-    """The parser of a sub-command, which shows those lines of its tool's `examples` that call it under `--help`."""
+    """Add the parser of a sub-command, with the examples that call it under `--help`.
+
+    Args:
+        tasks: Result of `ArgumentParser.add_subparsers`.
+        name: Name of the sub-command.
+        text: Description, one sentence.
+        examples: Examples of the whole command, one per line.
+        parents: Parsers whose options are shared.
+    """
     lines = examples.replace("{command}", invocation()).splitlines()
     shown = "\n".join(line for line in lines if f"{invocation()} {name} " in f"{line} ")
     raw = argparse.RawDescriptionHelpFormatter
@@ -77,7 +91,7 @@ def add_task(
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The `type` of an option that is a whole number, `least` or more."""
+    """Return the `type` of an option that takes whole numbers from `least` on."""
 
     def read(text: str) -> int:
         try:
@@ -94,11 +108,15 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Call `main(argv)`; a `UserError` becomes `error: ...` on standard error and exit code 2.
+    """Call a command line, and turn a `UserError` into a line on standard error and exit code 2.
 
     Args:
-        main: takes the arguments (without the program's name) and returns an exit code (`None` is 0).
-        argv: the arguments; those of the process when absent.
+        main: Function of the arguments, without the program's name, that returns the exit code
+            (`None` is 0).
+        argv: Arguments (default: those of the process).
+
+    Returns:
+        The exit code of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -106,30 +124,33 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return EXIT_BROKEN_PIPE
         if "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
-        print(f"error: {_format_error(error)}", file=sys.stderr)
+        sys.stderr.write(f"error: {_format_error(error)}\n")
         return EXIT_USER_ERROR
 
 
 def _format_error(error: Exception) -> str:
-    """An error in a line; one of the system without its number, by the name of the file that was wanted."""
+    """Return an error as one line, with the file in front for errors of the system."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename2 or error.filename}: {error.strerror}"
     return str(error)
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more, as after `| head`; what is left of it goes nowhere then."""
+    """Return whether the reader of standard output is gone, as after `| head`.
+
+    If so, redirect the rest of the output to nowhere, or Python would complain once more on exit.
+    """
     poll = select.poll()
     try:
         poll.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # not a file
+    except (OSError, ValueError):  # standard output is no file, as in tests
         return False
     gone = any(event & select.POLLERR for _, event in poll.poll(0))
     if gone:

@@ -1,4 +1,4 @@
-"""The few collective operations the project needs; each is the identity in a single process."""
+"""Process groups and the collective operations in use. A single process needs no group."""
 
 from __future__ import annotations
 
@@ -15,32 +15,37 @@ import torch.distributed as dist
 
 from nightcrawler.utils.errors import UserError
 
-# Where a process that our launcher started writes a code that is no failure.
+# Names the file into which a process of our launcher writes an exit code that is no failure.
 EXIT_CODE_FILE = "NIGHTCRAWLER_EXIT_CODE_FILE"
-# Seconds that a rank which lost another one waits before it ends, so that the launcher sees the other one first.
+# A rank that lost a peer waits before it exits, so that the launcher reports the peer's failure
+# first.
 PEER_EXIT_GRACE_SEC = 1.0
 
 
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def rank() -> int:
-    """Rank of this process (0 when alone)."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    """Return the rank of this process (0 without a group)."""
+    return dist.get_rank() if _has_group() else 0
 
 
 def world_size() -> int:
-    """Number of processes (1 when alone)."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Return the number of processes (1 without a group)."""
+    return dist.get_world_size() if _has_group() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and log lines."""
+    """Return whether this process is rank 0, which writes files and log lines."""
     return rank() == 0
 
 
 def launched_world() -> int:
-    """Number of processes the launcher started (`WORLD_SIZE`; 1 without a launcher).
+    """Return the number of processes that the launcher started: `WORLD_SIZE`, default 1.
 
     Raises:
-        UserError: if the variable is not a positive integer.
+        UserError: If the variable is not a positive integer.
     """
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
@@ -51,34 +56,40 @@ def launched_world() -> int:
 
 
 def launched_rank() -> int:
-    """Rank that the launcher gave this process, before it has joined the others (`RANK`; 0 without a launcher)."""
+    """Return the rank that the launcher gave this process: `RANK`, default 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this process: `auto` takes CUDA where there is any, one GPU per local rank.
+    """Return the device of this process, one GPU per local rank.
+
+    Args:
+        name: `cpu`, `cuda`, or `auto` for CUDA if there is any.
 
     Raises:
-        UserError: if CUDA is asked for and absent.
+        UserError: If CUDA is asked for and absent.
     """
     if name == "auto":
+        # An absent GPU is no error here: demos and tests run anywhere.
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError(
-            "DEVICE is 'cuda' but no CUDA device is visible: set DEVICE cpu, or mend the driver"
+            "device 'cuda' was asked for, but no CUDA device is visible: use cpu, or repair the "
+            "driver"
         )
+    # More ranks than GPUs share them, which serves tests on one GPU.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def init_process_group(device: torch.device, backend: str, timeout_sec: int) -> None:
-    """Join the group the launcher described; nothing to do for a single process.
+    """Join the process group that the launcher described, if it started several processes.
 
     Args:
-        device: this process's device.
+        device: Device of this process.
         backend: `auto` (nccl on CUDA, gloo on CPU), `nccl` or `gloo`.
-        timeout_sec: seconds after which a collective that does not complete is an error.
+        timeout_sec: Seconds after which an incomplete collective operation is an error.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -90,35 +101,40 @@ def init_process_group(device: torch.device, backend: str, timeout_sec: int) -> 
 
 
 def shutdown() -> None:
-    """Leave the process group, where there is one."""
-    if dist.is_available() and dist.is_initialized():
+    """Leave the process group, if there is one."""
+    if _has_group():
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def peer_failure_as_error() -> Iterator[None]:
-    """Within the block, a collective that fails because of another rank is one line, not a traceback.
+    """Turn the failure of a collective operation within the block into an error of one line.
 
     Raises:
-        UserError: if a rank is gone, or gave no answer within `DIST_TIMEOUT_SEC`.
+        UserError: If a rank is gone, or did not answer before the timeout.
     """
     try:
         yield
     except RuntimeError as error:
+        # gloo raises plain RuntimeErrors; only their text tells them apart.
         if not (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
             raise
         time.sleep(PEER_EXIT_GRACE_SEC)
         raise UserError(
-            f"rank {rank() or launched_rank()} lost contact to the others ({str(error).splitlines()[0]}): the cause "
-            "is what the one that ended first said; if none ended, one was slower than DIST_TIMEOUT_SEC"
+            f"rank {rank() or launched_rank()} lost contact to the others "
+            f"({str(error).splitlines()[0]}): the rank that ended first names the cause; if none "
+            "ended, one was slower than DIST_TIMEOUT_SEC"
         ) from error
 
 
 def exit_code(code: int) -> int:
-    """The code that this process ends with where all ranks end with `code`, which is no failure.
+    """Return the code for this process to exit with, if all ranks end with one that is no failure.
 
-    Under our launcher it is 0: another one would make the launcher end the other ranks, and start all anew where
-    restarts are left. The launcher itself then ends with `code`.
+    Under our launcher it is 0: any other would make the launcher stop the other ranks and use up a
+    restart. The launcher reads the code from a file and exits with it.
+
+    Args:
+        code: Exit code of the run, such as 75 for a run that was asked to stop.
     """
     path = os.environ.get(EXIT_CODE_FILE)
     if path is None:
@@ -134,16 +150,17 @@ def barrier() -> None:
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum of `tensor` over ranks, same shape and dtype; the argument is left as it was."""
+    """Return the sum of a tensor over ranks, same shape and dtype. The argument is unchanged."""
     if world_size() == 1:
         return tensor
+    # all_reduce works in place.
     total = tensor.clone()
     dist.all_reduce(total)
     return total
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Every rank's `value` (plain Python and numpy objects), in rank order, on every rank."""
+    """Return every rank's value (plain Python and numpy objects), in rank order, on every rank."""
     if world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * world_size()
@@ -152,7 +169,7 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is true on at least one rank."""
+    """Return whether a flag is true on at least one rank."""
     if world_size() == 1:
         return flag
     return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item() > 0)
@@ -161,10 +178,16 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 def sum_figures(
     figures: Mapping[str, float | torch.Tensor], device: torch.device
 ) -> dict[str, float]:
-    """Sums over ranks of named numbers or tensors of one, by one collective, fetched from the device once.
+    """Return the sums of named numbers over ranks.
 
-    Every rank has the same names in the same order.
+    One collective operation and one transfer from the device serve all of them.
+
+    Args:
+        figures: Name to number or one-element tensor, with the same names in the same order on
+            every rank.
+        device: Device of the collective operation.
     """
+    # float64 keeps counts exact.
     values = [
         torch.as_tensor(value, dtype=torch.float64, device=device) for value in figures.values()
     ]

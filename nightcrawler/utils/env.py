@@ -1,4 +1,4 @@
-"""Seeds and versions."""
+"""Random seeds, library versions and a description of the machine."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from typing import Any
 import numpy as np
 import torch
 
+# Name that pip installs. The package in it is imported as `nightcrawler`.
+DISTRIBUTION = "nightcrawler-video"
+# Libraries that numbers depend on: run folders and results files record their versions.
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "timm", "fvcore")
 
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch, and ask for deterministic cuDNN kernels."""
     random.seed(seed)
+    # numpy takes 32 bits only.
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+    # The benchmark would pick kernels by their speed, which differs from run to run.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
 
 def derived_seed(*parts: int) -> int:
-    """A 63-bit seed that is a pure function of whole numbers (numpy's SeedSequence mixes them)."""
+    """Return a 63-bit seed that is a pure function of whole numbers (mixed by SeedSequence)."""
     state = np.random.SeedSequence([part % 2**63 for part in parts]).generate_state(2, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that numbers depend on."""
+    """Return the versions of Python and of the libraries that numbers depend on."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -41,7 +46,7 @@ def library_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor count, threads and GPUs, as a run folder should record them."""
+    """Return system, processor count, threads and GPUs, for the record of a run."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "system": platform.platform(),

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and paths that stay where they belong."""
+"""Files that are whole or absent, and paths that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nightcrawler.utils.errors import UserError
 
 
 def fsync_folder(folder: str | Path) -> None:
-    """Make a rename inside `folder` durable (a no-op where folders cannot be opened)."""
+    """Make a rename inside a folder durable, if the system can open folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -28,18 +28,26 @@ def fsync_folder(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file that takes the name `path` when the block ends without an error.
+    """Open a temporary file that is renamed to `path` when the block ends without an error.
 
-    The content is flushed and fsynced before the rename, the folder after it: a reader (or a crash) sees the
-    old file or the new one, never a part. Parent folders are made.
+    The content is flushed and fsynced before the rename, the folder after it: a reader (or a
+    crash) sees the old file or the new one, never a part. Parent folders are created.
 
     Args:
-        path: the final name.
+        path: Final name.
         mode: `"wb"` or `"w"` (UTF-8, no newline translation).
+
+    Example:
+        >>> with atomic_write("runs/note.txt", "w") as file:
+        ...     file.write("done")
+        4
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text: dict[str, Any] = {}
+    if "b" not in mode:
+        text = {"encoding": "utf-8", "newline": ""}
+    # In the same folder: a rename across file systems is not atomic.
     descriptor, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
     )
@@ -48,6 +56,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
@@ -58,10 +67,14 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def check_targets(files: Iterable[Path | None], folders: Iterable[Path | None] = ()) -> None:
-    """Refuse outputs that could not be written in the end; those that are `None` are not asked for.
+    """Refuse output paths that could not be written, before the work begins.
+
+    Args:
+        files: Files to write, `None` for outputs that were not asked for.
+        folders: Folders to write into, likewise.
 
     Raises:
-        UserError: if a folder is where a file is to be, or a file where a folder is to be.
+        UserError: If a folder is in the place of a file, or a file in the place of a folder.
     """
     wanted = [path for path in files if path]
     for path in wanted:
@@ -74,6 +87,7 @@ def check_targets(files: Iterable[Path | None], folders: Iterable[Path | None] =
 
 
 def _umask() -> int:
+    # The mask can only be read by setting it.
     current = os.umask(0)
     os.umask(current)
     return current
@@ -86,8 +100,9 @@ def write_csv_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hex digits."""
     digest = hashlib.sha256()
+    # In blocks: checkpoints and videos may be larger than memory.
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -95,15 +110,16 @@ def sha256_file(path: str | Path) -> str:
 
 
 def check_relative(relative: str) -> None:
-    """Refuse a name that is empty, absolute, holds NUL or a backslash, or climbs with `..`.
+    """Refuse a path that is empty, absolute, holds NUL or a backslash, or leaves with `..`.
 
     Raises:
-        UserError: with the reason.
+        UserError: With the reason.
     """
     if not relative or not relative.strip():
         raise UserError("an empty path")
     if "\0" in relative:
         raise UserError(f"path {relative!r} holds a NUL character")
+    # A backslash separates folders on some systems, and is part of a name on others.
     if os.path.isabs(relative) or "\\" in relative:
         raise UserError(f"path {relative!r} must be relative, with forward slashes")
     if ".." in relative.split("/"):
@@ -111,12 +127,17 @@ def check_relative(relative: str) -> None:
 
 
 def safe_join(root: str | Path, relative: str) -> Path:
-    """`root / relative`, proven to stay inside `root` even through symbolic links.
+    """Return `root / relative`, resolved and inside `root` even through symbolic links.
+
+    Args:
+        root: Folder that must not be left.
+        relative: Path below it, with forward slashes.
 
     Raises:
-        UserError: if the name is not a plain relative path or resolves outside `root`.
+        UserError: If the path is not a plain relative one, or resolves outside `root`.
     """
     check_relative(relative)
+    # realpath follows links, also of the root: both sides must.
     base = os.path.realpath(root)
     joined = os.path.realpath(os.path.join(base, relative))
     if joined != base and not joined.startswith(base + os.sep):

@@ -18,7 +18,7 @@ def take_record_lock(file: IO[Any], wait: bool) -> bool:
 
     Args:
         file: File opened for writing.
-        wait: Wait until the lock is free; `False` returns at once.
+        wait: Wait until the lock is free (`False`: return at once).
 
     Returns:
         `False` if another process holds the lock (never with `wait`).
@@ -26,7 +26,9 @@ def take_record_lock(file: IO[Any], wait: bool) -> bool:
     Raises:
         OSError: If the file system has no locks.
     """
-    mode = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    mode = fcntl.LOCK_EX
+    if not wait:
+        mode |= fcntl.LOCK_NB
     try:
         fcntl.lockf(file, mode)
     except (BlockingIOError, PermissionError):
@@ -41,7 +43,7 @@ def take_inheritable_lock(path: Path) -> int | None:
     """Lock a file by a descriptor that can be passed to a child process (`pass_fds`).
 
     Args:
-        path: Lock file; it and its folder are created if missing.
+        path: Lock file, created with its folder if missing.
 
     Returns:
         The descriptor that holds the lock until its last copy is closed, or `None` if another

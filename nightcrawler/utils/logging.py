@@ -1,4 +1,4 @@
-"""Text log lines for people, JSON lines for programs."""
+"""Log lines for people, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ ROOT_LOGGER = "nightcrawler"
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module (`__name__`), a child of the package's."""
-    return logging.getLogger(name if name.startswith(ROOT_LOGGER) else f"{ROOT_LOGGER}.{name}")
+    """Return the logger of a module (`__name__`), a child of the package's."""
+    if not name.startswith(ROOT_LOGGER):
+        name = f"{ROOT_LOGGER}.{name}"
+    return logging.getLogger(name)
 
 
 def setup_logging(
     output_dir: str | Path | None = None, rank: int = 0, name: str = "stdout.log"
 ) -> None:
-    """Send the package's log lines to standard output and, where asked, to a file that is appended to.
+    """Send the package's log lines to standard output and to a file that is appended to.
 
-    Ranks other than the first print only warnings, with their rank.
+    Ranks above 0 print only warnings, with their rank.
 
     Args:
-        output_dir: folder of the log file; made when absent.
-        rank: rank of this process.
-        name: file name of the log.
+        output_dir: Folder of the log file, created if missing, or `None` for no file.
+        rank: Rank of this process.
+        name: Name of the log file.
     """
     logger = logging.getLogger(ROOT_LOGGER)
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    # The root logger may have handlers of its own: lines would appear twice.
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
@@ -50,23 +53,31 @@ def setup_logging(
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold: tensors and numpy scalars become numbers, NaN and infinity become text."""
+    """Return a value that JSON can hold.
+
+    Tensors and arrays become numbers and lists, paths, NaN and infinity become text.
+
+    Args:
+        value: Nested dictionaries, lists and tuples of plain values, tensors or arrays.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist"):  # tensors and arrays, without importing torch here
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value)
+    return value
 
 
 class JsonLines:
-    """A file that gets one JSON object a line, flushed at once.
+    """Writer of one JSON object per line, flushed at once.
 
     Args:
-        path: the file; appended to. `None` writes nowhere (ranks other than the first).
+        path: File to append to, or `None` to write nowhere (ranks above 0).
     """
 
     def __init__(self, path: str | Path | None) -> None:
@@ -75,8 +86,9 @@ class JsonLines:
             self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, **fields: Any) -> None:
-        """Append one object."""
+        """Append one object with these fields."""
         if self._path is None:
             return
+        # Opened for each line: another process (a resumed run) may append in between.
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(simplejson.dumps(plain(fields), sort_keys=False) + "\n")

@@ -11,16 +11,18 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-# One lock for all mappings: a lock of their own could not be pickled, as data sets are for spawned workers.
+# One lock for all mappings: with a lock of its own, a mapping could not be pickled, as data sets
+# are for spawned workers.
 _lock = threading.Lock()
-# A process that forks while another thread holds the lock would leave it locked in the child for ever.
+# A process that forks while another thread holds the lock would leave it locked in the child for
+# ever.
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
 
 class LruMapping(Generic[Key, Value]):
-    """Keep values up to a total size; the least recently used ones make room for new ones.
+    """Mapping of values up to a total size, which drops the least recently used ones.
 
     Args:
         max_size: largest sum of the sizes of all values, in any unit.
@@ -38,7 +40,7 @@ class LruMapping(Generic[Key, Value]):
         return iter(self._entries)
 
     def get(self, key: Key) -> Value | None:
-        """Return a value and mark it as the latest used; `None` where it is absent."""
+        """Return a value and mark it as the latest used, or return `None` if it is absent."""
         with _lock:
             if key not in self._entries:
                 return None
@@ -46,7 +48,13 @@ class LruMapping(Generic[Key, Value]):
             return self._entries[key][0]
 
     def put(self, key: Key, value: Value, size: int = 1) -> None:
-        """Store a value in place of the one before; one that is larger than the bound is not kept."""
+        """Store a value in place of the one before.
+
+        Args:
+            key: Key of the value.
+            value: Value, which is not kept if it is larger than the bound.
+            size: Its size, in the unit of the bound.
+        """
         with _lock:
             self._drop(key)
             if size > self.max_size:
@@ -57,7 +65,7 @@ class LruMapping(Generic[Key, Value]):
                 self._drop(next(iter(self._entries)))
 
     def drop(self, key: Key) -> None:
-        """Forget a value, where it is present."""
+        """Remove a value, if it is present."""
         with _lock:
             self._drop(key)
 

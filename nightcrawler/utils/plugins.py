@@ -33,6 +33,7 @@ def import_user_module(name: str) -> None:
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)
+        # Without this, a module written a moment ago may go unseen.
         importlib.invalidate_caches()
     try:
         importlib.import_module(name)
@@ -64,7 +65,9 @@ def load_plugins() -> None:
         try:
             point.load()
         except (Exception, SystemExit) as error:
-            owner = point.dist.name if point.dist is not None else "an unknown distribution"
+            owner = "an unknown distribution"
+            if point.dist is not None:
+                owner = point.dist.name
             raise UserError(
                 f"plugin '{point.name}' ({point.value}) of {owner} cannot be imported: "
                 f"{_one_line(error)}; mend or uninstall it"

@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, a line every N steps in a log."""
+"""Progress with rate and time left: a bar on a terminal, one line every N steps in a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 def format_seconds(seconds: float) -> str:
-    """`h:mm:ss`, for people."""
+    """Return seconds as `h:mm:ss`."""
     minutes, secs = divmod(round(max(seconds, 0.0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}"
@@ -26,20 +26,21 @@ def progress(
     every: int = 50,
     enabled: bool = True,
 ) -> Iterator[Item]:
-    """Iterate while showing how far it is.
+    """Iterate and show the progress on standard error.
 
     Args:
-        iterable: what to go through.
-        total: number of items, where `len(iterable)` does not tell.
-        desc: what is being done.
-        every: off a terminal, print one line each `every` items (and at the end).
-        enabled: `False` iterates silently (ranks other than the first).
+        iterable: Items to iterate over.
+        total: Number of items, if the iterable has no length.
+        desc: Name of the work.
+        every: Items between two lines, if standard error is no terminal.
+        enabled: `False` iterates silently (ranks above 0).
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if not enabled:
         yield from iterable
     elif sys.stderr.isatty():
+        # A bar redraws its line, which would fill a log file.
         yield from tqdm(iterable, total=total, desc=desc, dynamic_ncols=True)
     else:
         yield from _lines(iterable, total, desc, every)
@@ -48,23 +49,31 @@ def progress(
 def _lines(iterable: Iterable[Item], total: int | None, desc: str, every: int) -> Iterator[Item]:
     start = time.monotonic()
     done = 0
+
+    def report() -> None:
+        line = progress_line(desc, done, total, time.monotonic() - start)
+        sys.stderr.write(f"{line}\n")
+
     for done, item in enumerate(iterable, start=1):
         yield item
         if done % every == 0 or done == total:
-            print(
-                progress_line(desc, done, total, time.monotonic() - start),
-                file=sys.stderr,
-                flush=True,
-            )
+            report()
+    # Without a total, nothing says that an item was the last one.
     if total is None and done % every:
-        print(
-            progress_line(desc, done, total, time.monotonic() - start), file=sys.stderr, flush=True
-        )
+        report()
 
 
 def progress_line(desc: str, done: int, total: int | None, seconds: float) -> str:
-    """One line such as `render 50/200 (12.1/s, 0:00:12 left)`."""
+    """Return one line such as `render 50/200 (12.1/s, 0:00:12 left)`.
+
+    Args:
+        desc: Name of the work.
+        done: Items done.
+        total: Number of items, or `None` if unknown.
+        seconds: Seconds since the start.
+    """
     rate = done / max(seconds, 1e-9)
     if total is None:
         return f"{desc} {done} ({rate:.1f}/s)"
-    return f"{desc} {done}/{total} ({rate:.1f}/s, {format_seconds((total - done) / max(rate, 1e-9))} left)"
+    left = format_seconds((total - done) / max(rate, 1e-9))
+    return f"{desc} {done}/{total} ({rate:.1f}/s, {left} left)"

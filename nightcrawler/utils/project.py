@@ -1,4 +1,4 @@
-"""Locate the project folder, which holds `configs/`, `exp_*/` and `data/`, and the files inside the package.
+"""Locate the project folder (`configs/`, `exp_*/`, `data/`) and the files inside the package.
 
 A project is a checkout or a folder made by `nightcrawler init`. Standard library only: command
 lines import this before anything else.
@@ -18,7 +18,7 @@ _chosen: list[Path] = []
 
 
 def find_project(start: Path) -> Path | None:
-    """Return the nearest project at or above a folder; `None` if there is none."""
+    """Return the nearest project at or above a folder, or `None`."""
     for folder in (start, *start.parents):
         if (folder / MARKER).is_file():
             return folder
@@ -50,7 +50,7 @@ def use_project(root: Path) -> Iterator[None]:
 def packaged_root() -> Path:
     """Return the folder of the files that come with the package, laid out as a project.
 
-    A wheel holds them in `nightcrawler/assets`; in a checkout they are the checkout's own.
+    A wheel holds them in `nightcrawler/assets`. In a checkout they are the checkout's own.
     """
     assets = _PACKAGE / "assets"
     if (assets / MARKER).is_file():

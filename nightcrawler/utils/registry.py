@@ -21,7 +21,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     Args:
         kind: Noun for the message, such as `model`.
         name: Name that was given.
-        known: Names that could have been given; all are listed if there are at most 20.
+        known: Names that could have been given, all of them listed if there are at most 20.
     """
     known = sorted(known)
     few = len(known) <= MAX_LISTED
@@ -115,7 +115,7 @@ class Registry:
         """Return the builder of a name, imported if need be.
 
         Raises:
-            UserError: If the name is unknown; the message lists the known names.
+            UserError: If the name is unknown, with the known names in the message.
         """
         entry = self._find(name)
         if entry is None:
@@ -133,22 +133,24 @@ class Registry:
         return unknown_name(self.kind, name, self.names())
 
     def names(self) -> list[str]:
-        """Return all names in the order they were added; a family is shown as `family/NAME`."""
+        """Return all names in the order they were added, a family as `family/NAME`."""
         return list(self.descriptions())
 
     def descriptions(self) -> dict[str, str]:
         """Return each name with its short description."""
         found = {}
         for name, entry in self._entries.items():
-            shown = f"{name}NAME" if name.endswith("/") else name
-            found[shown] = entry.about
+            if name.endswith("/"):
+                name += "NAME"
+            found[name] = entry.about
         return found
 
     def _find(self, name: str) -> Entry | None:
         """Return the entry of a name or of its family."""
         if name.endswith("/"):
-            return None  # a family alone names no builder
+            # A family alone names no builder.
+            return None
         if name in self._entries:
             return self._entries[name]
-        family, _, _ = name.partition("/")
-        return self._entries.get(f"{family}/")
+        family, slash, _ = name.partition("/")
+        return self._entries.get(family + slash) if slash else None

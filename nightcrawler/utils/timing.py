@@ -1,4 +1,4 @@
-"""Measured time."""
+"""Timing of functions against each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ def race(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Seconds of the fastest run of each call; they take turns, so that whatever else runs here hits all alike.
+    """Return the seconds of the fastest run of each function.
 
-    `time.process_time` as the clock counts the work of this process alone, on all its threads.
+    The functions take turns, so that other load on the machine hits all of them alike.
+
+    Args:
+        calls: Name to function.
+        repeats: Runs of each function.
+        clock: Clock in seconds. `time.process_time` counts the work of this process alone, on all
+            its threads.
     """
     seconds = dict.fromkeys(calls, float("inf"))
     for _ in range(repeats):

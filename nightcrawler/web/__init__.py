@@ -1,1 +1,1 @@
-"""A page on this machine that takes a clip and shows what models see in it."""
+"""Local web page: drop a clip, see it enhanced, and see the predictions of models."""

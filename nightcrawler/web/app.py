@@ -1,4 +1,4 @@
-"""The page's server: takes a clip at a time, asks the worker, hands out two small videos of each of the last clips."""
+"""Server of the page: takes one clip at a time, asks the worker, and serves the previews."""
 
 from __future__ import annotations
 
@@ -24,16 +24,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.web.inference import AFTER, BEFORE
-from nightcrawler.web.worker import Failed, Refused, Worker
+from nightcrawler.web.worker import ClipError, Worker, WorkerError
 
+# Names of this machine: the page has no users to tell apart, so it is for one machine only.
 HOSTS = ("127.0.0.1", "localhost")
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"),
     *(".wmv", ".asf", ".flv", ".ogv", ".gif", ".3gp"),
 )
 MEDIA_TYPES = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
+# Seconds to read on after an upload is refused.
 DRAIN_SEC = 3.0
-MOST_WAITING, MOST_KEPT, MOST_NAME = 4, 12, 200
+# Clips that wait for the worker, and clips whose previews are kept.
+MAX_WAITING = 4
+MAX_KEPT = 12
+MAX_NAME_CHARS = 200
+# The page loads its own files only, so a clip's name cannot bring in a script.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -59,141 +65,173 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Site:
-    """What the page says and allows.
+    """Texts and limits of the page.
 
     Attributes:
         models: names of the models.
-        class_names: the K classes.
-        enhancement: how clips are lit, in words.
-        labels: `label-free` or `oracle`.
-        most_bytes: of a clip.
-        most_sec: length of a clip.
-        upload_sec: how long an upload may take.
-        answer_sec: how long looking may take.
+        class_names: names of the K classes.
+        enhancement: enhancement of clips, for people.
+        labels: label use of the models: `label-free` or `oracle`.
+        max_bytes: largest clip, in bytes.
+        max_sec: longest clip, in seconds.
+        upload_sec: seconds that an upload may take.
+        answer_sec: seconds that inference may take.
     """
 
     models: tuple[str, ...]
     class_names: tuple[str, ...]
     enhancement: str
     labels: str
-    most_bytes: int
-    most_sec: float
+    max_bytes: int
+    max_sec: float
     upload_sec: float
     answer_sec: float
 
 
-class Unusable(Exception):
-    """A request that is not answered: HTTP status, and a sentence for the person."""
+class RequestError(Exception):
+    """A refused request.
 
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status, self.why = status, why
+    Args:
+        status: HTTP status.
+        reason: sentence for the visitor.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
 
 
-class SafeHeaders:
-    """Every answer tells the browser to load nothing from elsewhere and to keep nothing."""
+class SecurityHeaders:
+    """Middleware that adds `HEADERS` to every response, error responses included.
+
+    Args:
+        app: the application to wrap.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, with headers."""
+        """Pass a request on, with headers added to its response."""
 
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", ()), *more]}
+                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+        if scope["type"] == "http":
+            await self.app(scope, receive, send_with_headers)
+        else:
+            await self.app(scope, receive, send)
 
 
 class ClipStore:
-    """Folders of the last clips, by names that cannot be guessed."""
+    """Folders of the most recent clips, under names that cannot be guessed.
+
+    Args:
+        root: folder that holds them.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: OrderedDict[str, Path] = OrderedDict()
 
-    def make(self) -> tuple[str, Path]:
-        """A new name and its folder."""
+    def create(self) -> tuple[str, Path]:
+        """Create a folder, and return its name and path."""
         name = secrets.token_urlsafe(16)
-        self._folders[name] = self.root / name
-        self._folders[name].mkdir()
-        return name, self._folders[name]
+        folder = self.root / name
+        folder.mkdir()
+        self._folders[name] = folder
+        return name, folder
 
-    def keep_last(self) -> None:
-        """Remove the oldest ones of more than `MOST_KEPT`."""
-        while len(self._folders) > MOST_KEPT:
-            self.drop(next(iter(self._folders)))
+    def trim(self) -> None:
+        """Remove the oldest clips beyond `MAX_KEPT`."""
+        while len(self._folders) > MAX_KEPT:
+            self.remove(next(iter(self._folders)))
 
-    def drop(self, name: str) -> None:
-        """Remove a clip."""
-        if folder := self._folders.pop(name, None):
+    def remove(self, name: str) -> None:
+        """Remove a clip, if it exists."""
+        folder = self._folders.pop(name, None)
+        if folder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def find(self, name: str, part: str) -> Path | None:
-        """A file of a clip, where there is one."""
+        """Return a preview of a clip, None where it does not exist."""
         folder = self._folders.get(name)
-        path = folder / part if folder and part in (BEFORE, AFTER) else None
-        return path if path and path.is_file() else None
+        # Both names come from the address: only known ones become a path.
+        if folder is None or part not in (BEFORE, AFTER):
+            return None
+        path = folder / part
+        return path if path.is_file() else None
 
 
 class Server:
-    """The answers to requests."""
+    """Handlers of the page's requests.
+
+    Args:
+        worker: started worker.
+        root: folder of kept clips.
+        site: texts and limits of the page.
+    """
 
     def __init__(self, worker: Worker, root: Path, site: Site) -> None:
-        self.worker, self.site, self.clips = worker, site, ClipStore(root)
+        self.worker = worker
+        self.site = site
+        self.clips = ClipStore(root)
         self._num_waiting = 0
 
     async def page(self, request: Request) -> Response:
-        """The page itself."""
+        """Return the page."""
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         text = _resource("page.html").decode()
         html = environment.from_string(text).render(site=self.site, suffixes=SUFFIXES)
         return Response(html, media_type="text/html")
 
-    async def part(self, request: Request) -> Response:
-        """Style and script."""
+    async def static(self, request: Request) -> Response:
+        """Return the style, script or icon."""
         name = request.path_params["name"]
         if name not in MEDIA_TYPES:
             return JSONResponse({"error": "no such page"}, 404)
         return Response(_resource(name), media_type=MEDIA_TYPES[name])
 
-    async def picture(self, request: Request) -> Response:
-        """A clip before or after it is lit."""
+    async def preview(self, request: Request) -> Response:
+        """Return a preview of a clip, before or after enhancement."""
         path = self.clips.find(request.path_params["clip"], request.path_params["part"])
         if path is None:
-            return JSONResponse({"error": "this clip is not kept any more: drop it again"}, 404)
+            return JSONResponse({"error": "this clip is no longer kept: send it again"}, 404)
         return FileResponse(path, media_type="video/mp4")
 
-    async def take(self, request: Request) -> Response:
-        """A clip comes as the body, its name in `X-File-Name` (percent-encoded); what is seen goes back."""
+    async def upload(self, request: Request) -> Response:
+        """Predict the clip in the body, named by `X-File-Name` (percent-encoded)."""
         try:
-            return JSONResponse(await self._take(request))
-        except Unusable as error:
+            return JSONResponse(await self._upload(request))
+        except RequestError as error:
             await _drain(request)
-            # What is still not read of the body would be taken for the next request.
-            return JSONResponse({"error": error.why}, error.status, headers={"connection": "close"})
+            # The server would take an unread rest of the body for the next request.
+            headers = {"connection": "close"}
+            return JSONResponse({"error": error.reason}, error.status, headers=headers)
 
-    async def _take(self, request: Request) -> dict[str, Any]:
+    async def _upload(self, request: Request) -> dict[str, Any]:
         name = self._check(request)
-        if self._num_waiting >= MOST_WAITING:
-            raise Unusable(503, "other clips are being looked at: try again in a moment")
+        if self._num_waiting >= MAX_WAITING:
+            raise RequestError(503, "other clips are being processed: try again in a moment")
         self._num_waiting += 1
-        clip, folder = self.clips.make()
+        clip, folder = self.clips.create()
         try:
             path = folder / f"upload{Path(name).suffix.lower()}"
             await self._save(request, path)
             question = {"path": str(path), "name": name, "folder": str(folder)}
+            # In a thread, as the worker answers questions one after the other and blocks.
             answer = await asyncio.to_thread(self.worker.ask, question)
             path.unlink(missing_ok=True)
         except BaseException as error:
-            self.clips.drop(clip)
-            raise _unusable(error) from None
+            self.clips.remove(clip)
+            raise _as_request_error(error) from None
         finally:
             self._num_waiting -= 1
-        self.clips.keep_last()
+        self.clips.trim()
         return {
             **answer,
             "name": name,
@@ -202,58 +240,74 @@ class Server:
         }
 
     def _check(self, request: Request) -> str:
-        """The file's name, of a request that may be answered."""
+        """Return the file name of an acceptable request.
+
+        Raises:
+            RequestError: if the request comes from another site, or is no clip of an allowed size.
+        """
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            raise Unusable(403, "clips are taken from this page only")
-        # Another site's page cannot set this header without being asked first, which nothing here allows.
+            raise RequestError(403, "clips are accepted from this page only")
+        # A page of another site may set this header only after a preflight, which is not allowed.
         if "x-file-name" not in request.headers:
-            raise Unusable(400, "X-File-Name is missing: it holds the clip's name, percent-encoded")
+            reason = "X-File-Name is missing: it holds the clip's name, percent-encoded"
+            raise RequestError(400, reason)
         name = urllib.parse.unquote(request.headers["x-file-name"], errors="replace")
-        name = Path(name.replace("\\", "/")).name[-MOST_NAME:]
+        name = Path(name.replace("\\", "/")).name[-MAX_NAME_CHARS:]
         if Path(name).suffix.lower() not in SUFFIXES:
             shown = ", ".join(suffix[1:] for suffix in SUFFIXES)
-            raise Unusable(415, f"'{name}' is not a video by its name: expected one of {shown}")
+            reason = f"'{name}' is not a video by its name: expected one of {shown}"
+            raise RequestError(415, reason)
         length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.site.most_bytes:
+        if not length.isdigit() or int(length) > self.site.max_bytes:
             raise self._too_large()
+        # A chunked upload tells no length: `_save` counts its bytes.
         return name
 
-    def _too_large(self) -> Unusable:
-        return Unusable(
-            413, f"the file is larger than {self.site.most_bytes >> 20} MiB: cut or scale it down"
-        )
+    def _too_large(self) -> RequestError:
+        limit = self.site.max_bytes >> 20
+        return RequestError(413, f"the file is larger than {limit} MiB: cut or scale it down")
 
     async def _save(self, request: Request, path: Path) -> None:
-        taken = 0
+        """Write the body to a file.
+
+        Raises:
+            RequestError: if it is longer than allowed, whatever its header says.
+            TimeoutError: if it takes too long.
+        """
+        num_bytes = 0
         async with asyncio.timeout(self.site.upload_sec):
+            # "x": a name that is taken would be a clip of somebody else.
             with open(path, "xb") as file:
                 async for block in request.stream():
-                    taken += len(block)
-                    if taken > self.site.most_bytes:
+                    num_bytes += len(block)
+                    if num_bytes > self.site.max_bytes:
                         raise self._too_large()
                     file.write(block)
 
 
 async def _drain(request: Request) -> None:
-    """Read on for a while: a browser that is still sending would take an answer for a broken connection."""
+    """Read the rest of a refused upload for a while.
+
+    A browser that is still sending would report a broken connection in place of the response.
+    """
     with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
         async with asyncio.timeout(DRAIN_SEC):
             async for _ in request.stream():
                 pass
 
 
-def _unusable(error: BaseException) -> BaseException:
-    """The same as an error of HTTP, where it is one of the clip's."""
-    if isinstance(error, Refused):
-        return Unusable(422, f"this clip cannot be used: {error}")
-    if isinstance(error, Failed):
-        return Unusable(500, str(error))
+def _as_request_error(error: BaseException) -> BaseException:
+    """Return the HTTP error of an expected error, any other error unchanged."""
+    if isinstance(error, ClipError):
+        return RequestError(422, f"this clip cannot be used: {error}")
+    if isinstance(error, WorkerError):
+        return RequestError(500, str(error))
     if isinstance(error, UserError):
-        return Unusable(500, f"the models cannot be loaded: {error}")
+        return RequestError(500, f"the models cannot be loaded: {error}")
     if isinstance(error, TimeoutError):
-        return Unusable(408, "the upload took too long")
+        return RequestError(408, "the upload took too long")
     if isinstance(error, ClientDisconnect):
-        return Unusable(400, "the upload was broken off")
+        return RequestError(400, "the upload was interrupted")
     return error
 
 
@@ -262,24 +316,24 @@ def _resource(name: str) -> bytes:
 
 
 def make_app(worker: Worker, root: Path, site: Site) -> Starlette:
-    """The server as an ASGI application.
+    """Make the ASGI application.
 
     Args:
-        worker: looks at clips, started; it is the caller's to stop.
-        root: an empty folder for what is kept of clips.
-        site: what the page says and allows.
+        worker: started worker, stopped by the caller.
+        root: empty folder for kept clips.
+        site: texts and limits of the page.
     """
     server = Server(worker, root, site)
-
     return Starlette(
         routes=[
             Route("/", server.page),
-            Route("/clips", server.take, methods=["POST"]),
-            Route("/clips/{clip}/{part}", server.picture),
-            Route("/{name}", server.part),
+            Route("/clips", server.upload, methods=["POST"]),
+            Route("/clips/{clip}/{part}", server.preview),
+            Route("/{name}", server.static),
         ],
         middleware=[
-            Middleware(SafeHeaders),
+            Middleware(SecurityHeaders),
+            # Another site's name that resolves to this machine (DNS rebinding) is refused.
             Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
         ],
     )

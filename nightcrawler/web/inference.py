@@ -1,10 +1,9 @@
-"""What the worker does with one clip: models' answers, and the clip before and after it is lit."""
+"""Inference on one clip for the page: predictions, timeline, and two preview videos."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,36 +13,45 @@ import numpy as np
 import torch
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.video.decode import StreamInfo, probe
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import StreamInfo, probe
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
-from nightcrawler.predict.long_video import long_video
-from nightcrawler.predict.predictor import PredictOptions, Predictor
-from nightcrawler.predict.rows import VideoResult, record
+from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.predict.predictor import Predictor
+from nightcrawler.predict.results import VideoResult, to_record
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.web.worker import Answer, Question
 
 SHOWN_CLASSES = 5
-# Of the two pictures: so much of the clip, so many frames of it, of this short side.
-PREVIEW_SEC, PREVIEW_FPS, PREVIEW_PX = 12.0, 12.5, 360
-MOST_RATIO = 4
-BEFORE, AFTER = "before.mp4", "after.mp4"
+# Length, frame rate and short side of the previews: enough to see, and quick to load.
+PREVIEW_SEC = 12.0
+PREVIEW_FPS = 12.5
+PREVIEW_SIDE_PX = 360
+# Players show narrower pictures as a line.
+MAX_ASPECT_RATIO = 4
+BEFORE = "before.mp4"
+AFTER = "after.mp4"
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How clips are looked at.
+    """Settings of inference for the page.
 
     Attributes:
-        experiments, recipe, mode, prefix: the models and how they are mixed, as `tools/predict.py` takes them.
-        dark: light clips as dark ones.
-        root: the project.
-        window_sec, stride_sec: of the timeline; clips of at least two windows have one.
-        most_sec: length of a clip, at most.
-        limits: of a clip otherwise.
-        threads: of PyTorch; 0 leaves its choice.
+        experiments: experiment folders or checkpoints. Empty takes those of the recipe.
+        recipe: recipe that mixes the models. None weighs them equally.
+        mode: mode of a vote recipe. None takes its first.
+        prefix: folder that holds the recipe's experiments.
+        dark: enhance clips as dark ones.
+        root: folder for relative paths in configurations.
+        window_sec: window of the timeline in seconds. Clips of at least two windows get one.
+        stride_sec: time between windows, in seconds.
+        max_sec: longest clip, in seconds.
+        limits: other limits of a clip.
+        threads: threads of PyTorch, 0 for its default.
     """
 
     experiments: tuple[Path, ...]
@@ -54,118 +62,168 @@ class InferenceOptions:
     root: Path
     window_sec: float
     stride_sec: float
-    most_sec: float
+    max_sec: float
     limits: Limits
     threads: int = 0
 
 
-def build_inference(look: InferenceOptions) -> tuple[functools.partial[Answer], dict[str, Any]]:
-    """What answers questions (`path` of a clip, its `name`, the `folder` for its pictures), and what it is.
+def build_inference(
+    options: InferenceOptions,
+) -> tuple[functools.partial[Answer], dict[str, Any]]:
+    """Build the models.
+
+    Args:
+        options: settings of inference.
+
+    Returns:
+        a function that answers questions (`path` of a clip, its `name`, the `folder` for its
+        previews), and plain values that describe the models for the page.
 
     Raises:
         UserError: if a model cannot be built.
     """
-    if look.threads:
-        torch.set_num_threads(look.threads)
-    recipe = read_recipe(look.recipe, look.mode) if look.recipe else None
-    settings = PredictOptions(dark=look.dark, root=look.root)
-    group = build_ensemble(look.experiments, recipe, look.prefix, settings)
-    return functools.partial(infer, group, look), {
-        "models": [member.name for member in group.members],
-        "class_names": group.class_names,
-        "enhancement": ", ".join(dict.fromkeys(map(_light, group.members))),
-        "labels": group.about()["labels"],
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recipe = None
+    if options.recipe:
+        recipe = read_recipe(options.recipe, options.mode)
+    predict_options = PredictOptions(dark=options.dark, root=options.root)
+    ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
+    # Models often share an enhancement, which the page then names once.
+    enhancements = dict.fromkeys(map(_enhancement_text, ensemble.predictors))
+    about = {
+        "models": ensemble.model_names,
+        "class_names": list(ensemble.class_names),
+        "enhancement": ", ".join(enhancements),
+        "labels": ensemble.about()["labels"],
     }
+    return functools.partial(infer, ensemble, options), about
 
 
-def _light(member: Predictor) -> str:
-    """How a model's clips are lit, in words."""
-    name = member.about["enhancement"]
-    return (
-        " ".join([name, *(f"{gamma:g}" for gamma in member.about["gammas"])])
-        if name != "none"
-        else "left as it is"
-    )
+def _enhancement_text(predictor: Predictor) -> str:
+    """Return the enhancement of a model for people."""
+    name = predictor.about["enhancement"]
+    if name == "none":
+        return "none"
+    return " ".join([name, *(f"{gamma:g}" for gamma in predictor.about["gammas"])])
 
 
-def infer(group: Ensemble, look: InferenceOptions, question: Question) -> Answer:
-    """What models see in a clip, as plain values; its pictures are written.
+def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
+    """Predict a clip and write its previews.
 
-    Raises:
-        VideoError: if it cannot be read, or is more than is allowed.
-    """
-    path, folder = question["path"], Path(question["folder"])
-    found = probe(path, look.limits)
-    seconds = found.num_frames / (found.fps or ASSUMED_FPS)
-    if seconds > look.most_sec:
-        raise VideoError(
-            path, f"{seconds:.0f} s long, over the limit of {look.most_sec:g} s", "limits"
-        )
-    item = VideoItem(question["name"], -1, Path(path), 1)
-    row = next(iter(group.videos([item])))
-    timeline = _timeline(group, look, item) if row.ok and seconds >= 2 * look.window_sec else row
-    for answer in (row, timeline):
-        if not answer.ok:
-            raise VideoError(path, answer.status.removeprefix("error: "), "predict")
-    names = [member.name for member in group.members]
-    said = record(row, group.class_names, SHOWN_CLASSES)
-    votes = zip(names, row.votes, strict=False)
-    return {
-        "name": item.name,
-        "top": said["top"],
-        "models": [
-            {"name": name, "class": group.class_names[vote], "agrees": vote == row.class_id}
-            for name, vote in votes
-        ],
-        "timeline": [
-            {**asdict(one), "class": group.class_names[one.label]} for one in timeline.segments
-        ],
-        "seconds": seconds,
-        "num_frames": found.num_frames,
-        "fps": found.fps,
-        **write_pictures(path, found, folder, group, look.limits),
-    }
-
-
-def _timeline(group: Ensemble, look: InferenceOptions, item: VideoItem) -> VideoResult:
-    def show(windows: Iterable[Any], total: int) -> Iterable[Any]:
-        return windows
-
-    return long_video(group, item, look.window_sec, look.stride_sec, show)[0]
-
-
-def write_pictures(
-    path: str, found: StreamInfo, folder: Path, group: Ensemble, limits: Limits
-) -> dict[str, Any]:
-    """Write the start of a clip as two small videos, as it is and as the first model sees it.
+    Args:
+        ensemble: models to run.
+        options: settings of inference.
+        question: `path` of the clip, its `name`, and the `folder` for its previews.
 
     Returns:
-        their size, length, and mean brightness (of 255).
+        plain values for the page.
+
+    Raises:
+        VideoError: if the clip cannot be read, or exceeds a limit.
     """
-    step = max(round((found.fps or ASSUMED_FPS) / PREVIEW_FPS), 1)
-    fps = Fraction((found.fps or ASSUMED_FPS) / step).limit_denominator(1001)
-    shown = itertools.islice(
-        video_frames(path, found, PREVIEW_PX, limits), 0, round(PREVIEW_SEC * fps * step), step
-    )
-    before = np.stack([even(frame.rgb) for frame in shown])
+    path = question["path"]
+    # Before decoding: a clip that is too long must not keep the others waiting.
+    info = probe(path, options.limits)
+    seconds = info.num_frames / (info.fps or ASSUMED_FPS)
+    if seconds > options.max_sec:
+        cause = f"{seconds:.0f} s long, over the limit of {options.max_sec:g} s"
+        raise VideoError(path, cause, "limits")
+    item = VideoItem(question["name"], -1, Path(path), 1)
+    result = _checked(path, next(iter(ensemble.videos([item]))))
+    timeline = result
+    # A single window would repeat the prediction of the whole clip.
+    if seconds >= 2 * options.window_sec:
+        timeline, _ = predict_long_video(ensemble, item, options.window_sec, options.stride_sec)
+        _checked(path, timeline)
+    return {
+        "name": item.name,
+        "top": to_record(result, SHOWN_CLASSES)["top"],
+        "models": _votes(ensemble, result),
+        "timeline": _segments(timeline),
+        "seconds": seconds,
+        "num_frames": info.num_frames,
+        "fps": info.fps,
+        **write_previews(path, info, Path(question["folder"]), ensemble, options.limits),
+    }
+
+
+def _checked(path: str, result: VideoResult) -> VideoResult:
+    """Return a result with a prediction, or raise its reason.
+
+    Raises:
+        VideoError: if there is no prediction.
+    """
+    if not result.ok:
+        raise VideoError(path, result.status.removeprefix("error: "), "predict")
+    return result
+
+
+def _votes(ensemble: Ensemble, result: VideoResult) -> list[dict[str, Any]]:
+    """Return the class of each model, and its agreement with the ensemble."""
+    votes = []
+    for name, vote in zip(ensemble.model_names, result.votes, strict=True):
+        class_name = ensemble.class_names[vote]
+        votes.append({"name": name, "class": class_name, "agrees": vote == result.class_id})
+    return votes
+
+
+def _segments(result: VideoResult) -> list[dict[str, Any]]:
+    """Return the segments of a timeline with class names."""
+    segments = []
+    for segment in result.segments:
+        segments.append({**asdict(segment), "class": result.class_names[segment.label]})
+    return segments
+
+
+def write_previews(
+    path: str, info: StreamInfo, folder: Path, ensemble: Ensemble, limits: Limits
+) -> dict[str, Any]:
+    """Write the start of a clip as two small videos: unchanged, and enhanced for the first model.
+
+    Args:
+        path: the clip.
+        info: stream information from `probe`.
+        folder: folder of `before.mp4` and `after.mp4`.
+        ensemble: models, the first of which has the enhancement.
+        limits: limits of the clip.
+
+    Returns:
+        `size` in pixels, `preview_sec`, and `brightness`: mean levels (0 to 255) of both.
+
+    Raises:
+        VideoError: if the clip cannot be read, or is too narrow to show.
+    """
+    clip_fps = info.fps or ASSUMED_FPS
+    # Every `step`-th frame, so that previews keep the speed of the clip.
+    step = max(round(clip_fps / PREVIEW_FPS), 1)
+    fps = Fraction(clip_fps / step).limit_denominator(1001)
+    frames = video_frames(path, info, PREVIEW_SIDE_PX, limits)
+    shown = itertools.islice(frames, 0, round(PREVIEW_SEC * fps * step), step)
+    before = np.stack([even_sided(frame.rgb) for frame in shown])
     height, width = before.shape[1:3]
-    if max(height, width) > MOST_RATIO * min(height, width):
-        raise VideoError(
-            path, f"{width}:{height} is no shape of a picture that can be shown", "limits"
-        )
-    after = group.members[0].enhance(before)
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        cause = f"a picture of {width}x{height} pixels is too narrow to be shown"
+        raise VideoError(path, cause, "limits")
+    # Other models of an ensemble may enhance otherwise, but two pictures can be compared.
+    after = ensemble.predictors[0].enhance(before)
+    brightness = []
     for name, pictures in ((BEFORE, before), (AFTER, after)):
         write_video(folder / name, pictures, fps)
+        brightness.append(round(float(pictures.mean()), 1))
     return {
         "size": [width, height],
         "preview_sec": len(before) / float(fps),
-        "brightness": [round(float(pictures.mean()), 1) for pictures in (before, after)],
+        "brightness": brightness,
     }
 
 
-def even(rgb: np.ndarray) -> np.ndarray:
-    """A picture uint8 `[H, W, 3]` without an odd last row or column, as H.264 wants it; a lone one is doubled."""
-    lone = [(0, int(side == 1)) for side in rgb.shape[:2]]
-    padded = np.pad(rgb, (*lone, (0, 0)), "edge")
+def even_sided(rgb: np.ndarray) -> np.ndarray:
+    """Return a picture uint8 `[H, W, 3]` without an odd last row or column, as H.264 requires.
+
+    A single row or column is doubled.
+    """
+    padding = [(0, int(side == 1)) for side in rgb.shape[:2]]
+    padded = np.pad(rgb, (*padding, (0, 0)), "edge")
     height, width = padded.shape[:2]
     return padded[: height // 2 * 2, : width // 2 * 2]

@@ -29,9 +29,9 @@ function fail(why) {
 
 function send(clip) {
   if (sending) sending.abort();
-  const mostBytes = Number(drop.dataset.mostBytes);
-  if (clip.size > mostBytes) {
-    fail(`${clip.name} has ${Math.ceil(clip.size / MIB)} MiB, more than the ${Math.floor(mostBytes / MIB)} MiB that are taken: cut or scale it down.`);
+  const maxBytes = Number(drop.dataset.maxBytes);
+  if (clip.size > maxBytes) {
+    fail(`${clip.name} has ${Math.ceil(clip.size / MIB)} MiB, more than the ${Math.floor(maxBytes / MIB)} MiB allowed: cut or scale it down.`);
     return;
   }
   before.pause();
@@ -47,7 +47,7 @@ function send(clip) {
     if (request.status === 200) show(request.response);
     else fail((request.response && request.response.error) || `The server answered ${request.status}.`);
   });
-  request.onerror = () => finish(request, () => fail("The connection was closed: the file may be refused, or the server stopped."));
+  request.onerror = () => finish(request, () => fail("The connection was closed: the file was refused, or the server stopped."));
   request.onabort = () => finish(request, () => showOnly(""));
   find("doing").textContent = `Sending ${clip.name}`;
   find("progress").value = 0;
@@ -56,7 +56,7 @@ function send(clip) {
 }
 
 function look(name) {
-  find("doing").textContent = `Looking at ${name}; this may take up to ${drop.dataset.answerSec} seconds`;
+  find("doing").textContent = `Predicting ${name}: this may take up to ${drop.dataset.answerSec} seconds`;
   find("progress").removeAttribute("value");
 }
 
@@ -77,7 +77,7 @@ function show(answer) {
   showVotes(answer.models, best.class);
   showTimeline(answer);
   showPictures(answer);
-  find("facts").textContent = `${seconds(answer.seconds)}, ${answer.num_frames} frames; looked at in ${seconds(answer.took_sec)}`;
+  find("facts").textContent = `${seconds(answer.seconds)}, ${answer.num_frames} frames; predicted in ${seconds(answer.took_sec)}`;
   showOnly("result");
   find("result").focus({ preventScroll: true });
   find("result").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "nearest" });
@@ -134,7 +134,7 @@ function showPictures(answer) {
   before.src = answer.before;
   after.src = answer.after;
   const part = answer.preview_sec < answer.seconds - 0.5 ? `; the first ${Math.round(answer.preview_sec)} s are shown` : "";
-  find("light").textContent = `Mean brightness ${Math.round(dark)} of 255, lit ${Math.round(lit)}${part}`;
+  find("light").textContent = `Mean brightness ${Math.round(dark)} of 255, enhanced ${Math.round(lit)}${part}`;
   wipe(50);
   play(!calm.matches);
 }

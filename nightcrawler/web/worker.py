@@ -1,6 +1,6 @@
-"""One process that does the dangerous work, decoding strangers' files; it may hang or die, its owner goes on.
+"""Worker process that decodes and predicts clips of strangers. It may hang or die without harm.
 
-Questions and answers are JSON over a pipe: nothing that the process says is ever unpickled.
+Questions and answers are JSON over a pipe, so nothing from the worker is ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,71 +21,81 @@ from nightcrawler.utils.process import follow_parent
 
 logger = get_logger(__name__)
 
-MOST_ANSWER_BYTES = 4 << 20
-END_SEC = 5.0
+# Far more than an answer needs.
+MAX_ANSWER_BYTES = 4 << 20
+EXIT_WAIT_SEC = 5.0
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
-# Makes what answers, and says what it is, as plain values.
+# Builds the function that answers questions, and plain values that describe it.
 Build = Callable[[], tuple[Callable[[Question], Answer], dict[str, Any]]]
 
 
-class Refused(UserError):
-    """The question was understood, and this clip cannot be used."""
+class ClipError(UserError):
+    """A clip that cannot be used. The worker goes on."""
 
 
-class Failed(UserError):
-    """The process hung or died over a question; another one takes its place."""
+class WorkerError(UserError):
+    """A worker that hung or died over a clip, and was replaced."""
 
 
 class Worker:
-    """The process, and the way to ask it. Questions come one after the other, from any thread.
+    """A process that answers questions one after the other, from any thread.
 
     Args:
-        build: makes what answers, in the process; it is sent there, so it is a function of a module.
-        answer_sec: after so many seconds a question is given up and the process replaced.
-        start_sec: the same for `build`.
+        build: builds the answering function inside the process. It is pickled, so it must be a
+            function of a module.
+        answer_sec: seconds per question. After that the process is replaced.
+        start_sec: seconds for `build`.
 
     Attributes:
-        about: what `build` says of what it made, once started.
+        about: plain values from `build`, once started.
     """
 
     def __init__(self, build: Build, answer_sec: float, start_sec: float = 300.0) -> None:
-        self.build, self.answer_sec, self.start_sec = build, answer_sec, start_sec
+        self.build = build
+        self.answer_sec = answer_sec
+        self.start_sec = start_sec
+        self.about: dict[str, Any] = {}
+        # Forking a process with threads, as a server has, may deadlock: spawn a fresh one.
         self._context = multiprocessing.get_context("spawn")
         self._lock = threading.Lock()
-        self._is_ready = self._is_stopped = False
-        self.about: dict[str, Any] = {}
+        self._is_ready = False
+        self._is_stopped = False
 
     def start(self) -> None:
-        """Start the process and wait until it can answer.
+        """Start the process and wait until it is ready.
 
         Raises:
-            UserError: if it cannot be built.
+            UserError: if `build` fails.
         """
         with self._lock:
             self._spawn()
             self._wait_ready()
 
     def ask(self, question: Question) -> Answer:
-        """The answer.
+        """Return the answer to a question.
+
+        Args:
+            question: plain values.
 
         Raises:
-            Refused: if the clip cannot be used.
-            Failed: if the process hung or died over it, or could not be started again.
+            ClipError: if the clip cannot be used.
+            WorkerError: if the process hung or died, or did not start again.
         """
         with self._lock:
             self._wait_ready()
             return self._ask(question)
 
     def stop(self) -> None:
-        """End the process, whatever it does; an open question fails."""
+        """End the process at once. An open question fails."""
+        # Without the lock, which an open question holds until it is answered.
         self._is_stopped = True
         self._kill()
 
     @property
     def pid(self) -> int | None:
-        """Of the process."""
+        """Process id of the worker."""
         return self._process.pid
 
     def _ask(self, question: Question) -> Answer:
@@ -94,29 +104,39 @@ class Worker:
             kind, content = self._receive(self.answer_sec)
         except TimeoutError:
             self._replace()
-            why = f"this clip took more than {self.answer_sec:g} s and was given up; the next one will be looked at"
-            raise Failed(why) from None
+            raise WorkerError(
+                f"this clip took more than {self.answer_sec:g} s and was given up; "
+                "the next one can be sent"
+            ) from None
         except (EOFError, OSError, ValueError) as error:
-            ended = self._ended()
+            reason = self._exit_reason()
             self._replace()
-            logger.warning("the worker ended over a clip: %s (%s)", ended, type(error).__name__)
-            raise Failed(
-                f"reading this clip ended the worker ({ended}); the next one will be looked at"
+            logger.warning("the worker ended over a clip: %s (%s)", reason, type(error).__name__)
+            raise WorkerError(
+                f"reading this clip ended the worker ({reason}); the next one can be sent"
             ) from None
         if kind != "answer":
-            raise Refused(content)
+            raise ClipError(content)
         return content
 
     def _receive(self, seconds: float) -> tuple[str, Any]:
+        """Return the kind and the content of the next message.
+
+        Raises:
+            TimeoutError: if no message comes in time.
+            ValueError: if the message is not JSON of this form.
+        """
         if not self._pipe.poll(seconds):
             raise TimeoutError
-        kind, content = json.loads(self._pipe.recv_bytes(MOST_ANSWER_BYTES))
+        # A worker taken over by a bad clip could send anything: bound it, and parse plain values.
+        kind, content = json.loads(self._pipe.recv_bytes(MAX_ANSWER_BYTES))
         return kind, content
 
     def _spawn(self) -> None:
         self._pipe, theirs = self._context.Pipe()
         self._process = self._context.Process(target=_work, args=(self.build, theirs), daemon=True)
         self._process.start()
+        # With our copy open, the pipe would not end with the process.
         theirs.close()
         self._is_ready = False
 
@@ -126,19 +146,23 @@ class Worker:
         try:
             kind, content = self._receive(self.start_sec)
         except (TimeoutError, EOFError, OSError, ValueError):
-            ended = self._ended()
+            reason = self._exit_reason()
             self._replace()
-            raise Failed(f"the worker did not start ({ended}); try again") from None
+            raise WorkerError(f"the worker did not start ({reason}); try again") from None
         if kind != "ready":
             raise UserError(content)
-        self.about, self._is_ready = content, True
+        self.about = content
+        self._is_ready = True
 
-    def _ended(self) -> str:
-        self._process.join(END_SEC)
+    def _exit_reason(self) -> str:
+        """Return the signal or exit code of the process for people."""
+        self._process.join(EXIT_WAIT_SEC)
         code = self._process.exitcode
         if code is None:
             return "it does not answer"
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code < 0:
+            return f"signal {signal.Signals(-code).name}"
+        return f"exit code {code}"
 
     def _replace(self) -> None:
         self._kill()
@@ -147,13 +171,13 @@ class Worker:
             self._spawn()
 
     def _kill(self) -> None:
-        # At once: a decoder that hangs does not listen, and the process has nothing to put in order.
+        # SIGKILL: a decoder that hangs ignores other signals, and the process has nothing to save.
         self._process.kill()
-        self._process.join(END_SEC)
+        self._process.join(EXIT_WAIT_SEC)
 
 
 def _work(build: Build, pipe: Connection) -> None:
-    """The process: build, then answer until the pipe closes."""
+    """Run the process: build, then answer until the pipe closes."""
     follow_parent()
     try:
         answer, about = build()
@@ -168,11 +192,13 @@ def _work(build: Build, pipe: Connection) -> None:
             try:
                 content = answer(question)
             except VideoError as error:
+                # Without the path, which is none of the visitor's business.
                 _send(pipe, "refused", f"{error.cause} (while {error.where})")
             except UserError as error:
                 _send(pipe, "refused", str(error))
             else:
-                _send(pipe, "answer", {**content, "took_sec": round(time.monotonic() - start, 3)})
+                took_sec = round(time.monotonic() - start, 3)
+                _send(pipe, "answer", {**content, "took_sec": took_sec})
 
 
 def _send(pipe: Connection, kind: str, content: Any) -> None:

@@ -19,7 +19,7 @@ from nightcrawler.pseudo.results_files import results_name, split_use
 # Checkpoint that a training leaves for the tasks after it.
 BEST = "best.pyth"
 # Keys that determine where and how fast a run computes, and no number of it. They are those of
-# nightcrawler/engine/build.py, which needs torch; a test compares both.
+# nightcrawler/engine/run_metadata.py, which needs torch; a test compares both.
 MACHINE_KEYS = (
     "OUTPUT_DIR",
     "DEVICE",

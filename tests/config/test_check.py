@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nightcrawler.config.needs import NEEDS
 
-from nightcrawler.config import defaults, defaults_models
-from nightcrawler.config.check import CHOICES, LENGTHS, RANGES, check
+from nightcrawler.config.check import check
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import flatten, get_cfg
+from nightcrawler.config.reference import keys_as_markdown
+from nightcrawler.config.schema import SCHEMA, dependent_keys
 from nightcrawler.utils.errors import ConfigError
+from nightcrawler.utils.registry import Registry
 
 DEFAULTS = flatten(get_cfg())
+CHOICES = {name: key for name, key in SCHEMA.items() if key.choices is not None}
+RANGES = {name: key for name, key in SCHEMA.items() if not math.isinf(key.minimum)}
 
 # (KEY, VALUE, what the message says): unknown keys and wrong types.
 WRONG_TYPES = [
@@ -67,7 +70,8 @@ WRONG_VALUES = [
     (
         "ENHANCE.TEST",
         "gama",
-        "'gama' is not one of none, gamma, auto_gamma, clahe, retinex, zero_dce",
+        "unknown enhancement 'gama'; did you mean 'gamma'? (known: auto_gamma, clahe, gamma, none, "
+        "retinex, zero_dce)",
     ),
     ("ENHANCE.CLAHE_TILES", "[4]\n  VAL: clahe", "has 1 values, expected 2"),
     ("ENHANCE.DENOISE_FRAMES", "4", "4 is even, expected an odd number of frames"),
@@ -220,15 +224,31 @@ def test_the_fault_of_a_line_says_the_line(tmp_path: Path, key: str, value: str,
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_a_choice_is_one_of_the_list_that_the_comments_name(tmp_path: Path, key: str) -> None:
+def test_a_choice_is_one_of_the_declared(tmp_path: Path, key: str) -> None:
     message = fault(tmp_path, nested(key, "nonsense"))
-    assert f"{key}: 'nonsense' is not one of {', '.join(CHOICES[key])}" in message
-    source = "".join(
-        Path(module.__file__).read_text(encoding="utf-8") for module in (defaults, defaults_models)
-    )
-    comment = re.search(rf"((?: +#.*\n)+)(?: +cfg\..*\n)*? +cfg\.{re.escape(key)} = ", source)
-    assert comment is not None
-    assert [choice for choice in CHOICES[key] if not re.search(rf"\b{choice}\b", comment[1])] == []
+    names = list(CHOICES[key].described_choices())
+    if isinstance(CHOICES[key].choices, Registry):
+        assert f"{key}: unknown " in message
+        assert f"(known: {', '.join(sorted(names))})" in message
+    else:
+        assert f"{key}: 'nonsense' is not one of {', '.join(names)}" in message
+    assert DEFAULTS[key] in CHOICES[key].choices
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("DATA.SAMPLING", "denze", "dense"),
+        ("ENHANCE.TEST", "gama", "'gamma'"),
+        ("MODEL.NAME", "torchvison/s3d", "'torchvision/s3d'"),
+        ("ADAPT.NAME", "batch_norm", "'batchnorm'"),
+        ("MODEL.PSEUDO_LOSS", "kl_publish", "'kl_published'"),
+    ],
+)
+def test_a_misspelt_choice_is_told_the_closest(
+    tmp_path: Path, key: str, value: str, meant: str
+) -> None:
+    assert f"did you mean {meant}?" in fault(tmp_path, nested(key, value)).splitlines()[0]
 
 
 def nonsense(default: Any) -> str | None:
@@ -253,8 +273,9 @@ def test_no_number_may_be_minus_five(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("key", RANGES)
 def test_both_ends_of_a_range_belong_to_it(key: str) -> None:
-    for end, outside in zip(RANGES[key], (-1, 1), strict=True):
-        if abs(end) == float("inf"):
+    ends = (RANGES[key].minimum, RANGES[key].maximum)
+    for end, outside in zip(ends, (-1, 1), strict=True):
+        if math.isinf(end):
             continue
         assert key not in " ".join(out_of_range(key, end))
         assert key in " ".join(out_of_range(key, end + outside * max(abs(end) * 1e-3, 1e-6)))
@@ -265,7 +286,10 @@ def out_of_range(key: str, value: float) -> list[str]:
     cfg = get_cfg()
     *sections, name = key.split(".")
     node: Any = cfg[sections[0]] if sections else cfg
-    node[name] = [value] * len(node[name]) if isinstance(node[name], list) else value
+    if isinstance(node[name], list):
+        node[name] = [value] * max(len(node[name]), 1)
+    else:
+        node[name] = value
     try:
         check(cfg, {})
     except ConfigError as error:
@@ -292,11 +316,72 @@ def test_a_key_that_lost_its_effect_is_a_fault(
     )
 
 
-def test_every_condition_is_tried_and_every_table_names_real_keys() -> None:
-    assert {row[0] for row in NEEDING + DISABLING} == set(NEEDS)
-    for table in (CHOICES, RANGES, LENGTHS, NEEDS):
-        assert set(table) <= set(DEFAULTS)
+def test_every_condition_is_tried_and_names_real_keys() -> None:
+    conditional = {name: key.needs for name, key in SCHEMA.items() if key.needs is not None}
+    assert {row[0] for row in NEEDING + DISABLING} == set(conditional)
+    for condition in conditional.values():
+        assert condition.keys
+        assert set(condition.keys) <= set(SCHEMA)
     check(get_cfg(), {})
+
+
+def test_a_condition_depends_on_the_keys_that_it_names_and_on_no_other() -> None:
+    """Each condition is evaluated on a configuration that records the keys it reads."""
+
+    class Recorder:
+        def __init__(self, node: Any, prefix: str, read: set[str]) -> None:
+            self.node, self.prefix, self.read = node, prefix, read
+
+        def __getattr__(self, name: str) -> Any:
+            return self[name]
+
+        def __getitem__(self, name: str) -> Any:
+            value = self.node[name]
+            if isinstance(value, dict):
+                return Recorder(value, f"{name}.", self.read)
+            self.read.add(f"{self.prefix}{name}")
+            return value
+
+    for name, key in SCHEMA.items():
+        if key.needs is not None:
+            read: set[str] = set()
+            key.needs.holds(Recorder(get_cfg(), "", read))  # type: ignore[arg-type]
+            assert read
+            assert read <= set(key.needs.keys), name
+
+
+def test_the_keys_of_pseudo_labels_depend_on_their_file() -> None:
+    assert dependent_keys("DATA.PSEUDO_CSV") == [
+        "TRAIN.EPOCH_LENGTH",
+        "TRAIN.JOINT_STEP",
+        "TRAIN.PSEUDO_WEIGHT",
+        "TRAIN.PSEUDO_RAMP_EPOCHS",
+        "TRAIN.BALANCE_PSEUDO",
+        "TRAIN.THRESHOLD",
+        "MODEL.PSEUDO_LOSS",
+        "MODEL.PSEUDO_TEMPERATURE",
+    ]
+    assert dependent_keys("RNG_SEED") == []
+
+
+def test_every_key_is_declared_with_a_meaning() -> None:
+    assert list(SCHEMA) == list(DEFAULTS)
+    for name, key in SCHEMA.items():
+        assert key.name == name
+        assert key.meaning.endswith("."), name
+        assert key.fault_of(key.default) is None, name
+
+
+def test_the_reference_has_a_row_for_every_key() -> None:
+    rows = [line for line in keys_as_markdown().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(SCHEMA)
+    row = next(row for row in rows if row.startswith("| `TRAIN.EPOCH_LENGTH`"))
+    assert '`"pseudo"`' in row
+    assert "`both` (the longer one's; the shorter stream starts again)" in row
+    assert "Has no effect unless DATA.PSEUDO_CSV is set." in row
+    frames = next(row for row in rows if row.startswith("| `DATA.NUM_FRAMES`"))
+    assert frames == ("| `DATA.NUM_FRAMES` | `32` | Frames of a clip. Range: between 1 and 4096. |")
+    assert all(row.replace("\\|", "").count("|") == 4 for row in rows)
 
 
 def test_a_default_value_without_effect_is_no_fault(tmp_path: Path) -> None:

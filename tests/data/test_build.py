@@ -13,7 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.node import get_cfg
-from nightcrawler.data import build, build_video, frame_sampling
+from nightcrawler.data import build, build_clips, build_items, build_video, frame_sampling
 from nightcrawler.data.dataset import DeferredClips
 from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import eval_crops
@@ -97,19 +97,19 @@ def names(items: Sequence[Any]) -> list[str]:
 
 
 def test_items_of_a_split(folder: Path) -> None:
-    items = build_video.build_items(make_cfg(folder), "train")
+    items = build_items.build_items(make_cfg(folder), "train")
     assert [(item.name, item.label) for item in items] == LABELLED + VALIDATION
     assert items[0].path == folder / "labeled_train/Train/l0.mp4"
     assert items[-1].path == folder / "dry_run/Validation/v1.mp4"
     with pytest.raises(
         UserError, match=r"row 3: label 2 is out of range, expected -1 \(unknown\) or 0..1"
     ):
-        build_video.build_items(make_cfg(folder, "MODEL.NUM_CLASSES", 2), "train")
+        build_items.build_items(make_cfg(folder, "MODEL.NUM_CLASSES", 2), "train")
 
 
 def test_validation_videos_are_left_out_of_training_unless_asked(folder: Path) -> None:
-    assert names(build.build_train_items(make_cfg(folder))) == [name for name, _ in LABELLED]
-    kept = build.build_train_items(make_cfg(folder, "DATA.EXCLUDE_VAL", False))
+    assert names(build_items.build_train_items(make_cfg(folder))) == [name for name, _ in LABELLED]
+    kept = build_items.build_train_items(make_cfg(folder, "DATA.EXCLUDE_VAL", False))
     assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
 
 
@@ -118,7 +118,7 @@ def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(
 ) -> None:
     """A dark list that names its clips as the bright one does: they are other files."""
     own = with_lists(folder, tmp_path, arid=[*LABELLED, ("0.mp4", 1)])
-    kept = build.build_train_items(make_cfg(own, "TRAIN.BEST_SPLIT", "arid"))
+    kept = build_items.build_train_items(make_cfg(own, "TRAIN.BEST_SPLIT", "arid"))
     assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
 
 
@@ -127,14 +127,14 @@ def test_training_needs_labels_and_videos(folder: Path, tmp_path: Path) -> None:
         UserError,
         match=r"split 'total_unlabel' is to be trained on, but row 1 \('0.mp4'\) has label -1",
     ):
-        build.build_train_items(make_cfg(folder, "DATA.TRAIN_SPLIT", "total_unlabel"))
+        build_items.build_train_items(make_cfg(folder, "DATA.TRAIN_SPLIT", "total_unlabel"))
     own = with_lists(folder, tmp_path, **{"train_label+val_dry": VALIDATION})
     with pytest.raises(UserError, match=r"has no video left to train on; see DATA\.EXCLUDE_VAL"):
-        build.build_train_items(make_cfg(own))
+        build_items.build_train_items(make_cfg(own))
 
 
 def test_pseudo_items(folder: Path) -> None:
-    items = build.build_pseudo_items(make_cfg(folder, "DATA.PSEUDO_CSV", "pseudo/stage1.csv"))
+    items = build_items.build_pseudo_items(make_cfg(folder, "DATA.PSEUDO_CSV", "pseudo/stage1.csv"))
     assert [(item.name, item.label, *item.probs) for item in items] == [
         pytest.approx(row) for row in PSEUDO
     ]
@@ -144,24 +144,24 @@ def test_pseudo_items(folder: Path) -> None:
 def test_pseudo_items_of_low_confidence_are_left_out(folder: Path) -> None:
     """Confidences .8, .5, .9, .7: mean .725, deviation .171; half of it below the mean lies .64."""
     cfg = make_cfg(folder, "DATA.PSEUDO_CSV", "pseudo/stage1.csv", "TRAIN.THRESHOLD", 0.5)
-    assert names(build.build_pseudo_items(cfg)) == ["0.mp4", "2.mp4", "Run/Run_1_1.mp4"]
+    assert names(build_items.build_pseudo_items(cfg)) == ["0.mp4", "2.mp4", "Run/Run_1_1.mp4"]
     cfg.TRAIN.THRESHOLD = -9.0
     with pytest.raises(UserError, match=r"TRAIN\.THRESHOLD -9.0 leaves no row"):
-        build.build_pseudo_items(cfg)
+        build_items.build_pseudo_items(cfg)
 
 
 def test_the_confidence_threshold_is_the_formula() -> None:
     values = np.array([0.8, 0.5, 0.9, 0.7])
     deviation = np.sqrt(sum((value - 0.725) ** 2 for value in values) / 3)
-    assert build.confidence_threshold(values, 2.0) == pytest.approx(0.725 - 2 * deviation)
-    assert build.confidence_threshold(values, -1) == -1.0
-    assert build.confidence_threshold(values[:1], 2.0) == -1.0
+    assert build_items.confidence_threshold(values, 2.0) == pytest.approx(0.725 - 2 * deviation)
+    assert build_items.confidence_threshold(values, -1) == -1.0
+    assert build_items.confidence_threshold(values[:1], 2.0) == -1.0
 
 
 def test_mixing_follows_its_keys(folder: Path) -> None:
-    on = build.build_mixup(make_cfg(folder, "MIXUP.PROB", 0.5, "MIXUP.SWITCH_PROB", 0.3))
+    on = build_clips.build_mixup(make_cfg(folder, "MIXUP.PROB", 0.5, "MIXUP.SWITCH_PROB", 0.3))
     assert (on.mixup_alpha, on.cutmix_alpha, on.prob, on.switch_prob) == (0.8, 1.0, 0.5, 0.3)
-    off = build.build_mixup(make_cfg(folder, "MIXUP.ENABLE", False))
+    off = build_clips.build_mixup(make_cfg(folder, "MIXUP.ENABLE", False))
     assert (off.mixup_alpha, off.cutmix_alpha, off.label_smoothing, off.num_classes) == (
         0.0,
         0.0,
@@ -189,7 +189,7 @@ def test_micro_batches(
 ) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     cfg = make_cfg(folder, "TRAIN.BATCH_SIZE", batch, "TRAIN.MICRO_BATCH", micro)
-    assert build.build_micro_batch(cfg) == expected
+    assert build.micro_batch_size_of(cfg) == expected
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_micro_batches_that_do_not_divide(
 ) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     with pytest.raises(ConfigError, match=said):
-        build.build_micro_batch(
+        build.micro_batch_size_of(
             make_cfg(folder, "TRAIN.BATCH_SIZE", batch, "TRAIN.MICRO_BATCH", micro)
         )
 
@@ -223,7 +223,7 @@ def test_pairs(
     folder: Path, views: list[int], crops: list[int], pairs: list[tuple[int, int]]
 ) -> None:
     cfg = make_cfg(folder, "TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.NUM_SPATIAL_CROPS", crops)
-    assert build.build_pairs(cfg) == pairs
+    assert build.view_crop_pairs_of(cfg) == pairs
 
 
 def test_lists_that_do_not_pair(folder: Path) -> None:
@@ -231,7 +231,7 @@ def test_lists_that_do_not_pair(folder: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"NUM_ENSEMBLE_VIEWS \[1, 2, 3\] and .*NUM_SPATIAL_CROPS \[1, 3\]"
     ):
-        build.build_pairs(cfg)
+        build.view_crop_pairs_of(cfg)
 
 
 def test_samplers_follow_their_keys(folder: Path) -> None:
@@ -241,9 +241,9 @@ def test_samplers_follow_their_keys(folder: Path) -> None:
     )
     published = make_cfg(folder, "TEST.VIEWS", "published")
     generators = [np.random.default_rng(0) for _ in range(4)]
-    drawn = build.build_frame_sampler(segment)(50, generators[0])
+    drawn = build_clips.build_frame_sampler(segment)(50, generators[0])
     assert drawn.tolist() == frame_sampling.random_segment_indices(50, generators[1], 4).tolist()
-    drawn = build.build_frame_sampler(dense)(50, generators[2])
+    drawn = build_clips.build_frame_sampler(dense)(50, generators[2])
     assert drawn.tolist() == frame_sampling.random_dense_indices(50, generators[3], 4, 3).tolist()
     place = {"view": 1, "num_views": 3}
     expected = [
@@ -251,7 +251,7 @@ def test_samplers_follow_their_keys(folder: Path) -> None:
         frame_sampling.dense_indices(50, 4, 3, **place),
         frame_sampling.segment_indices(50, 4, **place, published=True),
     ]
-    got = [build.build_view_sampler(cfg)(50, 1, 3) for cfg in (segment, dense, published)]
+    got = [build_clips.build_view_sampler(cfg)(50, 1, 3) for cfg in (segment, dense, published)]
     assert [one.tolist() for one in got] == [one.tolist() for one in expected]
     assert len({tuple(one) for one in got}) == 3
 

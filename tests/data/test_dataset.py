@@ -21,7 +21,7 @@ from nightcrawler.data.dataset import (
     MultiViewClips,
     TrainClips,
     TrainCollate,
-    clips_on,
+    clips_to_device,
     keep_samples,
     sample_rng,
 )
@@ -55,7 +55,7 @@ def good(items: list[VideoItem]) -> list[VideoItem]:
     return [item for number, item in enumerate(items) if number != BROKEN]
 
 
-def train_clips(num_copies: int = 2, later: bool = False) -> TrainClips:
+def train_clips(num_copies: int = 2, defer: bool = False) -> TrainClips:
     transform = TrainTransform(
         size=SIZE,
         scale=(0.3, 1.0),
@@ -69,7 +69,7 @@ def train_clips(num_copies: int = 2, later: bool = False) -> TrainClips:
         std=STD,
     )
     sample_frames = functools.partial(random_segment_indices, num_frames=NUM_FRAMES)
-    return TrainClips(sample_frames, lambda frames: frames, transform, num_copies, later)
+    return TrainClips(sample_frames, lambda frames: frames, transform, num_copies, defer)
 
 
 def sample_view(num_frames: int, view: int, num_views: int) -> np.ndarray:
@@ -91,12 +91,12 @@ def train_set(items: Sequence[VideoItem], seed: int = 7, num_copies: int = 2) ->
 
 
 def batches(
-    items: list[VideoItem], num_workers: int, epoch: int = 3, later: bool = False
+    items: list[VideoItem], num_workers: int, epoch: int = 3, defer: bool = False
 ) -> list[dict[str, Any]]:
     sampler = MicroBatchSampler(len(items), 3, 4, 2, seed=1)
     sampler.set_position(epoch)
     collate = TrainCollate(torch.tensor([item.label for item in items]), None, 2)
-    dataset = ClipDataset(items, FileReader(), train_clips(2, later), 7, replace_bad=True)
+    dataset = ClipDataset(items, FileReader(), train_clips(2, defer), 7, replace_bad=True)
     return list(
         DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
     )
@@ -107,9 +107,11 @@ def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(
     items: list[VideoItem], num_workers: int
 ) -> None:
     device = torch.device("cpu")
-    for one, other in zip(batches(items, 0), batches(items, num_workers, later=True), strict=True):
+    for one, other in zip(batches(items, 0), batches(items, num_workers, defer=True), strict=True):
         assert [raw.frames.dtype for raw in other["clip"]] == [torch.uint8] * 2
-        assert torch.equal(clips_on(one["clip"], device), clips_on(other["clip"], device))
+        assert torch.equal(
+            clips_to_device(one["clip"], device), clips_to_device(other["clip"], device)
+        )
         assert torch.equal(one["index"], other["index"])
         assert one["bad"] == other["bad"]
 
@@ -117,11 +119,12 @@ def test_clips_that_are_made_by_whoever_takes_the_batch_are_the_same(
 def test_pinned_clips_are_the_same(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
     """As a loader with `pin_memory` does it: through torch's own function; there is nothing to pin without a GPU."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self.clone())
-    batch, other = batches(items, 0, later=True)[0], batches(items, 0, later=True)[0]
+    batch, other = batches(items, 0, defer=True)[0], batches(items, 0, defer=True)[0]
     pinned = pin_memory(batch)
     assert pinned["clip"][0].frames.data_ptr() != batch["clip"][0].frames.data_ptr()
     assert torch.equal(
-        clips_on(pinned["clip"], torch.device("cpu")), clips_on(other["clip"], torch.device("cpu"))
+        clips_to_device(pinned["clip"], torch.device("cpu")),
+        clips_to_device(other["clip"], torch.device("cpu")),
     )
 
 

@@ -89,7 +89,7 @@ def test_crop_positions() -> None:
     assert crop_positions(1) == (1,)
     assert crop_positions(3) == (0, 1, 2)
     for number in (0, 2, 5):
-        with pytest.raises(ValueError, match=f"{number} crops: expected 1 or 3"):
+        with pytest.raises(ValueError, match=f"num_crops {number}: expected 1 or 3"):
             crop_positions(number)
 
 

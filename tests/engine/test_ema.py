@@ -93,10 +93,10 @@ def test_both_are_adapted_and_validated(data: Path, tmp_path: Path) -> None:
 def test_a_step_that_is_not_finite_is_not_averaged(data: Path, tmp_path: Path) -> None:
     trainer = build_trainer(tiny.config(data, tmp_path, *EMA, "ADAPT.NAME", "none"))
     before = copy.deepcopy(trainer.ema.module.state_dict())
-    loss = trainer.objectives[0].loss
-    trainer.objectives[0].loss = lambda logits, target: loss(logits, target) * math.nan
+    loss = trainer.stream_losses[0].loss
+    trainer.stream_losses[0].loss = lambda logits, target: loss(logits, target) * math.nan
     trainer.fit()
-    assert trainer.stepper.num_skipped == 4
+    assert trainer.train_step.num_skipped == 4
     assert (
         tiny.differences(dict(before), dict(load_checkpoint(tmp_path / LATEST)["ema_state"])) == []
     )

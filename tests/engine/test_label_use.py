@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nightcrawler.engine.build import build_label_use
+from nightcrawler.engine.run_metadata import label_use_of
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
 
 
 def label_use(data: Path, tmp_path: Path, *overrides: object) -> str:
-    return build_label_use(tiny.config(data, tmp_path / "run", *overrides))
+    return label_use_of(tiny.config(data, tmp_path / "run", *overrides))
 
 
 def test_a_dark_split_that_picks_the_checkpoint_makes_an_oracle(tmp_path: Path) -> None:

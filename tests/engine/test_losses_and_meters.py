@@ -8,10 +8,15 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torch.nn import functional
 
-from nightcrawler.engine.evaluator import join_clips
-from nightcrawler.engine.losses import distillation, soft_cross_entropy
+from nightcrawler.engine.evaluator import average_clips
+from nightcrawler.engine.losses import (
+    distillation,
+    distillation_published,
+    soft_cross_entropy,
+)
 from nightcrawler.engine.meters import EpochMeter, accuracy, topk_correct, wilson_interval
 from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.utils.registries import LOSSES
 
 
 def test_soft_cross_entropy_is_torchs_for_one_hot_and_for_probabilities() -> None:
@@ -43,6 +48,21 @@ def test_distillation_takes_zeros_and_vanishes_at_the_teacher() -> None:
     assert torch.isfinite(distillation(torch.zeros(1, 3), target, 2.0))
     logits = torch.randn(4, 3, dtype=torch.float64)
     assert distillation(logits, logits.softmax(1), 3.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_every_named_loss_is_built_at_its_temperature() -> None:
+    """Cross entropy is never softened, the distillations are."""
+    logits = torch.randn(4, 5, dtype=torch.float64)
+    target = torch.randn(4, 5, dtype=torch.float64).softmax(1)
+    expected = {
+        "hard": soft_cross_entropy(logits, target),
+        "soft": soft_cross_entropy(logits, target),
+        "kl": distillation(logits, target, 3.0),
+        "kl_published": distillation_published(logits, target, 3.0),
+    }
+    assert LOSSES.names() == list(expected)
+    for name, value in expected.items():
+        assert LOSSES.get(name)(temperature=3.0)(logits, target).item() == value.item()
 
 
 def test_topk_counts_are_sklearns() -> None:
@@ -84,10 +104,10 @@ def test_wilson_interval_of_a_textbook_case() -> None:
 
 def test_joined_clips_are_means_of_logits_and_of_softmax() -> None:
     clips = np.random.default_rng(0).normal(size=(9, 5))
-    logits, probs = join_clips(clips)
+    logits, probs = average_clips(clips)
     np.testing.assert_allclose(logits, clips.mean(0))
     np.testing.assert_allclose(probs, torch.from_numpy(clips).softmax(1).mean(0).numpy())
-    np.testing.assert_allclose(join_clips(clips, "max")[0], clips.max(0))
+    np.testing.assert_allclose(average_clips(clips, "max")[0], clips.max(0))
 
 
 def test_epoch_meter() -> None:

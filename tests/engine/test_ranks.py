@@ -20,6 +20,8 @@ from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import distributed
 from tests import tiny
 
+# Its fixture trains and tests on one rank and on two.
+pytestmark = pytest.mark.slow
 LATEST = "checkpoints/checkpoint_latest.pyth"
 # One micro-batch a rank in a step: halving commutes with rounding, so the mean over ranks is exact.
 PLAIN = ("MODEL.DROP_PATH_RATE", 0.3)

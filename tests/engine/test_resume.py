@@ -31,13 +31,13 @@ STATE = (
 
 def stop_after(trainer: Trainer, step: int) -> None:
     """Ask for a stop while the run's `step`-th step (from 1) is logged, as a signal would."""
-    log, count = trainer.journal.train, iter(range(1, 1000))
+    log, count = trainer.metric_logger.log_train_step, iter(range(1, 1000))
 
     def train(*args: Any) -> None:
         log(*args)
         trainer.stop.requested = next(count) == step
 
-    trainer.journal.train = train
+    trainer.metric_logger.log_train_step = train
 
 
 def assert_same_run(left: Path, right: Path) -> None:
@@ -159,7 +159,7 @@ def test_clips_made_by_the_training_process_are_those_of_the_workers(
     assert_same_run(tmp_path / "later", tmp_path / "workers")
 
 
-def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> None:
+def test_another_configuration_does_not_resume(data: Path, tmp_path: Path) -> None:
     build_trainer(tiny.config(data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
     with pytest.raises(UserError, match=r"checkpoint_latest.*another configuration.*OUTPUT_DIR"):
         build_trainer(tiny.config(data, tmp_path, "SOLVER.BASE_LR", 0.5))
@@ -170,13 +170,14 @@ def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["train_label+val_dry", "val_dry", "total_unlabel"])
-def test_other_lists_do_not_go_on(own_data: Path, tmp_path: Path, name: str) -> None:
+def test_other_lists_do_not_resume(own_data: Path, tmp_path: Path, name: str) -> None:
     """What the validated list holds is left out of training, and picks the best."""
     build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1)).fit()
     path = own_data / f"{name}.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(
-        UserError, match=r"checkpoint_latest.*the list of split \w+ is not what this run began with"
+        UserError,
+        match=r"checkpoint_latest.*the list of split \w+ is not the one that this run began with",
     ):
         build_trainer(tiny.config(own_data, tmp_path, "SOLVER.MAX_EPOCH", 1))
 
@@ -219,7 +220,7 @@ def test_a_run_that_began_with_an_oracles_weights_does_not_go_on_label_free(
     with pytest.raises(Preempted):
         trainer.fit()
     moved = source.rename(tmp_path / "moved.pyth")
-    with pytest.raises(UserError, match=r"this run began oracle and would go on label-free"):
+    with pytest.raises(UserError, match=r"this run began oracle and would continue label-free"):
         build_trainer(cfg)
     moved.rename(source)
     build_trainer(cfg).fit()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from nightcrawler.engine.build import build_start, build_tested_weights
 from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
@@ -24,7 +24,7 @@ def start(
     """The model and the state that a run would start with."""
     cfg = tiny.config(folder, folder / "out", "TRAIN.CHECKPOINT_FILE_PATH", file, *overrides)
     model = build_model(cfg)
-    return model, build_start(cfg, model)
+    return model, start_from_cfg(cfg, model)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_weights_alone_are_no_run_to_go_on_with(tmp_path: Path, weights: Path) -
 def test_what_was_tested_is_named_by_its_hash(tmp_path: Path, weights: Path) -> None:
     cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
     model = build_model(cfg)
-    assert build_tested_weights(cfg, model).sha256 == sha256_file(weights)
+    assert weights_to_test_from_cfg(cfg, model).sha256 == sha256_file(weights)
 
 
 def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: Path) -> None:
@@ -76,6 +76,6 @@ def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: P
     save_checkpoint(weights, {"model_state": state})
     cfg = tiny.config(tmp_path, tmp_path / "out", "TEST.CHECKPOINT_FILE_PATH", weights)
     with pytest.raises(
-        UserError, match=r"not of this model, entry by entry.*head\.weight \(missing\)"
+        UserError, match=r"not exactly those of this model.*head\.weight \(missing\)"
     ):
-        build_tested_weights(cfg, build_model(cfg))
+        weights_to_test_from_cfg(cfg, build_model(cfg))

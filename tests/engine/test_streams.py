@@ -85,14 +85,14 @@ def test_every_video_of_both_streams_is_seen(own_data: Path, tmp_path: Path) -> 
         own_data, tmp_path / "run", "SOLVER.MAX_EPOCH", 2, "TRAIN.BALANCE_PSEUDO", False
     )
     seen: dict[str, list[int]] = {"labelled": [], "pseudo": []}
-    load = trainer.stepper._next
+    load = trainer.train_step._next
 
     def noted(number: int) -> dict[str, Any]:
         batch = load(number)
-        seen[trainer.objectives[number].stream.name] += batch["index"].tolist()
+        seen[trainer.stream_losses[number].stream.name] += batch["index"].tolist()
         return batch
 
-    trainer.stepper._next = noted
+    trainer.train_step._next = noted
     trainer.fit()
     assert sorted(seen["labelled"]) == sorted([*range(8)] * 3)
     assert sorted(seen["pseudo"]) == sorted([*range(12)] * 2)
@@ -134,10 +134,10 @@ def test_the_pseudo_weight_grows_over_the_ramp(own_data: Path, tmp_path: Path) -
     without = last_loss(own_data, tmp_path / "without", *common, 0)
     unborn = last_loss(own_data, tmp_path / "unborn", *common, 1, "TRAIN.PSEUDO_RAMP_EPOCHS", 1e9)
     assert unborn == pytest.approx(without, rel=1e-6)
-    objective = build(
+    pseudo_loss = build(
         own_data, tmp_path / "run", *common, 3, "TRAIN.PSEUDO_RAMP_EPOCHS", 2
-    ).objectives[1]
-    assert [objective.weight_at(epoch) for epoch in (0, 0.5, 1, 2, 7)] == [0, 0.75, 1.5, 3, 3]
+    ).stream_losses[1]
+    assert [pseudo_loss.weight_at(epoch) for epoch in (0, 0.5, 1, 2, 7)] == [0, 0.75, 1.5, 3, 3]
 
 
 def test_balanced_pseudo_classes_come_equally_often(own_data: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_balanced_pseudo_classes_come_equally_often(own_data: Path, tmp_path: Pa
     path = own_data / "pseudo/stage1.csv"
     names = [row.split(",")[0] for row in path.read_text().splitlines()]
     path.write_text("".join(f"{name},{int(place < 3)}\n" for place, name in enumerate(names)))
-    stream = build(own_data, tmp_path / "run", "TRAIN.BALANCE_PSEUDO", True).objectives[1].stream
+    stream = build(own_data, tmp_path / "run", "TRAIN.BALANCE_PSEUDO", True).stream_losses[1].stream
     drawn = [request.index for batch in stream.sampler for request in batch]
     assert [stream.items[index].label for index in drawn].count(1) == len(drawn) / 2
 

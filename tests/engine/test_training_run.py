@@ -18,7 +18,7 @@ from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import flatten
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine import metric_logger
-from nightcrawler.engine import train_step as step_module
+from nightcrawler.engine import train_step as train_step_module
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
@@ -105,10 +105,10 @@ def test_the_log_tells_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: peaks.pop(0))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: peaks[0])
     monkeypatch.setattr(metric_logger.logger, "info", said.append)
-    figures = metric_logger.Pace(torch.device("cuda"), gmacs=1.0).figures()
+    figures = metric_logger.Throughput(torch.device("cuda"), gmacs=1.0).figures()
     assert figures["gpu_memory_gib"] == 1.5
     more = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "top1": {"labelled": 9.0}}
-    metric_logger.Journal(tmp_path, False, {}).train(0, 1, 1, 2, {**more, **figures})
+    metric_logger.MetricLogger(tmp_path, False, {}).log_train_step(0, 1, 1, 2, {**more, **figures})
     assert "data wait 0 %, GPU memory 1.5 GiB, left " in said[0]
     assert tiny.metrics(tmp_path, "train")[0]["gpu_memory_gib"] == 1.5
 
@@ -264,8 +264,8 @@ def test_a_compiled_model_keeps_the_published_names_in_its_checkpoints(
 def poisoned(data: Path, out: Path, bad_calls: set[int], *overrides: Any) -> Trainer:
     """A trainer whose loss is not a number in the given micro-batches (from 0)."""
     trainer = build_trainer(tiny.config(data, out, "ADAPT.NAME", "none", *overrides))
-    loss, calls = trainer.objectives[0].loss, iter(range(1000))
-    trainer.objectives[0].loss = lambda logits, target: (
+    loss, calls = trainer.stream_losses[0].loss, iter(range(1000))
+    trainer.stream_losses[0].loss = lambda logits, target: (
         loss(logits, target) * (math.nan if next(calls) in bad_calls else 1.0)
     )
     return trainer
@@ -300,14 +300,14 @@ def test_steps_after_a_skipped_one_train(data: Path, tmp_path: Path) -> None:
 def test_many_skips_in_a_row_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "MAX_SKIPS_IN_A_ROW", 3)
+    monkeypatch.setattr(train_step_module, "MAX_SKIPS_IN_A_ROW", 3)
     with pytest.raises(
         UserError, match=r"3 steps in a row were not finite, last at epoch 2 step 1"
     ):
         poisoned(data, tmp_path, set(range(8))).fit()
     with_pauses = poisoned(data, tmp_path / "other", {0, 2, 6})
     with_pauses.fit()
-    assert with_pauses.stepper.num_skipped == 3
+    assert with_pauses.train_step.num_skipped == 3
 
 
 def test_a_step_that_is_not_finite_ends_the_run_where_that_is_asked(
@@ -334,5 +334,5 @@ def test_infinite_gradients_are_caught_though_the_loss_is_finite(
     calls = iter(range(1000))
     head.weight.register_hook(lambda grad: grad * (math.inf if next(calls) == 0 else 1.0))
     trainer.fit()
-    assert trainer.stepper.num_skipped == 1
+    assert trainer.train_step.num_skipped == 1
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

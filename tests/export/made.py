@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from nightcrawler.config.load import load_experiment
-from nightcrawler.engine.build import build_stamp
 from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.engine.run_metadata import run_metadata_of
 from nightcrawler.models.build import build_model
 from tests.paths import ROOT
 
@@ -31,6 +31,6 @@ def write_checkpoint(folder: Path, model_name: str = FAMILIES[0], *overrides: st
             value.uniform_(0.5, 2.0)
         elif name.startswith(("head", "projection")):
             value.normal_(std=0.5)  # so that classes differ by more than rounding
-    stamp = {**build_stamp(cfg), "lists": {}}
+    stamp = {**run_metadata_of(cfg), "lists": {}}
     save_checkpoint(folder / "best.pyth", {"model_state": model.state_dict(), **stamp})
     return folder / "best.pyth"

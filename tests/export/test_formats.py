@@ -89,7 +89,7 @@ def test_frames_of_the_videos_own_size_give_what_testing_gives(tmp_path: Path) -
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     member = build_predictor(path, "a", None, PredictOptions((1, 1)))
     decoded = read_frames(member.reader, tmp_path / "a.mp4", range)
-    (tested,) = member.videos([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
+    (tested,) = member.video_predictions([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
     trained = build_trained(path, True, decoded.frames.shape[1:3], tmp_path)
     views = trained.builder.frames(len(decoded.frames), np.random.default_rng(0))
     frames, _ = trained.builder.clips([decoded.frames[views[0]]], np.random.default_rng(0))

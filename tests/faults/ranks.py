@@ -59,14 +59,15 @@ def on_ranks(
 
 def stop_after(trainer: Trainer, step: int) -> None:
     """Ask this rank for a stop once it has taken `step` steps in all, as a signal would."""
-    advance, count = trainer.stepper.advance, iter(range(1, 1000))
+    run_step = trainer.train_step.run
+    count = iter(range(1, 1000))
 
     def counted(lr: float) -> float:
-        norm = advance(lr)
+        norm = run_step(lr)
         trainer.stop.requested = next(count) == step
         return norm
 
-    trainer.stepper.advance = counted
+    trainer.train_step.run = counted
 
 
 def stop_within(trainer: Trainer, place: str, epoch: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nightcrawler.engine import checkpoint
-from nightcrawler.engine.build import build_start, build_tested_weights
+from nightcrawler.engine.build import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import read_weights
 from nightcrawler.pseudo.predictions import read_results
@@ -72,7 +72,7 @@ def start(path: Path, *overrides: Any) -> object:
     cfg = tiny.config(
         path.parent, path.parent / "out", "TRAIN.CHECKPOINT_FILE_PATH", path, *overrides
     )
-    return build_start(cfg, build_model(cfg))
+    return start_from_cfg(cfg, build_model(cfg))
 
 
 def go_on(path: Path) -> object:
@@ -81,7 +81,7 @@ def go_on(path: Path) -> object:
 
 def test_weights(path: Path) -> object:
     cfg = tiny.config(path.parent, path.parent / "out", "TEST.CHECKPOINT_FILE_PATH", path)
-    return build_tested_weights(cfg, build_model(cfg))
+    return weights_to_test_from_cfg(cfg, build_model(cfg))
 
 
 test_weights.__test__ = False  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from nightcrawler.engine.build import build_trainer
 from tests import tiny
 from tests.faults.ranks import LATEST, free_port, state_of
 from tests.paths import ROOT
+from tests.waiting import wait_until
 
 # So long that nobody waits for it.
 LONG = ("SOLVER.MAX_EPOCH", 5000, "TRAIN.EVAL_PERIOD", 5000)
@@ -64,12 +64,12 @@ def ranks_of(process: subprocess.Popen[str]) -> dict[int, int]:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(2400):
-        if condition():
-            return
+    """Wait for a condition that only a running process can make true."""
+
+    def check() -> None:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("nothing happened within two minutes")
+
+    wait_until(condition, timeout=120, check=check)
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[str, str]:
@@ -96,6 +96,7 @@ def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: sign
     )
 
 
+@pytest.mark.slow
 def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(
     data: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_one_rank_signalled_then_one_killed_and_the_numbers_are_the_same(
     assert tiny.differences(state_of(out), state_of(tmp_path / "whole")) == []
 
 
+@pytest.mark.slow
 def test_two_machines_of_one_process_each_are_one_run(data: Path, tmp_path: Path) -> None:
     """And not two runs that write the same files; the numbers are those of one process."""
     out, few = tmp_path / "run", ("SOLVER.MAX_EPOCH", 1, "NUM_GPUS", 1, "NUM_SHARDS", 2)

@@ -30,10 +30,10 @@ PLAIN = ("ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 3, "TRAIN.EVAL_PERIOD", 3)
 
 def poison(trainer: Trainer) -> None:
     """Spoil steps of this rank."""
-    loss, parameter = trainer.objectives[0].loss, next(trainer.model.parameters())
+    loss, parameter = trainer.stream_losses[0].loss, next(trainer.model.parameters())
 
     def due(place: str) -> float | None:
-        step = trainer.stepper.epoch * trainer.num_steps + trainer.stepper.step + 1
+        step = trainer.train_step.epoch * trainer.num_steps + trainer.train_step.step + 1
         where, value = FAULTS.get(step, ("", None))
         return value if where == place else None
 
@@ -45,14 +45,14 @@ def poison(trainer: Trainer) -> None:
         value = due("gradient")
         return grad if value is None else torch.full_like(grad, value)
 
-    trainer.objectives[0].loss = spoilt_loss
+    trainer.stream_losses[0].loss = spoilt_loss
     parameter.register_hook(spoilt_gradient)
 
 
 def note_weights(trainer: Trainer) -> list[dict[str, Any]]:
     """Copies of model and optimiser before the first step and after each."""
     copies: list[dict[str, Any]] = []
-    advance = trainer.stepper.advance
+    run_step = trainer.train_step.run
 
     def copy() -> dict[str, Any]:
         kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
@@ -64,11 +64,11 @@ def note_weights(trainer: Trainer) -> list[dict[str, Any]]:
     def noted(lr: float) -> float:
         if not copies:
             copies.append(copy())
-        norm = advance(lr)
+        norm = run_step(lr)
         copies.append(copy())
         return norm
 
-    trainer.stepper.advance = noted
+    trainer.train_step.run = noted
     return copies
 
 
@@ -80,7 +80,7 @@ def run(data: Path, folder: Path) -> None:
     if rank == 1:
         poison(trainer)
     trainer.fit()
-    torch.save((trainer.stepper.num_skipped, copies), folder / f"skipped{rank}.pt")
+    torch.save((trainer.train_step.num_skipped, copies), folder / f"skipped{rank}.pt")
     trainer = build_trainer(
         tiny.config(data, folder / "raise", *PLAIN, "TRAIN.NON_FINITE", "raise")
     )

@@ -17,6 +17,7 @@ from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.faults.ranks import free_port, on_ranks, state_of, stop_after
+from tests.waiting import wait_until
 
 
 def run(data: Path, folder: Path, hangs: bool) -> None:
@@ -24,13 +25,13 @@ def run(data: Path, folder: Path, hangs: bool) -> None:
     rank = distributed.rank()
     other = folder / "said0.txt"
     trainer = build_trainer(tiny.config(data, folder / "run"))
-    dataset = trainer.objectives[0].stream.loader.dataset
+    dataset = trainer.stream_losses[0].stream.loader.dataset
     load, count = dataset._load, iter(range(1, 1000))
 
     def spoilt(index: int, epoch: int) -> dict[str, Any]:
         if rank == 1 and next(count) == 4:
-            while hangs and not other.exists():
-                time.sleep(0.05)
+            if hangs:
+                wait_until(other.exists)
             raise ValueError("the disk of this machine is gone")
         return load(index, epoch)
 
@@ -60,8 +61,7 @@ def wait_in_vain(data: Path, folder: Path) -> None:
     build_device(tiny.config(data, folder / f"run{rank}", "DIST_TIMEOUT_SEC", 2))
     began = time.monotonic()
     if rank == 1:
-        while not (folder / "said.txt").exists():
-            time.sleep(0.05)
+        wait_until((folder / "said.txt").exists)
         return
     with (
         pytest.raises(UserError, match="rank 0 lost contact") as caught,
@@ -107,7 +107,7 @@ def test_ranks_that_find_different_checkpoints_do_not_start(data: Path, tmp_path
     for rank in (0, 1):
         said = (tmp_path / f"said{rank}.txt").read_text()
         assert (
-            "rank 1 would go on from epoch 1 step 0, rank 0 from epoch 1 step 1: all machines"
+            "rank 1 would continue from epoch 1 step 0, rank 0 from epoch 1 step 1: all machines"
             in said
         )
 

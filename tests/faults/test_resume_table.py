@@ -77,6 +77,7 @@ def test_one_process(data: Path, tmp_path: Path, case: str) -> None:
     assert tiny.metrics(tmp_path / "whole") == tiny.metrics(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_two_ranks(data: Path, tmp_path: Path) -> None:
     for name in ON_TWO:
         (tmp_path / name).mkdir()
@@ -104,6 +105,7 @@ def within(data: Path, folder: Path) -> None:
         trainer.fit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 def test_stopped_while_the_model_is_adapted_or_validated(
     data: Path, tmp_path: Path, world: int

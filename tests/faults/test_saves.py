@@ -33,6 +33,7 @@ from nightcrawler.engine.trainer import Trainer
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.faults.ranks import stop_after
+from tests.waiting import wait_until
 
 
 def state(number: int, size: int = 1000) -> dict[str, Any]:
@@ -57,8 +58,8 @@ def test_killed_at_any_moment(tmp_path: Path, keep_last: int) -> None:
             target=save_for_ever, args=(tmp_path, before + 1, done, keep_last)
         )
         process.start()
-        while done.value == before:
-            time.sleep(0.001)
+        wait_until(lambda before=before: done.value > before, timeout=60, period=0.001)
+        # Not synchronisation: the moment of the kill is drawn, anywhere within a save.
         time.sleep(rng.uniform(0, 0.08))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
@@ -274,7 +275,8 @@ def test_too_many_failed_saves_in_a_row_end_the_run(
         Trainer, "validate", lambda self, *_: {"val_dark": {"top1": float(self.epoch)}}
     )
     with pytest.raises(
-        UserError, match=r"latest\.pyth: not saved.*5 in a row, TRAIN\.MAX_FAILED_SAVES is 5"
+        UserError,
+        match=r"latest\.pyth: not saved.*5 saves in a row failed, TRAIN\.MAX_FAILED_SAVES is 5",
     ):
         quick(data, tmp_path, "TRAIN.MAX_FAILED_SAVES", 5).fit()
     found = load_checkpoint(tmp_path / LATEST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,9 @@ def die() -> None:
 
 
 def hang() -> None:
-    time.sleep(600)
+    """Wait for ever: the loader kills the worker."""
+    while True:
+        signal.pause()
 
 
 def fail() -> None:
@@ -75,7 +76,7 @@ def assert_one_message(error: UserError, title: str, reason: str, names: list[st
 def test_in_training(data: Path, tmp_path: Path, fault: str) -> None:
     """In the second step's first micro-batch; the steps before it were taken."""
     trainer = build_trainer(tiny.config(data, tmp_path, *WITH_WORKER))
-    stream = trainer.objectives[0].stream
+    stream = trainer.stream_losses[0].stream
     names = [stream.items[index].name for index in stream.sampler.step_items(0, 1)[:2]]
     assert isinstance(stream.loader.dataset, ClipDataset)
     spoil(stream.loader.dataset, names[1], FAULTS[fault][0])

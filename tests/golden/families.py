@@ -9,7 +9,8 @@ from torch import nn
 
 from nightcrawler.models.mvit import AttentionStyle, MViT
 from nightcrawler.models.mvit_layout import MViTLayout
-from nightcrawler.models.resnet3d import Layout, ResNet3D
+from nightcrawler.models.resnet3d import ResNet3D
+from nightcrawler.models.resnet3d_layout import ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
 
@@ -45,7 +46,7 @@ def sf(config: Resolved) -> nn.Module:
 
 def slowfast(config: Resolved) -> nn.Module:
     model, section, nonlocal_blocks = config["MODEL"], config["RESNET"], config["NONLOCAL"]
-    layout = Layout(
+    layout = ResNetLayout(
         groups=section["NUM_GROUPS"],
         # The reference reads this key only where there is one pathway.
         stride_first=section["STRIDE_1X1"] and model["ARCH"] != "slowfast",
@@ -106,7 +107,7 @@ def _mvit(config: Resolved, attention: AttentionStyle) -> nn.Module:
     )
     # The reference takes rows that change nothing, too.
     first, last = (0, section["DEPTH"] - 1) if in_attention else (1, section["DEPTH"])
-    pyramid = MViTLayout(
+    layout = MViTLayout(
         depth=section["DEPTH"],
         embed_dim=section["EMBED_DIM"],
         num_heads=section["NUM_HEADS"],
@@ -122,7 +123,7 @@ def _mvit(config: Resolved, attention: AttentionStyle) -> nn.Module:
         num_classes=model["NUM_CLASSES"],
         num_frames=data["NUM_FRAMES"],
         size=data["TRAIN_CROP_SIZE"],
-        pyramid=pyramid,
+        layout=layout,
         attention=attention,
         mlp_ratio=section["MLP_RATIO"],
         patch_kernel=section["PATCH_KERNEL"],

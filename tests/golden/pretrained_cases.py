@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nightcrawler.models.conv3d import spread_frames, strided_frames
-from nightcrawler.models.pretrained import inflate
+from nightcrawler.models.conversion import inflate
 from tests.golden.case import Check, Kind, absolute, exact, relative
 from tests.golden.fill import wave
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
 from nightcrawler.data.augment.mixup import cutmix_box, mix_reversed, mixup_target
-from nightcrawler.data.build import confidence_threshold
-from nightcrawler.engine.evaluator import join_clips
+from nightcrawler.data.build_items import confidence_threshold
+from nightcrawler.engine.evaluator import average_clips
 from nightcrawler.engine.losses import distillation_published, soft_cross_entropy
 from nightcrawler.engine.meters import mixed_topk_correct
 from nightcrawler.engine.optim import cosine_with_warmup, param_groups
@@ -127,9 +127,9 @@ def _run_meter(case: dict[str, Any]) -> Iterator[Check]:
             scores.astype(np.float32).astype(np.float64).reshape(one["num_videos"], clips, classes)
         )
         if one["method"] == "sum":
-            joined = np.stack([clips * join_clips(video, "mean")[0] for video in scores])
+            joined = np.stack([clips * average_clips(video, "mean")[0] for video in scores])
         else:
-            joined = np.stack([np.maximum(join_clips(video, "max")[0], 0.0) for video in scores])
+            joined = np.stack([np.maximum(average_clips(video, "max")[0], 0.0) for video in scores])
         yield absolute(f"{one['method']} of clips", joined, one["video_preds"], 1e-5)
         hit = 100 * np.mean(
             np.asarray(one["video_preds"]).argmax(axis=1) == np.asarray(one["labels"])

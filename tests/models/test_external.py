@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,15 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
-from nightcrawler.config import check
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import get_cfg
-from nightcrawler.models import external
+from nightcrawler.models import external, frame_average
 from nightcrawler.models.build import build_model
-from nightcrawler.models.external import (
-    TORCHVISION,
-    ShrinkingAvgPool3d,
-    timm_frames,
-    torchvision_video,
-)
+from nightcrawler.models.external import TORCHVISION, ShrinkingAvgPool3d, torchvision_video
+from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.pretrained import is_head, load_pretrained
 from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.registries import MODELS
 from tests.paths import ROOT
 
 K = 6
@@ -148,7 +145,39 @@ def test_the_pooling_of_s3d_is_cut_to_the_map() -> None:
 def test_entries_are_those_of_timm(name: str) -> None:
     model = timm_frames(name, num_classes=K, crop_size=160, test_size=160)
     assert shapes(model) == shapes(timm.create_model(name, num_classes=K))
-    assert shapes(copy.deepcopy(model)) == shapes(model)
+    assert [key for key, _ in model.named_parameters()] == [
+        key for key, _ in timm.create_model(name, num_classes=K).named_parameters()
+    ]
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/test_vit", "torchvision/r3d_18"])
+def test_a_copy_has_the_same_entries_and_logits_and_is_trained_alone(name: str, how: str) -> None:
+    model = from_config(name, **{"MODEL.MOTION_STEM": True}).eval()
+    copied = COPIES[how](model)
+    assert not copied.training
+    assert list(copied.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        expected = model(demo_clip())
+        torch.testing.assert_close(copied(demo_clip()), expected, rtol=0, atol=0)
+        # A tensor that is replaced, not filled, must be the one that the forward pass reads.
+        zeros = {key: torch.zeros_like(value) for key, value in copied.state_dict().items()}
+        copied.load_state_dict(zeros, assign=True)
+        assert not copied(demo_clip()).any()
+        torch.testing.assert_close(model(demo_clip()), expected, rtol=0, atol=0)
+
+
+def test_training_mode_reaches_the_image_model() -> None:
+    model = timm_frames("test_vit", num_classes=K, crop_size=160)
+    modes = [[module.training for module in (model, *model.unregistered, *model.modules())]]
+    modes.append([m.training for m in (model.eval(), *model.unregistered, *model.modules())])
+    assert [set(mode) for mode in modes] == [{True}, {False}]
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -228,51 +257,60 @@ REFUSED = [
     (
         "torchvision/r3d_18",
         {"MODEL.DROP_PATH_RATE": 0.1},
-        "MODEL.DROP_PATH_RATE 0.1: torchvision/r3d_18 has no",
+        "drop_path 0.1: torchvision/r3d_18 has no stochastic depth: set it to 0 (MODEL.DROP_PATH_RATE)",
     ),
     ("torchvision/s3d", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     (
         "torchvision/s3d",
         {"DATA.NUM_FRAMES": 4},
-        "DATA.NUM_FRAMES 4: torchvision/s3d takes at least 5",
+        "num_frames 4: torchvision/s3d takes at least 5 frames (DATA.NUM_FRAMES)",
     ),
     (
         "torchvision/s3d",
         {"DATA.TEST_CROP_SIZE": 16},
-        "TEST_CROP_SIZE 16: torchvision/s3d takes at least 17",
+        "16: torchvision/s3d takes at least 17 (DATA.TRAIN_CROP_SIZE, DATA.TEST_CROP_SIZE)",
     ),
     (
         "torchvision/mvit_v2_s",
         {"DATA.NUM_FRAMES": 7},
-        "DATA.NUM_FRAMES 7: torchvision/mvit_v2_s takes an even",
+        "num_frames 7: torchvision/mvit_v2_s takes an even number of frames (DATA.NUM_FRAMES)",
     ),
     (
         "torchvision/mvit_v1_b",
         {"DATA.TEST_CROP_SIZE": 96},
-        "DATA.TEST_CROP_SIZE 96: torchvision/mvit_v1_b is built",
+        "test_size 96: torchvision/mvit_v1_b is built for one size of clips, and crop_size is 64: make "
+        "them equal (DATA.TEST_CROP_SIZE, DATA.TRAIN_CROP_SIZE)",
     ),
     (
         "torchvision/mvit_v1_b",
         {"DATA.TRAIN_CROP_SIZE": 50, "DATA.TEST_CROP_SIZE": 50},
-        "DATA.TRAIN_CROP_SIZE 50: torchvision/mvit_v1_b takes multiples of 4",
+        "crop_size 50: torchvision/mvit_v1_b takes multiples of 4 from 32 on (DATA.TRAIN_CROP_SIZE)",
     ),
     ("timm/densenet121", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     ("timm/vgg11", {"MODEL.DROP_PATH_RATE": 0.1}, "MODEL.DROP_PATH_RATE"),
     (
         "timm/test_vit",
         {"DATA.TEST_CROP_SIZE": 96},
-        "DATA.TEST_CROP_SIZE 96: timm/test_vit is built for one size",
+        "test_size 96: timm/test_vit is built for one size",
     ),
     (
         "timm/levit_128",
         {},
-        "MODEL.NAME timm/levit_128: its classifier is not one linear layer",
+        "timm/levit_128: its classifier is not one linear layer",
     ),
-    ("timm/inception_v3", {}, "MODEL.NAME timm/inception_v3: fails on frames of 64 px"),
-    ("torchvision/mvit_v2", {}, "unknown torchvision model 'mvit_v2'; did you mean 'mvit_v2_s'?"),
+    ("timm/inception_v3", {}, "timm/inception_v3: fails on frames of 64 px with motion_stem False"),
+    (
+        "torchvision/mvit_v2",
+        {},
+        "unknown model 'torchvision/mvit_v2'; did you mean 'torchvision/mvit_v2_s'?",
+    ),
     ("timm/resnet5o", {}, "unknown timm model 'resnet5o'; did you mean 'resnet50"),
     ("timm/hf-hub:timm/resnet50", {}, "unknown timm model"),
-    ("torchvison/r3d_18", {}, "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/'?"),
+    (
+        "torchvison/r3d_18",
+        {},
+        "unknown model 'torchvison/r3d_18'; did you mean 'torchvision/r3d_18'?",
+    ),
 ]
 
 
@@ -289,7 +327,7 @@ def test_what_a_model_cannot_do_is_an_error_of_one_line(
 def test_a_classifier_that_loading_would_take_for_a_layer_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(external, "is_head", lambda name: name.startswith("head."))
+    monkeypatch.setattr(frame_average, "is_head", lambda name: name.startswith("head."))
     with pytest.raises(UserError, match=r"under a usual name \(found fc\)"):
         from_config("timm/resnet18")
 
@@ -336,7 +374,8 @@ def test_configurations_with_a_typo_or_an_idle_key_do_not_load(
 
 
 def test_the_check_and_the_builder_know_the_same_names() -> None:
-    assert set(check.TORCHVISION) == set(external.TORCHVISION)
+    registered = [name for name in MODELS.names() if name.startswith("torchvision/")]
+    assert set(registered) == {f"torchvision/{name}" for name in external.TORCHVISION}
     assert set(external.TORCHVISION) <= set(dir(video))
 
 

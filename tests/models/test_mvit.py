@@ -135,8 +135,8 @@ def test_torchvision_gives_the_same_logits(
     version: int, shape: tuple[int, int, int], trained: tuple[int, int, int]
 ) -> None:
     """Rectangular clips too: torchvision makes relative tables for the longer side, and interpolates as we do."""
-    pyramid = TINY if version == 1 else TINY_V2
-    plans = pyramid.plan((trained[0] // 2, trained[1] // 4, trained[2] // 4))
+    layout = TINY if version == 1 else TINY_V2
+    plans = layout.plan((trained[0] // 2, trained[1] // 4, trained[2] // 4))
     blocks = [
         torchvision_mvit.MSBlockConfig(
             plan.num_heads,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nightcrawler.models.mvit import AttentionStyle, PooledAttention, relative_rows
+from nightcrawler.models.mvit_attention import AttentionStyle, PooledAttention, relative_rows
 from nightcrawler.models.mvit_layout import BlockPlan, Pool
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.models.tiny_mvit import tiny, tiny_v2

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrawler.models.mvit import AttentionStyle, MViT
-from nightcrawler.models.mvit_layout import MViTLayout, Pool, rounded
+from nightcrawler.models.mvit_layout import MViTLayout, Pool, scale_width
 from nightcrawler.utils.errors import UserError
 from tests.golden.fill import clip_formula
 from tests.models.tiny_mvit import TINY, tiny
@@ -29,12 +29,12 @@ from tests.models.tiny_mvit import TINY, tiny
     ],
 )
 def test_rounded_widths(width: int, factor: float, divisor: int, expected: int) -> None:
-    assert rounded(width, factor, divisor) == expected
+    assert scale_width(width, factor, divisor) == expected
 
 
 @given(st.integers(1, 60), st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0]), st.integers(1, 16))
 def test_rounded_widths_are_near_multiples(width: int, factor: float, divisor: int) -> None:
-    result = rounded(width, factor, divisor)
+    result = scale_width(width, factor, divisor)
     assert result % divisor == 0
     assert result >= 0.9 * width * factor
     assert result < width * factor + 1.5 * divisor
@@ -50,7 +50,7 @@ def test_plans_fit_together(depth: int, width: int, num_heads: int, data: Any) -
     strides = st.lists(
         st.tuples(st.integers(0, depth - 1), *[st.sampled_from([1, 2])] * 3), max_size=4
     )
-    pyramid = MViTLayout(
+    layout = MViTLayout(
         depth=depth,
         embed_dim=width * num_heads,
         num_heads=num_heads,
@@ -59,7 +59,7 @@ def test_plans_fit_together(depth: int, width: int, num_heads: int, data: Any) -
         q_stride=data.draw(strides),
         kv_stride_adaptive=(1, 4, 4),
     )
-    plans = pyramid.plan((4, 16, 16))
+    plans = layout.plan((4, 16, 16))
     assert plans[0].dim == width * num_heads
     for plan, following in itertools.pairwise(plans):
         assert plan.dim_out == following.dim == following.dim_attention
@@ -80,33 +80,33 @@ def test_explicit_strides_equal_adaptive_ones() -> None:
 
 def test_adaptive_strides_are_divided_down_to_one() -> None:
     q_stride = ((0, 1, 2, 2), (2, 2, 2, 1), (3, 1, 1, 4))
-    pyramid = MViTLayout(
+    layout = MViTLayout(
         depth=4, dim_mul=(), head_mul=(), q_stride=q_stride, kv_stride_adaptive=(2, 8, 8)
     )
     strides = [
-        plan.key_value.stride if plan.key_value else (1, 1, 1) for plan in pyramid.plan((8, 64, 64))
+        plan.key_value.stride if plan.key_value else (1, 1, 1) for plan in layout.plan((8, 64, 64))
     ]
     assert strides == [(2, 4, 4), (2, 4, 4), (1, 2, 4), (1, 2, 1)]
-    finer = MViTLayout(**{**vars(pyramid), "kv_stride_adaptive": (1, 2, 3)})
+    finer = MViTLayout(**{**vars(layout), "kv_stride_adaptive": (1, 2, 3)})
     assert [plan.key_value for plan in finer.plan((8, 64, 64))] == [None] * 4
 
 
 BAD_SIZES = [
     (
         {"embed_dim": 10, "num_heads": 4},
-        "10 channels do not divide into 4 heads: change MVIT.EMBED_DIM",
+        "10 channels do not divide into 4 heads: change embed_dim, num_heads, dim_mul or head_mul",
     ),
     (
         {"dim_mul": ((3, 2.0),)},
-        r"MVIT\.DIM_MUL: expected rows of a block, 1 to 2 .*found \[3, 2.0\]",
+        r"^dim_mul: expected rows of a block, 1 to 2 .*found \[3, 2.0\]",
     ),
-    ({"dim_mul": ((0, 2.0),)}, "MVIT.DIM_MUL: expected rows of a block, 1 to 2"),
-    ({"dim_mul": ((1, 0.0),)}, "1 positive number, found"),
-    ({"head_mul": ((-1, 2.0),)}, "MVIT.HEAD_MUL: expected rows of a block, 0 to 2"),
-    ({"q_stride": ((2, 1, 2, 2),)}, "MVIT.POOL_Q_STRIDE: expected rows of a block, 0 to 1"),
+    ({"dim_mul": ((0, 2.0),)}, "^dim_mul: expected rows of a block, 1 to 2"),
+    ({"dim_mul": ((1, 0.0),)}, "and a positive number, found"),
+    ({"head_mul": ((-1, 2.0),)}, "^head_mul: expected rows of a block, 0 to 2"),
+    ({"q_stride": ((2, 1, 2, 2),)}, "^q_stride: expected rows of a block, 0 to 1"),
     ({"q_stride": ((1, 1, 2),)}, "3 positive numbers, found"),
-    ({"kv_stride": ((0, 0, 2, 2),)}, "MVIT.POOL_KV_STRIDE: .*3 positive numbers"),
-    ({"kernel": (1, 2, 2)}, r"MVIT\.POOL_KVQ_KERNEL \[1, 2, 2\] does not suit stride \[1, 2, 2\]"),
+    ({"kv_stride": ((0, 0, 2, 2),)}, "^kv_stride: .*3 positive numbers"),
+    ({"kernel": (1, 2, 2)}, r"kernel \[1, 2, 2\] does not suit stride \[1, 2, 2\]"),
     ({"q_stride": ((1, 1, 3, 3),), "kernel": (1, 3, 3)}, r"odd or even as those of \[1, 4, 4\]"),
 ]
 
@@ -114,12 +114,12 @@ BAD_SIZES = [
 @pytest.mark.parametrize(("changes", "message"), BAD_SIZES)
 def test_sizes_that_do_not_fit_are_one_line(changes: dict[str, Any], message: str) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=message) as caught:
-        MViT(5, pyramid=MViTLayout(**{**vars(TINY), **changes}))
+        MViT(5, layout=MViTLayout(**{**vars(TINY), **changes}))
     assert "\n" not in str(caught.value)
 
 
 def test_pooling_before_growth_needs_divisible_channels() -> None:
-    pyramid = MViTLayout(
+    layout = MViTLayout(
         depth=1,
         embed_dim=9,
         dim_mul=((0, 2.0),),
@@ -127,19 +127,19 @@ def test_pooling_before_growth_needs_divisible_channels() -> None:
         dim_mul_in_att=True,
         q_stride=(),
     )
-    with pytest.raises(UserError, match=r"MVIT\.POOL_FIRST: 9 channels do not divide into 2 heads"):
-        MViT(5, pyramid=pyramid, attention=AttentionStyle(pool_first=True))
+    with pytest.raises(UserError, match=r"^pool_first: 9 channels do not divide into 2 heads"):
+        MViT(5, layout=layout, attention=AttentionStyle(pool_first=True))
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [({"num_frames": 1}, "NUM_FRAMES 1"), ({"size": 3}, "TRAIN_CROP_SIZE 3")]
+    ("option", "key"), [({"num_frames": 1}, "num_frames 1"), ({"size": 3}, "size 3")]
 )
 def test_clips_smaller_than_a_stride_are_one_line(option: dict[str, int], key: str) -> None:
-    with pytest.raises(UserError, match=rf"DATA\.{key}.*MVIT\.PATCH_STRIDE \[2, 4, 4\]"):
-        MViT(5, pyramid=TINY, **option)
+    with pytest.raises(UserError, match=rf"{key}.*patch_stride \[2, 4, 4\]"):
+        MViT(5, layout=TINY, **option)
 
 
 def test_a_clip_smaller_than_a_patch_is_one_line() -> None:
     model = tiny(patch_kernel=(2, 4, 4), patch_padding=(0, 0, 0))
-    with pytest.raises(UserError, match=r"\[4, 32, 3\].*MVIT\.PATCH_KERNEL \[2, 4, 4\]"):
+    with pytest.raises(UserError, match=r"\[4, 32, 3\].*patch_kernel \[2, 4, 4\]"):
         model(clip_formula((1, 3, 4, 32, 3)))

@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from nightcrawler.models import zoo
+from nightcrawler.models.conversion import arrange_attention, inflate, resize_table
 from nightcrawler.models.mvit import AttentionStyle, MViT
 from nightcrawler.models.mvit_layout import MViTLayout
-from nightcrawler.models.pretrained import arrange_attention, inflate, load_pretrained, resize_table
+from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.resnet3d import ResNet3D
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parame
 K600 = "fb_mvit_b_32x3_conv_k600"
 HEADS = ["head.weight", "head.bias"]
 PROJECTIONS = ["head.projection.weight", "head.projection.bias"]
-PYRAMID = MViTLayout(
+LAYOUT = MViTLayout(
     depth=2,
     embed_dim=8,
     dim_mul=((1, 2.0),),
@@ -196,7 +197,7 @@ def test_frozen_norms_take_files_of_others(tmp_path: Path) -> None:
 
 
 def tiny_mvit(num_classes: int = 5, num_frames: int = 4, size: int = 32, **options: Any) -> MViT:
-    return MViT(num_classes, num_frames=num_frames, size=size, pyramid=PYRAMID, **options).eval()
+    return MViT(num_classes, num_frames=num_frames, size=size, layout=LAYOUT, **options).eval()
 
 
 def filled(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -506,10 +507,10 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     uniformer = UniFormer(5, depth=(1, 1, 1, 1), embed_dim=(8, 8, 16, 16), head_dim=8)
     text = message(uniformer, tmp_path / "a.pyth")
     assert text.startswith(
-        f"{tmp_path / 'a.pyth'}: fills only 0.0 % of the backbone's parameters, MODEL.MIN_MATCH is"
+        f"{tmp_path / 'a.pyth'}: fills only 0.0 % of the backbone's parameters, min_match is"
     )
     assert (
-        "looks like a pytorchvideo SlowFast or ResNet file, for MODEL.NAME resnet3d; the model is uniformer"
+        "looks like a pytorchvideo SlowFast or ResNet file, for model 'resnet3d'; the model is uniformer"
         in text
     )
     assert "s1.pathway0_stem.conv.weight (the model has no such entry)" in text
@@ -520,7 +521,7 @@ def test_another_size_of_the_same_architecture_is_named(tmp_path: Path) -> None:
     torch.save(ResNet3D(5, depth=18, width=16).state_dict(), tmp_path / "a.pyth")
     text = message(ResNet3D(5, depth=18, width=8), tmp_path / "a.pyth")
     assert (
-        "looks like a PySlowFast SlowFast or ResNet file, as MODEL.NAME resnet3d takes, but of another size"
+        "looks like a PySlowFast SlowFast or ResNet file, as model 'resnet3d' takes, but of another size"
         in text
     )
     assert (
@@ -573,7 +574,7 @@ def test_testing_wants_every_entry_on_both_sides(tmp_path: Path) -> None:
         "more": {**state, "s9.extra.weight": torch.zeros(2)},
     }.items():
         torch.save(content, tmp_path / f"{name}.pth")
-        assert "is not of this model, entry by entry" in message(
+        assert "its entries are not exactly those of this model" in message(
             ResNet3D(5, depth=18, width=8), tmp_path / f"{name}.pth", complete=True
         )
         load_pretrained(ResNet3D(5, depth=18, width=8), tmp_path / f"{name}.pth")
@@ -617,7 +618,7 @@ def test_a_missing_file_says_where_to_get_it(folder: Path, name: str) -> None:
 
 def test_other_missing_files_say_what_to_do(folder: Path) -> None:
     for name, text in {
-        "uniformer": f"names known without a path: {', '.join(sorted(ZOO))}",
+        "uniformer": f"(known: {', '.join(sorted(ZOO))})",
         "exp_adapt_bn/uniformer_b32_k600/best.pyth": "experiment first (bash exp_adapt_bn/uniformer_b32_k600/run.sh)",
         "weights": "it is a folder",
         "some/where.pth": "some/where.pth: no such checkpoint",

@@ -32,10 +32,10 @@ STYLE_V2 = AttentionStyle(
 )
 
 
-def tiny(pyramid: MViTLayout = TINY, **options: Any) -> MViT:
+def tiny(layout: MViTLayout = TINY, **options: Any) -> MViT:
     """A filled two-block model in evaluation mode and float64, for clips 4 x 32 x 32."""
     return fill_state_dict(
-        MViT(5, **{"num_frames": 4, "size": 32, "pyramid": pyramid, **options})
+        MViT(5, **{"num_frames": 4, "size": 32, "layout": layout, **options})
     ).eval()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import (
     Ensemble,
     EnsembleRecipe,
@@ -16,10 +17,10 @@ from nightcrawler.predict.ensemble import (
     read_recipe,
     run_hash,
 )
-from nightcrawler.predict.inputs import find_videos
-from nightcrawler.predict.long_video import long_video
-from nightcrawler.predict.predictor import PredictOptions, build_predictor
-from nightcrawler.predict.rows import VideoResult
+from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.predict.predictor import build_predictor
+from nightcrawler.predict.results import VideoResult
+from nightcrawler.predict.sources import find_videos
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.pseudo.vote import mode_submission
@@ -39,12 +40,12 @@ MODES:
 """
 
 
-def group_of(*models: Path, recipe: EnsembleRecipe | None = None, **settings: object) -> Ensemble:
-    return build_ensemble(models, recipe, Path(), replace(PredictOptions(), **settings))
+def ensemble_of(*models: Path, recipe: EnsembleRecipe | None = None, **options: object) -> Ensemble:
+    return build_ensemble(models, recipe, Path(), replace(PredictOptions(), **options))
 
 
-def probs_of(rows: list[VideoResult]) -> np.ndarray:
-    return np.array([row.probs for row in rows])
+def probs_of(results: list[VideoResult]) -> np.ndarray:
+    return np.array([result.probs for result in results])
 
 
 @pytest.mark.parametrize("pair", RESULTS)
@@ -52,22 +53,22 @@ def probs_of(rows: list[VideoResult]) -> np.ndarray:
 def test_probabilities_are_those_of_the_results_file(
     data: Path, models: list[Path], split: str, pair: tuple[int, int]
 ) -> None:
-    group = group_of(models[0], pair=pair)
-    rows = list(group.videos(find_videos(data / f"{split}.csv", 11)))
+    ensemble = ensemble_of(models[0], pair=pair)
+    results = list(ensemble.videos(find_videos(data / f"{split}.csv", 11)))
     written = read_results(models[0] / f"{split}{RESULTS[pair]}")
-    assert [row.name for row in rows] == written.names
-    assert [row.label for row in rows] == written.labels.tolist()
-    np.testing.assert_allclose(probs_of(rows), written.probs, atol=1e-6)
-    np.testing.assert_allclose([row.logits for row in rows], written.logits, atol=1e-5)
-    assert [row.num_clips for row in rows] == written.num_clips.tolist()
+    assert [result.name for result in results] == written.names
+    assert [result.label for result in results] == written.labels.tolist()
+    np.testing.assert_allclose(probs_of(results), written.probs, atol=1e-6)
+    np.testing.assert_allclose([result.logits for result in results], written.logits, atol=1e-5)
+    assert [result.num_clips for result in results] == written.num_clips.tolist()
     assert np.ptp(written.probs, axis=0).max() > 1e-4  # videos do differ
 
 
 def test_several_models_weigh_the_same(data: Path, models: list[Path]) -> None:
-    rows = list(group_of(*models).videos(find_videos(data / "test.csv", 11)))
+    results = list(ensemble_of(*models).videos(find_videos(data / "test.csv", 11)))
     alone = [read_results(model / f"test{RESULTS[1, 1]}").probs for model in models]
-    np.testing.assert_allclose(probs_of(rows), np.mean(alone, axis=0), atol=1e-6)
-    assert [row.votes for row in rows] == list(
+    np.testing.assert_allclose(probs_of(results), np.mean(alone, axis=0), atol=1e-6)
+    assert [result.votes for result in results] == list(
         zip(*(one.argmax(axis=1).tolist() for one in alone), strict=True)
     )
 
@@ -78,14 +79,14 @@ def test_a_mode_of_a_recipe_is_what_the_vote_makes_of_results(
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
     recipe = read_recipe(path, 4)
-    group = build_ensemble([], recipe, models[0].parent, PredictOptions())
-    assert [member.pair for member in group.members] == [(1, 1), (2, 3)]
-    rows = list(group.videos(find_videos(data / "arid.csv", 11)))
+    ensemble = build_ensemble([], recipe, models[0].parent, PredictOptions())
+    assert [predictor.pair for predictor in ensemble.predictors] == [(1, 1), (2, 3)]
+    results = list(ensemble.videos(find_videos(data / "arid.csv", 11)))
     files = [models[0] / f"arid{RESULTS[1, 1]}", models[1] / f"arid{RESULTS[2, 3]}"]
     joined = join([read_results(file) for file in files], ["a", "b"], recipe.mode.ensemble.scores)
     expected = mode_submission(joined, recipe.mode)
-    np.testing.assert_allclose(probs_of(rows), expected.probs, atol=1e-6)
-    assert [row.class_id for row in rows] == expected.labels.tolist()
+    np.testing.assert_allclose(probs_of(results), expected.probs, atol=1e-6)
+    assert [result.class_id for result in results] == expected.labels.tolist()
     assert read_recipe(path, None).mode.ensemble.weights is None
     with pytest.raises(UserError, match="has modes 0, 4"):
         read_recipe(path, 1)
@@ -98,7 +99,7 @@ def test_exported_weights_answer_the_same(data: Path, models: list[Path], tmp_pa
         == 0
     )
     items = find_videos(data / "test.csv", 11)
-    original, exported = group_of(models[0]), group_of(out)
+    original, exported = ensemble_of(models[0]), ensemble_of(out)
     np.testing.assert_array_equal(
         probs_of(list(original.videos(items))), probs_of(list(exported.videos(items)))
     )
@@ -111,11 +112,13 @@ def test_a_bad_video_has_its_cause_and_the_others_their_answers(
     (tmp_path / "good.mp4").write_bytes((data / "Test/0.mp4").read_bytes())
     tiny.damage(tmp_path / "bad.mp4")
     (tmp_path / "empty.mp4").touch()
-    rows = {row.name: row for row in group_of(*models).videos(find_videos(tmp_path, 11))}
-    assert rows["good.mp4"].ok
-    assert (rows["bad.mp4"].class_id, rows["bad.mp4"].probs) == (-1, ())
-    assert "not a video that can be read" in rows["bad.mp4"].status
-    assert "the file is empty" in rows["empty.mp4"].status
+    results = {
+        result.name: result for result in ensemble_of(*models).videos(find_videos(tmp_path, 11))
+    }
+    assert results["good.mp4"].ok
+    assert (results["bad.mp4"].class_id, results["bad.mp4"].probs) == (-1, ())
+    assert "not a video that can be read" in results["bad.mp4"].status
+    assert "the file is empty" in results["empty.mp4"].status
 
 
 @pytest.mark.parametrize("denoise", [1, 3])
@@ -125,48 +128,48 @@ def test_one_window_over_all_frames_is_the_whole_video(
     state = torch.load(models[0] / "best.pyth", weights_only=True)
     state["cfg"] = state["cfg"].replace("DENOISE_FRAMES: 1", f"DENOISE_FRAMES: {denoise}")
     torch.save(state, tmp_path / "model.pyth")
-    group = group_of(tmp_path / "model.pyth")
-    assert group.members[0].denoise == denoise
+    ensemble = ensemble_of(tmp_path / "model.pyth")
+    assert ensemble.predictors[0].denoise == denoise
     item = find_videos(data / "Test/1.mp4", 11)[0]
-    whole = next(group.videos([item]))
-    row, pieces = long_video(group, item, 100.0, 50.0, lambda windows, total: windows)
-    np.testing.assert_allclose(row.probs, whole.probs, atol=1e-7)
-    assert (row.segments[0].start_sec, row.segments[0].end_sec) == (
+    whole = next(ensemble.videos([item]))
+    result, spans = predict_long_video(ensemble, item, 100.0, 50.0)
+    np.testing.assert_allclose(result.probs, whole.probs, atol=1e-7)
+    assert (result.segments[0].start_sec, result.segments[0].end_sec) == (
         0.0,
         pytest.approx(tiny.NUM_FRAMES / 12),
     )
-    assert len(pieces) == 1
-    from_memory = group.frames(item, list(read_file(item.path, range).frames))
+    assert len(spans) == 1
+    from_memory = ensemble.frames(item, list(read_file(item.path, range).frames))
     np.testing.assert_allclose(from_memory.probs, whole.probs, atol=1e-7)
 
 
 def test_windows_are_averaged_over_a_video(data: Path, models: list[Path]) -> None:
-    group = group_of(models[0])
+    ensemble = ensemble_of(models[0])
     item = find_videos(data / "Test/1.mp4", 11)[0]
     frames = list(read_file(item.path, range).frames)
-    row, _ = long_video(group, item, 0.5, 0.25, lambda windows, total: windows)
-    parts = [group.frames(item, frames[first : first + 6]).probs for first in (0, 3, 6)]
-    np.testing.assert_allclose(row.probs, np.mean(parts, axis=0), atol=1e-7)
-    assert row.segments[-1].end_sec == pytest.approx(1.0)
+    result, _ = predict_long_video(ensemble, item, 0.5, 0.25)
+    parts = [ensemble.frames(item, frames[first : first + 6]).probs for first in (0, 3, 6)]
+    np.testing.assert_allclose(result.probs, np.mean(parts, axis=0), atol=1e-7)
+    assert result.segments[-1].end_sec == pytest.approx(1.0)
 
 
 def test_bright_videos_are_left_as_they_are(data: Path, models: list[Path]) -> None:
-    assert group_of(models[0]).about()["models"][0]["enhancement"] == "gamma"
-    bright = group_of(models[0], dark=False)
+    assert ensemble_of(models[0]).about()["models"][0]["enhancement"] == "gamma"
+    bright = ensemble_of(models[0], dark=False)
     assert bright.about()["models"][0]["enhancement"] == "none"
-    assert run_hash(bright.about()) != run_hash(group_of(models[0]).about())
+    assert run_hash(bright.about()) != run_hash(ensemble_of(models[0]).about())
 
 
 def test_names_of_models_do_not_tell_runs_apart(models: list[Path]) -> None:
-    assert run_hash(group_of(models[0]).about()) == run_hash(
-        group_of(models[0] / "best.pyth").about()
+    assert run_hash(ensemble_of(models[0]).about()) == run_hash(
+        ensemble_of(models[0] / "best.pyth").about()
     )
-    assert run_hash(group_of(models[0]).about()) != run_hash(group_of(models[1]).about())
+    assert run_hash(ensemble_of(models[0]).about()) != run_hash(ensemble_of(models[1]).about())
 
 
 def test_what_cannot_be_mixed_is_refused(models: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a model is there twice"):
-        group_of(models[0], models[0])
+    with pytest.raises(UserError, match="a model is given twice"):
+        ensemble_of(models[0], models[0])
     state = torch.load(models[0] / "best.pyth", weights_only=True)
     names = ["Wave", *state["class_names"][:-1]]
     state |= {
@@ -176,7 +179,7 @@ def test_what_cannot_be_mixed_is_refused(models: list[Path], tmp_path: Path) -> 
     state["cfg"] = state["cfg"].replace("Walk, Wave]", "Walk]")
     torch.save(state, tmp_path / "other.pyth")
     with pytest.raises(UserError, match=r"its classes are Wave, Drink.*those of seed1 are Drink"):
-        group_of(models[0], tmp_path / "other.pyth")
+        ensemble_of(models[0], tmp_path / "other.pyth")
 
 
 def test_a_checkpoint_without_configuration_says_what_to_do(
@@ -185,7 +188,7 @@ def test_a_checkpoint_without_configuration_says_what_to_do(
     state = torch.load(models[0] / "best.pyth", weights_only=True)
     torch.save({"model_state": state["model_state"]}, tmp_path / "old.pyth")
     with pytest.raises(
-        UserError, match=r"does not say its configuration: add it with tools/convert_checkpoint.py"
+        UserError, match=r"holds no configuration: add it with tools/convert_checkpoint.py"
     ):
         build_predictor(tmp_path / "old.pyth", "old", None, PredictOptions())
     state["cfg"] += "UNKNOWN_KEY: 1\n"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
-from nightcrawler.predict.long_video import long_video
-from nightcrawler.predict.predictor import PredictOptions
+from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.windows import Window
 from nightcrawler.synthetic.video import write_video
 
@@ -37,10 +37,8 @@ def hour(path: Path) -> Path:
 
 @pytest.mark.skipif(not STATM.exists(), reason="needs Linux: reads /proc")
 def test_an_hour_takes_no_more_memory_than_minutes(models: list[Path], tmp_path: Path) -> None:
-    group, item = (
-        build_ensemble([models[0]], None, Path(), PredictOptions()),
-        VideoItem("hour", -1, hour(tmp_path / "h.mp4"), 1),
-    )
+    ensemble = build_ensemble([models[0]], None, Path(), PredictOptions())
+    item = VideoItem("hour", -1, hour(tmp_path / "h.mp4"), 1)
     taken = []
 
     def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
@@ -49,7 +47,7 @@ def test_an_hour_takes_no_more_memory_than_minutes(models: list[Path], tmp_path:
             taken.append(resident_mib())
             yield window
 
-    row, _ = long_video(group, item, WINDOW_SEC, STRIDE_SEC, show)
-    assert row.segments[-1].end_sec == HOUR_SEC
+    result, _ = predict_long_video(ensemble, item, WINDOW_SEC, STRIDE_SEC, show)
+    assert result.segments[-1].end_sec == HOUR_SEC
     first = max(taken[: len(taken) // 12])  # five minutes
     assert max(taken) < 1.05 * first

@@ -13,16 +13,10 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.prepare import audit as module
-from nightcrawler.prepare.audit import (
-    KILLED,
-    Source,
-    audit,
-    duplicates,
-    leakage,
-    read_rows,
-    read_source,
-)
+from nightcrawler.prepare.audit import KILLED, audit, read_rows
+from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 from nightcrawler.prepare.measure import Measurement
+from nightcrawler.prepare.sources import AuditSource, read_source
 from nightcrawler.utils.errors import UserError
 from tests.paths import shared
 
@@ -55,8 +49,8 @@ def note_and_lack_memory(path: str) -> Measurement:
     )
 
 
-def source(folder: Path, name: str = "all") -> Source:
-    return Source(name, tuple(sorted(str(path) for path in folder.glob("*.mp4"))))
+def source(folder: Path, name: str = "all") -> AuditSource:
+    return AuditSource(name, tuple(sorted(str(path) for path in folder.glob("*.mp4"))))
 
 
 def calls(folder: Path) -> Counter[str]:
@@ -188,7 +182,7 @@ def test_equal_content_is_grouped_but_empty_files_are_not() -> None:
         row("f"),
         row("g"),
     ]
-    assert [[one.path for one in group] for group in duplicates(rows)] == [["a", "c"]]
+    assert [[one.path for one in group] for group in group_duplicates(rows)] == [["a", "c"]]
 
 
 def test_leakage_tells_the_same_file_from_copies() -> None:
@@ -201,11 +195,11 @@ def test_leakage_tells_the_same_file_from_copies() -> None:
         row("e", "0", 0),
     ]
     sources = [
-        Source("train", ("a", "b", "d")),
-        Source("val", ("b", "copy of a", "c", "e")),
-        Source("test", ("c", "c")),
+        AuditSource("train", ("a", "b", "d")),
+        AuditSource("val", ("b", "copy of a", "c", "e")),
+        AuditSource("test", ("c", "c")),
     ]
-    found = leakage(sources, rows)
+    found = find_leakage(sources, rows)
     assert [(one.first, one.second, one.same_file, one.copies) for one in found] == [
         ("train", "val", 1, 1),
         ("val", "test", 1, 0),

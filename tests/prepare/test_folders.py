@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrawler.data.lists import read_list
-from nightcrawler.prepare import audit
 from nightcrawler.prepare.folders import natural_key, printable, scan_folder
+from nightcrawler.prepare.sources import read_source
 from nightcrawler.utils.errors import UserError
 
 NAMES = st.text(
@@ -64,7 +64,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    for read in (scan_folder, audit.read_source):
+    for read in (scan_folder, read_source):
         with pytest.raises(UserError, match=r"Jump: cannot be read \(Permission denied\)"):
             read(tmp_path)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrawler.prepare import published
-from nightcrawler.prepare.folders import Folder, natural_key
+from nightcrawler.prepare.folders import VideoFolder, natural_key
 from nightcrawler.prepare.lists import (
     BRIGHT_FOLDER,
     DARK_FOLDER,
@@ -19,12 +19,11 @@ from nightcrawler.prepare.lists import (
     TEST_FOLDER,
     ListPlan,
     keep_present,
-    plan_arid,
     plan_tree,
-    plan_ug2,
 )
 from nightcrawler.prepare.published import OfficialList, read_arid_list, read_ug2_list
-from nightcrawler.prepare.write import compare, write_lists
+from nightcrawler.prepare.published_lists import plan_arid, plan_ug2
+from nightcrawler.prepare.write import compare_lists, write_lists
 from nightcrawler.utils.errors import UserError
 from tests.paths import shared
 
@@ -38,8 +37,8 @@ LISTS = (
 VAL_NAME = "Film_drink_u_nm_np1_fr_goo_9.avi"
 
 
-def folder(place: str, names: list[str]) -> Folder:
-    return Folder(Path("data", place), tuple(sorted(names, key=natural_key)))
+def folder(place: str, names: list[str]) -> VideoFolder:
+    return VideoFolder(Path("data", place), tuple(sorted(names, key=natural_key)))
 
 
 def official(
@@ -99,7 +98,7 @@ def test_published_names_give_the_published_files_byte_for_byte(
     lists = {path.name: read_ug2_list(path) for path in (reference / "ug2_2022_official").iterdir()}
     plan = plan_ug2(published_folders(reference), lists)
     assert set(plan.lists) == set(LISTS)
-    write_lists(compare(tmp_path, plan))
+    write_lists(compare_lists(tmp_path, plan))
     for name in LISTS:
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
     assert all(
@@ -115,7 +114,7 @@ def test_arid_gives_its_published_file_and_its_splits(reference: Path, tmp_path:
         path.name: read_arid_list(path) for path in (reference / "arid_v1_official").glob("*split*")
     }
     plan = plan_arid(published_folders(reference)[DARK_FOLDER], lists)
-    write_lists(compare(tmp_path, plan))
+    write_lists(compare_lists(tmp_path, plan))
     for name in ("arid.csv", "total_unlabel.csv"):
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
     assert plan.tables["ARID"]["Turn"] == (740, 740)
@@ -163,7 +162,7 @@ def test_arid_clips_are_ordered_as_published_and_strangers_come_last() -> None:
     assert plan.lists["total_unlabel.csv"] == [("7.mp4", -1), *((name, -1) for name, _ in rows)]
     assert noted(plan, "1 clips that ARID v1.5 does not have", "Wave/new.mp4")
     assert noted(plan, "no class: Dance")
-    assert noted(plan, "there in another container too: 1: Wave/new.avi")
+    assert noted(plan, "also in another container: 1: Wave/new.avi")
     assert noted(plan, "missing files: 6204", "Drink/Drink_16_19.mp4")
 
 
@@ -276,7 +275,7 @@ def test_the_choice_follows_the_seed() -> None:
 
 
 def test_a_tree_has_dark_lists_and_notes() -> None:
-    source = Folder(Path("src"), ("a/1.mp4", "b/1.mp4", "loose.mp4"), ("bad: why",))
+    source = VideoFolder(Path("src"), ("a/1.mp4", "b/1.mp4", "loose.mp4"), ("bad: why",))
     found = plan_tree(source, folder("dark", ["n/2.mp4", "1.mp4"]), 0, 0)
     assert found.plan.lists["dark_unlabel.csv"] == found.plan.lists["total_unlabel.csv"]
     assert found.plan.lists["dark_unlabel.csv"] == [("1.mp4", -1), ("n/2.mp4", -1)]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nightcrawler.prepare.audit import Source
 from nightcrawler.prepare.measure import Measurement, measure
 from nightcrawler.prepare.page import build_page
+from nightcrawler.prepare.sources import AuditSource
 from tests.conftest import MakeClip
 
 EVIL = "<script>alert('1')</script>&\"$x_{1}$.mp4"
@@ -55,8 +55,8 @@ def page(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> str:
     clips = [make_clip(folder / f"{seed}.mp4", 6, seed=seed) for seed in range(3)]
     evil = make_clip(folder / "d.mp4", 6, seed=1).rename(folder / EVIL.replace("/", "_"))
     (folder / "bad.mp4").write_text(EVIL)
-    first = Source(EVIL, tuple(map(str, [*clips, folder / "bad.mp4"])))
-    second = Source("second", (str(clips[0]), str(evil)))
+    first = AuditSource(EVIL, tuple(map(str, [*clips, folder / "bad.mp4"])))
+    second = AuditSource("second", (str(clips[0]), str(evil)))
     return build_page(
         [first, second], [measure(path) for path in dict.fromkeys(first.paths + second.paths)]
     )
@@ -81,12 +81,12 @@ def test_the_page_needs_nothing_from_outside_and_fits_a_phone(page: str) -> None
 
 def test_figures_and_tables_are_there(page: str) -> None:
     found = Reader(page)
-    assert "5 files, 1 bad, 1 groups of equal files" in " ".join(found.text.split())
+    assert "5 files, 1 bad, 1 groups of files with equal content" in " ".join(found.text.split())
     for heading in (
         "Sources",
         "Leakage between sources",
         "Bad files",
-        "Equal files",
+        "Files with equal content",
         "Histograms",
         "Darkest",
         "Noisiest",
@@ -105,7 +105,7 @@ def test_the_second_picture_of_a_pair_is_the_lit_one(make_clip: MakeClip, tmp_pa
     row = replace(measure(path), gamma=0.4)
     pair = [
         np.asarray(image).astype(float)
-        for image in Reader(build_page([Source("s", (path,))], [row])).images[6:8]
+        for image in Reader(build_page([AuditSource("s", (path,))], [row])).images[6:8]
     ]
     assert pair[0].shape == pair[1].shape == (48, 64, 3)
     assert np.abs(pair[1] - 255 * (pair[0] / 255) ** row.gamma).max() <= 1.01
@@ -113,7 +113,7 @@ def test_the_second_picture_of_a_pair_is_the_lit_one(make_clip: MakeClip, tmp_pa
 
 def test_a_page_without_a_single_readable_video(tmp_path: Path) -> None:
     rows = [Measurement(str(tmp_path / name), "bad", "gone") for name in ("a.mp4", "b.mp4")]
-    found = Reader(build_page([Source("s", tuple(row.path for row in rows))], rows))
+    found = Reader(build_page([AuditSource("s", tuple(row.path for row in rows))], rows))
     assert "2 files, 2 bad" in " ".join(found.text.split())
     assert not found.images
 
@@ -122,4 +122,4 @@ def test_a_video_that_went_since_has_no_picture(make_clip: MakeClip, tmp_path: P
     path = make_clip(tmp_path / "a.mp4", 6)
     row = measure(str(path))
     path.unlink()
-    assert len(Reader(build_page([Source("s", (str(path),))], [row])).images) == 6
+    assert len(Reader(build_page([AuditSource("s", (str(path),))], [row])).images) == 6

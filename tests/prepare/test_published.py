@@ -71,7 +71,7 @@ def test_the_challenges_lists_give_the_published_rows() -> None:
     assert [(name, label_of_hmdb_name(name)) for name, _ in dry_run.rows] == expected[2625:]
     assert [
         name for name, _ in read_ug2_list(official[published.DARK_LIST]).rows
-    ] == published.numbered(3088)
+    ] == published.dark_clip_names(3088)
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])

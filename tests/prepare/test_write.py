@@ -10,8 +10,8 @@ import pytest
 from nightcrawler.prepare.lists import ListPlan
 from nightcrawler.prepare.write import (
     check_places,
-    compare,
-    put_in_place,
+    compare_lists,
+    link_or_copy,
     refuse_to_replace,
     write_lists,
 )
@@ -26,7 +26,7 @@ def plan(name: str = "val_dry.csv", rows: list[tuple[str, int]] = ROWS) -> ListP
 
 @pytest.mark.parametrize(("name", "end"), [("val_dry.csv", b"\r\n"), ("arid.csv", b"\n")])
 def test_line_ends_are_the_published_ones(tmp_path: Path, name: str, end: bytes) -> None:
-    changes = compare(tmp_path, plan(name))
+    changes = compare_lists(tmp_path, plan(name))
     assert [change.kind for change in changes] == ["new"]
     assert write_lists(changes) == 1
     assert (tmp_path / name).read_bytes() == b'"a, b.mp4",0' + end + b"c.mp4,1" + end
@@ -38,7 +38,7 @@ def test_line_ends_are_the_published_ones(tmp_path: Path, name: str, end: bytes)
 def test_a_list_of_the_same_rows_stays_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "val_dry.csv"
     path.write_bytes(text.encode())
-    changes = compare(tmp_path, plan())
+    changes = compare_lists(tmp_path, plan())
     refuse_to_replace(changes)
     assert ([change.kind for change in changes], write_lists(changes)) == (["same"], 0)
     assert path.read_bytes() == text.encode()
@@ -47,12 +47,12 @@ def test_a_list_of_the_same_rows_stays_as_it_is(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (b"c.mp4,1\n", "0 of its 1 rows would go, 1 would come"),
-        (b'"a, b.mp4",3\nc.mp4,1\n', "1 of its 2 rows would go, 1 would come"),
+        (b"c.mp4,1\n", "0 of its 1 rows would go, 1 would be added"),
+        (b'"a, b.mp4",3\nc.mp4,1\n', "1 of its 2 rows would go, 1 would be added"),
         (b'c.mp4,1\n"a, b.mp4",0\n', "another order"),
-        (b"", "0 of its 0 rows would go, 2 would come"),
-        (b"\xff\xfe", "it is no list"),
-        (b'"a', "it is no list"),
+        (b"", "0 of its 0 rows would go, 2 would be added"),
+        (b"\xff\xfe", "the file is no list"),
+        (b'"a', "the file is no list"),
     ],
 )
 def test_another_list_is_refused_with_how_it_differs(
@@ -60,12 +60,12 @@ def test_another_list_is_refused_with_how_it_differs(
 ) -> None:
     path = tmp_path / "val_dry.csv"
     path.write_bytes(text)
-    changes = compare(tmp_path, plan())
+    changes = compare_lists(tmp_path, plan())
     with pytest.raises(UserError, match=f"val_dry.csv: .*{what}.*--force"):
         refuse_to_replace(changes)
     assert path.read_bytes() == text
     assert write_lists(changes) == 1
-    assert [change.kind for change in compare(tmp_path, plan())] == ["same"]
+    assert [change.kind for change in compare_lists(tmp_path, plan())] == ["same"]
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_copies_are_made_once_and_again_where_they_are_missing(
     pair = (source / "a/1.mp4", tmp_path / "out/a/1.mp4")
     for _ in range(2):
         check_places([pair], copy=True)
-        assert list(put_in_place([pair], copy=True)) == [pair[1]]
+        assert list(link_or_copy([pair], copy=True)) == [pair[1]]
         assert pair[1].read_bytes() == b"video"
     assert os.listdir(tmp_path / "out/a") == ["1.mp4"]
     pair[1].write_bytes(b"other")
-    with pytest.raises(UserError, match="something else is there"):
+    with pytest.raises(UserError, match="exists with another content"):
         check_places([pair], copy=True)
 
 
@@ -95,9 +95,9 @@ def test_links_are_made_once_and_other_things_are_not_replaced(
     pair = (source, tmp_path / "out/Train")
     for _ in range(2):
         check_places([pair], copy=False)
-        list(put_in_place([pair], copy=False))
+        list(link_or_copy([pair], copy=False))
         assert (pair[1] / "a/1.mp4").read_bytes() == b"video"
-    with pytest.raises(UserError, match="something else is there"):
+    with pytest.raises(UserError, match="exists with another content"):
         check_places([(tmp_path, pair[1])], copy=False)
     with pytest.raises(UserError, match=r"out/Train: links to the videos already"):
         check_places([(source / "a/1.mp4", pair[1] / "a/1.mp4")], copy=True)
@@ -108,5 +108,5 @@ def test_a_copy_that_fails_leaves_nothing(source: Path, tmp_path: Path) -> None:
     (source / "a/2.mp4").mkdir()
     pairs = [(source / "a" / name, tmp_path / "out" / name) for name in ("1.mp4", "2.mp4")]
     with pytest.raises(OSError, match="directory"):
-        list(put_in_place(pairs, copy=True))
+        list(link_or_copy(pairs, copy=True))
     assert os.listdir(tmp_path / "out") == ["1.mp4"]

@@ -45,7 +45,7 @@ class Made:
         control: models with a control.
         use: what all files say of labels of dark clips.
         seed: of the trainings.
-        open_links: beginnings of names of links that are not done.
+        open_tasks: beginnings of names of tasks that are not done.
         skill: share of clips that round 0 gets right.
     """
 
@@ -58,9 +58,9 @@ class Made:
     control: Sequence[str] = ()
     use: str = "label-free"
     seed: int = SEED
-    open_links: Collection[str] = ()
+    open_tasks: Collection[str] = ()
     skill: float = 0.5
-    links: list[Task] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
 
     def probs(
         self, stage: int, model: int, split: str, labels: np.ndarray, gain: float
@@ -86,14 +86,14 @@ class Made:
         return known
 
     def is_open(self, name: str) -> bool:
-        return any(name.startswith(one) for one in self.open_links)
+        return any(name.startswith(one) for one in self.open_tasks)
 
     def add(self, name: str, outputs: Sequence[Path], **about: Any) -> Task:
-        link = Task(
+        task = Task(
             name, name.split("/")[0], ("made",), "", {}, tuple(outputs), outputs[0].parent, about
         )
-        self.links.append(link)
-        return link
+        self.tasks.append(task)
+        return task
 
 
 def make(made: Made) -> Path:
@@ -109,10 +109,10 @@ def make(made: Made) -> Path:
                 shares[stage] += [] if control or found is None else [found]
     _vote(made)
     rows = [
-        TaskRow(link, "waiting", "", None)
-        if made.is_open(link.name)
-        else TaskRow(link, "done", "up to date", TaskState(DONE, "", {}, seconds=61.5))
-        for link in made.links
+        TaskRow(task, "waiting", "", None)
+        if made.is_open(task.name)
+        else TaskRow(task, "done", "up to date", TaskState(DONE, "", {}, seconds=61.5))
+        for task in made.tasks
     ]
     write_pipeline_file(made.folder / "pipeline.json", made.folder.parent, _about(made), rows)
     return made.folder
@@ -139,12 +139,12 @@ def _experiment(made: Made, stage: int, number: int, control: bool) -> np.ndarra
         _training(made, folder, stage, number)
     for split in made.splits:
         path = folder / f"{split}x4x32x1x1.pkl"
-        link = made.add(f"test/{experiment}/{split}", [path], **about, split=split, pairs=[(1, 1)])
+        task = made.add(f"test/{experiment}/{split}", [path], **about, split=split, pairs=[(1, 1)])
         truth = made.truth(split)
         labels = np.array(list(truth.values()), np.int64)
         probs = made.probs(stage, number, split, labels, 0.02 if control else 0.07)
         said = probs if split == "total_unlabel" else said
-        if made.is_open(link.name):
+        if made.is_open(task.name):
             continue
         meta = {
             "labels": made.use,
@@ -189,10 +189,10 @@ def _training(made: Made, folder: Path, stage: int, number: int) -> None:
 def _label(made: Made, stage: int, shares: Sequence[np.ndarray]) -> None:
     path = made.folder / f"pseudo/{_name(stage)}.csv"
     outputs = [path, path.with_suffix(".json")]
-    link = made.add(
+    task = made.add(
         f"label/{_name(stage)}", outputs, round=stage, stage=_name(stage), split="total_unlabel"
     )
-    if made.is_open(link.name):
+    if made.is_open(task.name):
         return
     mean, names = np.mean(shares, axis=0), list(made.truth("total_unlabel"))
     chosen = np.flatnonzero(mean.max(axis=1) >= 0.75 - 0.1 * stage)
@@ -219,8 +219,8 @@ def _vote(made: Made) -> None:
     split = made.splits[-1]
     paths = [made.folder / f"submission/{name}.csv" for name in ("arid_pred_0", "arid_pred")]
     outputs = [file for path in paths for file in (path, path.with_suffix(".json"))]
-    link = made.add("vote", outputs, round=made.rounds, split=split)
-    if made.is_open(link.name):
+    task = made.add("vote", outputs, round=made.rounds, split=split)
+    if made.is_open(task.name):
         return
     truth = made.truth(split)
     labels = np.array(list(truth.values()), np.int64)

@@ -1,4 +1,4 @@
-"""The report of a made run: figures against what is counted from the files; what is not there, what is bad."""
+"""The report of a made run: figures against what is counted from the files; missing and damaged files."""
 
 from __future__ import annotations
 
@@ -227,24 +227,24 @@ def test_figures_are_kept_beside_the_page(run: Path, figures: dict[str, Any]) ->
     )
 
 
-# --- what is not there ------------------------------------------------------------------------------------------
+# --- missing and damaged files ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("open_links", "said"),
+    ("open_tasks", "said"),
     [
-        (("train", "test", "label", "vote"), "Not there yet: tests"),
-        (("test", "label", "vote"), "Not there yet: tests"),
-        (("label", "vote", "test/round1", "test/round2"), "Not there yet: pseudo-labels"),
-        (("label/round2", "test/round2", "vote"), "Not there yet: a second round"),
-        (("test/round1/_two", "vote"), "links are done"),
-        (("test/round0", "test/round1", "test/round2/one"), "links are done"),
+        (("train", "test", "label", "vote"), "Not available yet: tests"),
+        (("test", "label", "vote"), "Not available yet: tests"),
+        (("label", "vote", "test/round1", "test/round2"), "Not available yet: pseudo-labels"),
+        (("label/round2", "test/round2", "vote"), "Not available yet: a second round"),
+        (("test/round1/_two", "vote"), "tasks are done"),
+        (("test/round0", "test/round1", "test/round2/one"), "tasks are done"),
     ],
 )
 def test_a_run_that_is_half_done(
-    data: Path, tmp_path: Path, open_links: tuple[str, ...], said: str
+    data: Path, tmp_path: Path, open_tasks: tuple[str, ...], said: str
 ) -> None:
-    folder = make(Made(tmp_path / "run", data, CLASSES, MODELS, open_links=open_links))
+    folder = make(Made(tmp_path / "run", data, CLASSES, MODELS, open_tasks=open_tasks))
     figures = write_report(folder, ROOT, {}, tmp_path / "report.html")
     found = Reader(tmp_path / "report.html")
     assert said in found.text
@@ -277,8 +277,8 @@ def test_files_and_clips_that_have_gone_are_named(run: Path, data: Path, tmp_pat
     (copy / "round2/one/testx4x32x1x1.pkl").unlink()
     figures = write_report(copy, ROOT, {}, tmp_path / "report.html")
     text = Reader(tmp_path / "report.html").text
-    assert "testx4x32x1x1.pkl is not there" in text
-    assert "the clip is not there" in text
+    assert "testx4x32x1x1.pkl is missing" in text
+    assert "the clip is missing" in text
     assert of(figures, "test")["stages"][-1]["mean"] is None
     assert figures["focus"]["stage"] == "round1"
 
@@ -307,3 +307,47 @@ def test_another_number_of_classes_is_an_error(run: Path, tmp_path: Path) -> Non
     (copy / "pipeline.json").write_text(json.dumps({**state, "class_names": CLASSES[:4]}))
     with pytest.raises(UserError, match="5 classes, but 4"):
         read_figures(copy, ROOT, {})
+
+
+def test_a_run_of_version_0_1_is_read(tmp_path: Path) -> None:
+    """Its pipeline.json, as that version wrote it, calls the tasks links."""
+    link = {
+        "name": "train/round0/one",
+        "kind": "train",
+        "round": 0,
+        "stage": "round0",
+        "model": "one",
+        "experiment": "round0/one",
+        "control": False,
+        "folder": "run/round0/one",
+        "inputs": {},
+        "outputs": ["run/round0/one/best.pyth"],
+        "status": "done",
+        "reason": "stands",
+        "seconds": 61.5,
+        "exit_code": 0,
+        "command": ["made"],
+    }
+    vote = {**link, "name": "vote", "kind": "vote", "status": "waiting", "reason": ""}
+    state = {
+        "version": "0.1.0",
+        "recipe": "configs/pipeline/made.yaml",
+        "out": "run",
+        "data": str(tmp_path / "data"),
+        "class_names": ["climb", "row"],
+        "models": ["one"],
+        "stages": [{"name": "round0", "round": 0, "models": ["one"], "in_chain": True}],
+        "unlabelled": "total_unlabel",
+        "test_splits": ["val_dry"],
+        "vote_split": "test",
+        "control": [],
+        "links": [link, vote],
+    }
+    (tmp_path / "pipeline.json").write_text(json.dumps(state))
+    figures = write_report(tmp_path, ROOT, {}, tmp_path / "report.html")
+    assert [task["name"] for task in figures["links"]] == ["train/round0/one", "vote"]
+    assert figures["links"][0]["seconds"] == 61.5
+    assert "1 of 2 tasks are done." in Reader(tmp_path / "report.html").text
+    figures["version"] = "0.1.0"
+    (tmp_path / "old.json").write_text(json.dumps(figures))
+    assert read_figures(tmp_path / "old.json", ROOT, {})["links"] == figures["links"]

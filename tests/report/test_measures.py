@@ -1,4 +1,4 @@
-"""Figures of the report against formulas written out, scipy and scikit-learn."""
+"""Measures of the report against formulas written out, scipy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix
+from sklearn.metrics import accuracy_score
 
-from nightcrawler.report import measures as measures
-from nightcrawler.report.measures import Guess
+from nightcrawler.report import measures
+from nightcrawler.report.measures import TopPredictions
 
 
-def guess(classes: list[int], labels: list[int], confidences: list[float] | None = None) -> Guess:
+def predictions(
+    classes: list[int], labels: list[int], confidences: list[float] | None = None
+) -> TopPredictions:
     names = [f"{row}.mp4" for row in range(len(classes))]
     shown = np.array(confidences if confidences is not None else [0.5] * len(classes))
-    return Guess(names, np.array(classes), shown, np.array(labels), "label-free", (1,))
+    return TopPredictions(names, np.array(classes), shown, np.array(labels), "label-free", (1,))
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
@@ -32,25 +34,32 @@ def test_an_interval_is_wilsons(correct: int, more: int) -> None:
     assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high), abs=0.01)
 
 
-def test_accuracy_and_confusion_are_scikit_learns() -> None:
+def test_accuracy_is_scikit_learns_and_confusion_is_counted_pair_by_pair() -> None:
     rng = np.random.default_rng(0)
-    classes, labels = rng.integers(0, 7, 400), rng.integers(0, 7, 400)
-    found = guess(classes.tolist(), labels.tolist())
+    # Class 6 is neither true nor predicted, and has its row and column all the same.
+    classes, labels = rng.integers(0, 6, 400), rng.integers(0, 6, 400)
+    found = predictions(classes.tolist(), labels.tolist())
     assert measures.score(found)["percent"] == pytest.approx(100 * accuracy_score(labels, classes))
-    assert (
-        measures.confusion(found, 7) == confusion_matrix(labels, classes, labels=range(7)).tolist()
-    )
+    pairs = list(zip(labels.tolist(), classes.tolist(), strict=True))
+    expected = [[pairs.count((row, column)) for column in range(7)] for row in range(7)]
+    assert measures.confusion(found, 7) == expected
+    assert sum(map(sum, expected)) == 400
+
+
+def test_a_confusion_matrix_of_no_clips_is_zero() -> None:
+    assert measures.confusion(predictions([], []), 2) == [[0, 0], [0, 0]]
+    assert measures.confusion(predictions([-1, 1], [0, -1]), 2) == [[0, 0], [0, 0]]
 
 
 def test_unknown_labels_do_not_count_and_missing_predictions_are_wrong() -> None:
-    found = guess([0, 1, -1, 1], [0, -1, 1, 0])
+    found = predictions([0, 1, -1, 1], [0, -1, 1, 0])
     assert (measures.score(found)["correct"], measures.score(found)["total"]) == (1, 3)
     assert measures.confusion(found, 2) == [[1, 1], [0, 0]]
 
 
 def test_calibration_error_by_hand() -> None:
     """Two clips in (0.5, 0.6]: mean 0.56, half right; one in (0.9, 1]: 0.95, wrong; one in (0, 0.1] whole right."""
-    found = guess([0, 0, 0, 0], [0, 1, 1, 0], [0.52, 0.6, 0.95, 0.1])
+    found = predictions([0, 0, 0, 0], [0, 1, 1, 0], [0.52, 0.6, 0.95, 0.1])
     answer = measures.calibration(found)
     expected = 2 / 4 * abs(0.5 - 0.56) + 1 / 4 * abs(0 - 0.95) + 1 / 4 * abs(1 - 0.1)
     assert answer["ece"] == pytest.approx(100 * expected)
@@ -61,7 +70,9 @@ def test_calibration_error_by_hand() -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60))
 def test_calibration_error_bin_by_bin(rows: list[tuple[float, bool]]) -> None:
     """ECE = sum n_b / n |acc_b - conf_b| over bins ((b-1)/10, b/10], the first with 0."""
-    found = guess([0] * len(rows), [0 if hit else 1 for _, hit in rows], [one for one, _ in rows])
+    found = predictions(
+        [0] * len(rows), [0 if hit else 1 for _, hit in rows], [one for one, _ in rows]
+    )
     answer = measures.calibration(found)
     if not rows:
         assert answer == {"ece": None, "clips": 0, "mean": None, "bins": []}
@@ -78,7 +89,7 @@ def test_calibration_error_bin_by_bin(rows: list[tuple[float, bool]]) -> None:
 
 
 def test_agreement_leaves_clips_without_a_prediction_out() -> None:
-    models = [guess(one, [0] * 4) for one in ([0, 1, 2, -1], [0, 1, 1, 1], [0, 0, 2, 1])]
+    models = [predictions(one, [0] * 4) for one in ([0, 1, 2, -1], [0, 1, 1, 1], [0, 0, 2, 1])]
     table = measures.agreement(models)
     # First and second: three clips, two alike; first and third: three, two; second and third: four, two.
     assert table[0][1] == pytest.approx(200 / 3)
@@ -115,7 +126,7 @@ def test_brightness_bins_hold_equally_many_clips() -> None:
 
 
 def test_the_surest_mistakes_come_first() -> None:
-    found = guess([1, 1, -1, 0, 1], [0, 0, 0, 0, -1], [0.4, 0.9, 0.0, 1.0, 1.0])
+    found = predictions([1, 1, -1, 0, 1], [0, 0, 0, 0, -1], [0.4, 0.9, 0.0, 1.0, 1.0])
     shown = measures.mistakes(found, 20)
     assert [(one["name"], one["label"], one["class"], one["confidence"]) for one in shown] == [
         ("1.mp4", 0, 1, pytest.approx(90)),

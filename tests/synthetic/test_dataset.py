@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,3 +105,32 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) ->
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="no synthetic data"):
         write_dataset(tmp_path, TINY, jobs=1, force=True)
+
+
+def test_force_replaces_clips_of_another_specification(tmp_path: Path) -> None:
+    one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
+    root = tmp_path / "data"
+    write_dataset(root, one, jobs=1)
+    first = root / make_plan(one).clips[0].path
+    before = first.read_bytes()
+    with pytest.raises(UserError, match="use force to replace them"):
+        write_dataset(root, replace(one, seed=1), jobs=1)
+    assert write_dataset(root, replace(one, seed=1), jobs=1, force=True) == (55, 55)
+    assert first.read_bytes() != before
+    # A damaged file of the specification is that of another one.
+    (root / "synthetic.json").write_text("{")
+    with pytest.raises(UserError, match="other settings"):
+        write_dataset(root, one, jobs=1)
+
+
+def test_progress_is_shown_for_the_rendered_clips(tmp_path: Path) -> None:
+    one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
+    shown: list[tuple[list[str], int]] = []
+
+    def wrap(paths: Iterable[str], total: int) -> Iterable[str]:
+        found = list(paths)
+        shown.append((found, total))
+        return found
+
+    write_dataset(tmp_path / "data", one, jobs=1, wrap=wrap)
+    assert shown == [([clip.path for clip in make_plan(one).clips], 55)]

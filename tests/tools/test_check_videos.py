@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from nightcrawler.utils import cli
 from tests import tiny
 from tests.conftest import MakeClip
 from tests.paths import ROOT
+from tests.waiting import wait_until
 
 NUM_LINKS = 200
 
@@ -143,11 +143,7 @@ def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     assert "Traceback" not in error
     assert children
-    for _ in range(100):
-        if not any(map(alive, children)):
-            break
-        time.sleep(0.05)
-    assert not any(map(alive, children))
+    wait_until(lambda: not any(map(alive, children)), timeout=10)
     # A killed audit keeps what it last saved; an interrupted one all that was done.
     done = len(table(out)) if (out / "audit.csv").exists() else 0
     assert (0 if how == signal.SIGKILL else 50) <= done < NUM_LINKS + 4

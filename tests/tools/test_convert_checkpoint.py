@@ -34,7 +34,7 @@ MVIT:
   POOL_Q_STRIDE: [[1, 1, 2, 2]]
   POOL_KV_STRIDE_ADAPTIVE: [1, 2, 2]
 """
-PYRAMID = MViTLayout(
+LAYOUT = MViTLayout(
     depth=2,
     embed_dim=8,
     dim_mul=((1, 2.0),),
@@ -45,7 +45,7 @@ PYRAMID = MViTLayout(
 
 
 def mvit(num_frames: int = 4) -> MViT:
-    return MViT(3, num_frames=num_frames, size=32, pyramid=PYRAMID)
+    return MViT(3, num_frames=num_frames, size=32, layout=LAYOUT)
 
 
 def convert(*argv: Any) -> int:
@@ -165,7 +165,7 @@ def test_with_an_experiment_weights_are_fitted_to_its_model(own: Path, tmp_path:
 def test_a_classifier_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     torch.save(
-        pyslowfast(MViT(7, num_frames=8, size=32, pyramid=PYRAMID).state_dict()),
+        pyslowfast(MViT(7, num_frames=8, size=32, layout=LAYOUT).state_dict()),
         tmp_path / "k.pyth",
     )
     assert (

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.predict import health
-from nightcrawler.utils import cli
+from nightcrawler.predict import doctor_checks
+from nightcrawler.utils import cli, doctor
 from tests import tiny
 
 
-def doctor(*argv: str) -> int:
+def run_doctor(*argv: str) -> int:
     return cli.run(tiny.load_tool("doctor").main, list(argv))
 
 
 @pytest.fixture(autouse=True)
 def enough_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine has free is not what is tested."""
-    monkeypatch.setattr(health, "LEAST_FREE_GIB", 0.0)
-    monkeypatch.setattr(health, "LEAST_SHM_GIB", 0.0)
+    monkeypatch.setattr(doctor, "MIN_FREE_GIB", 0.0)
+    monkeypatch.setattr(doctor, "MIN_SHM_GIB", 0.0)
 
 
 def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tiny.build_data(tmp_path / "data")
-    assert doctor("--data", str(data)) == 0
+    assert run_doctor("--data", str(data)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "all is well"
     assert all(line.startswith("ok     ") for line in lines[:-1])
@@ -47,9 +47,9 @@ def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_wrong_has_a_line_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(health, "LEAST_FREE_GIB", 1e9)
-    monkeypatch.setattr(health, "LEAST_SHM_GIB", 1e9)
-    assert doctor("--json", "--data", str(tmp_path)) == 1
+    monkeypatch.setattr(doctor, "MIN_FREE_GIB", 1e9)
+    monkeypatch.setattr(doctor, "MIN_SHM_GIB", 1e9)
+    assert run_doctor("--json", "--data", str(tmp_path)) == 1
     content = json.loads(capsys.readouterr().out)
     wrong = {one["name"]: one for one in content["checks"] if not one["ok"]}
     assert content["ok"] is False
@@ -61,18 +61,18 @@ def test_what_is_wrong_has_a_line_that_says_what_to_do(
 
 def test_a_split_whose_videos_are_lost(tmp_path: Path) -> None:
     data = tiny.build_data(tmp_path / "data")
-    assert health.check_split(data, "test").ok
+    assert doctor_checks.check_split(data, "test").ok
     (data / "Test/1.mp4").unlink()
-    lost = health.check_split(data, "test")
+    lost = doctor_checks.check_split(data, "test")
     assert not lost.ok
     assert lost.found.endswith("2 of 3 videos are there, not '1.mp4'")
 
 
 def test_an_old_or_absent_library(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"torch": "2.9.1+cpu", "av": None}
-    real = health.installed
-    monkeypatch.setattr(health, "installed", lambda name: versions.get(name, real(name)))
-    found = health.check_libraries()
+    real = doctor.installed
+    monkeypatch.setattr(doctor, "installed", lambda name: versions.get(name, real(name)))
+    found = doctor.check_libraries()
     assert not found.ok
     assert "torch 2.9.1+cpu" in found.found
     assert "av absent" in found.found
@@ -81,27 +81,58 @@ def test_an_old_or_absent_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_decoder_that_gives_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = health.read_frames
+    real = doctor_checks.read_frames
 
     class Noise:
         def __init__(self, frames: np.ndarray) -> None:
             self.frames = 255 - frames
 
-    assert health.check_video().ok
-    monkeypatch.setattr(health, "read_frames", lambda *given: Noise(real(*given).frames))
-    assert not health.check_video().ok
+    assert doctor_checks.check_video().ok
+    monkeypatch.setattr(doctor_checks, "read_frames", lambda *given: Noise(real(*given).frames))
+    assert not doctor_checks.check_video().ok
 
 
 def test_a_check_that_fails_itself_is_one_line() -> None:
-    def broken() -> health.Check:
+    def broken() -> doctor.Check:
         raise RuntimeError("libsomething.so: cannot open\nshared object file")
 
-    assert health.guarded("x", broken).found == "RuntimeError: libsomething.so: cannot open"
+    assert doctor.guarded("x", broken).found == "RuntimeError: libsomething.so: cannot open"
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
-    assert health.check_writable(folder).ok
+    assert doctor.check_writable(folder).ok
     shutil.rmtree(folder)
-    assert not health.check_writable(folder).ok
+    assert not doctor.check_writable(folder).ok
+
+
+def test_requirements_of_a_checkout_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "nightcrawler-that-is-not-installed")
+    found = {(one.name, one.extra): one.least for one in doctor.requirements()}
+    assert found["torch", ""] >= "2.10"
+    assert ("uvicorn", "web") in found
+    assert doctor.check_libraries().ok
+    monkeypatch.setattr(doctor, "PYPROJECT", tmp_path / "pyproject.toml")
+    unknown = doctor.check_libraries()
+    assert not unknown.ok
+    assert unknown.advice == "pip install nightcrawler-that-is-not-installed"
+
+
+def test_requirements_of_an_installed_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [
+        "torch>=2.10",
+        'uvicorn>=0.40; extra == "web"',
+        "mkdocstrings[python]>=0.27; extra == 'docs'",
+        'nightcrawler-video[export,web]; extra == "dev"',
+        "types-PyYAML",
+    ]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: texts)
+    assert [(one.name, one.least, one.extra) for one in doctor.requirements()] == [
+        ("torch", "2.10", ""),
+        ("uvicorn", "0.40", "web"),
+        ("mkdocstrings", "0.27", "docs"),
+        ("types-PyYAML", "0", ""),
+    ]

@@ -73,7 +73,7 @@ def test_what_is_written_is_read_by_the_data_path(
     assert "published: 2955" in shown
     assert "1 / 475 !" in shown
     assert "missing files: 6205" in shown
-    assert "total_unlabel.csv: is there already" in shown
+    assert "total_unlabel.csv: is up to date" in shown
 
 
 def test_a_dry_run_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,9 +90,9 @@ def test_another_list_is_only_replaced_when_asked(
     (root / "val_dry.csv").write_text("mine.mp4,3\n")
     assert prepare("ug2", "--root", root) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: other lists are there: ")
+    assert error.startswith("error: existing lists differ: ")
     assert len(error.splitlines()) == 1
-    assert "val_dry.csv: 1 of its 1 rows would go, 1 would come; --force replaces them" in error
+    assert "val_dry.csv: 1 of its 1 rows would go, 1 would be added; --force replaces them" in error
     assert written(root) == {"val_dry.csv": "mine.mp4,3\n"}
     assert prepare("ug2", "--root", root, "--dry-run") == 0
     assert prepare("ug2", "--root", root, "--force") == 0
@@ -174,7 +174,7 @@ def test_a_refused_tree_leaves_no_folder(tmp_path: Path) -> None:
         (("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}/src/a"), "is inside"),
         (
             ("tree", "{tmp}/src", "--out", "{tmp}/o", "--dark", "{tmp}"),
-            "SRC {tmp}/src: is inside {tmp}, all of which",
+            "SRC {tmp}/src: is inside {tmp}, where all videos are unlabelled",
         ),
         (
             ("tree", "{tmp}/src", "--out", "{tmp}/night/o", "--dark", "{tmp}/night"),

@@ -94,7 +94,7 @@ def test_several_runs_have_mean_and_spread(runs: list[Path], tmp_path: Path) -> 
 
 
 def test_a_run_that_lacks_a_figure_is_counted(runs: list[Path], data: Path, tmp_path: Path) -> None:
-    half = make(Made(tmp_path / "half", data, CLASSES, MODELS, open_links=("test/round2", "vote")))
+    half = make(Made(tmp_path / "half", data, CLASSES, MODELS, open_tasks=("test/round2", "vote")))
     done = tiny.run_tool("report.py", str(runs[0]), str(runs[1]), str(half))
     assert done.returncode == 0, done.stderr
     assert cells(done.stdout, "test", "round2")[1].endswith("(2)")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from nightcrawler.engine.checkpoint import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
 from tests import tiny
 from tests.paths import ROOT
+from tests.waiting import wait_until
 
 TRAIN_LIST = "train_label+val_dry.csv"
 
@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         "train",
         nothing,
         ("TRAIN.CHECKPOINT_FILE_PATH", "uniformer_base_k600_32x4"),
-        ("weights 'uniformer_base_k600_32x4' are not there", "TRAIN.CHECKPOINT_FILE_PATH"),
+        ("weights 'uniformer_base_k600_32x4' are missing", "TRAIN.CHECKPOINT_FILE_PATH"),
     ),
     "nothing to test": (
         "test",
@@ -241,12 +241,10 @@ def test_output_goes_to_the_experiments_folder_by_default() -> None:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        if condition():
-            return
+    def check() -> None:
         assert process.poll() is None, "ended before it was asked to"
-        time.sleep(0.05)
-    raise AssertionError("nothing happened within 30 s")
+
+    wait_until(condition, timeout=60, check=check)
 
 
 def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,13 @@ import pytest
 from tests import tiny
 from tests.export.made import write_checkpoint
 from tests.paths import ROOT
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
     for name in ("starlette", "uvicorn"):
-        pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler[web]'")
+        pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler-video[web]'")
     write_checkpoint(tmp_path / "night")
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     (tmp_path / "tmp").mkdir()
@@ -54,23 +54,21 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> N
         process.kill()
     assert (process.returncode, out, error) == (0, "stopped\n", "")
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert all(ends_soon(pid) for pid in workers)
+    wait_until(lambda: all(map(has_ended, workers)), timeout=10)
 
 
-def ends_soon(pid: int) -> bool:
-    """Whether a process is gone, or waits to be buried, within ten seconds."""
-    for _ in range(100):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.1)
-    return False
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'nightcrawler[web]'")
+    pytest.importorskip(
+        "starlette", reason="needs the extra: pip install 'nightcrawler-video[web]'"
+    )
     for argv, text in {
         ("--experiment", str(tmp_path), "--port", "0"): "no such checkpoint; train it first",
         ("--experiment", str(tmp_path), "--port", "99999"): "--port 99999: cannot be used",

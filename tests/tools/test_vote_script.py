@@ -146,7 +146,7 @@ def test_other_videos_in_one_file_are_an_error(
     assert run(project, VOTE) == cli.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert f"{path}: 1 videos of " in error
-    assert "row 60 'Run/Run_1_29.mp4' there" in error
+    assert "row 60 'Run/Run_1_29.mp4' of that file" in error
 
 
 def test_functions_of_the_script(project: Path) -> None:

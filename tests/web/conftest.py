@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ import pytest
 from nightcrawler.data.video.integrity.limits import Limits
 from tests import tiny
 from tests.export.made import write_checkpoint
+from tests.waiting import wait_until
 
-WHY = "needs the extra: pip install 'nightcrawler[web]'"
-MOST_BYTES = 1 << 20
+WHY = "needs the extra: pip install 'nightcrawler-video[web]'"
+MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
     }
     told |= {key: value for key, value in worker.about.items() if key in told}
     limits = {
-        "most_bytes": MOST_BYTES,
-        "most_sec": 20.0,
+        "max_bytes": MAX_BYTES,
+        "max_sec": 20.0,
         "upload_sec": 2.0,
         "answer_sec": answer_sec,
     }
@@ -91,8 +91,7 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
     listening.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    wait_until(lambda: server.started, timeout=60)
     try:
         yield Served(listening.getsockname()[1], worker, folder)
     finally:
@@ -119,12 +118,12 @@ def served(
         pytest.importorskip(name, reason=WHY)
     from nightcrawler.web.inference import InferenceOptions, build_inference
 
-    limits = Limits(file_bytes=MOST_BYTES, memory_bytes=1 << 28)
-    look = InferenceOptions(
+    limits = Limits(file_bytes=MAX_BYTES, memory_bytes=1 << 28)
+    options = InferenceOptions(
         experiments, None, None, Path(), True, Path(), 0.4, 0.2, 20.0, limits, 1
     )
     with serving(
-        functools.partial(build_inference, look), tmp_path_factory.mktemp("kept"), 100
+        functools.partial(build_inference, options), tmp_path_factory.mktemp("kept"), 100
     ) as running:
         yield running
 

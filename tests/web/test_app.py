@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import pytest
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
-from nightcrawler.predict.predictor import PredictOptions
 from tests.reading import read_file
+from tests.waiting import wait_until
 from tests.web import answers
-from tests.web.conftest import MOST_BYTES, WHY, Served, serving
+from tests.web.conftest import MAX_BYTES, WHY, Served, serving
 
 
 def decoded(content: bytes) -> np.ndarray:
@@ -32,16 +32,16 @@ def test_a_clip_is_answered_as_predicting_answers_it(
 ) -> None:
     status, said = served.send(clip.name, clip.read_bytes())
     assert status == 200
-    group = build_ensemble(experiments, None, Path(), PredictOptions())
-    (row,) = group.videos([VideoItem(clip.name, -1, clip, 1)])
-    expected = [(group.class_names[label], row.probs[label]) for label in row.top(5)]
+    ensemble = build_ensemble(experiments, None, Path(), PredictOptions())
+    (row,) = ensemble.videos([VideoItem(clip.name, -1, clip, 1)])
+    expected = [(ensemble.class_names[label], row.probs[label]) for label in row.top(5)]
     assert [one["class"] for one in said["top"]] == [name for name, _ in expected]
     np.testing.assert_allclose(
         [one["probability"] for one in said["top"]], [prob for _, prob in expected], atol=1e-6
     )
     votes = [(one["name"], one["class"], one["agrees"]) for one in said["models"]]
     wanted = [
-        (name, group.class_names[vote])
+        (name, ensemble.class_names[vote])
         for name, vote in zip(("first", "second"), row.votes, strict=True)
     ]
     assert votes == [(name, vote, vote == expected[0][0]) for name, vote in wanted]
@@ -51,9 +51,7 @@ def test_a_clip_is_answered_as_predicting_answers_it(
     np.testing.assert_allclose(edges, [0, 1], atol=1e-6)
 
 
-def test_its_two_pictures_are_the_clip_before_and_after_it_is_lit(
-    served: Served, clip: Path
-) -> None:
+def test_its_previews_are_the_clip_before_and_after_enhancement(served: Served, clip: Path) -> None:
     _, said = served.send(clip.name, clip.read_bytes())
     source = read_file(str(clip), lambda count: list(range(count))).frames
     shown = [
@@ -70,13 +68,13 @@ def test_its_two_pictures_are_the_clip_before_and_after_it_is_lit(
 
 
 def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> None:
-    from nightcrawler.web.app import MOST_KEPT
+    from nightcrawler.web.app import MAX_KEPT
 
     first = served.send(clip.name, clip.read_bytes())[1]["before"]
-    for _ in range(MOST_KEPT):
+    for _ in range(MAX_KEPT):
         assert served.send(clip.name, clip.read_bytes())[0] == 200
     assert served.ask("GET", f"/{first}")[0] == 404
-    assert len(list(served.folder.iterdir())) == MOST_KEPT
+    assert len(list(served.folder.iterdir())) == MAX_KEPT
     assert {path.name for path in served.folder.rglob("*") if path.is_file()} == {
         "before.mp4",
         "after.mp4",
@@ -103,7 +101,7 @@ def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> No
             "this clip cannot be used: not a video that can be read",
         ),
         ("empty.mp4", b"", {}, 422, "the file is empty"),
-        ("big.mp4", bytes(MOST_BYTES + 1), {}, 413, "larger than 1 MiB"),
+        ("big.mp4", bytes(MAX_BYTES + 1), {}, 413, "larger than 1 MiB"),
         ("a.mp4", b"walk", {"sec_fetch_site": "cross-site"}, 403, "from this page only"),
     ],
 )
@@ -182,14 +180,16 @@ def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(
 
 
 def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:
-    from nightcrawler.web.app import MOST_WAITING
+    from nightcrawler.web.app import MAX_WAITING
 
     threads = [
-        threading.Thread(target=fragile.send, args=("hang.mp4", b"x")) for _ in range(MOST_WAITING)
+        threading.Thread(target=fragile.send, args=("hang.mp4", b"x")) for _ in range(MAX_WAITING)
     ]
+    before = set(fragile.folder.iterdir())
     for thread in threads:
         thread.start()
-    time.sleep(0.8)
+    # Each clip that waits has a folder.
+    wait_until(lambda: len(set(fragile.folder.iterdir()) - before) == MAX_WAITING, timeout=30)
     status, said = fragile.send("fine.mp4", b"x")
     for thread in threads:
         thread.join(60)
@@ -210,7 +210,7 @@ def test_an_upload_that_is_slow_or_longer_than_it_says_is_cut_off(
         )
         if chunked:
             block = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
-            for _ in range(MOST_BYTES // (1 << 16) + 1):
+            for _ in range(MAX_BYTES // (1 << 16) + 1):
                 connection.sendall(block)
         answer = connection.recv(1 << 16)
     assert answer.startswith(b"HTTP/1.1 413" if chunked else b"HTTP/1.1 408")

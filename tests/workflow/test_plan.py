@@ -12,7 +12,7 @@ import pytest
 
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import config_hash
-from nightcrawler.engine.build import MACHINE_KEYS as ENGINE_KEYS
+from nightcrawler.engine.run_metadata import MACHINE_KEYS as ENGINE_KEYS
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import MACHINE_KEYS

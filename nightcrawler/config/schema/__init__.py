@@ -1,7 +1,7 @@
 """Declaration of every key: `SCHEMA` maps a name to its `Key`, in the order of a dump.
 
 Sections and names follow PySlowFast if the meaning is the same. A key that is not declared here is
-an error in a file; a declared key is read by something (a test proves it).
+an error in a file. A declared key is read by something, which a test proves.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from nightcrawler.config.schema.rules import (
 )
 
 UNIFORMER = (
+    # UniFormer (Li et al. 2022): two convolutional stages, then two with attention. Defaults are
+    # UniFormer-B.
     Key("UNIFORMER.EMBED_DIM", [64, 128, 320, 512], "Channels of the stages.", minimum=1, length=4),
     Key(
         "UNIFORMER.DEPTH",
@@ -50,6 +52,7 @@ UNIFORMER = (
 )
 
 MVIT = (
+    # MViT (Fan et al. 2021) and MViTv2 (Li et al. 2022).
     Key("MVIT.DEPTH", 24, "Blocks.", minimum=1, maximum=1024),
     Key("MVIT.EMBED_DIM", 96, "Channels of the first block.", minimum=1),
     Key("MVIT.NUM_HEADS", 1, "Attention heads of the first block.", minimum=1),
@@ -93,6 +96,7 @@ MVIT = (
     ),
     Key("MVIT.POOL_FIRST", False, "Pool before the projection to queries, keys and values."),
     Key("MVIT.CLS_EMBED_ON", True, "Use a classification token."),
+    # Stages: blocks at which channels and heads grow and queries are pooled.
     Key(
         "MVIT.DIM_MUL",
         [[2, 2.0], [5, 2.0], [21, 2.0]],
@@ -137,6 +141,7 @@ MVIT = (
         "Absolute position embedding separable in time and space; False for a joint one.",
     ),
     Key("MVIT.USE_ABS_POS", True, "Use an absolute position embedding."),
+    # Switches of the second version.
     Key("MVIT.REL_POS_SPATIAL", False, "MViTv2: relative positions in space."),
     Key("MVIT.REL_POS_TEMPORAL", False, "MViTv2: relative positions in time."),
     Key("MVIT.RESIDUAL_POOLING", False, "MViTv2: add pooled queries to attention's output."),
@@ -210,6 +215,7 @@ SLOWFAST = (
 )
 
 RESNET = (
+    # ResNet-3D as in PySlowFast (Feichtenhofer et al. 2019, He et al. 2016).
     Key(
         "RESNET.ARCH",
         "slowfast",

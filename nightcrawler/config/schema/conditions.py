@@ -57,7 +57,7 @@ def is_set(key: str) -> Condition:
 
 
 def enhancements_of(cfg: CfgNode) -> set[str]:
-    """Return the enhancements that some phase uses; adaptation counts only if there is any."""
+    """Return the enhancements that some phase uses (adaptation only if there is any)."""
     phases = [phase for phase in PHASES if phase != "ADAPT" or cfg.ADAPT.NAME != "none"]
     return {cfg.ENHANCE[phase] for phase in phases}
 
@@ -74,7 +74,7 @@ def enhances_with(name: str) -> Condition:
 
 
 def _reads_gamma(cfg: CfgNode) -> bool:
-    """Return whether a phase reads `ENHANCE.GAMMA`; `TEST.GAMMAS` replaces it in testing."""
+    """Return whether a phase reads `ENHANCE.GAMMA` (in testing, `TEST.GAMMAS` replaces it)."""
     phases = {"TRAIN", "VAL"}
     if cfg.ADAPT.NAME != "none":
         phases.add("ADAPT")

@@ -27,6 +27,7 @@ MAX_SIZE = 4096
 MIXES = equals("MIXUP.ENABLE", True)
 
 DATA = (
+    # Lists and splits.
     Key("DATA.PATH_PREFIX", "data", "Folder of list files and videos (layout: DATASET.md)."),
     Key(
         "DATA.PSEUDO_CSV",
@@ -41,6 +42,7 @@ DATA = (
         "Exclude the videos of the split that picks the checkpoint from the labelled stream. The "
         "published runs did not: all 330 validation clips are in their training list.",
     ),
+    # Clips. `segment` follows TSN (Wang et al. 2016), `dense` follows PySlowFast.
     Key("DATA.NUM_FRAMES", 32, "Frames of a clip.", minimum=1, maximum=MAX_SIZE),
     Key(
         "DATA.SAMPLING",
@@ -59,6 +61,7 @@ DATA = (
         maximum=MAX_SIZE,
         needs=equals("DATA.SAMPLING", "dense"),
     ),
+    # Sizes are sides of squares: MViT's position embeddings are built for one training size.
     Key(
         "DATA.TRAIN_CROP_SIZE",
         224,
@@ -73,6 +76,7 @@ DATA = (
         minimum=1,
         maximum=MAX_SIZE,
     ),
+    # PySlowFast's values, as all pretrained weights of MODEL_ZOO.md expect.
     Key(
         "DATA.MEAN",
         [0.45, 0.45, 0.45],
@@ -86,6 +90,7 @@ DATA = (
         minimum=1e-6,
         length=3,
     ),
+    # Decoding. Scaling while decoding is faster, but changes pixels slightly.
     Key(
         "DATA.DECODE_SHORT_SIDE",
         0,
@@ -109,6 +114,8 @@ DATA = (
         "Checksums of all videos, as `sha256sum` in PATH_PREFIX writes them, under PATH_PREFIX; "
         "empty for no comparison.",
     ),
+    # The camera model makes dark validation clips from bright ones: their labels may pick a
+    # checkpoint without any label of the dark domain.
     Key(
         "DATA.CAMERA",
         "fit",
@@ -117,6 +124,7 @@ DATA = (
         "PATH_PREFIX with MEAN, ELECTRONS, READ_NOISE and CAST.",
         needs=USES_CAMERA,
     ),
+    # A few unreadable videos are skipped and reported, many mean a wrong folder.
     Key(
         "DATA.MAX_BAD_FRACTION",
         0.01,
@@ -124,6 +132,7 @@ DATA = (
         minimum=0,
         maximum=1,
     ),
+    # Decoding takes most of a loader's time. Cached frames are uint8, before augmentation.
     Key(
         "DATA.CACHE",
         "none",
@@ -150,6 +159,8 @@ DATA = (
 )
 
 ENHANCE = (
+    # One switch per phase. A phase that adapts to clips enhanced otherwise than tested ones costs
+    # accuracy, and the published recipe does so.
     Key(
         "ENHANCE.TRAIN",
         "none",
@@ -166,6 +177,7 @@ ENHANCE = (
     ),
     Key("ENHANCE.VAL", "gamma", "Enhancement of dark validation splits.", choices=ENHANCEMENTS),
     Key("ENHANCE.TEST", "gamma", "Enhancement of dark test splits.", choices=ENHANCEMENTS),
+    # Parameters of single enhancements.
     Key(
         "ENHANCE.GAMMA",
         0.25,
@@ -227,6 +239,7 @@ ENHANCE = (
 )
 
 AUG = (
+    # Repeated augmentation (Hoffer et al. 2020) reuses a decoded video.
     Key(
         "AUG.NUM_SAMPLE",
         2,
@@ -241,6 +254,7 @@ AUG = (
         "RandAugment policy as timm writes it; empty for none.",
         rule=is_rand_augment,
     ),
+    # Random resized crop (Szegedy et al. 2015).
     Key(
         "AUG.SCALE",
         [0.08, 1.0],
@@ -259,6 +273,7 @@ AUG = (
         length=2,
         rule=is_ascending,
     ),
+    # Random erasing: Zhong et al. 2020.
     Key("AUG.FLIP_PROB", 0.5, "Probability of a horizontal flip.", minimum=0, maximum=1),
     Key("AUG.RE_PROB", 0.25, "Probability of random erasing.", minimum=0, maximum=1),
     Key(
@@ -276,6 +291,7 @@ AUG = (
         maximum=64,
         needs=is_positive("AUG.RE_PROB"),
     ),
+    # RandAugment on the GPU frees loader workers, if the CPU is the bottleneck.
     Key(
         "AUG.DEVICE",
         "cpu",
@@ -297,6 +313,7 @@ AUG = (
 )
 
 MIXUP = (
+    # mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as in timm.
     Key("MIXUP.ENABLE", True, "Mix clips and targets within a micro-batch."),
     Key("MIXUP.ALPHA", 0.8, "Beta(a, a) of mixup; 0 for none.", minimum=0, needs=MIXES),
     Key("MIXUP.CUTMIX_ALPHA", 1.0, "Beta(a, a) of CutMix; 0 for none.", minimum=0, needs=MIXES),

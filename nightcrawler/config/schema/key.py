@@ -21,15 +21,15 @@ class Key:
 
     Attributes:
         name: `SECTION.KEY`, or `KEY` without a section.
-        default: Default; its type is the type of the key.
+        default: Default, whose type is the type of the key.
         meaning: Meaning and unit.
-        minimum: Smallest allowed number; for lists, of every element.
+        minimum: Smallest allowed number, of every element in lists.
         maximum: Largest allowed number.
         choices: Allowed texts with their meanings, or the registry that knows them.
-        length: Number of elements of a list; `None` for any.
+        length: Number of elements of a list (`None`: any).
         rule: Further check of the value alone.
         needs: Condition without which the key has no effect.
-        element: Example of an element, for lists that are empty by default; without it they hold
+        element: Example of an element, for lists that are empty by default. Without it they hold
             whole numbers, or lists of them.
         hashed_by_default: Part of the configuration's hash while it has its default. `False` for
             keys added after version 0.1, so that hashes written by it still match.
@@ -56,13 +56,13 @@ class Key:
         return None
 
     def described_choices(self) -> dict[str, str]:
-        """Return the allowed texts with their meanings; empty if any value is allowed."""
+        """Return the allowed texts with their meanings (empty: any value)."""
         if isinstance(self.choices, Registry):
             return self.choices.descriptions()
         return dict(self.choices or {})
 
     def described_range(self) -> str:
-        """Return the allowed range in words; empty if every number is allowed."""
+        """Return the allowed range in words (empty: every number)."""
         if math.isinf(self.minimum):
             return ""
         if math.isinf(self.maximum):

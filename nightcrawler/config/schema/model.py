@@ -33,6 +33,7 @@ TEST = (
         "of a list NAME.csv.",
     ),
     Key("TEST.BATCH_SIZE", 8, "Clips in a forward pass, per rank.", minimum=1),
+    # Views and crops pair up like lists of the same length; one number pairs with every other.
     Key(
         "TEST.NUM_ENSEMBLE_VIEWS",
         [1],
@@ -47,6 +48,7 @@ TEST = (
         "Spatial crops: 1 (centre) or 3 (left, centre, right); one number, or a list.",
         rule=is_crop_counts,
     ),
+    # The published views coincide on short videos, which costs time and adds nothing.
     Key(
         "TEST.VIEWS",
         "distinct",
@@ -79,6 +81,7 @@ TEST = (
 
 MODEL = (
     Key("MODEL.NAME", "uniformer", "Architecture.", choices=MODELS),
+    # The 11 classes of ARID.
     Key("MODEL.NUM_CLASSES", 11, "Number of classes K.", minimum=2, maximum=1_000_000),
     Key("MODEL.CLASS_NAMES", CLASS_NAMES, "Names of classes, in index order.", rule=is_unique),
     Key("MODEL.DROPOUT_RATE", 0.0, "Dropout before the classifier.", minimum=0, maximum=1),
@@ -95,6 +98,7 @@ MODEL = (
         "Give the model three more channels: twice the difference between a frame and the clip's "
         "mean frame.",
     ),
+    # Memory and speed.
     Key(
         "MODEL.USE_CHECKPOINT",
         False,
@@ -132,6 +136,7 @@ MODEL = (
         choices=LOSSES,
         needs=HAS_PSEUDO_LABELS,
     ),
+    # Hinton et al. 2015: the loss is scaled by T^2, so that its gradient keeps its size.
     Key(
         "MODEL.PSEUDO_TEMPERATURE",
         1.0,
@@ -139,6 +144,7 @@ MODEL = (
         minimum=1e-3,
         needs=USES_TEMPERATURE,
     ),
+    # A checkpoint of another architecture fills next to nothing, and would go unnoticed.
     Key(
         "MODEL.MIN_MATCH",
         0.95,

@@ -1,4 +1,4 @@
-"""Checks of a single value beyond its range, length and choices; each returns the fault or `None`."""
+"""Checks of a single value beyond range, length and choices. Each returns the fault or `None`."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ KEYS = (
         "Device to compute on.",
         choices={"auto": "CUDA if there is any, else the CPU", "cpu": "", "cuda": ""},
     ),
+    # The launcher knows the number of processes: these two keys only assert it, so that a published
+    # config is not run on fewer GPUs by mistake.
     Key(
         "NUM_GPUS",
         0,
@@ -52,6 +54,7 @@ KEYS = (
         "Seconds after which an incomplete collective operation is an error.",
         minimum=1,
     ),
+    # Several processes on one CPU slow each other down if each starts a thread per core.
     Key(
         "NUM_THREADS",
         0,
@@ -60,6 +63,7 @@ KEYS = (
         maximum=4096,
     ),
     Key("LOG_PERIOD", 10, "Iterations between two log lines.", minimum=1),
+    # Added in version 0.2: hashes of configurations without it stay those of 0.1.
     Key(
         "IMPORTS",
         [],
@@ -70,6 +74,7 @@ KEYS = (
         rule=is_module_names,
         hashed_by_default=False,
     ),
+    # Sections, in the order of a dump.
     Key("TENSORBOARD.ENABLE", True, "Write TensorBoard event files into OUTPUT_DIR/tensorboard."),
     Key(
         "DATA_LOADER.NUM_WORKERS",
@@ -86,6 +91,7 @@ KEYS = (
         maximum=1024,
     ),
     Key("DATA_LOADER.PIN_MEMORY", True, "Page-locked host memory, for CUDA only."),
+    # A worker may hang on a damaged file or a network disk.
     Key(
         "DATA_LOADER.TIMEOUT_SEC",
         600,

@@ -8,6 +8,8 @@ from nightcrawler.config.schema.rules import is_no_darkened_split, is_not_empty,
 from nightcrawler.utils.registries import ADAPTERS
 
 TRAIN = (
+    # Batches. BatchNorm and mixing see micro-batches of a fixed size, so that results do not depend
+    # on the number of GPUs.
     Key(
         "TRAIN.BATCH_SIZE",
         32,
@@ -21,6 +23,7 @@ TRAIN = (
         "number of ranks. Divides BATCH_SIZE / ranks; 0 takes BATCH_SIZE / ranks.",
         minimum=0,
     ),
+    # Start and continuation.
     Key(
         "TRAIN.CHECKPOINT_FILE_PATH",
         "",
@@ -37,6 +40,7 @@ TRAIN = (
         True,
         "Continue from OUTPUT_DIR/checkpoints/checkpoint_latest.pyth if it exists.",
     ),
+    # Validation.
     Key(
         "TRAIN.EVAL_PERIOD",
         1,
@@ -51,6 +55,7 @@ TRAIN = (
         "figures of the run an oracle's; those of val_dark (val_dry through the low-light camera) "
         "do not.",
     ),
+    # The pseudo-labelled stream. It exists if DATA.PSEUDO_CSV is set.
     Key(
         "TRAIN.EPOCH_LENGTH",
         "pseudo",
@@ -98,6 +103,7 @@ TRAIN = (
         rule=is_threshold,
         needs=HAS_PSEUDO_LABELS,
     ),
+    # Robustness.
     Key(
         "TRAIN.NON_FINITE",
         "skip",
@@ -128,6 +134,7 @@ TRAIN = (
 )
 
 SOLVER = (
+    # Learning rates are absolute: they are not scaled by the batch size.
     Key("SOLVER.BASE_LR", 1.0e-4, "Learning rate after warm-up.", minimum=0),
     Key("SOLVER.COSINE_END_LR", 1.0e-6, "Learning rate at the end.", minimum=0),
     Key("SOLVER.WARMUP_START_LR", 1.0e-6, "Learning rate at the start of warm-up.", minimum=0),
@@ -144,6 +151,7 @@ SOLVER = (
         "Optimiser.",
         choices={"adamw": "AdamW", "sgd": "SGD with momentum"},
     ),
+    # Each optimiser reads its own: a key of the other one is an error.
     Key(
         "SOLVER.MOMENTUM",
         0.9,
@@ -187,6 +195,7 @@ ADAPT = (
         "Adaptation to dark clips after each validated epoch.",
         choices=ADAPTERS,
     ),
+    # Adaptation sees unlabelled clips only, so that a run stays label-free.
     Key(
         "ADAPT.SPLIT",
         "total_unlabel",
@@ -208,6 +217,7 @@ ADAPT = (
         False,
         "Leave a model without BatchNorm unchanged, with a log line; False makes it an error.",
     ),
+    # Tent: Wang et al. 2021.
     Key(
         "ADAPT.TENT_LR",
         1.0e-3,
@@ -219,6 +229,7 @@ ADAPT = (
 )
 
 BN = (
+    # Precise BatchNorm statistics (Wu and Johnson 2021), taken from dark clips.
     Key(
         "BN.NUM_BATCHES_PRECISE",
         200,

@@ -224,12 +224,12 @@ def _log_uniform_range(values: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class DarkenedReader:
-    """Read bright videos as dark cameras would have recorded them.
+    """Video reader that darkens bright videos by the camera model.
 
     Attributes:
-        reader: reads the bright frames.
-        cameras: ranges that the camera of a video is drawn from, by a generator seeded with its name alone.
-        names: path to name.
+        reader: reader of the bright frames.
+        cameras: ranges that the camera of a video is drawn from.
+        names: path to name; a video's camera and noise are a function of its name alone.
     """
 
     reader: VideoReader
@@ -241,7 +241,13 @@ class DarkenedReader:
         return self.reader.probe(path)
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
-        """Decode the frames with the given numbers and darken them."""
+        """Decode frames and darken them.
+
+        Args:
+            path: video file.
+            indices: frames to return, increasing.
+            info: result of `probe`.
+        """
         decoded = self.reader.decode(path, indices, info)
         rng = sample_rng(SEED, 0, self.names[path])
         camera = sample_camera(rng, self.cameras)

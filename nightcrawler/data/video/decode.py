@@ -5,12 +5,14 @@ The caller probes a file, chooses frames from the number of frames found, and de
     info = probe(path, limits)
     decoded = decode(path, [0, info.num_frames // 2], info)
 
-Only the wanted frames are converted to RGB. They equal `frame.to_ndarray(format="rgb24")` of a plain full decode bit
-for bit unless scaling is asked for. A short video is decoded to its end, which checks all of it. For few frames of a
-long video, decoding starts at the keyframes before them.
+Only the wanted frames are converted to RGB. They equal `frame.to_ndarray(format="rgb24")` of a
+plain full decode bit for bit unless scaling is asked for. A short video is decoded to its end,
+which checks all of it. For few frames of a long video, decoding starts at the keyframes before
+them.
 
-Some files hold fewer frames than their packets promise (MPEG-4 with packed B-frames). `decode` then raises
-`FrameCountError` with the true count, and `read_frames`, which all readers go through, asks once more.
+Some files hold fewer frames than their packets promise (MPEG-4 with packed B-frames). `decode` then
+raises `FrameCountError` with the true count, and `read_frames`, which all readers go through, asks
+once more.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from nightcrawler.data.video.reader import decoded_frames, open_video, scaled, t
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
-# Frames that an undamaged file may promise and not deliver: MPEG-4 packs B-frames and leaves some out.
+# Frames that an undamaged file may promise and not deliver: MPEG-4 packs B-frames and leaves some
+# out.
 SLACK_FRAMES = 2
 SLACK_CODECS = ("mpeg4",)
 
@@ -53,7 +56,7 @@ class Decoded:
 
 
 class FrameCountError(VideoError):
-    """A decoder yielded another number of frames than the packets promise, and the file is not damaged.
+    """A decoder yields another number of frames than the packets of an undamaged file promise.
 
     Args:
         path: the video file.
@@ -73,11 +76,14 @@ class VideoReader(Protocol):
     """A way to read frames: from files, from a cache, denoised, ... Readers wrap each other."""
 
     def probe(self, path: str) -> StreamInfo:
-        """Return the number of frames of a video, and whatever else `decode` needs to know of it."""
+        """Return the number of frames of a video, and whatever else `decode` needs."""
         ...
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
-        """Return the frames with the given numbers; `info` comes from `probe` of this reader."""
+        """Return the frames with the given numbers.
+
+        `info` comes from `probe` of this reader.
+        """
         ...
 
 
@@ -86,7 +92,7 @@ class FileReader:
     """Read frames of video files with PyAV.
 
     Attributes:
-        short_side: scale frames down to this short side in pixels; 0 keeps their size.
+        short_side: scale frames down to this short side in pixels (0 keeps their size).
         limits: largest file, picture, number of frames and memory that are accepted.
     """
 
@@ -130,15 +136,16 @@ def read_frames(
     Args:
         reader: reads the video.
         path: a regular file.
-        choose: maps the number of frames to increasing frame numbers. It is called twice where the decoder yields
-            another number of frames than the file promises: choices may draw from a generator, so the number of
-            calls must depend on the file alone.
+        choose: maps the number of frames to increasing frame numbers. It is called twice where the
+            decoder yields another number of frames than the file promises: choices may draw from a
+            generator, so the number of calls must depend on the file alone.
 
     Returns:
         The chosen frames.
 
     Raises:
-        VideoError: if the file is missing, of an unknown format, without video, over a limit, damaged, or cut short.
+        VideoError: if the file is missing, of an unknown format, without video, over a limit,
+            damaged, or cut short.
 
     Example:
         >>> decoded = read_frames(FileReader(), "clip.mp4", lambda num_frames: [0, num_frames - 1])
@@ -164,9 +171,10 @@ def decode(
 
     Args:
         path: a regular file.
-        indices: increasing frame numbers; numbers beyond the end are left out.
+        indices: increasing frame numbers. Numbers beyond the end are left out.
         info: result of `probe` for this file.
-        short_side: scale frames down to this short side while converting, in pixels; 0 keeps their size.
+        short_side: scale frames down to this short side while converting, in pixels (0 keeps their
+            size).
         limits: largest picture and memory that are accepted.
 
     Raises:
@@ -203,7 +211,9 @@ def check_complete(path: str, info: StreamInfo, num_frames: int) -> None:
 
 
 class _FrameCollector:
-    """Convert wanted frames and stack them; all frames must have one size.
+    """Convert wanted frames and stack them.
+
+    All frames must have one size.
 
     Args:
         path: the video file.
@@ -265,7 +275,8 @@ def _decode_runs(
 ) -> Decoded | None:
     """Seek to keyframes and decode the wanted frames after each.
 
-    Returns `None` where seeking does not pay, or where frames do not come at the times that `info` holds.
+    Returns `None` where seeking does not pay, or where frames do not come at the times that `info`
+    holds.
     """
     runs = plan_runs(info.starts, wanted, info.num_frames)
     if not runs:

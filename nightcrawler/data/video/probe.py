@@ -1,6 +1,7 @@
 """Probe a video: count its frames and check the whole file without decoding it.
 
-The result is remembered until the file changes, so that the second sample of a video opens its file once, to decode.
+The result is remembered until the file changes, so that the second sample of a video opens its file
+once, to decode.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class StreamInfo:
         codec: FFmpeg's name of the codec.
         bits: bits of a colour channel.
         fps: average frame rate in frames per second, 0 where the file does not state it.
-        times: presentation times of the frames in ticks of the stream, increasing; empty where they do not tell
-            frames apart.
+        times: presentation times of the frames in ticks of the stream, increasing. Empty where they
+            do not tell frames apart.
         starts: numbers of the frames at which decoding can start.
-        num_leading: number of frames shown before the first keyframe, as in a recording cut out of a longer one. They
-            need frames that are missing, and a decoder may leave them out.
+        num_leading: number of frames shown before the first keyframe, as in a recording cut out of
+            a longer one. They need frames that are missing, and a decoder may leave them out.
     """
 
     num_frames: int
@@ -56,7 +57,7 @@ class StreamInfo:
     num_leading: int = 0
 
     def with_num_frames(self, num_frames: int) -> StreamInfo:
-        """Return the same with the number of frames that a decoder yields, where packets promise another.
+        """Return the same with the true number of frames, where packets promise another.
 
         Packet times are dropped: they no longer tell which frame is which.
         """
@@ -82,6 +83,7 @@ def probe(path: str, limits: Limits) -> StreamInfo:
         >>> probe("clip.mp4", Limits()).num_frames
         250
     """
+    # Taken before the file is read, see `settled_state`.
     state = settled_state(path)
     if state is None:
         return _probe(path, limits)
@@ -110,7 +112,7 @@ def _probe(path: str, limits: Limits) -> StreamInfo:
 
 
 class _PacketStatistics:
-    """Count packets, and collect the times of their frames and the keyframes that decoding can start from.
+    """Count packets, and collect times of frames and keyframes that decoding can start from.
 
     Frames that an MP4 file leaves out, as it may at its beginning and end, are counted apart.
     """
@@ -127,7 +129,10 @@ class _PacketStatistics:
         self.starts: set[int] = set()
 
     def add(self, packet: Packet, stream: VideoStream) -> None:
-        """Count one packet; empty ones (a repeated frame, the end) hold no frame."""
+        """Count one packet.
+
+        Empty ones (a repeated frame, the end) hold no frame.
+        """
         self.num_packets += packet.dts is not None or packet.size > 0
         duration = packet.duration or 0
         if packet.pts is not None:
@@ -164,7 +169,11 @@ class _PacketStatistics:
                 self.starts.add(packet.pts)
 
     def fault(self, stream: VideoStream) -> str:
-        """Compare the packets with the promises of the header; return what is missing, or an empty text."""
+        """Compare the packets with the promises of the header.
+
+        Returns:
+            The fault, or an empty text.
+        """
         if self.num_frames == 0:
             return "no frame in it"
         if self.num_packets < stream.frames - SLACK_PACKETS:
@@ -187,6 +196,7 @@ class _PacketStatistics:
         if context.format:
             bits = max((component.bits for component in context.format.components), default=0)
         info = StreamInfo(self.num_frames, context.name, bits, float(stream.average_rate or 0))
+        # Packets come in order of decoding, frames in order of presentation.
         times = sorted(set(self.times or ()))
         if len(times) < self.num_frames or self.num_leading:
             return replace(info, num_leading=self.num_leading)
@@ -195,7 +205,10 @@ class _PacketStatistics:
 
 
 def _seconds(text: str) -> float:
-    """Parse a Matroska duration such as `00:00:02.400000000` to seconds; return 0 for any other text."""
+    """Parse a Matroska duration such as `00:00:02.400000000` to seconds.
+
+    Any other text gives 0.
+    """
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
     if match is None:
         return 0.0

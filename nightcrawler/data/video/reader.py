@@ -1,4 +1,4 @@
-"""Open video files and live sources with restricted formats and protocols, and convert frames to RGB."""
+"""Open video files and live sources with restricted formats and protocols, and convert frames."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def is_camera(source: str) -> bool:
 
 @contextlib.contextmanager
 def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video for reading; every fault of the library becomes a `VideoError`.
+    """Open a video for reading.
+
+    Every fault of the library becomes a `VideoError`.
 
     Concealed damage of a file is an error. A live source goes on after damage.
 
@@ -55,7 +57,8 @@ def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, Vide
         The container and its video stream.
 
     Raises:
-        VideoError: if the source cannot be opened, has no video, is over a limit, or fails while it is read.
+        VideoError: if the source cannot be opened, has no video, is over a limit, or fails while it
+            is read.
     """
     live = is_live(path)
     try:
@@ -122,7 +125,10 @@ def decoded_frames(
 
 
 def scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Return width and height after scaling down to a short side; 0 keeps them, and nothing is scaled up."""
+    """Return width and height after scaling down to a short side.
+
+    A short side of 0 keeps them, and nothing is scaled up.
+    """
     if not 0 < short_side < min(width, height):
         return width, height
     scale = short_side / min(width, height)

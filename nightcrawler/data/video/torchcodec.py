@@ -1,4 +1,4 @@
-"""Decoding with torchcodec, where it is installed: the same checks before, the same frames, no notice of damage."""
+"""Read videos with torchcodec, where it is installed: same checks before, same frames as PyAV."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.utils.errors import ConfigError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError
 
-# What torchcodec gives bit for bit as PyAV does; the rest (packed B-frames, more bits) is left to PyAV.
-CODECS, BITS = ("h264", "hevc", "vp8", "vp9", "av1"), 8
+# torchcodec gives the frames of these bit for bit as PyAV does; others (packed B-frames, more bits)
+# are left to PyAV.
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
+BITS = 8
 
 
 def import_decoder() -> Any:
-    """The decoder class of torchcodec.
+    """Return the decoder class of torchcodec.
 
     Raises:
-        ConfigError: if it is not installed, or finds no FFmpeg.
+        UserError: if torchcodec is not installed, or finds no FFmpeg.
     """
     reason = "it is not installed"
     try:
@@ -35,20 +37,20 @@ def import_decoder() -> Any:
         pass
     except (ImportError, OSError, RuntimeError):
         reason = "it cannot be loaded"
-    raise ConfigError(
-        f"DATA.DECODER torchcodec: {reason}: pip install nightcrawler[torchcodec] and the FFmpeg libraries of the "
-        "system, or set DATA.DECODER pyav"
+    raise UserError(
+        f"torchcodec: {reason}: pip install 'nightcrawler-video[torchcodec]' and the FFmpeg "
+        "libraries of the system"
     )
 
 
 @dataclass(frozen=True)
 class TorchcodecReader:
-    """Read frames of video files with torchcodec, or with PyAV where torchcodec does not give the same frames.
+    """Read frames of video files with torchcodec, or with PyAV where their frames differ.
 
     A frame that cannot be decoded is an error. Damage that FFmpeg conceals is not noticed.
 
     Attributes:
-        short_side: scale frames down to this short side in pixels (by PyAV); 0 keeps their size.
+        short_side: scale frames down to this short side in pixels (by PyAV) (0 keeps their size).
         limits: largest file, picture, number of frames and memory that are accepted.
     """
 
@@ -68,7 +70,7 @@ class TorchcodecReader:
             info: result of `probe` for this file.
 
         Raises:
-            ConfigError: if torchcodec is not installed, or finds no FFmpeg.
+            UserError: if torchcodec is not installed, or finds no FFmpeg.
             FrameCountError: if PyAV yields another number of frames than `info.num_frames`.
             VideoError: if the file is over a limit, damaged, or cut short.
         """

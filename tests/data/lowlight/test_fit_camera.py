@@ -136,7 +136,7 @@ def clips_of(
 
 
 def written_out(path: Path, name: str, cameras: CameraRanges) -> np.ndarray:
-    """The one clip of a video: darkened by the camera of its name, then lit."""
+    """The one clip of a video: darkened by the camera of its name, then enhanced."""
     frames = read_file(path, lambda num_frames: segment_indices(num_frames, 4).tolist()).frames
     rng = sample_rng(SEED, 0, name)
     dark = darken(frames, sample_camera(rng, cameras), rng)
@@ -183,9 +183,9 @@ def test_cameras_are_fitted_to_the_dark_clips_once(
     assert min(means) - 1 < found.mean[0] <= found.mean[1] < max(means) + 1
     monkeypatch.setattr(build_video, "measure_clip", None)
     assert build_video.build_cameras(cfg) == found
-    meta = build_video.build_camera_meta(cfg, ["arid", "val_dark"])["camera"]
+    meta = build_video.camera_metadata_of(cfg, ["arid", "val_dark"])["camera"]
     assert (meta["from"], meta["mean"]) == ("fit", found.mean)
-    assert build_video.build_camera_meta(cfg, ["arid", "val_dry"]) == {}
+    assert build_video.camera_metadata_of(cfg, ["arid", "val_dry"]) == {}
 
 
 def test_no_clip_to_fit_to_is_an_error_with_a_way_out(

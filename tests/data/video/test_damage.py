@@ -25,7 +25,8 @@ from benchmarks.damage import (
     study,
 )
 from nightcrawler.config.node import get_cfg
-from nightcrawler.data.build_video import build_items, build_video_reader
+from nightcrawler.data.build_items import build_items
+from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
 from nightcrawler.data.video.integrity.matroska import check_matroska
@@ -129,7 +130,7 @@ def test_checksums_notice_all_damage(make_clip: MakeClip, tmp_path: Path, codec:
 def test_a_file_without_a_checksum(make_clip: MakeClip, tmp_path: Path) -> None:
     (tmp_path / "sums").write_text("")
     with pytest.raises(
-        VideoError, match=r"clip.mp4: no line for it in DATA.CHECKSUMS \(while checksum\)"
+        VideoError, match=r"clip.mp4: the list of checksums has no line for it \(while checksum\)"
     ):
         checked_by(tmp_path / "sums")(str(make_clip(tmp_path / "clip.mp4", 2)))
 
@@ -158,7 +159,7 @@ def test_the_lists_of_the_configuration_are_checked_where_the_data_is_a_link(
     reader, (first, second) = build_video_reader(cfg), build_items(cfg, "arid")
     assert read_frames(reader, first.path, range).num_frames == 3
     with pytest.raises(
-        VideoError, match=r"b\.mp4: damaged: its bytes are not those of DATA\.CHECKSUMS"
+        VideoError, match=r"b\.mp4: damaged: its bytes are not those of the list of checksums"
     ):
         read_frames(reader, second.path, range)
 
@@ -171,7 +172,7 @@ def test_a_list_of_checksums_of_another_form(tmp_path: Path, line: str) -> None:
 
 
 def test_a_list_of_checksums_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"DATA.CHECKSUMS .*sums cannot be read"):
+    with pytest.raises(UserError, match=r"sums: the list of checksums cannot be read"):
         read_checksums(tmp_path / "sums", tmp_path)
 
 

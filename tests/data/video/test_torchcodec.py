@@ -9,10 +9,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from nightcrawler.config.node import get_cfg
+from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
-from nightcrawler.utils.errors import ConfigError, VideoError
+from nightcrawler.utils.errors import ConfigError, UserError, VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
 from tests.reading import read_file
@@ -23,7 +25,7 @@ def torchcodec() -> None:
     """Skip where it cannot be used."""
     try:
         import_decoder()
-    except ConfigError as error:
+    except UserError as error:
         pytest.skip(str(error))
 
 
@@ -84,10 +86,15 @@ def test_what_pyav_refuses_before_decoding_is_refused(make_clip: MakeClip, tmp_p
 def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(
-        ConfigError,
-        match=r"DATA.DECODER torchcodec: it is not installed: pip install .* DATA.DECODER pyav",
+        UserError, match=r"torchcodec: it is not installed: pip install .* FFmpeg libraries"
     ):
         import_decoder()
+    cfg = get_cfg()
+    cfg.DATA.DECODER = "torchcodec"
+    with pytest.raises(
+        ConfigError, match=r"DATA\.DECODER torchcodec: it is not installed.*set DATA\.DECODER pyav"
+    ):
+        build_video_reader(cfg)
 
 
 def test_where_it_finds_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +102,6 @@ def test_where_it_finds_no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     package.ffmpeg_major_version, decoders.VideoDecoder = None, object
     monkeypatch.setitem(sys.modules, "torchcodec", package)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
-    with pytest.raises(ConfigError, match="it finds no FFmpeg libraries") as caught:
+    with pytest.raises(UserError, match="it finds no FFmpeg libraries") as caught:
         import_decoder()
     assert "\n" not in str(caught.value)

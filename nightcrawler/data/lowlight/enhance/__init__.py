@@ -1,1 +1,1 @@
-"""Enhancement of dark frames: `build.enhance`, and the registry `build.ENHANCEMENTS`."""
+"""Enhancement of dark frames: `build.enhance` applies any of them by name."""

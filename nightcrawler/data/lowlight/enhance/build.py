@@ -1,8 +1,9 @@
-"""Registry and builders of enhancements: uint8 frames `[T, H, W, 3]` in and out.
+"""Builders of enhancements: functions from uint8 frames `[T, H, W, 3]` to brighter ones.
 
+Their names are in `utils.registries.ENHANCEMENTS`.
 Brightness is changed by gamma tables (`gamma`), tile histograms (`clahe`), surround normalisation
 (`retinex`) or a network (`zero_dce`). Temporal denoising (`denoise`) precedes them, at decoding.
-Modules that need torch are imported by their builders: the names are known without it.
+Modules that need torch are imported by their builders.
 """
 
 from __future__ import annotations
@@ -20,13 +21,11 @@ from nightcrawler.data.lowlight.enhance.clahe import apply_clahe
 from nightcrawler.data.lowlight.enhance.gamma import apply_auto_gamma, apply_gamma, check_uint8
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.registries import ENHANCEMENTS
 
 logger = get_logger(__name__)
 
 Enhance = Callable[[np.ndarray], np.ndarray]
-# The only list of enhancement names: configuration and command lines ask `ENHANCEMENTS.names()`.
-ENHANCEMENTS = Registry("enhancement")
 
 
 @dataclass(frozen=True)
@@ -54,31 +53,26 @@ def _identity(frames: np.ndarray) -> np.ndarray:
     return frames
 
 
-@ENHANCEMENTS.register("none")
 def build_none(params: EnhanceParams) -> Enhance:
     """Build the identity."""
     return _identity
 
 
-@ENHANCEMENTS.register("gamma")
 def build_gamma(params: EnhanceParams) -> Enhance:
     """Build a gamma correction that is the same for all clips (published: 0.25)."""
     return functools.partial(apply_gamma, gamma=params.gamma)
 
 
-@ENHANCEMENTS.register("auto_gamma")
 def build_auto_gamma(params: EnhanceParams) -> Enhance:
     """Build a gamma correction that brings each clip to the mean brightness `target_mean`."""
     return functools.partial(apply_auto_gamma, target_mean=params.target_mean)
 
 
-@ENHANCEMENTS.register("clahe")
 def build_clahe(params: EnhanceParams) -> Enhance:
     """Build contrast-limited adaptive histogram equalisation of each frame's luminance."""
     return functools.partial(apply_clahe, clip=params.clahe_clip, tiles=params.clahe_tiles)
 
 
-@ENHANCEMENTS.register("retinex")
 def build_retinex(params: EnhanceParams) -> Enhance:
     """Build multi-scale retinex of luminance, with one stretch for the whole clip."""
     from nightcrawler.data.lowlight.enhance.retinex import apply_retinex
@@ -86,7 +80,6 @@ def build_retinex(params: EnhanceParams) -> Enhance:
     return functools.partial(apply_retinex, sigmas=params.retinex_sigmas)
 
 
-@ENHANCEMENTS.register("zero_dce")
 def build_zero_dce(params: EnhanceParams) -> Enhance:
     """Build Zero-DCE and read its weights, so that a missing file is an error at the start.
 

@@ -104,11 +104,11 @@ def denoise(
 
 @dataclass(frozen=True)
 class DenoisedReader:
-    """Read frames, each averaged with its neighbours in the video; these are decoded in the same pass.
+    """Video reader that averages each frame with its neighbours in the video.
 
     Attributes:
-        reader: reads frames as recorded.
-        window: number of frames that are averaged, see `denoise`.
+        reader: reader of the frames as recorded.
+        window: frames that are averaged, see `denoise`.
     """
 
     reader: VideoReader
@@ -119,7 +119,13 @@ class DenoisedReader:
         return self.reader.probe(path)
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
-        """Decode the frames with the given numbers and their neighbours, and denoise the former."""
+        """Decode frames and their neighbours in one pass, and denoise the former.
+
+        Args:
+            path: video file.
+            indices: frames to return, increasing.
+            info: result of `probe`.
+        """
         wanted = list(indices)
         near = np.add.outer(wanted, np.arange(self.window) - self.window // 2)
         near = np.unique(near.clip(0, info.num_frames - 1))

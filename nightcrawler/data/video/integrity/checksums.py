@@ -1,4 +1,7 @@
-"""Checksums of videos: the only sure sign of damage, since most codecs decode a wrong byte into a wrong picture."""
+"""Checksums of videos.
+
+They are the only sure sign of damage, as most codecs decode a wrong byte to a wrong picture.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ _remembered: LruMapping[FileState, str] = LruMapping(MOST_REMEMBERED_SUMS)
 
 
 def content_sha256(path: str) -> str:
-    """Return the SHA-256 of a file in hexadecimal; a process reads an unchanged file once for it.
+    """Return the SHA-256 of a file in hexadecimal.
+
+    A process reads an unchanged file once for it.
 
     Raises:
         OSError: if the file cannot be read.
@@ -39,26 +44,30 @@ def content_sha256(path: str) -> str:
 
 
 def read_checksums(path: Path, folder: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path without links.
+    """Read the output of `sha256sum`.
+
+    A line holds 64 hexadecimal digits, two characters and the path of a file.
 
     Args:
-        path: what `sha256sum` writes, a line each: 64 hexadecimal digits, two characters, the file's path.
-        folder: where `sha256sum` ran.
+        path: file with the output.
+        folder: folder that `sha256sum` ran in.
+
+    Returns:
+        SHA-256 of each file, by its path without symbolic links.
 
     Raises:
-        UserError: naming the file and the line that is not of that form.
+        UserError: if the file cannot be read or a line has another form, with file and line.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"DATA.CHECKSUMS {path} cannot be read: {error}") from None
+        raise UserError(f"{path}: the list of checksums cannot be read: {error}") from None
     checksums = {}
     for row, line in enumerate(lines, 1):
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
         if match is None:
-            raise UserError(
-                f"{path}, line {row}: expected the form of sha256sum: 64 hex digits, two spaces, a path"
-            )
+            form = "64 hex digits, two spaces, a path"
+            raise UserError(f"{path}, line {row}: expected the form of sha256sum: {form}")
         checksums[os.path.realpath(folder / match[2])] = match[1].lower()
     return checksums
 
@@ -76,7 +85,7 @@ class ChecksumReader:
     checksums: Mapping[str, str]
 
     def probe(self, path: str) -> StreamInfo:
-        """Check the bytes of a file, then probe it.
+        """Compare the bytes of a file with its checksum, then probe it.
 
         Raises:
             VideoError: also if the file has no checksum or another one.
@@ -84,9 +93,10 @@ class ChecksumReader:
         check_regular_file(path, Limits())
         expected = self.checksums.get(os.path.realpath(path))
         if expected is None:
-            raise VideoError(path, "no line for it in DATA.CHECKSUMS", "checksum")
+            raise VideoError(path, "the list of checksums has no line for it", "checksum")
         if content_sha256(path) != expected:
-            raise VideoError(path, "damaged: its bytes are not those of DATA.CHECKSUMS", "checksum")
+            cause = "damaged: its bytes are not those of the list of checksums"
+            raise VideoError(path, cause, "checksum")
         return self.reader.probe(path)
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:

@@ -1,4 +1,4 @@
-"""The state of a file, by which results of whole-file checks are remembered until the file changes."""
+"""State of a file, by which results of whole-file checks are remembered until it changes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import os
 import time
 from dataclasses import dataclass
 
-# A file that was changed more recently may change again without a new time stamp: those of some file systems have
-# steps of one or two seconds.
+# A file that was changed more recently may change again without a new time stamp: those of some
+# file systems have steps of one or two seconds.
 SETTLED_SEC = 2.0
 
 
 @dataclass(frozen=True)
 class FileState:
-    """Path and status of a file; a file that is changed or replaced has another state.
+    """Path and status of a file.
+
+    A file that is changed or replaced has another state.
 
     Attributes:
         path: the file.
@@ -33,9 +35,10 @@ class FileState:
 
 
 def settled_state(path: str) -> FileState | None:
-    """Return the state of a file; `None` if it changed within the last seconds, or there is no file.
+    """Return the state of a file, or `None` if it changed just now or is missing.
 
-    Take the state before the file is read: a file that changes while it is read then never gets the old result.
+    Take the state before the file is read: a file that changes while it is read then never gets the
+    old result.
     """
     try:
         status = os.stat(path)

@@ -1,4 +1,4 @@
-"""What a video may be at most, checked before anything of that size is allocated."""
+"""Limits of the videos that are accepted, checked before anything of that size is allocated."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 
 from nightcrawler.utils.errors import VideoError
 
-# A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which the reader makes an index.
+# A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which FFmpeg
+# allocates an index.
 EMPTY_TABLE = re.compile(rb"\0...stsz....(?!\0\0\0\0)....(....)|\0...trun....(....)", re.DOTALL)
 MOST_HEADER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a video may be at most.
+    """Largest video that is accepted.
 
     Attributes:
-        file_bytes: size of the file.
-        side_px: width and height.
+        file_bytes: size of the file in bytes.
+        side_px: width and height in pixels.
         pixels: width x height.
         frames: number of frames.
-        memory_bytes: wanted frames of one video, together.
+        memory_bytes: size of the decoded frames of one video in bytes.
     """
 
     file_bytes: int = 8 << 30
@@ -35,7 +36,10 @@ class Limits:
 
 
 def check_regular_file(path: str, limits: Limits) -> int:
-    """Refuse everything but a regular file of an accepted size, without opening it; return the size in bytes.
+    """Refuse everything but a regular file of an accepted size, without opening it.
+
+    Returns:
+        The size in bytes.
 
     Raises:
         VideoError: with the reason.
@@ -75,32 +79,34 @@ def check_file(path: str, limits: Limits) -> None:
 
 
 def _promised_frames(path: str, size: int) -> Iterator[int]:
-    """Entries of each table of an MP4 file that takes no space for them; nothing for other files."""
+    """Yield the number of entries of each table of an MP4 file that takes no space for them."""
     with open(path, "rb") as file:
-        place = 0
-        while place + 8 <= size:
-            file.seek(place)
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
             head = file.read(16)
-            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            length = int.from_bytes(head[:4], "big")
+            kind = head[4:8]
             if length == 1:
                 length = int.from_bytes(head[8:16], "big")
-            length = length or size - place
-            if length < 8 or not (kind.isalnum() or kind == b"uuid"):
+            # A length of 0 stands for the rest of the file.
+            length = length or size - position
+            if length < 8 or not kind.isalnum():
                 return
             if kind in (b"moov", b"moof"):
-                file.seek(place)
-                if min(length, size - place) > MOST_HEADER_BYTES:
+                file.seek(position)
+                if min(length, size - position) > MOST_HEADER_BYTES:
                     raise VideoError(path, f"a header of {length} bytes, over the limit", "limits")
                 for match in EMPTY_TABLE.finditer(file.read(length)):
                     yield int.from_bytes(match[1] or match[2], "big")
-            place += length
+            position += length
 
 
 def check_size(path: str, width: int, height: int, limits: Limits) -> None:
     """Refuse a picture size over the limits.
 
     Raises:
-        VideoError: naming the size and the limit.
+        VideoError: with the size and the limit.
     """
     if width <= 0 or height <= 0:
         raise VideoError(path, "the video has no picture size", "limits")
@@ -110,12 +116,12 @@ def check_size(path: str, width: int, height: int, limits: Limits) -> None:
 
 
 def check_memory(path: str, num_frames: int, width: int, height: int, limits: Limits) -> None:
-    """Refuse to gather more frames than memory is allowed for.
+    """Refuse frames that take more memory than is allowed.
 
     Raises:
-        VideoError: naming the need and the limit.
+        VideoError: with the need and the limit.
     """
     need = num_frames * width * height * 3
     if need > limits.memory_bytes:
-        what = f"{num_frames} frames of {width}x{height} pixels take {need >> 20} MiB"
-        raise VideoError(path, f"{what}, over the limit of {limits.memory_bytes >> 20}", "limits")
+        frames = f"{num_frames} frames of {width}x{height} pixels take {need >> 20} MiB"
+        raise VideoError(path, f"{frames}, over the limit of {limits.memory_bytes >> 20}", "limits")

@@ -1,4 +1,8 @@
-"""Checks of Matroska and WebM files that FFmpeg leaves out: it skips over damage to the next cluster it can find."""
+"""Checks of Matroska and WebM files that FFmpeg leaves out.
+
+FFmpeg skips damage up to the next cluster it finds. Here the elements of a file (RFC 8794, RFC
+9559) are followed to its end, and the CRC-32 of those that have one is compared.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from typing import BinaryIO
 from nightcrawler.utils.errors import VideoError
 
 MAGIC = b"\x1a\x45\xdf\xa3"
-SEGMENT, CLUSTER, CRC = 0x18538067, 0x1F43B675, b"\xbf\x84"
+SEGMENT = 0x18538067
+CLUSTER = 0x1F43B675
+# A CRC-32 element: its number, and the length 4.
+CRC = b"\xbf\x84"
 # Seek head, info, tracks, cues, chapters, tags, attachments, void, CRC-32.
 OTHERS = (
     0x114D9B74,
@@ -30,61 +37,80 @@ CHUNK_BYTES = 1 << 20
 
 
 def check_matroska(path: str) -> None:
-    """Follow the elements of a file to its end and compare the checksums it holds; other files pass.
+    """Follow the elements of a file to its end, and compare the checksums it holds.
+
+    Other formats pass.
 
     Raises:
-        VideoError: if an element is unknown, ends behind the file, or has another checksum.
+        VideoError: if an element is unknown, ends after the file, or has another checksum.
     """
     with open(path, "rb") as file:
         if file.read(4) != MAGIC:
             return
-        file.seek(0)
         size = os.fstat(file.fileno()).st_size
         for identity, start, length in _elements(file, size):
             if identity not in KNOWN:
                 raise VideoError(path, f"damaged: unknown element at byte {start}", "demux")
             if start + length > size:
-                raise VideoError(
-                    path, f"cut short: the element at byte {start} ends behind the file", "demux"
-                )
-            file.seek(start)
-            if identity not in (SEGMENT, *IN_CLUSTER) and length > 6 and file.read(2) == CRC:
-                expected = int.from_bytes(file.read(4), "little")
-                if _crc(file, length - 6) != expected:
-                    raise VideoError(
-                        path, f"damaged: wrong checksum of the element at byte {start}", "demux"
-                    )
+                cause = f"cut short: the element at byte {start} ends behind the file"
+                raise VideoError(path, cause, "demux")
+            # A segment is the whole file, and blocks have no checksum of their own.
+            if identity not in (SEGMENT, *IN_CLUSTER) and not _has_own_checksum(
+                file, start, length
+            ):
+                cause = f"damaged: wrong checksum of the element at byte {start}"
+                raise VideoError(path, cause, "demux")
+
+
+def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:
+    """Return whether an element begins with the checksum of its rest, or has no checksum."""
+    file.seek(start)
+    if length <= 6 or file.read(2) != CRC:
+        return True
+    expected = int.from_bytes(file.read(4), "little")
+    return _crc(file, length - 6) == expected
 
 
 def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
-    """(identity, first byte of the content, bytes of it) of the elements down to those of clusters.
+    """Yield (identity, first byte, number of bytes) of the content of each element.
 
-    Where an element does not say its length (a live recording), the walk ends.
+    Elements are those of the file, of its segments and of their clusters.
+    The walk ends at an element of unknown length (a live recording).
     """
-    place = 0
-    while place < size:
-        file.seek(place)
+    position = 0
+    while position < size:
+        file.seek(position)
         head = file.read(12)
+        # Numbers are of variable size: the leading zero bits of the first byte tell how many bytes
+        # follow.
         id_bytes = 9 - head[0].bit_length()
-        length_byte = head[id_bytes] if id_bytes <= 4 and len(head) > id_bytes else 0
+        length_byte = 0
+        if id_bytes <= 4 and len(head) > id_bytes:
+            length_byte = head[id_bytes]
         length_bytes = 9 - length_byte.bit_length()
-        start = place + id_bytes + length_bytes
+        start = position + id_bytes + length_bytes
         identity = int.from_bytes(head[:id_bytes], "big")
-        length = int.from_bytes(head[id_bytes : id_bytes + length_bytes], "big") - (
-            1 << 7 * length_bytes
-        )
+        length = int.from_bytes(head[id_bytes : id_bytes + length_bytes], "big")
+        length -= 1 << 7 * length_bytes
         unknown = length == (1 << 7 * length_bytes) - 1
         if unknown and identity != SEGMENT:
             return
-        if length < 0:  # what stands there is no length, or the file ends within it
-            identity, length = 0, 0
+        if length < 0:
+            # These bytes are no length, or the file ends within it: report an unknown element.
+            identity = 0
+            length = 0
         yield identity, start, 0 if unknown else length
-        place = start if identity in (SEGMENT, CLUSTER) else start + length
+        # Segments and clusters are entered, other elements are skipped.
+        position = start
+        if identity not in (SEGMENT, CLUSTER):
+            position += length
 
 
 def _crc(file: BinaryIO, length: int) -> int:
+    """Return the CRC-32 of the next `length` bytes."""
     crc = 0
     while length > 0:
         chunk = file.read(min(CHUNK_BYTES, length))
-        crc, length = zlib.crc32(chunk, crc), length - len(chunk)
+        crc = zlib.crc32(chunk, crc)
+        length -= len(chunk)
     return crc

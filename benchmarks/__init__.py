@@ -1,0 +1,1 @@
+"""Benchmarks of a checkout: speed, undetected damage, readability and code paths."""

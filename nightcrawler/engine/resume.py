@@ -1,0 +1,176 @@
+"""Start of a run: from its own checkpoint, another run's weights, or random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from nightcrawler.engine import checkpoint
+from nightcrawler.engine.trainer import EMA, Trainer
+from nightcrawler.models.pretrained import LoadReport, load_pretrained
+from nightcrawler.models.zoo import find_weights
+from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
+from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError, argument_keys
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# Entries of a run's checkpoint besides the weights; a file of weights alone lacks them.
+PROGRESS = ("optimizer_state", "scaler_state", "epoch", "step", "num_skipped", "best", "meter")
+
+
+def resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
+    """Load a run's checkpoint into its trainer.
+
+    Args:
+        trainer: trainer of the run.
+        path: file of the state, for messages.
+        state: content of the checkpoint.
+
+    Raises:
+        UserError: if the checkpoint is of another configuration, other lists, or another label use.
+    """
+    check_same_run(path, state, trainer.config.run_metadata)
+    trainer.load_state(state)
+    logger.info("start: resumed from %s, epoch %d step %d", path, trainer.epoch + 1, trainer.step)
+
+
+def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose run would give other numbers than the current one.
+
+    Args:
+        path: file of the state, for messages.
+        state: content of the checkpoint.
+        run_metadata: metadata of the current run, with the hashes of its `lists`.
+
+    Raises:
+        UserError: if configuration, lists or label use differ.
+    """
+    if state.get("config_hash") != run_metadata["config_hash"]:
+        raise UserError(
+            f"{path} is from another configuration ({state.get('config_hash')}, now "
+            f"{run_metadata['config_hash']}): remove the folder's checkpoints to start over, "
+            "set TRAIN.AUTO_RESUME False, or give another OUTPUT_DIR"
+        )
+    lists = run_metadata["lists"]
+    before = state.get("lists", {})
+    changed = [name for name in lists if name in before and before[name] != lists[name]]
+    if changed:
+        raise UserError(
+            f"{path}: the list of {changed[0]} is not the one that this run began with: put it "
+            "back, or remove the folder's checkpoints to start over"
+        )
+    # Checkpoints without a record are of runs before label use was recorded.
+    use_before = state.get("labels", LABEL_FREE)
+    use_now = run_metadata.get("labels", LABEL_FREE)
+    if use_before != use_now:
+        raise UserError(
+            f"{path}: this run began {use_before} and would continue {use_now}: put the weights or "
+            "pseudo-labels that it began with back, or remove the folder's checkpoints to start "
+            "over"
+        )
+
+
+def check_ranks_agree(trainer: Trainer) -> None:
+    """Refuse to start if ranks would continue from different positions.
+
+    Machines without a shared folder would otherwise train on, silently, from different weights.
+
+    Args:
+        trainer: trainer of this rank, ready to start.
+
+    Raises:
+        UserError: if a rank's position differs from rank 0's, on every rank.
+    """
+    # A collective, so that every rank raises and none waits for the others.
+    positions = distributed.gather_objects(f"epoch {trainer.epoch + 1} step {trainer.step}")
+    for rank, position in enumerate(positions):
+        if position != positions[0]:
+            raise UserError(
+                f"{trainer.config.user_name('output_dir')} {trainer.config.output_dir}: rank "
+                f"{rank} would continue from {position}, rank 0 from {positions[0]}: all machines "
+                "must see the same folder"
+            )
+
+
+def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
+    """Fill a model from `TRAIN.CHECKPOINT_FILE_PATH` and log the report.
+
+    Args:
+        cfg: the configuration.
+        model: filled in place.
+
+    Returns:
+        The whole state to continue with if `TRAIN.CHECKPOINT_EPOCH_RESET` is False (the model is
+        then left as it is), else `None`.
+
+    Raises:
+        UserError: if the file is missing or damaged, or has no state to continue with.
+    """
+    path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    # A run's own checkpoint came first, in `build_trainer`: it is not looked for here.
+    if not path:
+        logger.info(
+            "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
+        )
+        return None
+    file = find_weights(path)
+    if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
+        logger.info("start: continuing with epoch and optimiser of %s", file)
+        return _load_progress(file)
+    # Weights of other projects have no sidecar; ours are checked against it.
+    checkpoint.verify(file)
+    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+        report = load_pretrained(
+            model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
+        )
+    logger.info("start: weights of %s\n%s", path, report)
+    return None
+
+
+def _load_progress(file: Path) -> dict[str, Any]:
+    """Read a checkpoint with the whole state of a run, for `TRAIN.CHECKPOINT_EPOCH_RESET` False."""
+    state = checkpoint.load_checkpoint(file)
+    lacking = [key for key in PROGRESS if key not in state]
+    if lacking:
+        raise UserError(
+            f"{file}: has no {lacking[0]}, only weights: leave TRAIN.CHECKPOINT_EPOCH_RESET True"
+        )
+    if state.get("weights") == EMA:
+        raise UserError(
+            f"{file}: holds averaged weights, which training cannot continue from: take the run's "
+            "latest checkpoint"
+        )
+    return state
+
+
+def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
+    """Fill every entry of a model for testing.
+
+    Args:
+        cfg: the configuration.
+        model: filled in place from `TEST.CHECKPOINT_FILE_PATH`, by default the run's best
+            checkpoint.
+
+    Returns:
+        The report of the loaded weights.
+
+    Raises:
+        UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
+    """
+    path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint.BEST)
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH"
+        )
+    checkpoint.verify(path)
+    report = load_pretrained(
+        model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
+    )
+    use = f"checkpoint choice {report.labels or ORACLE}"
+    logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
+    return report

@@ -1,0 +1,117 @@
+"""Metadata of a run: its configuration, label use, lists and machine, as plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from nightcrawler.config import node
+from nightcrawler.data.build_video import camera_metadata_of
+from nightcrawler.data.splits import get_split
+from nightcrawler.models.formats import read_weights
+from nightcrawler.pseudo.results_files import ORACLE, read_metadata, split_use
+from nightcrawler.utils import distributed
+from nightcrawler.utils.env import library_versions, machine
+from nightcrawler.utils.io import sha256_file
+
+# Keys that may differ between a run and its continuation: they settle where and how fast it runs,
+# not its results. The configuration hash ignores them.
+MACHINE_KEYS = (
+    "OUTPUT_DIR",
+    "DEVICE",
+    "NUM_GPUS",
+    "NUM_SHARDS",
+    "DIST_BACKEND",
+    "DIST_TIMEOUT_SEC",
+    "NUM_THREADS",
+    "AUG.DEVICE",
+    "LOG_PERIOD",
+    "TENSORBOARD",
+    "DATA_LOADER",
+    "DATA.PATH_PREFIX",
+    "TRAIN.KEEP_LAST",
+    "TRAIN.MAX_FAILED_SAVES",
+    "TEST",
+)
+
+
+def label_use_of(cfg: CfgNode) -> str:
+    """Return `oracle` if labels of dark clips had a part in a run, else `label-free`.
+
+    They have a part if they are trained on or pick the checkpoint, or if they had one in making
+    the pseudo-labels or the initial weights.
+
+    Args:
+        cfg: the configuration.
+    """
+    pseudo = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
+    if cfg.DATA.PSEUDO_CSV and pseudo.is_file() and read_metadata(pseudo)["labels"] == ORACLE:
+        return ORACLE
+    start = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH)
+    if start.is_file() and read_weights(start).labels == ORACLE:
+        return ORACLE
+    return split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), cfg.DATA.PATH_PREFIX)
+
+
+def run_metadata_of(cfg: CfgNode) -> dict[str, Any]:
+    """Return the metadata that every checkpoint and results file of a run carries.
+
+    Args:
+        cfg: the configuration.
+
+    Returns:
+        Plain values: `cfg` (YAML), `config_hash`, `class_names`, `labels` (label use), `adapter`,
+        `seed`, `versions`.
+    """
+    return {
+        "cfg": node.dump(cfg),
+        "config_hash": node.config_hash(cfg, ignore=MACHINE_KEYS),
+        "class_names": list(cfg.MODEL.CLASS_NAMES),
+        "labels": label_use_of(cfg),
+        "adapter": cfg.ADAPT.NAME,
+        "seed": cfg.RNG_SEED,
+        "versions": library_versions(),
+    }
+
+
+def list_hashes_of(cfg: CfgNode) -> dict[str, str]:
+    """Return the SHA-256 of the list files that settle the training data and the best checkpoint.
+
+    Args:
+        cfg: the configuration.
+
+    Returns:
+        Description of the list (`split arid`, or the pseudo-label file) to hash, without
+        lists that are missing.
+    """
+    # The adapted split has a part in the weights that are validated, hence in the best ones.
+    prefix = Path(cfg.DATA.PATH_PREFIX)
+    files: dict[str, Path] = {}
+    for name in (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT, cfg.TRAIN.BEST_SPLIT):
+        files[f"split {name}"] = Path(get_split(name, prefix).list_file)
+    if cfg.DATA.PSEUDO_CSV:
+        files[cfg.DATA.PSEUDO_CSV] = prefix / cfg.DATA.PSEUDO_CSV
+    return {name: sha256_file(path) for name, path in files.items() if path.is_file()}
+
+
+def run_info_of(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """Return the content of `run.json`: seed, versions, machine, model size, label use.
+
+    Args:
+        cfg: the configuration.
+        model: the model that is trained.
+    """
+    run_metadata = run_metadata_of(cfg)
+    info: dict[str, Any] = {}
+    for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions"):
+        info[key] = run_metadata[key]
+    return {
+        **info,
+        **camera_metadata_of(cfg, [*cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT]),
+        "world_size": distributed.world_size(),
+        "num_params": sum(parameter.numel() for parameter in model.parameters()),
+        "machine": machine(),
+    }

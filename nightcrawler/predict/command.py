@@ -1,0 +1,319 @@
+"""Tasks of the prediction command: sets, shards, watched folders, live sources, and outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.reader import is_live
+from nightcrawler.predict import parts
+from nightcrawler.predict.annotate import annotate, target_path, whole_video_span
+from nightcrawler.predict.ensemble import Ensemble
+from nightcrawler.predict.live import live_windows
+from nightcrawler.predict.long_video import predict_long_videos
+from nightcrawler.predict.results import (
+    VideoResult,
+    csv_rows,
+    format_clock,
+    table_lines,
+    timeline_rows,
+    to_record,
+)
+from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
+from nightcrawler.predict.watch import new_videos, read_done
+from nightcrawler.predict.windows import ScoredSpan, Window
+from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.io import atomic_write, write_csv_rows
+from nightcrawler.utils.logging import JsonLines
+from nightcrawler.utils.progress import progress
+
+# Longer tables are for the output files.
+MAX_SHOWN_VIDEOS = 200
+WINDOWS_PER_LINE = 100
+
+# Prints a line. The command line passes its own, as nothing else may write to standard output.
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files and tables to write, each None where it is not asked for.
+
+    Attributes:
+        top: number of classes per video.
+        csv: file with one row per video.
+        json: file with all results and the models that made them.
+        jsonl: file that gets one JSON object per video as soon as it is predicted.
+        timeline: CSV file with one row per segment.
+        annotate: folder of annotated copies.
+    """
+
+    top: int = 5
+    csv: Path | None = None
+    json: Path | None = None
+    jsonl: Path | None = None
+    timeline: Path | None = None
+    annotate: Path | None = None
+
+
+class ResultWriter:
+    """Writes and prints results as they come.
+
+    Args:
+        ensemble: models that make the results.
+        outputs: files to write.
+        echo: prints a line.
+
+    Attributes:
+        num_bad: number of results without a prediction so far.
+    """
+
+    def __init__(self, ensemble: Ensemble, outputs: Outputs, echo: Echo) -> None:
+        self.ensemble = ensemble
+        self.outputs = outputs
+        self.echo = echo
+        self.num_bad = 0
+        self._lines = JsonLines(outputs.jsonl)
+
+    def take(
+        self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan], **more: Any
+    ) -> VideoResult:
+        """Write the annotated copy and the JSON line of one result.
+
+        Args:
+            item: the video.
+            result: its result.
+            spans: predictions over time for the annotated copy.
+            **more: fields to add to the JSON line.
+
+        Returns:
+            the result, with another status where the copy could not be written.
+        """
+        if result.ok and self.outputs.annotate:
+            result = self._annotated(item, result, spans)
+        self.num_bad += not result.ok
+        # At once, so that a watch that is stopped can resume after this video.
+        self._lines.write(**self._record(result), **more)
+        return result
+
+    def _record(self, result: VideoResult) -> dict[str, Any]:
+        return to_record(result, self.outputs.top, self.ensemble.model_names)
+
+    def _annotated(
+        self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan]
+    ) -> VideoResult:
+        assert self.outputs.annotate is not None
+        target = target_path(self.outputs.annotate, item.name)
+        # The picture shows the frames as the first model gets them.
+        enhance = self.ensemble.predictors[0].enhance
+        try:
+            annotate(item.path, target, spans, self.ensemble.class_names, enhance)
+        except VideoError as error:
+            return replace(result, status=f"error: {error.cause} ({error.where})")
+        return result
+
+    def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:
+        """Print a table of results.
+
+        Args:
+            results: results to print, the first `MAX_SHOWN_VIDEOS` of them.
+            prefix: text before each video's line.
+        """
+        for result in results[:MAX_SHOWN_VIDEOS]:
+            first, *others = table_lines(result, self.outputs.top)
+            self.echo(prefix + first)
+            for line in others:
+                self.echo(line)
+        if len(results) > MAX_SHOWN_VIDEOS:
+            self.echo(f"and {len(results) - MAX_SHOWN_VIDEOS} more videos")
+
+    def write(self, results: Sequence[VideoResult]) -> None:
+        """Write the files that hold all results."""
+        outputs = self.outputs
+        if outputs.csv:
+            write_csv_rows(outputs.csv, csv_rows(results, outputs.top))
+        if outputs.timeline:
+            write_csv_rows(outputs.timeline, timeline_rows(results))
+        if outputs.json:
+            records = [self._record(result) for result in results]
+            with atomic_write(outputs.json, "w") as file:
+                json.dump({"about": self.ensemble.about(), "videos": records}, file, indent=1)
+                file.write("\n")
+
+
+def predict_items(
+    ensemble: Ensemble,
+    items: Sequence[VideoItem],
+    window: tuple[float, float] | None,
+    show_windows: bool = True,
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    """Yield the result of each video and its spans of time, with progress on standard error.
+
+    Args:
+        ensemble: models to run.
+        items: videos.
+        window: length and stride of sliding windows in seconds, None for whole videos.
+        show_windows: show progress over the windows of each video.
+    """
+    if window is not None:
+
+        def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
+            return progress(windows, total, "windows", every=WINDOWS_PER_LINE, enabled=show_windows)
+
+        yield from predict_long_videos(ensemble, items, *window, show)
+        return
+    results = ensemble.videos(items)
+    for result in progress(results, len(items), "predict", enabled=len(items) > 1):
+        spans = []
+        if result.ok:
+            spans.append(whole_video_span(result))
+        yield result, spans
+
+
+def predict_set(
+    ensemble: Ensemble,
+    items: Sequence[VideoItem],
+    window: tuple[float, float] | None,
+    writer: ResultWriter,
+) -> None:
+    """Predict videos, print them and write all outputs.
+
+    Args:
+        ensemble: models to run.
+        items: videos.
+        window: length and stride of sliding windows in seconds, None for whole videos.
+        writer: outputs.
+    """
+    results = []
+    predicted = predict_items(ensemble, items, window)
+    for item, (result, spans) in zip(items, predicted, strict=True):
+        results.append(writer.take(item, result, spans))
+    writer.show(results)
+    writer.write(results)
+
+
+def predict_shard(
+    ensemble: Ensemble,
+    items: Sequence[VideoItem],
+    out: Path,
+    shard: tuple[int, int],
+    window: tuple[float, float] | None,
+    echo: Echo,
+) -> None:
+    """Predict the videos of a shard that have no part yet.
+
+    A video that cannot be read is no failure of the shard, as a launcher would then end the other
+    shards. Merging counts these videos.
+
+    Args:
+        ensemble: models to run.
+        items: videos of all shards.
+        out: folder of the parts.
+        shard: index of this shard, from 0, and the number of shards.
+        window: length and stride of sliding windows in seconds, None for whole videos.
+        echo: prints a line.
+    """
+    index, count = shard
+    # Windows change every part, so they belong to the identity of a run.
+    window_sec = None
+    if window is not None:
+        window_sec = list(window)
+    key = parts.open_run(out, {**ensemble.about(), "window_sec": window_sec})
+    # Every N-th video: long videos next to each other in a list go to different shards.
+    mine = items[index::count]
+    due = parts.missing(out, key, mine)
+    echo(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
+    num_bad = 0
+    for result, _ in predict_items(ensemble, due, window):
+        parts.write_part(out, key, result)
+        num_bad += not result.ok
+    echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read")
+
+
+def predict_watched(
+    ensemble: Ensemble, folder: Path, window: tuple[float, float] | None, writer: ResultWriter
+) -> None:
+    """Predict files as they appear in a folder, until Ctrl-C.
+
+    Args:
+        ensemble: models to run.
+        folder: folder to watch.
+        window: length and stride of sliding windows in seconds, None for whole videos.
+        writer: outputs. Videos in its JSON-lines file are not predicted again.
+
+    Raises:
+        UserError: if the annotated copies would be written into the watched folder.
+    """
+    target = writer.outputs.annotate
+    if target and target.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{target}: the folder of annotated videos is inside the watched folder {folder}, so "
+            "copies would be predicted again: give another folder"
+        )
+    # Results of an earlier watch, which wrote to the same file.
+    done: set[str] = set()
+    if writer.outputs.jsonl:
+        done = read_done(writer.outputs.jsonl)
+    writer.echo(f"watching {folder}, {len(done)} videos are done; Ctrl-C ends it")
+    try:
+        for item in new_videos(folder.resolve(), done):
+            if item is None:
+                continue
+            for result, spans in predict_items(ensemble, [item], window, show_windows=False):
+                writer.show([writer.take(item, result, spans)])
+    except KeyboardInterrupt:
+        writer.echo("stopped")
+
+
+def predict_live(
+    ensemble: Ensemble, source: str, window: tuple[float, float], writer: ResultWriter
+) -> int:
+    """Predict the newest window of a live source again and again, until it ends or Ctrl-C.
+
+    Args:
+        ensemble: models to run.
+        source: address or device of a camera, or a file to play at its own pace.
+        window: length and stride of windows, in seconds.
+        writer: outputs.
+
+    Returns:
+        the number of frames that were dropped to keep up.
+
+    Raises:
+        VideoError: if the source is lost.
+    """
+    item = VideoItem(source, -1, Path(source), 1)
+    num_dropped = 0
+    try:
+        # All models get the frames of one decoder.
+        frames = _live_source(source, ensemble.short_side)
+        for latest, dropped in live_windows(frames, *window, source):
+            num_dropped += dropped
+            result = ensemble.frames(item, [frame.rgb for frame in latest.frames])
+            result = writer.take(
+                item,
+                result,
+                [],
+                start_sec=latest.start_sec,
+                end_sec=latest.end_sec,
+                dropped_frames=num_dropped,
+            )
+            times = f"{format_clock(latest.start_sec)} - {format_clock(latest.end_sec)}"
+            writer.show([result], prefix=f"{times}  ")
+    except KeyboardInterrupt:
+        writer.echo("stopped")
+    return num_dropped
+
+
+def _live_source(source: str, short_side: int) -> Iterator[Frame]:
+    """Return frames of a camera, or of a file at the pace of one."""
+    if is_live(source):
+        return live_frames(source, short_side)
+    info = probe(source, Limits())
+    return paced(video_frames(source, info, short_side))

@@ -1,0 +1,72 @@
+"""Load a trained model from Python."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.predictor import Predictor, build_predictor
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def load(
+    path_or_name: str | os.PathLike[str],
+    device: Any = "auto",
+    *,
+    views: int | None = None,
+    crops: int | None = None,
+    dark: bool = True,
+    workers: int = 0,
+    root: str | os.PathLike[str] = ".",
+) -> Predictor:
+    """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
+
+    Args:
+        path_or_name: an experiment's output folder or a checkpoint.
+        device: `auto` (a GPU where there is one), `cpu` or `cuda`.
+        views: temporal views per video. None takes those of testing.
+        crops: spatial crops per view, 1 or 3. Goes together with `views`.
+        dark: enhance the videos as dark ones. False leaves them unchanged.
+        workers: decoding processes. 0 decodes in this process.
+        root: folder for relative paths in the configuration.
+
+    Returns:
+        the model, ready for `predict`.
+
+    Raises:
+        UserError: if there is no checkpoint, or it is incomplete.
+        ValueError: if an option is out of range.
+
+    Example:
+        >>> import nightcrawler
+        >>> predictor = nightcrawler.load("best.pyth", device="cpu")
+        >>> result, = predictor.predict("a.mp4")
+        >>> result.status
+        'ok'
+        >>> sorted(result.classes) == sorted(predictor.class_names)
+        True
+        >>> result.probabilities.shape
+        (11,)
+        >>> [entry.class_name for entry in result.timeline]
+        []
+        >>> result, = predictor.predict("a.mp4", window_sec=0.5)
+        >>> result.timeline[0].start_sec
+        0.0
+    """
+    # `str` accepts torch.device, too, without importing PyTorch for an annotation.
+    if str(device) not in DEVICES:
+        raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")
+    if (views is None) != (crops is None):
+        raise ValueError("views and crops: give both or neither")
+    if workers < 0:
+        raise ValueError(f"workers {workers}: expected 0 or more")
+    pair = None
+    if views is not None and crops is not None:
+        if views < 1 or crops not in (1, 3):
+            raise ValueError(f"views {views} and crops {crops}: expected 1 or more, and 1 or 3")
+        pair = (views, crops)
+    options = PredictOptions(pair, dark, workers, Path(root), str(device))
+    return build_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)

@@ -1,0 +1,256 @@
+"""Results of predicted videos, and their forms: table, CSV, JSON, results file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.predict.windows import Segment
+from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.utils.progress import format_seconds
+
+# Fields of a result that part files store as JSON lists.
+_TUPLE_FIELDS = ("probs", "logits", "votes")
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    """A stretch of time with one most probable class.
+
+    Attributes:
+        start_sec: start, in seconds from the first frame.
+        end_sec: end, in seconds from the first frame.
+        class_name: most probable class.
+        probability: mean probability of that class over the stretch.
+    """
+
+    start_sec: float
+    end_sec: float
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """Prediction of one video.
+
+    Attributes:
+        name: name of the video, as its source gives it.
+        label: class that a list gives the video, -1 where unknown.
+        status: `ok`, or the reason why there is no prediction.
+        class_names: names of the K classes, in class order.
+        class_id: predicted class, -1 without a prediction.
+        probs: probabilities of the K classes, in class order and at full precision. Empty without a
+            prediction.
+        logits: logits of a single model, or logarithms of `probs` for several models or windows.
+        num_clips: number of clips that all models together were run on.
+        votes: most probable class of each model.
+        segments: timeline by class number, where windows were predicted.
+
+    Example:
+        >>> result = VideoResult("a.mp4", -1, "ok", ("Run", "Walk"), 1, (0.25, 0.75))
+        >>> result.classes
+        ['Walk', 'Run']
+        >>> result.probabilities
+        array([0.25, 0.75], dtype=float32)
+    """
+
+    name: str
+    label: int
+    status: str
+    class_names: tuple[str, ...] = ()
+    class_id: int = -1
+    probs: tuple[float, ...] = ()
+    logits: tuple[float, ...] = ()
+    num_clips: int = 0
+    votes: tuple[int, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where there is a prediction."""
+        return self.status == STATUS_OK
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names by falling probability, the predicted class first, or an empty list."""
+        ranking = self.top(len(self.class_names))
+        return [self.class_names[label] for label in ranking]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities float32 `[K]` in the order of `class_names`, NaN without a prediction."""
+        if self.ok:
+            return np.array(self.probs, np.float32)
+        # Of the same shape as every other result, so that results of many videos can be stacked.
+        return np.full(len(self.class_names), np.nan, np.float32)
+
+    @property
+    def timeline(self) -> list[TimelineEntry]:
+        """Stretches of time by class name. Empty unless windows were predicted."""
+        entries = []
+        for segment in self.segments:
+            class_name = self.class_names[segment.label]
+            entries.append(
+                TimelineEntry(segment.start_sec, segment.end_sec, class_name, segment.prob)
+            )
+        return entries
+
+    def top(self, count: int) -> list[int]:
+        """Return the `count` most probable class numbers, the predicted class first.
+
+        Label switches of a vote recipe may predict a class that is not the most probable one.
+        """
+        if not self.ok:
+            return []
+        ranking = np.argsort(-np.asarray(self.probs), kind="stable").tolist()
+        ranking.remove(self.class_id)
+        return [self.class_id, *ranking][:count]
+
+
+def to_plain(result: VideoResult) -> dict[str, Any]:
+    """Return a result as plain values for a part file, without the class names."""
+    content = asdict(result)
+    # run.json of the output folder holds them once for all parts.
+    del content["class_names"]
+    return content
+
+
+def from_plain(content: dict[str, Any], class_names: Sequence[str]) -> VideoResult:
+    """Return the result that `to_plain` wrote, after a round trip through JSON.
+
+    Args:
+        content: plain values of one result.
+        class_names: names of the K classes.
+
+    Raises:
+        TypeError: if a field is unknown or of another type.
+        KeyError: if a field is missing.
+    """
+    fields = dict(content)
+    for name in _TUPLE_FIELDS:
+        fields[name] = tuple(content[name])
+    fields["segments"] = tuple(Segment(**segment) for segment in content["segments"])
+    return VideoResult(**fields, class_names=tuple(class_names))
+
+
+def to_record(result: VideoResult, count: int, models: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a result as a JSON object with class names.
+
+    Args:
+        result: result of one video.
+        count: number of classes to list.
+        models: names of the models that voted.
+    """
+    if not result.ok:
+        return {"video": result.name, "status": result.status}
+    names = result.class_names
+    top = []
+    for label in result.top(count):
+        top.append({"class": names[label], "probability": result.probs[label]})
+    votes = {}
+    # Results of windows hold no votes.
+    for model, vote in zip(models, result.votes, strict=False):
+        votes[model] = names[vote]
+    timeline = []
+    for segment in result.segments:
+        timeline.append({**asdict(segment), "label": names[segment.label]})
+    return {
+        "video": result.name,
+        "status": result.status,
+        "top": top,
+        "models": votes,
+        "timeline": timeline,
+    }
+
+
+def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
+    """Yield a header and one row per video: `video,status,class_1,probability_1,...`.
+
+    Class columns of a video without a prediction are empty.
+
+    Args:
+        results: results, one per video.
+        count: number of classes per row.
+    """
+    header = ["video", "status"]
+    for place in range(1, count + 1):
+        header += [f"class_{place}", f"probability_{place}"]
+    yield header
+    for result in results:
+        row = [result.name, result.status]
+        for label in result.top(count):
+            row += [result.class_names[label], f"{result.probs[label]:.9g}"]
+        # Also where fewer classes exist than were asked for.
+        row += [""] * (len(header) - len(row))
+        yield row
+
+
+def timeline_rows(results: Iterable[VideoResult]) -> Iterator[list[Any]]:
+    """Yield a header and one row per segment: `video,start_sec,end_sec,class,probability`."""
+    yield ["video", "start_sec", "end_sec", "class", "probability"]
+    for result in results:
+        for entry in result.timeline:
+            yield [
+                result.name,
+                f"{entry.start_sec:.3f}",
+                f"{entry.end_sec:.3f}",
+                entry.class_name,
+                f"{entry.probability:.9g}",
+            ]
+
+
+def table_lines(result: VideoResult, count: int) -> Iterator[str]:
+    """Yield one line for a video and one for each entry of its timeline.
+
+    Args:
+        result: result of one video.
+        count: number of classes to list.
+    """
+    if result.ok:
+        shown = []
+        for label in result.top(count):
+            shown.append(f"{result.class_names[label]} {result.probs[label]:.3f}")
+        line = f"{result.name}  {'  '.join(shown)}"
+        # A single model always agrees with itself.
+        if len(result.votes) > 1:
+            agreeing = result.votes.count(result.class_id)
+            line += f"  ({agreeing} of {len(result.votes)} models)"
+        yield line
+    else:
+        yield f"{result.name}  {result.status}"
+    for entry in result.timeline:
+        times = f"{format_clock(entry.start_sec)} - {format_clock(entry.end_sec)}"
+        yield f"  {times}  {entry.class_name} {entry.probability:.3f}"
+
+
+def format_clock(seconds: float) -> str:
+    """Return `h:mm:ss.t`, truncated to tenths of a second."""
+    tenths = int(seconds * 10 + 1e-6)
+    return f"{format_seconds(tenths // 10)}.{tenths % 10}"
+
+
+def to_predictions(
+    results: Sequence[VideoResult], num_classes: int, meta: dict[str, Any]
+) -> Predictions:
+    """Return results as the content of a results file, with NaN rows where a prediction is missing.
+
+    Args:
+        results: results of N videos.
+        num_classes: K, for rows without a prediction.
+        meta: run metadata to store beside the arrays.
+    """
+    # NaN, as zeros would pass for probabilities in a later mixture.
+    missing = (float("nan"),) * num_classes
+    return Predictions(
+        logits=np.array([result.logits or missing for result in results], np.float32),
+        probs=np.array([result.probs or missing for result in results], np.float32),
+        labels=np.array([result.label for result in results], np.int64),
+        names=[result.name for result in results],
+        num_clips=np.array([result.num_clips for result in results], np.int64),
+        status=[result.status for result in results],
+        meta=meta,
+    )

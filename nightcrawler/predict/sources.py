@@ -1,0 +1,192 @@
+"""Sources of videos: files, folders, lists and frames in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict.long_video import VideoModel, predict_long_video
+from nightcrawler.predict.results import VideoResult
+from nightcrawler.predict.windows import check_window
+from nightcrawler.prepare.audit import read_videos
+from nightcrawler.pseudo.predictions import first_duplicate
+from nightcrawler.utils.errors import UserError
+
+MAX_LIST_BYTES = 1 << 30
+
+# Typing cannot name shapes: arrays are uint8 [T, H, W, 3].
+Clip = str | os.PathLike[str] | np.ndarray
+Source = Clip | Sequence[Clip]
+
+
+@dataclass(frozen=True)
+class FrameArray:
+    """A video in memory: frames uint8 `[T, H, W, 3]` and a name for its result."""
+
+    name: str
+    frames: np.ndarray
+
+
+def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
+    """Return the videos of a file, a folder, or a list.
+
+    A folder stands for all files below it. A list is a `.csv` file with rows `path,label`, or a
+    `.txt` file with one path per line, relative to its folder. A file that is not a video is kept:
+    its result tells the reason.
+
+    Args:
+        source: path of the file, folder or list.
+        num_classes: K, to check the labels of a list.
+
+    Raises:
+        UserError: if the path does not exist, the folder is empty, or the list is invalid.
+    """
+    if source.is_dir() or source.suffix == ".csv":
+        return read_videos(source, num_classes)
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    if source.suffix == ".txt":
+        return _read_paths(source)
+    return [VideoItem(source.name, -1, source, 1)]
+
+
+def _read_paths(source: Path) -> list[VideoItem]:
+    """Return the videos of a `.txt` list. Empty lines are skipped."""
+    # A video with the suffix of a list would fill the memory.
+    if source.stat().st_size > MAX_LIST_BYTES:
+        raise UserError(f"{source}: larger than {MAX_LIST_BYTES >> 30} GiB: not a list")
+    try:
+        # Editors on Windows put a byte order mark first, which utf-8-sig drops.
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: not UTF-8 text (byte {error.start})") from None
+    items = []
+    for row, line in enumerate(lines, start=1):
+        name = line.strip()
+        if name:
+            items.append(VideoItem(name, -1, source.parent / name, row))
+    if not items:
+        raise UserError(f"{source}: the list is empty")
+    names = [item.name for item in items]
+    # Results files are joined by name, so a name may occur once only.
+    if len(set(names)) < len(names):
+        raise UserError(f"{source}: holds {first_duplicate(names)}")
+    return items
+
+
+def read_source(source: Source, num_classes: int) -> list[VideoItem | FrameArray]:
+    """Return the videos of a source that Python code passes.
+
+    Args:
+        source: path of a video, folder or list, an array uint8 `[T, H, W, 3]`, or a list of video
+            paths and arrays. Results of a list are named by the paths as given, or by `array 0`,
+            `array 1`, ...
+        num_classes: K, to check the labels of a list file.
+
+    Raises:
+        TypeError: if the source is of another type.
+        ValueError: if an array has another shape.
+        UserError: if a single path does not exist, or a list file is invalid.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return list(find_videos(Path(source), num_classes))
+    if isinstance(source, np.ndarray):
+        return [FrameArray("array", _checked_frames(source, "source"))]
+    if not isinstance(source, Sequence):
+        raise TypeError(f"source: expected {_EXPECTED}, got {type(source).__name__}")
+    videos: list[VideoItem | FrameArray] = []
+    for place, clip in enumerate(source):
+        videos.append(_read_clip(clip, place))
+    return videos
+
+
+_EXPECTED = "a path, a uint8 array [T, H, W, 3], or a list of these"
+
+
+def _read_clip(clip: Any, place: int) -> VideoItem | FrameArray:
+    """Return one entry of a list, without opening its file."""
+    if isinstance(clip, (str, os.PathLike)):
+        return VideoItem(os.fspath(clip), -1, Path(clip), place + 1)
+    if isinstance(clip, np.ndarray):
+        return FrameArray(f"array {place}", _checked_frames(clip, f"source[{place}]"))
+    raise TypeError(
+        f"source[{place}]: expected a path or a uint8 array [T, H, W, 3], got {type(clip).__name__}"
+    )
+
+
+def _checked_frames(frames: np.ndarray, name: str) -> np.ndarray:
+    """Refuse arrays that are not frames, naming the argument."""
+    if frames.dtype != np.uint8:
+        raise TypeError(f"{name}: expected an array of dtype uint8, got {frames.dtype}")
+    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(
+            f"{name}: expected an array [T, H, W, 3] with at least one frame, got shape "
+            f"{list(frames.shape)}"
+        )
+    return frames
+
+
+def predict_source(
+    model: VideoModel,
+    source: Source,
+    window_sec: float | None = None,
+    stride_sec: float | None = None,
+) -> list[VideoResult]:
+    """Predict every video of a source.
+
+    Args:
+        model: one model or an ensemble.
+        source: see `read_source`.
+        window_sec: length of sliding windows in seconds. None predicts each video as a whole.
+        stride_sec: time between windows in seconds. None takes half a window.
+
+    Returns:
+        one result per video, in order. `status` tells why a video has no prediction.
+
+    Raises:
+        TypeError: if the source is of another type.
+        ValueError: if an array has another shape, or the window and stride do not fit.
+        UserError: if a single path does not exist, or a list file is invalid.
+    """
+    # Before any video is opened: wrong arguments are found at once.
+    window = window_and_stride(window_sec, stride_sec)
+    videos = read_source(source, len(model.class_names))
+    items = [video for video in videos if isinstance(video, VideoItem)]
+    if window is not None:
+        if len(items) < len(videos):
+            raise ValueError("window_sec: arrays have no frame rate, so it is for files only")
+        return [predict_long_video(model, item, *window)[0] for item in items]
+    # Files go through one loader, which decodes the next video while the model runs.
+    file_results = iter(model.videos(items))
+    results = []
+    for place, video in enumerate(videos):
+        if isinstance(video, FrameArray):
+            item = VideoItem(video.name, -1, Path(video.name), place + 1)
+            results.append(model.frames(item, list(video.frames)))
+        else:
+            results.append(next(file_results))
+    return results
+
+
+def window_and_stride(
+    window_sec: float | None, stride_sec: float | None
+) -> tuple[float, float] | None:
+    """Return the checked window and stride in seconds, or None where no windows are asked for.
+
+    Raises:
+        ValueError: if there is a stride without a window, or the two do not fit.
+    """
+    if window_sec is None:
+        if stride_sec is not None:
+            raise ValueError(f"stride_sec {stride_sec:g}: needs window_sec")
+        return None
+    if stride_sec is None:
+        stride_sec = window_sec / 2
+    check_window(window_sec, stride_sec)
+    return window_sec, stride_sec

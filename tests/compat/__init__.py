@@ -1,0 +1,1 @@
+"""Files of earlier versions, as users have them, and tests that they are still read."""

@@ -1,0 +1,110 @@
+"""Results in their written forms; part files of version 0.1 are read and written alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict import parts
+from nightcrawler.predict.ensemble import run_hash
+from nightcrawler.predict.results import (
+    TimelineEntry,
+    VideoResult,
+    csv_rows,
+    format_clock,
+    from_plain,
+    table_lines,
+    to_plain,
+    to_predictions,
+    to_record,
+)
+from nightcrawler.predict.windows import Segment
+
+CLASSES = ("Run", "Sit", "Wave")
+# A part as version 0.1 wrote it, byte for byte.
+OLD_PART = (
+    '{"run": "KEY", "row": {"name": "a.mp4", "label": -1, "status": "ok", "class_id": 2, '
+    '"probs": [0.25, 0.125, 0.625], "logits": [-1.0, -2.0, 0.5], "num_clips": 3, "votes": [2, 0], '
+    '"segments": [{"start_sec": 0.0, "end_sec": 2.5, "label": 2, "prob": 0.75}]}}'
+)
+RESULT = VideoResult(
+    name="a.mp4",
+    label=-1,
+    status="ok",
+    class_names=CLASSES,
+    class_id=2,
+    probs=(0.25, 0.125, 0.625),
+    logits=(-1.0, -2.0, 0.5),
+    num_clips=3,
+    votes=(2, 0),
+    segments=(Segment(0.0, 2.5, 2, 0.75),),
+)
+FAILED = VideoResult("b.mp4", 1, "error: cut short (decode)", CLASSES)
+
+
+def test_a_part_of_version_0_1_is_read_and_written_alike(tmp_path: Path) -> None:
+    about = {"models": [], "class_names": list(CLASSES), "labels": "label-free", "mixture": {}}
+    key = run_hash(about)
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    path = parts.part_path(tmp_path, "a.mp4")
+    path.parent.mkdir(parents=True)
+    path.write_text(OLD_PART.replace("KEY", key))
+    items = [VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)]
+    assert parts.open_run(tmp_path, about) == key
+    assert parts.missing(tmp_path, key, items) == []
+    results, files = parts.merge(tmp_path, items, 2)
+    assert results == [RESULT]
+    assert [file.name for file in files] == ["predictions.csv", "predictions.pkl", "timeline.csv"]
+    before = path.read_text()
+    parts.write_part(tmp_path, key, RESULT)
+    assert path.read_text() == before
+
+
+def test_a_result_survives_plain_values() -> None:
+    for result in (RESULT, FAILED):
+        assert from_plain(json.loads(json.dumps(to_plain(result))), CLASSES) == result
+    with pytest.raises(KeyError):
+        from_plain({"name": "a"}, CLASSES)
+
+
+def test_classes_fall_by_probability_and_the_predicted_one_leads() -> None:
+    assert RESULT.classes == ["Wave", "Run", "Sit"]
+    switched = VideoResult("a", -1, "ok", CLASSES, 1, (0.5, 0.2, 0.3))
+    assert switched.classes == ["Sit", "Run", "Wave"]
+    assert switched.top(2) == [1, 0]
+    np.testing.assert_array_equal(switched.probabilities, np.float32([0.5, 0.2, 0.3]))
+    assert RESULT.timeline == [TimelineEntry(0.0, 2.5, "Wave", 0.75)]
+
+
+def test_a_failed_result_has_a_reason_and_no_classes() -> None:
+    assert FAILED.classes == FAILED.timeline == []
+    assert np.isnan(FAILED.probabilities).tolist() == [True] * 3
+    assert to_record(FAILED, 2) == {"video": "b.mp4", "status": "error: cut short (decode)"}
+    predictions = to_predictions([RESULT, FAILED], 3, {})
+    assert predictions.ok.tolist() == [True, False]
+    assert np.isnan(predictions.probs[1]).all()
+
+
+def test_tables_and_records() -> None:
+    assert list(csv_rows([RESULT, FAILED], 4)) == [
+        ["video", "status"]
+        + [f"{name}_{place}" for place in range(1, 5) for name in ("class", "probability")],
+        ["a.mp4", "ok", "Wave", "0.625", "Run", "0.25", "Sit", "0.125", "", ""],
+        ["b.mp4", "error: cut short (decode)"] + [""] * 8,
+    ]
+    assert list(table_lines(RESULT, 2)) == [
+        "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)",
+        "  0:00:00.0 - 0:00:02.5  Wave 0.750",
+    ]
+    assert to_record(RESULT, 1, ["first", "second"]) == {
+        "video": "a.mp4",
+        "status": "ok",
+        "top": [{"class": "Wave", "probability": 0.625}],
+        "models": {"first": "Wave", "second": "Run"},
+        "timeline": [{"start_sec": 0.0, "end_sec": 2.5, "label": "Wave", "prob": 0.75}],
+    }
+    assert format_clock(3725.96) == "1:02:05.9"
