@@ -37,6 +37,7 @@ def write_pipeline_file(
     """
     # The key `links` dates from version 0.1, whose files reports still read.
     content = {"version": __version__, **about, "links": [_entry(row, root) for row in rows]}
+    # Reports may read it at any moment, also while the pipeline runs.
     with atomic_write(path, "w") as file:
         json.dump(content, file, indent=1)
         file.write("\n")

@@ -48,6 +48,7 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
         requests += one.requests
     for job in trainings:
         requests += [ResultsRequest(job.name, split, ONE_VIEW) for split in recipe.splits]
+    # Grouped at last, since a test computes the views of all tasks that read its split.
     pairs_of = group_requests(requests)
 
     tasks: list[Task] = []
