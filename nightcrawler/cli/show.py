@@ -44,9 +44,6 @@ def parse(argv: Sequence[str]) -> Any:
         help="only these enhancements (default: all)",
     )
     parser.add_argument(
-<<<<<<< HEAD
-        "--denoise-frames", type=int, metavar="N", help="frames that are averaged first, 1 for none"
-=======
         "--imports",
         nargs="+",
         default=[],
@@ -55,7 +52,6 @@ def parse(argv: Sequence[str]) -> Any:
     )
     parser.add_argument(
         "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
->>>>>>> main
     )
     parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma")
     parser.add_argument(
@@ -181,10 +177,7 @@ def main(argv: Sequence[str]) -> int:
     from PIL import Image
 
     from nightcrawler.utils.io import atomic_write, check_targets
-<<<<<<< HEAD
-=======
     from nightcrawler.utils.plugins import import_user_module, load_plugins
->>>>>>> main
     from nightcrawler.utils.registries import ENHANCEMENTS
 
     check_targets([arguments.out])
@@ -194,17 +187,8 @@ def main(argv: Sequence[str]) -> int:
     params, window = build_settings(arguments)
     shown = arguments.only
     if not shown:
-<<<<<<< HEAD
-        # The first enhancement is "none", which is the row of original frames.
-        shown = [
-            name
-            for name in ENHANCEMENTS.names()[1:]
-            if name != "zero_dce" or params.zero_dce_weights
-        ]
-=======
         left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
         shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
->>>>>>> main
     sheets = []
     for video in arguments.videos:
         rows = enhance_clip(video, arguments.columns, shown, params, window)

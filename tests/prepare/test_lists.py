@@ -76,7 +76,7 @@ def reference() -> Path:
     return shared() / "reference/lists"
 
 
-def published_folders(reference: Path) -> dict[str, Folder]:
+def published_folders(reference: Path) -> dict[str, VideoFolder]:
     """Folders that hold exactly the published names."""
 
     def names(list_name: str) -> list[str]:
