@@ -1,7 +1,8 @@
-"""Make the small pre-trained weights that the demo starts from: synthetic clips in normal light only, of other seeds.
+"""Train the small weights that the demo starts from, on synthetic clips in normal light only.
 
-As the real method starts from Kinetics, the demo starts from models that know the actions in light. No dark clip and no
-clip of the demo's own data takes part. About ten minutes a model on a CPU core of its own.
+As the real method starts from Kinetics, the demo starts from models that know the actions in light.
+No dark clip and no clip of the demo's own data takes part: the data's seeds differ. About ten
+minutes per model on a CPU core of its own.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ from nightcrawler.utils.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = """\
   python tools/make_demo_weights.py --work demo/weights --out configs/demo_weights
-  python tools/make_demo_weights.py --work demo/weights --out /tmp/weights --only sf32_k700 SOLVER.MAX_EPOCH 1"""
+  python tools/make_demo_weights.py --work demo/weights --out /tmp/weights \\
+      --only sf32_k700 SOLVER.MAX_EPOCH 1"""
 # Clips of each class; the data's seeds are far from those of the demo (0, 1, 2, ...).
 CLIPS = ("--train", "120", "--val", "20", "--unlabel", "1", "--arid", "1", "--test", "1")
 
 
 @dataclass(frozen=True)
 class Source:
-    """How one model is pre-trained.
+    """Settings of the pre-training of one model.
 
     Attributes:
-        data_seed: of the rendered clips.
-        seed: of weights and order.
+        data_seed: seed of the rendered clips.
+        seed: seed of the weights and of the order of clips.
         rate: learning rate.
-        epochs: of 1,320 clips.
+        epochs: number of epochs of 1,320 clips.
     """
 
     data_seed: int
@@ -51,16 +53,20 @@ SOURCES = {
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
-        "--work", type=Path, required=True, metavar="DIR", help="of data and runs, in the project"
+        "--work",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of data and runs, in the project",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the weights"
     )
     parser.add_argument(
-        "--only", action="append", choices=tuple(SOURCES), help="this model (may be given again)"
+        "--only", action="append", choices=tuple(SOURCES), help="only this model (repeatable)"
     )
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="models at a time (default 2)"
@@ -74,19 +80,32 @@ def parse(argv: Sequence[str]) -> Any:
 def call(*command: str | Path) -> None:
     """Run a tool of the project.
 
+    Args:
+        *command: path of the tool and its arguments.
+
     Raises:
-        UserError: if it fails; it has said why.
+        UserError: if it fails. Its own message tells the reason.
     """
     if subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False).returncode:
         raise UserError(f"{command[0]} failed, see above")
 
 
 def make(model: str, work: Path, out: Path, overrides: Sequence[str]) -> Path:
-    """Pre-train one model and write its weights; returns their file. A training that was stopped goes on."""
+    """Pre-train one model, or resume its training, and write its weights.
+
+    Args:
+        model: key of `SOURCES`.
+        work: folder of data and runs, relative to the project.
+        out: folder of the weights.
+        overrides: `KEY VALUE` pairs.
+
+    Returns:
+        The file of the weights.
+    """
     source = SOURCES[model]
-    data, run_folder = work / f"data{source.data_seed}", work / model
+    run_folder = work / model
     keys = {
-        "DATA.PATH_PREFIX": data,
+        "DATA.PATH_PREFIX": work / f"data{source.data_seed}",
         "OUTPUT_DIR": run_folder,
         "RNG_SEED": source.seed,
         "ADAPT.NAME": "none",
@@ -120,9 +139,11 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if not arguments.work.resolve().is_relative_to(ROOT):
         raise UserError(
-            f"--work {arguments.work}: expected a folder in the project, so that weights name no machine's"
+            f"--work {arguments.work}: expected a folder in the project: its path is written into "
+            "the weights, which must not name a folder of this machine"
         )
-    work, out = arguments.work.resolve().relative_to(ROOT), arguments.out.resolve()
+    work = arguments.work.resolve().relative_to(ROOT)
+    out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     chosen = arguments.only or list(SOURCES)
     for seed in sorted({SOURCES[model].data_seed for model in chosen}):

@@ -1,11 +1,12 @@
 """Search a confidence threshold per class against labels, or score files of pseudo-labels.
 
-Thresholds chosen by labels of dark clips are an oracle's, and so is everything made with them. Labels
-of bright clips are not: --split val_dark (bright clips through a camera model) or val_dry.
+Thresholds chosen by labels of dark clips are an oracle's, and so is everything made with them.
+Labels of bright clips are not: --split val_dark (bright clips through a camera model) or val_dry.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from nightcrawler.cli.label_inputs import add_inputs, load_mixed, stage_before
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.command import add_inputs, load_mixed, stage_before
 from nightcrawler.pseudo.label_recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.labels import compare, read_labels, table
 from nightcrawler.pseudo.results_files import label_use, results_label_use, split_use
@@ -34,6 +35,31 @@ EXAMPLES = """\
 def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
+    add_labels(parser)
+    add_goal(parser)
+    parser.add_argument(
+        "--pseudo", nargs="+", type=Path, metavar="CSV", help="only score these pseudo-labels"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="YAML",
+        help="default: pseudo/thresholds_stageX.yaml in the data folder",
+    )
+    add_inputs(parser, project_root())
+    arguments = parser.parse_args(argv)
+    check_numbers(arguments)
+    if not arguments.labels:
+        split = get_split(arguments.split, arguments.data)
+        # Lists of dark clips hold no labels. Those of the labelled dark clips are in arid.csv.
+        arguments.labels = split.list_file
+        if split.has_dark_labels:
+            arguments.labels = arguments.data / "arid.csv"
+    return arguments
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the round and the labels."""
     parser.add_argument(
         "--stage",
         type=int,
@@ -46,6 +72,10 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="CSV",
         help="path,label rows (default: arid.csv in the data folder)",
     )
+
+
+def add_goal(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the goal of the search, of which one may be given."""
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         "--precision",
@@ -55,28 +85,20 @@ def parse(argv: Sequence[str]) -> Any:
     )
     goal.add_argument("--recall", type=float, metavar="R", help="highest threshold that reaches R")
     goal.add_argument("--f1", action="store_true", help="threshold of the best F1")
-    parser.add_argument(
-        "--pseudo", nargs="+", type=Path, metavar="CSV", help="only look at these pseudo-labels"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="YAML",
-        help="default: pseudo/thresholds_stageX.yaml in the data folder",
-    )
-    add_inputs(parser, project_root())
-    arguments = parser.parse_args(argv)
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Refuse a goal outside (0, 1] and a round below 1.
+
+    Raises:
+        UserError: naming the option.
+    """
     for name in ("precision", "recall"):
         target = getattr(arguments, name)
         if target is not None and not 0 < target <= 1:
             raise UserError(f"--{name} {target}: expected a number above 0 and up to 1")
     if arguments.stage < 1:
         raise UserError(f"--stage {arguments.stage}: expected 1 or more")
-    split = get_split(arguments.split, arguments.data)
-    arguments.labels = arguments.labels or (
-        arguments.data / "arid.csv" if split.has_dark_labels else split.list_file
-    )
-    return arguments
 
 
 def score(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) -> None:
@@ -97,7 +119,8 @@ def score(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) 
         last = figures[-1]
         print(
             f"{path}: {last.rows} rows, {last.known} of known label, "
-            f"precision {100 * last.precision:.2f} %, coverage {100 * last.coverage:.1f} % (oracle: measured with labels)\n"
+            f"precision {100 * last.precision:.2f} %, coverage {100 * last.coverage:.1f} % "
+            "(oracle: measured with labels)\n"
         )
 
 
@@ -113,12 +136,13 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
             f"{arguments.labels}: label {known.max()}, but the predictions have "
             f"{mixed.shape[1]} classes"
         )
+    # A video without a prediction can neither confirm nor refute a threshold.
     known[~joined.ok] = -1
     if not (known >= 0).any():
         raise UserError(
             f"{arguments.labels}: has no label of any of the {len(joined.names)} predicted videos"
         )
-    goal, target = wanted(arguments)
+    goal, target = goal_of(arguments)
     classes, confidences = most_probable(mixed)
     found = search(classes, confidences, known, len(joined.class_names), goal, target)
     kept = np.flatnonzero(selected(classes, confidences, found.thresholds) & joined.ok)
@@ -131,7 +155,7 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
             missed.append(name)
     if missed:
         print(f"warning: {goal} {target:g} is not reached for {', '.join(missed)}", file=sys.stderr)
-    stamp = label_use(
+    use = label_use(
         inputs,
         recipe.labels,
         split_use([arguments.split], arguments.data),
@@ -140,11 +164,11 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     shown = goal if goal == "f1" else f"{goal} {target:g}"
     note = f"Thresholds for {shown} against {arguments.labels.name}."
-    write_thresholds(out, Thresholds(joined.class_names, stamp, found.thresholds.tolist()), note)
-    print(f"{out}: thresholds for {goal}, {stamp}")
+    write_thresholds(out, Thresholds(joined.class_names, use, found.thresholds.tolist()), note)
+    print(f"{out}: thresholds for {goal}, {use}")
 
 
-def wanted(arguments: Any) -> tuple[str, float]:
+def goal_of(arguments: Any) -> tuple[str, float]:
     """Return the goal of the search and its target."""
     if arguments.f1:
         return "f1", 1.0

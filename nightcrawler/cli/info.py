@@ -34,7 +34,7 @@ def parse(argv: Sequence[str]) -> Any:
         "words",
         nargs="+",
         metavar="EXPERIMENT_OR_CFG ... [KEY VALUE ...]",
-        help="folders with a config.yaml, or .yaml files; then overrides such as DATA.NUM_FRAMES 16",
+        help="folders with a config.yaml, or .yaml files; then overrides (DATA.NUM_FRAMES 16)",
     )
     parser.add_argument(
         "--overlay",

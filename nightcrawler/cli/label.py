@@ -2,15 +2,296 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
-from nightcrawler.pseudo.command import label_stage
+import numpy as np
+
+from nightcrawler.cli.label_inputs import add_inputs, load_mixed, results_files_of, stage_before
+from nightcrawler.data.splits import get_split
+from nightcrawler.pseudo.ensemble import Joined, mix
+from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe, read_thresholds
+from nightcrawler.pseudo.labels import (
+    PseudoLabels,
+    Selection,
+    choose,
+    count_classes,
+    write_pseudo_labels,
+)
+from nightcrawler.pseudo.results_files import (
+    ORACLE,
+    ORACLE_SPLIT,
+    label_use,
+    list_use,
+    load_joined,
+    results_label_use,
+    write_metadata,
+)
+from nightcrawler.pseudo.thresholds import LABELLED, search_precision
 from nightcrawler.utils.cli import at_least, invocation, invoked_as, make_parser
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\
   {command} 5 --recipe configs/pseudo/distil.yaml --out data/pseudo/distil.csv
   {command} 1 --help"""
+ROUND_EXAMPLES = """\
+  {command}
+  {command} --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
+  {command} --predictions a.pkl b.pkl --weights 0.6 0.4 \\
+      --thresholds data/pseudo/thresholds_stage{stage}.yaml --out data/pseudo/stage{stage}.csv"""
+
+
+def selection_of(
+    given: Sequence[str] | None, recipe: LabelRecipe, stage: int, class_names: Sequence[str]
+) -> tuple[Selection, str]:
+    """Return the selection of a stage, and its label use (`label-free` or `oracle`).
+
+    Args:
+        given: `--thresholds`, which is a YAML file, one number for all classes, or a number for
+            each. `None` for the selection of the recipe.
+        recipe: the label recipe.
+        stage: round from 1, for the fraction.
+        class_names: names of the K classes.
+
+    Raises:
+        UserError: if thresholds are not numbers 0..1 of these classes.
+    """
+    if not given:
+        # Later rounds than the recipe lists take the fraction of its last.
+        fraction = recipe.fractions[min(stage, len(recipe.fractions)) - 1]
+        selection = Selection(
+            recipe.method, recipe.thresholds, fraction, recipe.prior, recipe.calibration
+        )
+        return selection, recipe.labels
+    # A file has its own label use, numbers on the command line have the recipe's.
+    if len(given) == 1 and given[0].endswith((".yaml", ".yml")):
+        found = read_thresholds(given[0])
+        if found.classes != list(class_names):
+            raise UserError(
+                f"{given[0]}: classes {', '.join(found.classes)}, expected {', '.join(class_names)}"
+            )
+        return Selection("thresholds", found.thresholds), found.labels
+    try:
+        numbers = [float(text) for text in given]
+    except ValueError as error:
+        raise UserError(f"--thresholds: {error}; expected a .yaml file or numbers") from None
+    if len(numbers) not in (1, len(class_names)) or not all(0 <= one <= 1 for one in numbers):
+        raise UserError(
+            f"--thresholds: {numbers}, expected one number 0..1 or one for each of "
+            f"{len(class_names)} classes"
+        )
+    return Selection("thresholds", numbers * (len(class_names) // len(numbers))), recipe.labels
+
+
+def calibrate(
+    arguments: argparse.Namespace,
+    selection: Selection,
+    recipe: LabelRecipe,
+    folder: Path,
+    inputs: Sequence[dict[str, Any]],
+) -> tuple[Selection, list[dict[str, Any]]]:
+    """Search thresholds on clips whose classes are known.
+
+    Args:
+        arguments: the options, see `parse_round`.
+        selection: by calibration.
+        recipe: its models are mixed.
+        folder: holds the recipe's experiments.
+        inputs: metadata of the results that are selected from.
+
+    Returns:
+        The selection with thresholds, and the metadata of the results on the known clips.
+
+    Raises:
+        UserError: if results are missing or of other models or classes, or if they have labels of
+            dark clips without `--oracle`.
+    """
+    calibration = selection.calibration
+    assert calibration is not None
+    ensemble = recipe.ensemble
+    split = ORACLE_SPLIT if arguments.oracle else calibration.split
+    if arguments.predictions and not arguments.calibrate:
+        raise UserError(
+            "--predictions: the recipe calibrates, so give --calibrate too: results of the same "
+            f"models on split {split}"
+        )
+    paths = arguments.calibrate or results_files_of(folder, split, ensemble)
+    # Thresholds hold only for the mixture that they were searched on: same models, same weights.
+    if len(paths) != len(inputs):
+        raise UserError(f"--calibrate: {len(paths)} results for {len(inputs)} models")
+    known, metadata = load_joined(paths, ensemble, recipe.classes)
+    for path, one, other in zip(paths, metadata, inputs, strict=True):
+        if one.get("checkpoint_sha256") != other.get("checkpoint_sha256"):
+            raise UserError(
+                f"{path}: was made with other weights than {other['file']}: give results of the "
+                "same checkpoints"
+            )
+        if results_label_use(one) == ORACLE and not arguments.oracle:
+            raise UserError(
+                f"{path}: its labels are those of dark clips, so all that follows would be an "
+                "oracle: calibrate with val_dark, or give --oracle if an oracle is wanted"
+            )
+    mixed = mix(known.probs, ensemble.mixture(len(known.class_names)))
+    found = search_precision(known, mixed, calibration)
+    prior = list(calibration.prior) if isinstance(calibration.prior, tuple) else None
+    if calibration.prior == LABELLED:
+        prior = count_classes(arguments.labelled, known.class_names)
+    return replace(selection, prior=prior, found=found), metadata
+
+
+def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
+    """Write the pseudo-labels of a stage, and return the exit code.
+
+    Args:
+        stage: round, from 1.
+        argv: command line, see `--help`.
+        root: folder of the project.
+
+    Raises:
+        UserError: if options, the recipe or results are bad.
+    """
+    arguments = parse_round(stage, argv, root)
+    folder = root / stage_before(stage)
+    out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
+    arguments.labelled = arguments.labelled or get_split("train", arguments.data).list_file
+    recipe = read_label_recipe(arguments.recipe)
+    joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
+    selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
+    known: list[dict[str, Any]] = []
+    # Label use of everything that decides beside the results: weights, thresholds, priors.
+    uses = [recipe.labels, chosen_by]
+    if selection.calibration is not None:
+        if selection.calibration.prior == LABELLED:
+            uses.append(list_use(arguments.labelled))
+        selection, known = calibrate(arguments, selection, recipe, folder, inputs)
+    elif arguments.calibrate or arguments.oracle:
+        raise UserError(
+            "--calibrate and --oracle have no effect: thresholds are not calibrated "
+            f"({selection.method})"
+        )
+    pseudo = choose(joined, mixed, selection)
+    # One input that saw dark labels makes an oracle of the pseudo-labels.
+    labels = label_use([*inputs, *known], *uses, *map(results_label_use, known))
+    write_pseudo_labels(out, joined, pseudo)
+    metadata = _metadata(joined, pseudo, recipe, selection, labels, inputs)
+    write_metadata(out, {**metadata, "known": known})
+    _print_table(out, joined, pseudo, labels)
+    for line in next_steps(stage, recipe, root):
+        print(line)
+    return 0
+
+
+def next_steps(stage: int, recipe: LabelRecipe, root: Path) -> list[str]:
+    """Return the commands that train the models of a round on its pseudo-labels.
+
+    Args:
+        stage: round, from 1.
+        recipe: its models are trained.
+        root: folder of the project.
+
+    Returns:
+        Lines to print; none for a model whose experiment the project does not have.
+    """
+    lines = []
+    for model in recipe.ensemble.folders.values():
+        script = Path(f"exp_pseudo_stage{stage}", Path(model).name, "run.sh")
+        if (root / script).is_file():
+            lines.append(f"next: bash {shlex.quote(str(script))}")
+    return lines
+
+
+def parse_round(stage: int, argv: Sequence[str], root: Path) -> argparse.Namespace:
+    """Return the options of a round."""
+    parser = make_parser(
+        f"Pseudo-labels of round {stage}: mix the models of {stage_before(stage)}, joined by "
+        "video name, and label the dark clips of high confidence.",
+        ROUND_EXAMPLES.replace("{stage}", str(stage)),
+    )
+    add_inputs(parser, root)
+    parser.add_argument(
+        "--thresholds",
+        nargs="+",
+        metavar="T",
+        help="a YAML file, one number, or one for each class (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        type=Path,
+        metavar="PKL",
+        help="results on clips whose classes are known, in the order of MODELS in the recipe "
+        "(default: those of its SELECT.SPLIT)",
+    )
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="CSV",
+        help="list for the class frequencies (default: split train)",
+    )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help=f"calibrate with labels of dark clips (those of split {ORACLE_SPLIT})",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="CSV",
+        help=f"default: pseudo/stage{stage}.csv in the data folder",
+    )
+    return parser.parse_args(argv)
+
+
+def _metadata(
+    joined: Joined,
+    pseudo: PseudoLabels,
+    recipe: LabelRecipe,
+    selection: Selection,
+    labels: str,
+    inputs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the metadata of a file of pseudo-labels."""
+    num_classes = len(joined.class_names)
+    calibration: dict[str, Any] = {}
+    if selection.calibration:
+        calibration = {"rules": pseudo.rules, **asdict(selection.calibration)}
+    return {
+        "labels": labels,
+        "videos": len(joined.names),
+        "without_prediction": int((~joined.ok).sum()),
+        "rows": len(pseudo.rows),
+        "rows_per_class": np.bincount(pseudo.labels, minlength=num_classes).tolist(),
+        "classes": joined.class_names,
+        "method": selection.method,
+        "thresholds": pseudo.thresholds.tolist(),
+        **calibration,
+        **recipe.ensemble.describe(num_classes),
+        "inputs": inputs,
+    }
+
+
+def _print_table(out: Path, joined: Joined, pseudo: PseudoLabels, labels: str) -> None:
+    """Print rows and threshold of each class, and the number of videos that got a label."""
+    counts = np.bincount(pseudo.labels, minlength=len(joined.class_names))
+    width = max(map(len, joined.class_names)) + 2
+    rules = pseudo.rules or [""] * len(counts)
+    print(f"{'class':<{width}}{'rows':>8}{'threshold':>12}" + ("  by" if pseudo.rules else ""))
+    rows = zip(joined.class_names, counts, pseudo.thresholds, rules, strict=True)
+    for name, count, threshold, rule in rows:
+        print(f"{name:<{width}}{count:>8}{threshold:>12.4f}  {rule}".rstrip())
+    # A class without a pseudo-label is likely to die out in later rounds.
+    empty = [name for name, count in zip(joined.class_names, counts, strict=True) if not count]
+    if empty:
+        print(f"warning: no pseudo-label of class {', '.join(empty)}", file=sys.stderr)
+    total = len(joined.names)
+    share = 100 * len(pseudo.rows) / total
+    print(f"{out}: {len(pseudo.rows)} of {total} videos ({share:.1f} %), {labels}")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
-"""List the files of a project; read by `nightcrawler init` and, when the wheel is built, by setup.py.
+"""List the files of a project, for `nightcrawler init` and for the build of the wheel (setup.py).
 
-Standard library only.
+Standard library only: a build environment has nothing else.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nightcrawler.cli.imports import add_imports
 from nightcrawler.utils.cli import at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -69,6 +70,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads of PyTorch (default: its choice)",
     )
+    add_imports(models)
 
 
 def add_page_options(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +133,7 @@ def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
         max_sec=arguments.max_sec,
         limits=Limits(file_bytes=arguments.max_mib << 20, memory_bytes=MAX_CLIP_BYTES),
         threads=arguments.threads,
+        imports=tuple(arguments.imports),
     )
 
 

@@ -1,4 +1,4 @@
-"""Render clips of a figure doing the eleven actions, in light and dark, laid out as in DATASET.md."""
+"""Render clips of a figure doing the eleven actions, bright and dark, laid out as in DATASET.md."""
 
 from __future__ import annotations
 
@@ -69,7 +69,12 @@ def frame_size(text: str) -> tuple[int, int]:
 
 
 def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
-    """Write `contact_sheet.png`: per action a bright clip, a dark one, and the dark one lit by gamma."""
+    """Write `contact_sheet.png`: per action a bright clip, a dark one, and that one after gamma.
+
+    Args:
+        root: folder of the data set.
+        settings: how it was rendered.
+    """
     import numpy as np
     from PIL import Image
 
@@ -84,7 +89,9 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     rows = []
     for (_, dark), path in sorted(first.items()):
         row = np.concatenate(list(read_frames(FileReader(), root / path, pick).frames), axis=1)
-        rows += [row, apply_gamma(row, SHEET_GAMMA)] if dark else [row]
+        rows.append(row)
+        if dark:
+            rows.append(apply_gamma(row, SHEET_GAMMA))
     Image.fromarray(np.concatenate(rows)).save(root / "contact_sheet.png")
     return root / "contact_sheet.png"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def load_experiment(
     overlays: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
     root: str | Path | None = None,
+    trusted: Collection[str] | None = None,
 ) -> CfgNode:
     """Load and check the configuration of an experiment.
 
@@ -51,6 +52,7 @@ def load_experiment(
         overlays: YAML files laid over it.
         overrides: `KEY VALUE` pairs, flat.
         root: Folder that bases may not leave (default: the project's root, or the file's folder).
+        trusted: Modules that `IMPORTS` may name (default: any, for files of the user's own).
 
     Returns:
         The frozen configuration.
@@ -81,7 +83,7 @@ def load_experiment(
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     # The last place wins, as the last value does.
     where = {setting.key: setting.where for setting in settings}
-    _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"))
+    _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
     check(cfg, where)
     cfg.freeze()
     return cfg
@@ -95,12 +97,21 @@ def _boundary_of(path: Path) -> Path:
     return path.parent
 
 
-def _import_named_modules(names: Sequence[str], where: str) -> None:
+def _import_named_modules(
+    names: Sequence[str], where: str, trusted: Collection[str] | None
+) -> None:
     """Import plugins and the modules of `IMPORTS`, which register names.
 
     Raises:
-        ConfigError: If one cannot be imported.
+        ConfigError: If one cannot be imported, or is not trusted. Then none is imported.
     """
+    refused = [name for name in names if trusted is not None and name not in trusted]
+    if refused:
+        listed = " ".join(refused)
+        raise ConfigError(
+            f"{where}: IMPORTS: wants to import {listed}, and importing a module runs it; if you "
+            f"trust this code, give --imports {listed} (in Python: imports={refused})"
+        )
     try:
         load_plugins()
     except UserError as error:

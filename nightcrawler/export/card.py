@@ -1,4 +1,4 @@
-"""The model card: what a written model is, wants, gives and is worth, in Markdown."""
+"""Write the model card: contents, input, output, training and accuracy of a model, in Markdown."""
 
 from __future__ import annotations
 
@@ -18,23 +18,30 @@ from nightcrawler.utils.io import atomic_write
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A line of the card's accuracy.
+class CardAccuracy:
+    """One row of the card's accuracy.
 
     Attributes:
-        what: what was tested, and how.
-        result: its accuracy, with interval, chance and number of videos.
+        tested: name of the model or file, split, views and crops.
+        result: accuracy with interval, chance and number of videos.
     """
 
-    what: str
+    tested: str
     result: str
 
 
-def results_figure(path: Path, predictions: Predictions, checkpoint_sha256: str) -> Figure:
-    """The line of a results file.
+def accuracy_of_results(
+    path: Path, predictions: Predictions, checkpoint_sha256: str
+) -> CardAccuracy:
+    """Return the card's row of a results file.
+
+    Args:
+        path: results file, for messages.
+        predictions: its content.
+        checkpoint_sha256: SHA-256 of the exported checkpoint.
 
     Raises:
-        UserError: if it is of another checkpoint, or its videos have no labels.
+        UserError: if the file is of another checkpoint, or its videos have no labels.
     """
     meta = predictions.meta
     if meta.get("checkpoint_sha256") != checkpoint_sha256:
@@ -43,22 +50,23 @@ def results_figure(path: Path, predictions: Predictions, checkpoint_sha256: str)
         )
     if (predictions.labels < 0).all():
         raise UserError(f"{path}: no video has a label: give --truth CSV, or leave --results out")
-    what = f"PyTorch, split {meta['split']}, {meta['views']} views x {meta['crops']} crops"
-    return Figure(what, describe(predictions))
+    tested = f"PyTorch, split {meta['split']}, {meta['views']} views x {meta['crops']} crops"
+    return CardAccuracy(tested, describe(predictions))
 
 
 def write_card(
-    path: Path, trained: Trained, files: Sequence[Path], figures: Sequence[Figure]
+    path: Path, trained: Trained, files: Sequence[Path], rows: Sequence[CardAccuracy]
 ) -> None:
     """Write the card of a trained model.
 
     Args:
-        path: of the card.
+        path: file to write.
         trained: the model.
-        files: what was written beside it.
-        figures: measured accuracy; none where nothing was measured.
+        files: files written beside it.
+        rows: measured accuracy, empty where nothing was measured.
     """
-    environment = jinja2.Environment(
+    # The card is Markdown: escaping for HTML would show `&lt;` to its readers.
+    environment = jinja2.Environment(  # noqa: S701
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(
@@ -69,7 +77,7 @@ def write_card(
         trained=trained,
         facts=trained.facts,
         files=[file.name for file in files],
-        figures=figures,
+        rows=rows,
         shape=f"[{BATCH}, {frames}, {height}, {width}, 3]",
         resizes=(height, width) != (trained.facts["crop_size"],) * 2,
         names={"input": INPUT, "output": OUTPUT, "opset": OPSET, "int8": " and ".join(INT8_OPS)},

@@ -1,4 +1,4 @@
-"""What a graph is written as; every file is whole or absent."""
+"""Write a graph as `torch.export` program, ONNX, int8 ONNX or safetensors; each file is whole."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from torch.export import Dim, ExportedProgram
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
-# Of ONNX; the exporter's own, so that nothing is converted between versions.
+# The exporter's own opset, so that nothing is converted between versions.
 OPSET = 20
-# Products of activations with constant weights. Convolutions stay float32: dynamic int8 ones are several times slower.
+# Products of activations with constant weights. Convolutions stay float32: dynamic int8
+# convolutions are several times slower.
 INT8_OPS = ("MatMul", "Gemm")
-# Clips of the example that the graph is traced with; one would be taken for a constant.
+# Clips of the example that the graph is traced with. A batch of one is taken for a constant.
 TRACED_CLIPS = 2
-INPUT, OUTPUT, BATCH = "frames", "probs", "batch"
-HINT = "install the extra with pip install 'nightcrawler[export]'"
+INPUT = "frames"
+OUTPUT = "probs"
+BATCH = "batch"
+HINT = "install the extra with pip install 'nightcrawler-video[export]'"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, exporters do not talk of their insides; errors still are errors."""
+    """Hide warnings and log lines of exporters within the block; errors still are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -41,16 +44,28 @@ def quiet() -> Iterator[None]:
 
 
 def trace(graph: nn.Module, frame_shape: Sequence[int]) -> ExportedProgram:
-    """The graph for any number of clips of uint8 frames `[T, H, W, 3]`."""
+    """Trace a graph for any number of clips.
+
+    Args:
+        graph: uint8 frames to probabilities.
+        frame_shape: T, H, W, 3 of a clip.
+    """
     example = torch.zeros(TRACED_CLIPS, *frame_shape, dtype=torch.uint8)
     with quiet():
         with torch.no_grad():
-            graph(example)  # what models keep of a clip's shape
+            # Models keep tables for the shape of a clip, which must be there before tracing.
+            graph(example)
         return torch.export.export(graph, (example,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
 
 
 def write_pt2(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """Write for `torch.export.load`; `about` is in its extra files."""
+    """Write a program for `torch.export.load`.
+
+    Args:
+        program: the traced graph.
+        path: file to write.
+        about: texts for the file's extra files.
+    """
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files=dict(about))
     with atomic_write(path) as file:
@@ -58,7 +73,12 @@ def write_pt2(program: ExportedProgram, path: Path, about: Mapping[str, str]) ->
 
 
 def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    """Write as ONNX; `about` is in its metadata.
+    """Write a program as ONNX.
+
+    Args:
+        program: the traced graph.
+        path: file to write.
+        about: texts for the file's metadata.
 
     Raises:
         UserError: if the extra is not installed.
@@ -69,9 +89,14 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
         raise UserError(
             f"ONNX needs {error.name}: {HINT}, or leave onnx out of --formats"
         ) from None
-    names = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    # The exporter prints its progress to standard output, which belongs to the command line.
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
-        model = torch.onnx.export(program, dynamo=True, opset_version=OPSET, **names).model_proto
+        exported = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT]
+        )
+    assert exported is not None
+    model = exported.model_proto
+    # The exporter invents a name for the free dimension; the card and the metadata use ours.
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     for key, text in about.items():
@@ -81,7 +106,13 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
 
 
 def write_int8(source: Path, path: Path) -> None:
-    """Write an ONNX file again with int8 weights in its matrix products; activations are quantised as they come.
+    """Write an ONNX file again with int8 weights in its matrix products.
+
+    Activations are quantised dynamically, each batch by its own range.
+
+    Args:
+        source: float32 ONNX file.
+        path: file to write.
 
     Raises:
         UserError: if the extra is not installed.
@@ -90,6 +121,7 @@ def write_int8(source: Path, path: Path) -> None:
         from onnxruntime.quantization import quantize_dynamic
     except ImportError as error:
         raise UserError(f"--int8 needs {error.name}: {HINT}") from None
+    # The quantiser writes to its target bit by bit, so it gets another one first.
     with tempfile.TemporaryDirectory() as folder, quiet():
         made = Path(folder, path.name)
         quantize_dynamic(source, made, op_types_to_quantize=list(INT8_OPS), per_channel=True)
@@ -98,11 +130,18 @@ def write_int8(source: Path, path: Path) -> None:
 
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, about: Mapping[str, str]) -> None:
-    """Write tensors by name; `about` is in the file's metadata. Tensors that share memory are written one by one."""
+    """Write tensors by name.
+
+    Args:
+        state: name to tensor.
+        path: file to write.
+        about: texts for the file's metadata.
+    """
     from safetensors.torch import save
 
-    alone = {
-        name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()
-    }
+    # The format refuses tensors that share memory, so each is copied.
+    separate = {}
+    for name, value in state.items():
+        separate[name] = value.clone(memory_format=torch.contiguous_format)
     with atomic_write(path) as file:
-        file.write(save(alone, {"format": "pt", **about}))
+        file.write(save(separate, {"format": "pt", **about}))

@@ -1,4 +1,4 @@
-"""What goes into a graph: frames of a video, chosen as in testing with one view, of the graph's size."""
+"""Make the input of a graph: frames of a video, chosen as in testing with one view, resized."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.transforms import spatial_crop
 from nightcrawler.utils.errors import UserError
 
+# One temporal view and one spatial crop.
 ONE_CLIP = (1, 1)
 
 
 def fit_frames(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Frames uint8 `[T, H, W, 3]` of another size: short side resized (bilinear), centre cropped, rounded.
+    """Resize the short side of frames (bilinear), crop the centre, and round to whole levels.
 
     Args:
-        frames: the frames.
-        size: height and width that are wanted.
+        frames: uint8 `[T, H, W, 3]`. Frames of the wanted size stay as they are.
+        size: wanted height and width.
 
     Raises:
         UserError: if a size that is not square is wanted, and frames do not have it.
@@ -34,7 +35,8 @@ def fit_frames(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
     if height != width:
         found = "x".join(map(str, frames.shape[1:3]))
         raise UserError(
-            f"a video of {found} pixels; the graph takes {height}x{width}: give --frame-size {found}"
+            f"a video of {found} pixels; the graph takes {height}x{width}: "
+            f"give --frame-size {found}"
         )
     levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float()
     return spatial_crop(levels, height, 1).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
@@ -46,5 +48,10 @@ def _clips(frames: np.ndarray, num_crops: int, *, size: Sequence[int]) -> Tensor
 
 
 def build_frames_maker(cfg: CfgNode, size: Sequence[int]) -> MultiViewClips:
-    """Makes the graph's input of a video: one uint8 `[1, T, H, W, 3]` of `size` (height, width)."""
+    """Build the maker of a graph's input: one uint8 `[1, T, H, W, 3]` per video.
+
+    Args:
+        cfg: configuration of the trained model.
+        size: height and width.
+    """
     return MultiViewClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])

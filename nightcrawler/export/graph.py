@@ -1,4 +1,7 @@
-"""The exported graph: dark uint8 frames in, class probabilities out; lighting and normalisation are part of it."""
+"""Build the exported graph: dark uint8 frames in, class probabilities out.
+
+Enhancement and normalisation are part of the graph.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,24 @@ from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.transforms import normalise_levels, spatial_crop
 from nightcrawler.utils.errors import ConfigError
 
+# Enhancements that map each level on its own, so that a table in the graph does them.
 INSIDE = ("none", "gamma")
-HOW_ELSE = "leave frames as they are in the graph with --bright, and light them before it"
+REMEDY = "export with --bright, which leaves frames as they are, and enhance them before the graph"
 
 
 class FramesToProbs(nn.Module):
-    """Lights, resizes, crops and normalises frames as testing does with a centre crop, then runs the model.
+    """Enhance, resize, crop and normalise frames as testing does, then run the model.
 
     Args:
         model: clips `[B, 3, T, size, size]` to logits `[B, K]`.
-        levels: uint8 `[256]`, what each level becomes.
-        mean, std: of the normalisation, three each.
-        size: side of the crop, in pixels; frames of that size are neither resized nor cropped.
+        levels: uint8 `[256]`, the new level of each level.
+        mean: three means of the normalisation.
+        std: three standard deviations of the normalisation.
+        size: side of the centre crop in pixels. Frames of that size are neither resized nor
+            cropped.
     """
+
+    levels: Tensor
 
     def __init__(
         self,
@@ -41,49 +49,68 @@ class FramesToProbs(nn.Module):
         size: int,
     ) -> None:
         super().__init__()
-        self.model, self.mean, self.std, self.size = model, tuple(mean), tuple(std), size
+        self.model = model
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.size = size
         self.register_buffer("levels", torch.from_numpy(levels.astype(np.float32)))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames uint8 `[B, T, H, W, 3]` to probabilities float32 `[B, K]`."""
-        lit = self.levels.index_select(0, frames.flatten().int()).view(frames.shape)
-        crops = spatial_crop(lit.permute(0, 4, 1, 2, 3).flatten(0, 1), self.size, 1)
+        """Return probabilities float32 `[B, K]` of frames uint8 `[B, T, H, W, 3]`."""
+        enhanced = self.levels.index_select(0, frames.flatten().int()).view(frames.shape)
+        # Clips and frames become channels of one picture each, which all are resized alike.
+        crops = spatial_crop(enhanced.permute(0, 4, 1, 2, 3).flatten(0, 1), self.size, 1)
         clips = crops.unflatten(0, (-1, 3)).contiguous()
         return self.model(normalise_levels(clips, self.mean, self.std)).softmax(dim=1)
 
 
 def build_levels(cfg: CfgNode, dark: bool) -> np.ndarray:
-    """uint8 `[256]`: what testing makes of each level of a dark (or bright) clip.
+    """Build the table of the enhancement of testing.
+
+    Args:
+        cfg: configuration of the trained model.
+        dark: the table of dark clips, else that of bright ones.
+
+    Returns:
+        uint8 `[256]`, the new level of each level.
 
     Raises:
-        ConfigError: if it does more than that; names the key.
+        ConfigError: if testing does more than a table can; names the key.
     """
-    name, window, gammas = (
-        build(cfg, "TEST", dark) for build in (enhancement_name_of, denoise_window_of, gammas_of)
-    )
+    name = enhancement_name_of(cfg, "TEST", dark)
+    window = denoise_window_of(cfg, "TEST", dark)
+    gammas = gammas_of(cfg, "TEST", dark)
     if name not in INSIDE:
         raise ConfigError(
-            f"ENHANCE.TEST {name} looks at whole pictures, the graph has room for {' and '.join(INSIDE)}: {HOW_ELSE}"
+            f"ENHANCE.TEST {name} needs whole pictures, the graph has room for "
+            f"{' and '.join(INSIDE)}: {REMEDY}"
         )
     if window > 1:
         raise ConfigError(
-            f"ENHANCE.DENOISE_FRAMES {window} needs frames beside those of a clip, which the graph does not see: "
-            f"{HOW_ELSE}"
+            f"ENHANCE.DENOISE_FRAMES {window} needs frames beside those of a clip, which the graph "
+            f"does not get: {REMEDY}"
         )
     if len(gammas) > 1:
-        raise ConfigError(f"TEST.GAMMAS {gammas}: the graph lights a clip once: {HOW_ELSE}")
-    return gamma_lut(gammas[0]) if gammas else np.arange(256, dtype=np.uint8)
+        raise ConfigError(f"TEST.GAMMAS {gammas}: the graph enhances a clip once: {REMEDY}")
+    if gammas:
+        return gamma_lut(gammas[0])
+    return np.arange(256, dtype=np.uint8)
 
 
 def build_graph(cfg: CfgNode, model: nn.Module, dark: bool) -> FramesToProbs:
-    """The graph of a trained model, in evaluation mode and float32.
+    """Build the graph of a trained model, in evaluation mode and float32.
+
+    Args:
+        cfg: configuration of the trained model.
+        model: clips to logits.
+        dark: enhance frames as testing enhances dark clips.
 
     Raises:
-        ConfigError: if testing lights clips in a way that cannot be in it.
+        ConfigError: if testing enhances clips in a way that cannot be in a graph.
     """
     data = cfg.DATA
     graph = FramesToProbs(model, build_levels(cfg, dark), data.MEAN, data.STD, data.TEST_CROP_SIZE)
-    # Parameters as constants; gradients stay on while tracing, so that norms are layers that runtimes fold themselves.
-    return (
-        graph.float().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False).eval()
-    )
+    # Parameters are constants of the graph. Gradients stay enabled while it is traced: norms then
+    # remain layers, which runtimes fold into their neighbours.
+    graph.float().cpu().to(memory_format=torch.contiguous_format)
+    return graph.requires_grad_(False).eval()

@@ -1,10 +1,11 @@
-"""What exports say and cost, beside PyTorch."""
+"""Compare exports with PyTorch: differences of probabilities, and speed."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,57 +22,62 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.progress import progress
 from nightcrawler.utils.timing import race
 
-# Most that probabilities may differ from PyTorch's.
+# Largest accepted difference of a probability from PyTorch's.
 TOLERANCE = 1e-4
 PYTORCH = "PyTorch"
+# Brightest level of the noise that speeds are measured with: dark clips have few bright pixels.
+NOISE_LEVELS = 64
 
 
 def predict_all(
     trained: Trained, runs: Mapping[str, Run], items: Sequence[VideoItem]
 ) -> dict[str, Predictions]:
-    """Predictions of each run, of one clip of every video, all from one decode.
+    """Predict one clip of every video with each run. Each video is decoded once.
 
     Args:
         trained: makes the clips.
-        runs: by name.
-        items: the videos; one that cannot be read has its cause in `status`.
+        runs: name to run.
+        items: videos. A video that cannot be read has the reason in `status`.
+
+    Returns:
+        Name of a run to its predictions.
     """
     dataset = ClipDataset(items, trained.reader, trained.builder, seed=0, replace_bad=False)
-    evaluator, models = (
-        Evaluator(1, torch.device("cpu")),
-        {name: LogProbs(run) for name, run in runs.items()},
-    )
-    num_classes, rows = len(trained.class_names), {name: {} for name in runs}
+    evaluator = Evaluator(1, torch.device("cpu"))
+    models = {name: LogProbs(run) for name, run in runs.items()}
+    num_classes = len(trained.class_names)
+    rows: dict[str, dict[int, Any]] = {name: {} for name in runs}
     samples = (dataset[SampleKey(index, 0)] for index in range(len(items)))
     for sample in progress(samples, len(items), "measure", every=20, enabled=len(items) > 1):
         for name, model in models.items():
             rows[name].update(evaluator.rows(model, [[sample]], [ONE_CLIP], num_classes))
-    return {
-        name: as_predictions(found, items, ONE_CLIP, num_classes) for name, found in rows.items()
-    }
+    predictions = {}
+    for name, found in rows.items():
+        predictions[name] = as_predictions(found, items, ONE_CLIP, num_classes)
+    return predictions
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of different videos as one."""
-    columns = {
-        field.name: [getattr(part, field.name) for part in parts] for field in fields(Predictions)
-    }
-    lists = {name: list(itertools.chain(*columns[name])) for name in ("names", "status")}
-    arrays = {
-        name: np.concatenate(columns[name]) for name in ("logits", "probs", "labels", "num_clips")
-    }
-    return Predictions(**lists, **arrays)
+    """Return predictions of different videos as one table, without metadata."""
+    return Predictions(
+        logits=np.concatenate([part.logits for part in parts]),
+        probs=np.concatenate([part.probs for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        names=list(itertools.chain.from_iterable(part.names for part in parts)),
+        num_clips=np.concatenate([part.num_clips for part in parts]),
+        status=list(itertools.chain.from_iterable(part.status for part in parts)),
+    )
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far one run is from PyTorch on the same videos.
+    """Difference of one run from PyTorch on the same videos.
 
     Attributes:
         worst: largest difference of a probability.
-        worst_video: the video it is of.
-        num_same: videos with the same most probable class.
-        num_videos: all of them.
+        worst_video: name of its video.
+        num_same: number of videos with the same most probable class.
+        num_videos: number of all videos.
     """
 
     worst: float
@@ -83,14 +89,18 @@ class Parity:
 def parity(found: Predictions, reference: Predictions) -> Parity:
     """Compare predictions of the same videos.
 
+    Args:
+        found: predictions of a run.
+        reference: predictions of PyTorch.
+
     Raises:
         UserError: if a video has no prediction.
     """
     for name, *status in zip(found.names, found.status, reference.status, strict=True):
-        if status != [STATUS_OK] * 2:
-            raise UserError(
-                f"{name}: {next(text for text in status if text != STATUS_OK)}: cannot be compared on it"
-            )
+        for text in status:
+            if text != STATUS_OK:
+                raise UserError(f"{name}: {text}: cannot be compared on it")
+    # In float64, so that the difference of two float32 values is not rounded again.
     differences = np.abs(found.probs.astype(np.float64) - reference.probs).max(axis=1)
     at = int(differences.argmax())
     same = found.probs.argmax(axis=1) == reference.probs.argmax(axis=1)
@@ -100,8 +110,20 @@ def parity(found: Predictions, reference: Predictions) -> Parity:
 def speeds(
     runs: Mapping[str, Run], frame_shape: Sequence[int], num_clips: int, repeats: int
 ) -> dict[str, float]:
-    """Seconds of the fastest call of each run with a batch of noise, taken in turns."""
-    frames = np.random.default_rng(0).integers(0, 64, (num_clips, *frame_shape), np.uint8)
+    """Measure the fastest call of each run with a batch of noise, in turns.
+
+    Args:
+        runs: name to run.
+        frame_shape: T, H, W, 3 of a clip.
+        num_clips: clips of a call.
+        repeats: number of measured calls of each run.
+
+    Returns:
+        Name of a run to seconds.
+    """
+    shape = (num_clips, *frame_shape)
+    frames = np.random.default_rng(0).integers(0, NOISE_LEVELS, shape, np.uint8)
     calls = {name: lambda run=run: run(frames) for name, run in runs.items()}
-    race(calls, 1)  # warms up
+    # First calls allocate memory and choose algorithms: they are not measured.
+    race(calls, 1)
     return race(calls, repeats)

@@ -1,4 +1,4 @@
-"""Ways to run a graph: each takes frames uint8 `[B, T, H, W, 3]` and gives probabilities float32 `[B, K]`."""
+"""Run exported graphs: frames uint8 `[B, T, H, W, 3]` to probabilities float32 `[B, K]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 def run_module(graph: nn.Module) -> Run:
-    """PyTorch itself."""
+    """Return a function that runs a graph in PyTorch."""
 
     def run(frames: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -26,12 +26,15 @@ def run_module(graph: nn.Module) -> Run:
 
 
 def open_pt2(path: Path) -> Run:
-    """A file of `write_pt2`, by PyTorch. Only for files of one's own: reading one may run what is in it."""
+    """Return a function that runs a file of `write_pt2` in PyTorch.
+
+    Only for files of one's own: loading a `torch.export` program may run code that is in it.
+    """
     return run_module(torch.export.load(path).module())
 
 
 def open_onnx(path: Path) -> Run:
-    """A file of `write_onnx` or `write_int8`, by ONNX Runtime on the CPU, with as many threads as PyTorch takes.
+    """Return a function that runs a file of `write_onnx` or `write_int8` in ONNX Runtime, on CPU.
 
     Raises:
         UserError: if the extra is not installed.
@@ -41,23 +44,23 @@ def open_onnx(path: Path) -> Run:
     except ImportError as error:
         raise UserError(f"running ONNX needs {error.name}: {HINT}") from None
     options = onnxruntime.SessionOptions()
+    # As many threads as PyTorch takes, so that speeds can be compared.
     options.intra_op_num_threads = torch.get_num_threads()
+    # Errors only: warnings are about the exporter's choices, which users cannot change.
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda frames: session.run([OUTPUT], {INPUT: frames})[0]
 
 
 class LogProbs(nn.Module):
-    """A run as a model: logarithms of probabilities are logits."""
+    """A run as a model: logarithms of its probabilities are logits."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames uint8 `[B, T, H, W, 3]` to logits float32 `[B, K]`."""
-        return (
-            torch.from_numpy(self.run(frames.numpy()))
-            .clamp_min(torch.finfo(torch.float32).tiny)
-            .log()
-        )
+        """Return logits float32 `[B, K]` of frames uint8 `[B, T, H, W, 3]`."""
+        probs = torch.from_numpy(self.run(frames.numpy()))
+        # A probability of exactly 0 would give a logit of minus infinity.
+        return probs.clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -1,4 +1,4 @@
-"""From a trained experiment to its graph, and what is to be said of it."""
+"""Build the graph of a trained experiment, and the facts for its card."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ class Trained:
     """A trained model as a graph.
 
     Attributes:
-        name: of its experiment.
+        name: name of its experiment.
         graph: uint8 frames to probabilities.
         state: its weights, by the names of the public checkpoints.
         frame_shape: T, H, W, 3 of a clip.
         reader: reads the frames of a video.
         builder: makes the graph's input of them.
-        class_names: the K classes.
-        facts: for the card, as plain values.
-        config: what is not default in its configuration, as text by key, without where and how fast it ran.
-        config_text: all of it, as YAML.
+        class_names: names of the K classes.
+        facts: plain values for the card.
+        config: key to value, as text, of the settings that are not default, without those of the
+            machine it ran on.
+        config_text: the whole configuration, as YAML.
     """
 
     name: str
@@ -59,62 +60,68 @@ class Trained:
     config_text: str
 
     def about(self) -> dict[str, str]:
-        """What every written file says of itself, as texts."""
-        texts = {
-            key: self.facts[key]
-            for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement")
-        }
-        lists = {"class_names": self.class_names, "frame_shape": self.frame_shape}
-        return {key: text for key, text in texts.items() if text} | {
-            key: json.dumps(one) for key, one in lists.items()
-        }
+        """Return the texts that every written file holds as metadata."""
+        texts = {}
+        for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement"):
+            if self.facts[key]:
+                texts[key] = self.facts[key]
+        texts["class_names"] = json.dumps(self.class_names)
+        texts["frame_shape"] = json.dumps(self.frame_shape)
+        return texts
 
 
-def build_trained(given: Path, dark: bool, frame_size: Sequence[int] | None, root: Path) -> Trained:
-    """The graph of an experiment's folder or checkpoint, on the CPU.
+def build_trained(
+    given: Path, options: PredictOptions, frame_size: Sequence[int] | None = None
+) -> Trained:
+    """Build the graph of an experiment's folder or checkpoint, on the CPU.
 
     Args:
-        given: the folder or file.
-        dark: light frames as testing lights dark clips.
-        frame_size: height and width of its frames; `None` takes the test crop's.
-        root: the project, for files that a configuration names.
+        given: experiment folder, checkpoint, or name of packaged weights.
+        options: `dark` enhances frames as testing enhances dark clips, `root` is the folder for
+            relative paths in the configuration, `imports` are the modules it may import.
+        frame_size: height and width of the frames. None takes the test crop's.
 
     Raises:
-        UserError: if there is no whole checkpoint, or clips are lit in a way that cannot be in a graph.
+        UserError: if there is no whole checkpoint, or testing enhances clips in a way that cannot
+            be in a graph.
     """
     path = find_checkpoint(given)
     file = read_weights(path)
-    cfg = build_trained_config(file, PredictOptions(dark=dark, root=root))
+    cfg = build_trained_config(file, options)
     model = build_model(cfg).eval()
     weights_to_test_from_cfg(cfg, model)
-    size = tuple(frame_size) if frame_size else (cfg.DATA.TEST_CROP_SIZE,) * 2
+    size = (cfg.DATA.TEST_CROP_SIZE,) * 2
+    if frame_size:
+        size = (frame_size[0], frame_size[1])
     return Trained(
         name=path.parent.resolve().name,
-        graph=build_graph(cfg, model, dark),
+        graph=build_graph(cfg, model, options.dark),
         state=model.state_dict(),
         frame_shape=(cfg.DATA.NUM_FRAMES, size[0], size[1], 3),
         reader=build_video_reader(cfg),
         builder=build_frames_maker(cfg, size),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        facts=_build_facts(cfg, file, dark),
-        config=_build_settings(cfg),
+        facts=_build_facts(cfg, file, options.dark),
+        config=_changed_settings_of(cfg),
         config_text=file.config_text,
     )
 
 
 def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
     gammas = gammas_of(cfg, "TEST", dark)
-    name = enhancement_name_of(cfg, "TEST", dark)
+    enhancement = enhancement_name_of(cfg, "TEST", dark)
+    if gammas:
+        enhancement = f"{enhancement} {gammas[0]:g}"
+    # Counters, such as BatchNorm's number of batches, are no parameters.
+    floating = [value for value in file.state.values() if value.is_floating_point()]
     return {
         "model": cfg.MODEL.NAME,
-        "num_params": sum(
-            value.numel() for value in file.state.values() if value.is_floating_point()
-        ),
+        "num_params": sum(value.numel() for value in floating),
         "checkpoint": file.path.name,
         "checkpoint_sha256": file.sha256,
         "config_hash": file.config_hash,
         "labels": file.labels,
-        "enhancement": f"{name} {gammas[0]:g}" if gammas else name,
+        "enhancement": enhancement,
         "sampling": cfg.DATA.SAMPLING,
         "sampling_rate": cfg.DATA.SAMPLING_RATE,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
@@ -132,11 +139,16 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
     }
 
 
-def _build_settings(cfg: CfgNode) -> dict[str, str]:
+def _changed_settings_of(cfg: CfgNode) -> dict[str, str]:
+    """Return the settings that are not default as text, without those of a machine."""
     machine = tuple(f"{key}." for key in MACHINE_KEYS)
-    changed = node.changed_from_defaults(cfg)
-    # The checkpoint's own path was set to load it; where weights came from may be a path of the machine too.
-    named = {
-        key: Path(value).name if key.endswith("_PATH") else value for key, value in changed.items()
-    }
-    return {key: str(value) for key, value in named.items() if not f"{key}.".startswith(machine)}
+    settings = {}
+    for key, value in node.changed_from_defaults(cfg).items():
+        # The checkpoint's own path was set to load it. Where weights came from may be a path of
+        # the machine, too.
+        shown = value
+        if key.endswith("_PATH"):
+            shown = Path(value).name
+        if not f"{key}.".startswith(machine):
+            settings[key] = str(shown)
+    return settings

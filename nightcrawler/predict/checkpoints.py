@@ -15,9 +15,13 @@ from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.checkpoint import BEST
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.plugins import import_user_module, plugin_modules
+from nightcrawler.utils.project import packaged_root
 
 # Keys that concern the data folder of training, which prediction does not use.
 PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "")
+# Names of the small models inside the package start with this.
+DEMO_PREFIX = "demo/"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class PredictOptions:
         workers: decoding processes per model.
         root: folder for relative paths in a configuration.
         device: `auto`, `cpu` or `cuda`.
+        imports: modules that a configuration inside a checkpoint may import.
     """
 
     pair: tuple[int, int] | None = None
@@ -38,6 +43,7 @@ class PredictOptions:
     workers: int = 0
     root: Path = Path()
     device: str = "auto"
+    imports: tuple[str, ...] = ()
 
 
 def _experiment_checkpoint(name: str) -> Path | None:
@@ -60,15 +66,38 @@ def _checkpoint_file(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-# Tried in order. A new kind of name, such as a model inside the package, is one more function.
-RESOLVERS: tuple[Callable[[str], Path | None], ...] = (_experiment_checkpoint, _checkpoint_file)
+def demo_models() -> dict[str, Path]:
+    """Return the models inside the package: name, such as `demo/uniformer_b32_k600`, to weights."""
+    models = {}
+    for path in sorted((packaged_root() / "configs/demo_weights").glob("*.safetensors")):
+        models[f"{DEMO_PREFIX}{path.stem}"] = path
+    return models
+
+
+def _demo_checkpoint(name: str) -> Path | None:
+    """Return the weights of a model inside the package."""
+    if not name.startswith(DEMO_PREFIX):
+        return None
+    models = demo_models()
+    if name not in models:
+        known = ", ".join(models) or "none"
+        raise UserError(f"{name}: no such checkpoint; the models inside the package are {known}")
+    return models[name]
+
+
+# Tried in order: files of the user come before those of the package.
+RESOLVERS: tuple[Callable[[str], Path | None], ...] = (
+    _experiment_checkpoint,
+    _checkpoint_file,
+    _demo_checkpoint,
+)
 
 
 def find_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
-    """Return the checkpoint of an experiment folder, or the checkpoint file itself.
+    """Return the checkpoint of an experiment folder, a checkpoint file, or a packaged model.
 
     Args:
-        path_or_name: an experiment's output folder or a checkpoint.
+        path_or_name: an experiment's output folder, a checkpoint, or a name of `demo_models`.
 
     Raises:
         UserError: if there is no checkpoint.
@@ -89,7 +118,8 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         options: settings of prediction.
 
     Raises:
-        UserError: if the checkpoint holds no configuration, or one of another version.
+        UserError: if the checkpoint holds no configuration, one of another version, or one that
+            names modules to import which neither the user nor an installed plugin allows.
     """
     if not file.config_text:
         raise UserError(
@@ -104,12 +134,17 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
     if options.device == "cpu":
         # Without a GPU, no clip may be made there either.
         overrides += ["AUG.DEVICE", "cpu"]
+    # The modules that the user trusts register names, whether the checkpoint asks for them or not.
+    for module in options.imports:
+        import_user_module(module)
+    # A checkpoint may come from anyone, and importing a module runs it.
+    trusted = {*options.imports, *plugin_modules()}
     # Experiments are read from files, with checks of keys and values that also hold here.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trained.yaml")
         path.write_text(file.config_text, encoding="utf-8")
         try:
-            cfg = load_experiment(path, overrides=overrides)
+            cfg = load_experiment(path, overrides=overrides, root=folder, trusted=trusted)
         except ConfigError as error:
             # The temporary file means nothing to a user: name the checkpoint in its place.
             where = f"{file.path} (its configuration)"

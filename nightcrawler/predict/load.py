@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,20 @@ def load(
     dark: bool = True,
     workers: int = 0,
     root: str | os.PathLike[str] = ".",
+    imports: Sequence[str] = (),
 ) -> Predictor:
     """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
 
     Args:
-        path_or_name: an experiment's output folder or a checkpoint.
+        path_or_name: an experiment's output folder, a checkpoint, or a small model inside the
+            package, such as `demo/uniformer_b32_k600`.
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         views: temporal views per video. None takes those of testing.
         crops: spatial crops per view, 1 or 3. Goes together with `views`.
         dark: enhance the videos as dark ones. False leaves them unchanged.
         workers: decoding processes. 0 decodes in this process.
         root: folder for relative paths in the configuration.
+        imports: modules of yours that the checkpoint's configuration may import.
 
     Returns:
         the model, ready for `predict`.
@@ -59,14 +63,18 @@ def load(
     # `str` accepts torch.device, too, without importing PyTorch for an annotation.
     if str(device) not in DEVICES:
         raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")
-    if (views is None) != (crops is None):
-        raise ValueError("views and crops: give both or neither")
     if workers < 0:
         raise ValueError(f"workers {workers}: expected 0 or more")
-    pair = None
-    if views is not None and crops is not None:
-        if views < 1 or crops not in (1, 3):
-            raise ValueError(f"views {views} and crops {crops}: expected 1 or more, and 1 or 3")
-        pair = (views, crops)
-    options = PredictOptions(pair, dark, workers, Path(root), str(device))
+    pair = _checked_pair(views, crops)
+    options = PredictOptions(pair, dark, workers, Path(root), str(device), tuple(imports))
     return build_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
+
+
+def _checked_pair(views: int | None, crops: int | None) -> tuple[int, int] | None:
+    if (views is None) != (crops is None):
+        raise ValueError("views and crops: give both or neither")
+    if views is None or crops is None:
+        return None
+    if views < 1 or crops not in (1, 3):
+        raise ValueError(f"views {views} and crops {crops}: expected 1 or more, and 1 or 3")
+    return views, crops

@@ -23,6 +23,8 @@ from nightcrawler.utils.io import atomic_write, sha256_file
 
 LABEL_FREE = "label-free"
 ORACLE = "oracle"
+# Dark clips whose labels an oracle calibrates with.
+ORACLE_SPLIT = "arid"
 # Fields of a results file's metadata that are copied into metadata of outputs.
 META_KEYS = (
     "split",

@@ -54,6 +54,11 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}"
 
 
+def plugin_modules() -> set[str]:
+    """Return the modules that installed distributions offer as plugins."""
+    return {entry.module for entry in metadata.entry_points(group=GROUP)}
+
+
 @functools.cache
 def load_plugins() -> None:
     """Import what installed distributions offer under the entry point group `nightcrawler.plugins`.

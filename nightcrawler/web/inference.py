@@ -52,6 +52,7 @@ class InferenceOptions:
         max_sec: longest clip, in seconds.
         limits: other limits of a clip.
         threads: threads of PyTorch, 0 for its default.
+        imports: modules that configurations inside checkpoints may import.
     """
 
     experiments: tuple[Path, ...]
@@ -65,6 +66,7 @@ class InferenceOptions:
     max_sec: float
     limits: Limits
     threads: int = 0
+    imports: tuple[str, ...] = ()
 
 
 def build_inference(
@@ -87,7 +89,7 @@ def build_inference(
     recipe = None
     if options.recipe:
         recipe = read_recipe(options.recipe, options.mode)
-    predict_options = PredictOptions(dark=options.dark, root=options.root)
+    predict_options = PredictOptions(dark=options.dark, root=options.root, imports=options.imports)
     ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
     # Models often share an enhancement, which the page then names once.
     enhancements = dict.fromkeys(map(_enhancement_text, ensemble.predictors))

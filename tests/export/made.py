@@ -31,6 +31,6 @@ def write_checkpoint(folder: Path, model_name: str = FAMILIES[0], *overrides: st
             value.uniform_(0.5, 2.0)
         elif name.startswith(("head", "projection")):
             value.normal_(std=0.5)  # so that classes differ by more than rounding
-    stamp = {**run_metadata_of(cfg), "lists": {}}
-    save_checkpoint(folder / "best.pyth", {"model_state": model.state_dict(), **stamp})
+    metadata = {**run_metadata_of(cfg), "lists": {}}
+    save_checkpoint(folder / "best.pyth", {"model_state": model.state_dict(), **metadata})
     return folder / "best.pyth"

@@ -16,16 +16,19 @@ from nightcrawler.export import formats
 from nightcrawler.export.runtimes import Run, open_onnx, open_pt2, run_module
 from nightcrawler.export.trained import Trained, build_trained
 from nightcrawler.models.formats import read_weights
-from nightcrawler.predict.predictor import PredictOptions, build_predictor
+from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.predictor import build_predictor
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.export.made import FAMILIES, write_checkpoint
 
-NO_EXTRA = "needs the extra: pip install 'nightcrawler[export]'"
+NO_EXTRA = "needs the extra: pip install 'nightcrawler-video[export]'"
 
 
 def built(folder: Path, model_name: str = FAMILIES[0], *overrides: str) -> Trained:
-    return build_trained(write_checkpoint(folder, model_name, *overrides), True, None, folder)
+    return build_trained(
+        write_checkpoint(folder, model_name, *overrides), PredictOptions(root=folder)
+    )
 
 
 def clips(trained: Trained, count: int) -> np.ndarray:
@@ -78,7 +81,7 @@ def test_neighbours_are_the_same_program(name: str, tmp_path: Path) -> None:
 
 def test_without_the_motion_stem_and_with_frames_of_a_camera(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, FAMILIES[1], "MODEL.MOTION_STEM", "False")
-    trained = build_trained(path, True, (36, 48), tmp_path)
+    trained = build_trained(path, PredictOptions(root=tmp_path), (36, 48))
     assert trained.frame_shape == (4, 36, 48, 3)
     formats.write_pt2(formats.trace(trained.graph, trained.frame_shape), tmp_path / "a.pt2", {})
     assert_agrees(open_pt2(tmp_path / "a.pt2"), trained)
@@ -87,10 +90,10 @@ def test_without_the_motion_stem_and_with_frames_of_a_camera(tmp_path: Path) -> 
 def test_frames_of_the_videos_own_size_give_what_testing_gives(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, FAMILIES[2])
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
-    member = build_predictor(path, "a", None, PredictOptions((1, 1)))
-    decoded = read_frames(member.reader, tmp_path / "a.mp4", range)
-    (tested,) = member.video_predictions([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
-    trained = build_trained(path, True, decoded.frames.shape[1:3], tmp_path)
+    predictor = build_predictor(path, "a", None, PredictOptions((1, 1)))
+    decoded = read_frames(predictor.reader, tmp_path / "a.mp4", range)
+    (tested,) = predictor.video_predictions([VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)])
+    trained = build_trained(path, PredictOptions(root=tmp_path), decoded.frames.shape[1:3])
     views = trained.builder.frames(len(decoded.frames), np.random.default_rng(0))
     frames, _ = trained.builder.clips([decoded.frames[views[0]]], np.random.default_rng(0))
     np.testing.assert_allclose(run_module(trained.graph)(frames.numpy()), tested.probs, atol=1e-5)
@@ -124,7 +127,7 @@ def test_safetensors_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
     assert tiny.differences(file.state, source.state) == []
     for name in ("class_names", "config_text", "config_hash", "labels"):
         assert getattr(file, name) == getattr(source, name) != ""
-    again = build_trained(tmp_path / "a.safetensors", True, None, tmp_path)
+    again = build_trained(tmp_path / "a.safetensors", PredictOptions(root=tmp_path))
     frames = clips(trained, 1)
     assert np.array_equal(run_module(again.graph)(frames), run_module(trained.graph)(frames))
 

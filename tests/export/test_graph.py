@@ -13,6 +13,7 @@ from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.export.frames import fit_frames
 from nightcrawler.export.graph import FramesToProbs
 from nightcrawler.export.trained import build_trained
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.export.made import write_checkpoint
 
@@ -35,7 +36,7 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def test_lighting_and_normalisation_are_the_formulas() -> None:
+def test_enhancement_and_normalisation_are_the_formulas() -> None:
     frames = dark(3, 2, 4, 4, 3)
     graph = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, 4)
     lit = np.floor(255.999 * (frames / 255.0) ** 0.25)
@@ -45,7 +46,7 @@ def test_lighting_and_normalisation_are_the_formulas() -> None:
     )
 
 
-def test_frames_of_another_size_are_resized_after_lighting_and_cropped_at_the_centre() -> None:
+def test_frames_of_another_size_are_resized_after_enhancement_and_cropped_at_the_centre() -> None:
     frames = dark(2, 3, 12, 20, 3)
     graph = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, 8)
     lit = torch.from_numpy(gamma_lut(0.25)[frames]).double().permute(0, 1, 4, 2, 3).flatten(0, 1)
@@ -72,24 +73,27 @@ def test_fitted_frames_have_the_size_and_are_left_alone_where_they_have_it() -> 
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (("ENHANCE.TEST", "clahe"), "ENHANCE.TEST clahe looks at whole pictures"),
+        (("ENHANCE.TEST", "clahe"), "ENHANCE.TEST clahe needs whole pictures"),
         (("ENHANCE.TEST", "auto_gamma"), "ENHANCE.TEST auto_gamma looks at"),
         (("ENHANCE.DENOISE_FRAMES", "3"), "ENHANCE.DENOISE_FRAMES 3 needs frames beside"),
-        (("TEST.GAMMAS", "[0.2, 0.3]"), r"TEST.GAMMAS \[0.2, 0.3\]: the graph lights a clip once"),
+        (
+            ("TEST.GAMMAS", "[0.2, 0.3]"),
+            r"TEST.GAMMAS \[0.2, 0.3\]: the graph enhances a clip once",
+        ),
     ],
 )
-def test_lighting_that_cannot_be_inside_is_an_error_that_names_its_key(
+def test_enhancement_that_cannot_be_inside_is_an_error_that_names_its_key(
     overrides: tuple[str, str], text: str, tmp_path: Path
 ) -> None:
     path = write_checkpoint(tmp_path, "uniformer_b32_k600", *overrides)
     with pytest.raises(ConfigError, match=text):
-        build_trained(path, dark=True, frame_size=None, root=tmp_path)
-    levels = build_trained(path, dark=False, frame_size=None, root=tmp_path).graph.levels
+        build_trained(path, PredictOptions(root=tmp_path))
+    levels = build_trained(path, PredictOptions(dark=False, root=tmp_path)).graph.levels
     assert torch.equal(levels, torch.arange(256.0))
 
 
-def test_one_gamma_of_several_to_try_is_the_one_that_lights(tmp_path: Path) -> None:
+def test_one_gamma_of_several_to_try_is_the_one_of_the_graph(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, "uniformer_b32_k600", "TEST.GAMMAS", "[0.5]")
-    trained = build_trained(path, dark=True, frame_size=None, root=tmp_path)
+    trained = build_trained(path, PredictOptions(root=tmp_path))
     assert np.array_equal(trained.graph.levels, gamma_lut(0.5))
     assert trained.facts["enhancement"] == "gamma 0.5"

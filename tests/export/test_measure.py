@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.export.card import results_figure, write_card
+from nightcrawler.export.card import accuracy_of_results, write_card
 from nightcrawler.export.measure import joined, parity, predict_all, speeds
 from nightcrawler.export.runtimes import run_module
 from nightcrawler.export.trained import build_trained
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.pseudo.predictions import Predictions, add_labels
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -51,7 +52,7 @@ def test_joined_keeps_the_order() -> None:
 
 
 def test_runs_see_the_same_clips_and_bad_videos_say_why(tmp_path: Path) -> None:
-    trained = build_trained(write_checkpoint(tmp_path), True, None, tmp_path)
+    trained = build_trained(write_checkpoint(tmp_path), PredictOptions(root=tmp_path))
     tiny.write_video(tmp_path / "a.mp4", label=3, seed=5, dark=True)
     tiny.damage(tmp_path / "b.mp4")
     items = [VideoItem(name, -1, tmp_path / name, 1) for name in ("a.mp4", "b.mp4")]
@@ -85,7 +86,7 @@ def test_speeds_run_all_in_turns() -> None:
 
 
 def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> None:
-    trained = build_trained(write_checkpoint(tmp_path), True, None, tmp_path)
+    trained = build_trained(write_checkpoint(tmp_path), PredictOptions(root=tmp_path))
     predictions = said([np.eye(11)[label].tolist() for label in (0, 1, 2, 3)], list("abcd"))
     predictions.meta |= {
         "checkpoint_sha256": trained.facts["checkpoint_sha256"],
@@ -93,11 +94,13 @@ def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> Non
         "crops": 3,
     }
     with pytest.raises(UserError, match="no video has a label"):
-        results_figure(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])
+        accuracy_of_results(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])
     add_labels(predictions, {"a": 0, "b": 1, "c": 2, "d": 4})
     with pytest.raises(UserError, match="results of another checkpoint"):
-        results_figure(tmp_path / "r.pkl", predictions, "ff")
-    figure = results_figure(tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"])
+        accuracy_of_results(tmp_path / "r.pkl", predictions, "ff")
+    figure = accuracy_of_results(
+        tmp_path / "r.pkl", predictions, trained.facts["checkpoint_sha256"]
+    )
     write_card(tmp_path / "MODEL_CARD.md", trained, [tmp_path / "model.onnx"], [figure])
     text = (tmp_path / "MODEL_CARD.md").read_text()
     for part in (

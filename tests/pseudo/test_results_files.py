@@ -128,7 +128,7 @@ def test_the_chain_needs_numpy_and_yaml_only() -> None:
     code = """
 import sys, numpy, yaml
 before = {name.split(".")[0] for name in sys.modules}
-import nightcrawler.pseudo.command, nightcrawler.pseudo.vote_recipe, nightcrawler.pseudo.thresholds
+import nightcrawler.cli.label, nightcrawler.pseudo.vote_recipe, nightcrawler.pseudo.thresholds
 print(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)))
 """
     process = subprocess.run(
