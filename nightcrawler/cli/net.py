@@ -59,7 +59,7 @@ def parse(argv: Sequence[str], task: str = "") -> Any:
 
 
 def load(arguments: Any) -> Any:
-    """The frozen configuration; from here on, the current folder is the project's root."""
+    """Load the frozen configuration, and make the project's root the current folder."""
     from nightcrawler.config.load import load_experiment
 
     experiment = arguments.cfg.resolve()

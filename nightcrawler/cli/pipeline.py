@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightcrawler.utils.cli import at_least, make_parser
+from nightcrawler.utils.cli import at_least, invocation, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
@@ -330,4 +330,19 @@ def main(argv: Sequence[str]) -> int:
     mark_redo([task for task in tasks if task.name in again])
     if arguments.executor != "here":
         return submit(arguments, tasks, options, selected)
-    return Runner(tasks, options, selected).run()
+    code = Runner(tasks, options, selected).run()
+    if code == 0:
+        print(f"next: {next_command(options.state)}")
+    return code
+
+
+def next_command(state: Path) -> str:
+    """Return the command that reports on a run, in the spelling that the user started this one.
+
+    Args:
+        state: folder of the run.
+    """
+    program = "nightcrawler report"
+    if invocation().endswith("run_pipeline.py"):
+        program = invocation().replace("run_pipeline.py", "report.py")
+    return f"{program} {shlex.quote(str(state))}"

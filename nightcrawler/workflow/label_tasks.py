@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from nightcrawler.pseudo.results_files import ORACLE_SPLIT
 from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe
+from nightcrawler.pseudo.results_files import ORACLE_SPLIT
 from nightcrawler.pseudo.thresholds import LABELLED
 from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
