@@ -136,7 +136,10 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         overrides += ["AUG.DEVICE", "cpu"]
     # The modules that the user trusts register names, whether the checkpoint asks for them or not.
     for module in options.imports:
-        import_user_module(module)
+        try:
+            import_user_module(module)
+        except UserError as error:
+            raise UserError(f"imports: {error}") from error
     # A checkpoint may come from anyone, and importing a module runs it.
     trusted = {*options.imports, *plugin_modules()}
     # Experiments are read from files, with checks of keys and values that also hold here.

@@ -190,23 +190,24 @@ def test_a_training_its_test_and_its_checkpoint_know_them(project: Path) -> None
     )
     assert tested.returncode == 0, tested.stderr + tested.stdout
     assert list(out.rglob("own_splitx*.pkl"))
-    predicted = tiny.run_tool(
-        "predict.py",
-        str(next((data / "Test").glob("*.mp4"))),
-        "--experiment",
-        str(out / "best.pyth"),
-        **environment,
-    )
+    clip = str(next((data / "Test").glob("*.mp4")))
+    model = ["--experiment", str(out / "best.pyth")]
+    allowed = ["--imports", "own_models.everything"]
+    predicted = tiny.run_tool("predict.py", clip, *model, *allowed, **environment)
     assert predicted.returncode == 0, predicted.stderr + predicted.stdout
+    # A checkpoint may come from anyone: it imports nothing that the user does not name.
+    refused = tiny.run_tool("predict.py", clip, *model, **environment)
+    assert refused.returncode == 2
+    assert "give --imports own_models.everything" in refused.stderr
     without = tiny.run_tool(
         "predict.py",
-        str(next((data / "Test").glob("*.mp4"))),
-        "--experiment",
-        str(out / "best.pyth"),
+        clip,
+        *model,
+        *allowed,
         PYTHONPATH=str(ROOT),
     )
     assert without.returncode == 2
-    assert "IMPORTS: no module named 'own_models': start in the folder" in without.stderr
+    assert "imports: no module named 'own_models': start in the folder" in without.stderr
     assert len(without.stderr.splitlines()) == 1
 
 

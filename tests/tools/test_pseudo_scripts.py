@@ -289,23 +289,23 @@ def calibrated_with(project: Path, split: str, *argv: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("split", "stamp"), [("val_dark", "label-free"), ("arid", "oracle"), ("mine", "oracle")]
+    ("split", "use"), [("val_dark", "label-free"), ("arid", "oracle"), ("mine", "oracle")]
 )
 def test_labels_of_dark_clips_need_an_oracle_to_be_asked_for(
-    split: str, stamp: str, project: Path, capsys: pytest.CaptureFixture[str]
+    split: str, use: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project)
-    assert calibrated_with(project, split) == (0 if stamp == "label-free" else cli.EXIT_USER_ERROR)
-    if stamp == "oracle":
+    assert calibrated_with(project, split) == (0 if use == "label-free" else cli.EXIT_USER_ERROR)
+    if use == "oracle":
         assert (
-            "are those of dark clips, which make an oracle of all that follows"
+            "are those of dark clips, so all that follows would be an oracle"
             in capsys.readouterr().err
         )
         assert not (project / "data/pseudo").exists()
     assert calibrated_with(project, split, "--oracle") == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
-    assert (about["labels"], [one["split"] for one in about["known"]]) == (stamp, [split] * 4)
-    assert capsys.readouterr().out.splitlines()[-1].endswith(stamp)
+    assert (about["labels"], [one["split"] for one in about["known"]]) == (use, [split] * 4)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(use)
 
 
 def test_an_oracle_takes_results_of_arid_by_itself(
@@ -361,7 +361,7 @@ def test_results_of_other_weights_do_not_calibrate(
     stage_results(project, checkpoint_sha256="ab")
     assert run(project, STAGES[0]) == cli.EXIT_USER_ERROR
     assert (
-        "is of other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl"
+        "was made with other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl"
         in capsys.readouterr().err
     )
 
@@ -378,7 +378,7 @@ def test_results_of_other_weights_do_not_calibrate(
         (["--labelled", "high.csv"], "high.csv: largest label 7, expected 0..4"),
         (
             ["--predictions", "exp_adapt_bn/sf32_k700/total_unlabelx8x64x1x1.pkl"],
-            "the recipe calibrates: give --calib",
+            "the recipe calibrates, so give --calib",
         ),
     ],
 )
