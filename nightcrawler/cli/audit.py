@@ -29,6 +29,7 @@ exit codes: 0 success, 2 an error that the last line names, 3 some videos cannot
 
 def default_jobs() -> int:
     """Return the number of CPU cores that this process may use."""
+    # A container or job may have fewer cores than the machine.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -64,6 +65,7 @@ def print_findings(sources: Sequence[AuditSource], rows: Sequence[Measurement]) 
         print(f"  {row.path}: {row.cause}")
     if len(bad) > MAX_SHOWN:
         print(f"  and {len(bad) - MAX_SHOWN} more")
+    # Equal content under two names inflates a split; across splits it leaks labels.
     groups = group_duplicates(rows)
     if groups:
         names = ", ".join(row.path for row in groups[0][:MAX_SHOWN])
@@ -80,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
+    # Imported late, so that --help does not wait for PyAV and numpy.
     from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
     from nightcrawler.prepare.sources import read_source
     from nightcrawler.utils.io import atomic_write, check_targets
@@ -88,7 +91,9 @@ def main(argv: Sequence[str]) -> int:
     def show(rows: Iterable[Measurement], total: int) -> Iterable[Measurement]:
         return progress(rows, total, "audit")
 
+    # An unwritable folder must be found before hours of decoding.
     check_targets([arguments.out / name for name in (CSV_NAME, PAGE_NAME)])
+    # The same folder given twice would report every clip as leakage.
     sources = [read_source(given) for given in dict.fromkeys(arguments.given)]
     rows = audit(sources, arguments.out, arguments.jobs, show)
     # matplotlib is imported only now: the measuring processes are forked before and stay small.

@@ -1,4 +1,4 @@
-"""Run a benchmark of a checkout; its parts are in the folder `benchmarks`."""
+"""Run a benchmark of a checkout, from its folder `benchmarks`."""
 
 from __future__ import annotations
 
@@ -22,5 +22,6 @@ def main(argv: Sequence[str]) -> int:
             "benchmarks come with a checkout, not with the package: clone the project, install it "
             "with `make install`, and run `python -m benchmarks` there"
         )
+    # The folder `benchmarks` is no part of the package, so it is found through the checkout.
     sys.path.insert(0, str(checkout))
     return int(importlib.import_module("benchmarks.__main__").main(argv))

@@ -1,4 +1,4 @@
-"""List the sub-commands; standard library only, so that a command line starts at once."""
+"""List the sub-commands, with the standard library only: a command line starts at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Command:
     hidden: bool = False
 
 
+# Modules are named, not imported: `nightcrawler --help` must not load a library. The order is that
+# of the overview: prediction first, then the steps of an experiment, then data and tools.
 COMMANDS = {
     "predict": Command("predict", "classify videos, folders, lists and cameras"),
     "serve": Command("serve", "open a page on this machine to drop clips on"),

@@ -116,7 +116,7 @@ def halved(file: Any) -> Any:
 
 
 def write(file: Any, out: Path) -> None:
-    """Write weights, and a JSON description beside them; each is written whole or not at all."""
+    """Write weights, and a JSON description beside them. Each is written whole or not at all."""
     import torch
 
     from nightcrawler.engine.checkpoint import save_checkpoint
@@ -136,11 +136,9 @@ def write(file: Any, out: Path) -> None:
         from safetensors.torch import save
 
         # The metadata of safetensors holds texts only.
-        texts = (
-            {"class_names": json.dumps(about.pop("class_names"))}
-            if about.get("class_names")
-            else {}
-        )
+        texts = {}
+        if "class_names" in about:
+            texts["class_names"] = json.dumps(about.pop("class_names"))
         texts |= about
         with atomic_write(out) as stream:
             stream.write(save(state, {"format": "pt", **texts}))
@@ -163,6 +161,7 @@ def _as_text(value: Any) -> str:
 def main(argv: Sequence[str]) -> int:
     """Inspect, convert, or both."""
     arguments = parse(argv)
+    # Imported late, so that --help does not wait for PyTorch.
     from nightcrawler.models.formats import read_weights
     from nightcrawler.models.zoo import check_weights, find_weights
 
@@ -170,12 +169,14 @@ def main(argv: Sequence[str]) -> int:
     if arguments.to and arguments.to.resolve() == path.resolve():
         raise UserError(f"--to {arguments.to} is the file to read: give another name")
     file = read_weights(path)
+    # A published name with other content is refused: it may be truncated or exchanged.
     check_weights(arguments.checkpoint, file.sha256)
     if arguments.inspect:
         print(path)
         for key, value in describe(file).items():
             print(f"  {key:<12} {_as_text(value)}")
     if arguments.to:
+        # Fitting before halving: interpolation in float16 would lose more digits.
         if arguments.cfg:
             file = fitted(file, arguments.checkpoint, arguments.cfg)
         if arguments.half:

@@ -45,13 +45,17 @@ def show(check: Check) -> None:
 def show_incomplete(error: ImportError, as_json: bool) -> None:
     """Print that the package itself cannot be imported."""
     found = f"{error}: the installation is not complete"
-    print(json.dumps({"ok": False, "error": found}) if as_json else f"WRONG  {found}")
+    if as_json:
+        print(json.dumps({"ok": False, "error": found}))
+    else:
+        print(f"WRONG  {found}")
     print(f"       -> {advice(project_root())}", file=sys.stderr)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run all checks, and print each as soon as it is done."""
     arguments = parse(argv)
+    # The checks import every library, and a missing one is a finding, not a failure.
     try:
         from nightcrawler.predict.doctor_checks import all_checks
     except ImportError as error:
@@ -60,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     checks = []
     for check in all_checks(project_root(), arguments.data):
         checks.append(check)
+        # One at a time: the slow checks (a clip, a model) would leave the screen empty.
         if not arguments.json:
             show(check)
     num_wrong = sum(not check.ok for check in checks)

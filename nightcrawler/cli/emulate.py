@@ -102,7 +102,7 @@ def check_numbers(arguments: argparse.Namespace) -> None:
 
 
 def score(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) -> None:
-    """Print one table per file of pseudo-labels; these figures use the labels of dark clips."""
+    """Print one table per file of pseudo-labels. These figures use the labels of dark clips."""
     for path in paths:
         pseudo = read_labels(path)
         labels = np.array(list(pseudo.values()), np.int64)
@@ -145,6 +145,7 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
     goal, target = goal_of(arguments)
     classes, confidences = most_probable(mixed)
     found = search(classes, confidences, known, len(joined.class_names), goal, target)
+    # The table describes the clips that the found thresholds would label.
     kept = np.flatnonzero(selected(classes, confidences, found.thresholds) & joined.ok)
     here = {name: truth[name] for name in joined.names if name in truth}
     figures = compare([joined.names[row] for row in kept], classes[kept], here, joined.class_names)
@@ -161,6 +162,7 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
         split_use([arguments.split], arguments.data),
         *map(results_label_use, inputs),
     )
+    # The name that `nightcrawler label` looks for in the examples of its help.
     out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     shown = goal if goal == "f1" else f"{goal} {target:g}"
     note = f"Thresholds for {shown} against {arguments.labels.name}."
@@ -174,7 +176,9 @@ def goal_of(arguments: Any) -> tuple[str, float]:
         return "f1", 1.0
     if arguments.recall is not None:
         return "recall", arguments.recall
-    return "precision", PRECISION if arguments.precision is None else arguments.precision
+    if arguments.precision is not None:
+        return "precision", arguments.precision
+    return "precision", PRECISION
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Say in one line how to go on where the libraries are missing; standard library only."""
+"""Advise in one line where the libraries are missing, with the standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ REQUIRED = ("torch", "torchvision", "numpy", "av", "fvcore", "timm", "pydantic")
 
 
 def missing_library() -> str:
-    """Return advice if a required library is missing; an empty text if none is."""
+    """Return advice if a required library is missing, and an empty text if none is."""
+    # find_spec only looks for the files: importing torch here would cost seconds.
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
@@ -22,6 +23,7 @@ def missing_library() -> str:
 
 def advice(root: Path) -> str:
     """Return the command that brings the libraries of a project."""
+    # The nearest remedy first: an environment that exists, one that make builds, then pip.
     if (root / ".venv/bin/activate").is_file():
         return f"activate the environment with `source {root / '.venv/bin/activate'}`"
     if (root / "Makefile").is_file():

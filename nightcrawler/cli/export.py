@@ -316,6 +316,7 @@ def main(argv: Sequence[str]) -> int:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    # Before the export: tracing takes minutes, and a typing error should not.
     for path in arguments.check:
         if not path.is_file():
             raise UserError(f"--check {path}: no such file")

@@ -28,7 +28,7 @@ LEGEND = "GFLOPs: multiply-adds of one clip; activations: kept for the backward 
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse the command line; the first word that looks like a key begins the overrides."""
+    """Parse the command line. The first word that looks like a key begins the overrides."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
         "words",
@@ -49,6 +49,7 @@ def parse(argv: Sequence[str]) -> Any:
         "--speed", action="store_true", help="measure clips per second on this machine"
     )
     arguments = parser.parse_intermixed_args(argv)
+    # argparse cannot tell a path from a key, so both come as one list of words.
     words = arguments.words
     first_key = len(words)
     for place, word in enumerate(words):
@@ -110,6 +111,7 @@ def count_activation_bytes(model: Any, clip: Sequence[int], dtype: Any = None) -
         kept[StorageWeakRef(storage).cdata] = storage
         return tensor
 
+    # In training mode, since evaluation keeps nothing for a backward pass.
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         own = fake_state(mode, model)
@@ -185,6 +187,7 @@ def cells(info: Info) -> dict[str, str]:
     others = [
         f"{count} {kind}" for kind, count in info.norms.items() if count and kind != "BatchNorm"
     ]
+    # Small models would all show 0.0.
     digits = ".1f" if info.gmacs >= 1 else ".2g"
     activations = "< 1 MiB"
     if info.activation_bytes >= 2**20:

@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     folder = parse(argv).folder
     source = packaged_root()
     files = list(project_files(source))
+    # All conflicts are looked for first, so that a refusal leaves the folder as it was.
     for path in _conflicts(source, folder, files):
         raise UserError(f"{path}: exists and differs; nothing was written. Choose another FOLDER")
     for path in files:
@@ -49,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
 def _conflicts(source: Path, folder: Path, files: Sequence[Path]) -> Iterator[Path]:
     for path in files:
         target = folder / path
+        # A dangling link does not exist, and yet must not be replaced.
         if target.is_symlink() or target.exists():
             same = target.is_file() and filecmp.cmp(source / path, target, shallow=False)
             if not same:
@@ -58,4 +60,5 @@ def _conflicts(source: Path, folder: Path, files: Sequence[Path]) -> Iterator[Pa
 def _copy(source: Path, target: Path) -> None:
     with atomic_write(target) as file:
         file.write(source.read_bytes())
+    # Scripts stay executable.
     shutil.copymode(source, target)

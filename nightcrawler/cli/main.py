@@ -1,4 +1,4 @@
-"""Dispatch `nightcrawler COMMAND ...`; standard library only until a command is chosen."""
+"""Dispatch `nightcrawler COMMAND ...`. Standard library only until a command is chosen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the sub-command named by the first argument; return its exit code.
+    """Run the sub-command named by the first argument, and return its exit code.
 
     Args:
         argv: arguments after the program's name; those of the process when absent.
@@ -69,6 +69,7 @@ def run_command(name: str, program: str, argv: Sequence[str]) -> int:
         program: how the user started it, for usage lines and examples.
         argv: the user's arguments.
     """
+    # Before any import of the command: a traceback would hide the one useful line.
     problem = missing_library()
     if problem and name not in WITHOUT_LIBRARIES:
         print(f"error: {problem}", file=sys.stderr)

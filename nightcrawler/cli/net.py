@@ -12,6 +12,7 @@ from nightcrawler.utils.cli import make_parser
 from nightcrawler.utils.project import project_root
 
 EXIT_BAD_VIDEOS = 3
+# EX_TEMPFAIL of sysexits.h: schedulers and the pipeline start such a task again.
 EXIT_PREEMPTED = 75
 EXIT_CODES = """
 exit codes: 0 done, 2 an error that the line names, 3 tested but some videos could not be read,
@@ -33,7 +34,7 @@ SUMMARIES = {
 
 
 def parse(argv: Sequence[str], task: str = "") -> Any:
-    """Parse the command line of a task; without one, the first argument names it."""
+    """Parse the command line of a task. Without one, the first argument names it."""
     if task:
         parser = make_parser(SUMMARIES[task], EXAMPLES[task] + "\n" + EXIT_CODES)
         parser.set_defaults(task=task)
@@ -62,8 +63,11 @@ def load(arguments: Any) -> Any:
     """Load the frozen configuration, and make the project's root the current folder."""
     from nightcrawler.config.load import load_experiment
 
+    # Paths of the command line are relative to the folder of the caller, which changes below.
     experiment = arguments.cfg.resolve()
     overrides = list(arguments.overrides)
+    # An experiment writes into its own folder. Relative, so that the hash of a configuration does
+    # not depend on the place of the project.
     if "OUTPUT_DIR" not in overrides[::2]:
         overrides += ["OUTPUT_DIR", str(_relative(experiment.parent))]
     cfg = load_experiment(experiment, [path.resolve() for path in arguments.overlay], overrides)
@@ -72,7 +76,9 @@ def load(arguments: Any) -> Any:
 
 
 def _relative(folder: Path) -> Path:
-    return folder.relative_to(project_root()) if folder.is_relative_to(project_root()) else folder
+    if folder.is_relative_to(project_root()):
+        return folder.relative_to(project_root())
+    return folder
 
 
 def train(cfg: Any) -> int:
@@ -87,8 +93,10 @@ def train(cfg: Any) -> int:
     from nightcrawler.utils.logging import get_logger
 
     logger = get_logger(__name__)
+    # Two trainings in one folder would rotate each other's checkpoints away.
     with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
         trainer = build_trainer(cfg)
+        # All ranks share the folder; only rank 0 writes into it.
         if is_main():
             write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), run_info_of(cfg, trainer.model))
         try:
@@ -111,6 +119,7 @@ def next_command(folder: Path) -> str:
     Args:
         folder: the run's folder.
     """
+    # A folder made by `nightcrawler init` has a script; other output folders do not.
     script = folder / "test.sh"
     if script.is_file():
         return f"bash {shlex.quote(str(script))}"
@@ -154,6 +163,7 @@ def main_config(argv: Sequence[str]) -> int:
 
 def _run(arguments: Any) -> int:
     cfg = load(arguments)
+    # Showing needs neither a log nor ranks, and must not create the output folder.
     if arguments.task == "show-config":
         return show(cfg)
     from nightcrawler.utils import distributed
@@ -162,7 +172,8 @@ def _run(arguments: Any) -> int:
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logging(cfg.OUTPUT_DIR, distributed.launched_rank(), f"{arguments.task}.log")
     with distributed.peer_failure_as_error():
-        code = train(cfg) if arguments.task == "train" else test(cfg)
+        run = train if arguments.task == "train" else test
+        code = run(cfg)
         distributed.barrier()  # the launcher ends every rank as soon as one has left
     distributed.shutdown()
     return distributed.exit_code(code)

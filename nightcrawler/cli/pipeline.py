@@ -318,15 +318,18 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.workflow.task import dependencies, downstream, match
     from nightcrawler.workflow.task_state import mark_redo
 
+    # Without --only, every task is selected; those that are up to date are skipped later.
     selected = {task.name for task in tasks}
     if arguments.only:
         selected = match(tasks, arguments.only)
     again: set[str] = set()
     if arguments.start:
+        # Outputs after a repeated task were made from its old output, so they are made again, too.
         again = downstream(match(tasks, arguments.start), dependencies(tasks)) & selected
     if arguments.dry_run:
         show(tasks, options, again, selected, arguments.commands)
         return 0
+    # Written down before the run: a run that is stopped must not forget what was to be redone.
     mark_redo([task for task in tasks if task.name in again])
     if arguments.executor != "here":
         return submit(arguments, tasks, options, selected)

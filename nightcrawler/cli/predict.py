@@ -332,6 +332,7 @@ def main(argv: Sequence[str]) -> int:
     """Predict, or merge parts."""
     from nightcrawler.utils.io import check_targets
 
+    # Not an argparse sub-command: a video or folder may be the first word of the others.
     if argv[:1] == ["merge"]:
         return merge(argv[1:])
     arguments = parse(argv)

@@ -142,6 +142,7 @@ def print_plan(plan: ListPlan) -> None:
             line = f"{class_name:<18}"
             for table in plan.tables.values():
                 expected_count, found_count = table[class_name]
+                # A mismatch is easy to overlook among equal columns of numbers.
                 mark = "" if expected_count == found_count else " !"
                 line += f"{f'{found_count} / {expected_count}{mark}':>18}"
             print(line)
@@ -169,6 +170,7 @@ def apply_plan(
     )
     from nightcrawler.utils.progress import progress
 
+    # Lists decide which clips are training clips, so none is replaced without a word.
     changes = compare_lists(root, plan)
     for change in changes:
         detail = f" ({change.difference})" if change.difference else ""
@@ -176,6 +178,7 @@ def apply_plan(
     if arguments.dry_run:
         print("nothing was written (--dry-run)")
         return
+    # Before any video is copied: a refusal must not leave half a dataset behind.
     if not arguments.force:
         refuse_to_replace(changes)
     if places:
@@ -216,6 +219,7 @@ def prepare_tree(arguments: Any) -> None:
 
     source = check_folder(arguments.source)
     dark = arguments.dark
+    # Without dark clips the lists still train and test, but nothing can be adapted.
     dark_videos = None
     if dark is not None:
         dark_videos = scan_folder(check_folder(dark))
@@ -229,6 +233,7 @@ def prepare_tree(arguments: Any) -> None:
     origin, place = places[0]
     print(f"{kind}: {len(places)}, the first: {place} of {origin}\n")
     apply_plan(arguments, arguments.out, tree.plan, places)
+    # JSON lists are YAML lists, and quote names with commas or colons.
     names = json.dumps(tree.classes, ensure_ascii=False)
     print("\nfor the experiment's config.yaml:")
     print(f"MODEL: {{NUM_CLASSES: {len(tree.classes)}, CLASS_NAMES: {names}}}")

@@ -96,6 +96,7 @@ def main(argv: Sequence[str]) -> int:
     """Write the page of one run, and print the table of all."""
     arguments = parse(argv)
     truth = read_truths(arguments.truth)
+    # A report.json holds figures only; the page needs the files of the run.
     is_single = len(arguments.runs) == 1 and arguments.runs[0].is_dir()
     check_arguments(arguments, is_single)
     # Imported late, so that --help does not wait for torch, pandas and matplotlib.

@@ -31,6 +31,7 @@ def parse(argv: Sequence[str]) -> Any:
 def main(argv: Sequence[str]) -> int:
     """Print one line per file."""
     arguments = parse(argv)
+    # Imported late, so that --help does not wait for PyTorch.
     from nightcrawler.engine.tester import describe
     from nightcrawler.pseudo.labels import read_labels
     from nightcrawler.pseudo.predictions import add_labels, read_results
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         predictions = read_results(path)
         add_labels(predictions, truth)
         seed = predictions.meta.get("seed", "?")
+        # An accuracy is only comparable to others of the same use of dark labels, so it is shown.
         labels = predictions.meta.get("labels", "unknown use of labels")
         print(f"{path}: {describe(predictions)} (seed {seed}, {labels})")
     return 0

@@ -226,6 +226,7 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.web.inference import build_inference
     from nightcrawler.web.worker import Worker
 
+    # The port is taken before the models are loaded: a used one is found at once.
     listening = listen(arguments.port)
     build = functools.partial(build_inference, choose_inference(arguments))
     serve(arguments, listening, Worker(build, arguments.time_limit_sec))

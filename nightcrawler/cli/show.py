@@ -26,7 +26,7 @@ EXAMPLES = """\
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse the command line; options of enhancements default to the `ENHANCE` keys of a config."""
+    """Parse the command line. Options of enhancements default to the `ENHANCE` keys of a config."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
@@ -87,6 +87,7 @@ def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
     cfg.ENHANCE.update({key: value for key, value in given.items() if value is not None})
+    # The same check as of a config file, with its ranges and messages.
     try:
         check(cfg, {})
     except ConfigError as error:
@@ -140,6 +141,7 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageDraw
 
+    # All rows show the same frames, so the first gives the size of all.
     first = next(iter(rows.values()))
     height = max(round(first.shape[1] * width / first.shape[2]), 1)
     title = LINE_PX + 6
@@ -186,6 +188,7 @@ def main(argv: Sequence[str]) -> int:
         import_user_module(module)
     params, window = build_settings(arguments)
     shown = arguments.only
+    # Zero-DCE is a trained network: without weights its output would mean nothing.
     if not shown:
         left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
         shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
@@ -195,8 +198,10 @@ def main(argv: Sequence[str]) -> int:
         sheets.append(draw(rows, video, arguments.width))
         means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
         print(f"{video}: {means}")
+    # Short videos have fewer columns: black on the right makes the sheets equally wide.
     widest = max(sheet.shape[1] for sheet in sheets)
     padded = [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0))) for sheet in sheets]
+    # Encoded in memory first, so that the file on disk is always a whole picture.
     file = io.BytesIO()
     Image.fromarray(np.concatenate(padded)).save(file, "PNG")
     with atomic_write(arguments.out) as out:

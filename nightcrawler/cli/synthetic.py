@@ -63,6 +63,7 @@ def frame_size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit()):
         raise UserError(f"--size {text!r}: expected HxW such as 96x128")
     size = int(height), int(width)
+    # H.264 with 4:2:0 chroma needs even sides.
     if any(side % 2 or not 32 <= side <= 1024 for side in size):
         raise UserError(f"--size {text!r}: height and width must be even, from 32 to 1024")
     return size
@@ -85,6 +86,7 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     def pick(num_frames: int) -> list[int]:
         return np.linspace(0, num_frames - 1, SHEET_COLUMNS).astype(int).tolist()
 
+    # Reversed, so that the first clip of each action and light wins.
     first = {(clip.action, clip.dark): clip.path for clip in reversed(make_plan(settings).clips)}
     rows = []
     for (_, dark), path in sorted(first.items()):
@@ -108,6 +110,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"--{part} {count}: expected at least 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
+    # Imported late, so that --help does not wait for numpy and PyAV.
     from nightcrawler.synthetic.dataset import DatasetSpec, write_dataset
     from nightcrawler.utils.progress import progress
 

@@ -67,11 +67,13 @@ def generate_final_sub(
         UserError: if results are missing, bad, or do not fit together.
     """
     whole = read_vote_recipe(recipe or project_root() / RECIPE)
+    # Folders of a recipe are relative, so that it holds for any copy of the project.
     prefix = Path(prefix or project_root())
     ensemble = whole.mode(mode).ensemble
     wanted = zip(ensemble.folders.values(), ensemble.pairs, strict=True)
     paths = [results_file(prefix / folder, split, pair) for folder, pair in wanted]
     joined, inputs = load_joined(paths, ensemble, whole.classes, names)
+    # A submission needs a row for every video, even for one that could not be decoded.
     warning = without_prediction(joined)
     if warning:
         print(f"warning: {warning}; they get class 0", file=sys.stderr)
@@ -118,6 +120,7 @@ def vote_for_sub(
     )
     voters = [read_metadata(path) for path in sources]
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
+    # A video is without a prediction only if no voter had one.
     lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
     path = Path(out or project_root() / OUT) / "arid_pred.csv"
     write_submission(path, submission, form)
@@ -184,6 +187,7 @@ def main(argv: Sequence[str]) -> int:
     """Make the modes, then vote."""
     arguments = parse(argv)
     recipe = read_vote_recipe(arguments.recipe)
+    # Two options, since --all-probs dates from the original script.
     form = "all_probs" if arguments.all_probs else arguments.probability_format
     names = list(read_labels(arguments.list)) if arguments.list else None
     for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
-    """List or verify weights; return 1 if a file that is there cannot be used."""
+    """List or verify weights, and return 1 if a file that is there cannot be used."""
     arguments = parse(argv)
     if arguments.task == "list":
         return list_weights(project_root())
@@ -51,17 +51,19 @@ def list_weights(root: Path) -> int:
 
 
 def verify_weights(root: Path) -> int:
-    """Read each file of a known name; never anything but tensors."""
+    """Read each file of a known name, and nothing but its tensors."""
     from nightcrawler.models.formats import read_weights
     from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, check_weights
     from nightcrawler.utils.errors import UserError
 
     found = {name: root / WEIGHTS_FOLDER / entry.file for name, entry in ZOO.items()}
     found = {name: path for name, path in found.items() if path.is_file()}
+    # Every file is read, so that one damaged file does not hide another.
     num_bad = 0
     for name, path in found.items():
         try:
             file = read_weights(path)
+            # A file that reads well may still be another one than the name promises.
             check_weights(name, file.sha256)
         except UserError as error:
             num_bad += 1
