@@ -136,7 +136,7 @@ def write(file: Any, out: Path) -> None:
         from safetensors.torch import save
 
         # The metadata of safetensors holds texts only.
-        texts = {}
+        texts: dict[str, Any] = {}
         if "class_names" in about:
             texts["class_names"] = json.dumps(about.pop("class_names"))
         texts |= about

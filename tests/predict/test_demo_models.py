@@ -48,7 +48,9 @@ def test_files_of_the_user_come_first(folder: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"demo/no_such_model: no such checkpoint; .*demo/sf32_k700"):
+    with pytest.raises(
+        UserError, match=r"demo/no_such_model: no such checkpoint; .*demo/sf32_k700"
+    ):
         nightcrawler.load("demo/no_such_model")
 
 
