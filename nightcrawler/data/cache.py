@@ -216,8 +216,10 @@ class DiskCache:
                 used = self._count()
             self._is_counted = True
             if used + num_bytes > self.max_bytes:
-                text = "%s is full (%.2f GiB): videos are decoded every time; empty it or raise %s"
-                self._warn_once(text, self.folder, used / 2**30, self.limit_name)
+                warning = (
+                    "%s is full (%.2f GiB): videos are decoded every time; empty it or raise %s"
+                )
+                self._warn_once(warning, self.folder, used / 2**30, self.limit_name)
                 return None
             temporary = self._path(key).with_suffix(f".{uuid.uuid4().hex}.tmp")
             # The file gets its full size while the folder is locked: whoever counts, counts it.

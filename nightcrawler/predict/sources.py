@@ -14,7 +14,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.long_video import VideoModel, predict_long_video
 from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.windows import check_window
-from nightcrawler.prepare.audit import read_videos
+from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
 
