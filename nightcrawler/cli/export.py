@@ -26,7 +26,7 @@ EXAMPLES = """\
   {command} exp_adapt_bn/uniformer_b32_k600 --int8 --split test --truth data/synthetic/truth/test.csv
 
 Frames uint8 [B,T,H,W,3] go in, probabilities [B,K] come out; MODEL_CARD.md beside the files says which frames. ONNX,
---int8 and their measures need the extra: pip install 'nightcrawler[export]'.
+--int8 and their measures need the extra: pip install 'nightcrawler-video[export]'.
 
 exit codes: 0 done, 1 written but --check found a difference above 1e-4, 2 an error that the line names"""
 

@@ -24,7 +24,7 @@ INT8_OPS = ("MatMul", "Gemm")
 # Clips of the example that the graph is traced with; one would be taken for a constant.
 TRACED_CLIPS = 2
 INPUT, OUTPUT, BATCH = "frames", "probs", "batch"
-HINT = "install the extra with pip install 'nightcrawler[export]'"
+HINT = "install the extra with pip install 'nightcrawler-video[export]'"
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.export.made import FAMILIES, write_checkpoint
 
-NO_EXTRA = "needs the extra: pip install 'nightcrawler[export]'"
+NO_EXTRA = "needs the extra: pip install 'nightcrawler-video[export]'"
 
 
 def built(folder: Path, model_name: str = FAMILIES[0], *overrides: str) -> Trained:
