@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from nightcrawler.cli.commands import COMMANDS
+from nightcrawler.utils.plugins import GROUP
 from tests.docs import commands, pages
 from tests.docs.project import Made, Project, edited, expand, make
 from tests.paths import ROOT
@@ -125,6 +129,32 @@ def test_files_of_an_extension_lie_outside_the_package_and_pass_make_lint(tmp_pa
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(written) == 6
+
+
+NAME = re.compile(r"(?:nightcrawler|benchmarks)(?:\.\w+)+")
+
+
+def test_names_of_modules_and_classes_exist(page: pages.Page) -> None:
+    names = [(line, text) for line, text in page.inline() if NAME.fullmatch(text)]
+    absent = [f"{page.path.name}:{line}: {name}" for line, name in names if not _exists(name)]
+    assert not absent, "\n".join(absent)
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module, an attribute of one, or the group of entry points."""
+    if name == GROUP:
+        return True
+    parent, _, last = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(parent), last) or bool(find_spec(name))
+    except ModuleNotFoundError:
+        return False
+
+
+def test_every_command_is_in_a_document() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in pages.PAGES)
+    shown = [name for name, command in COMMANDS.items() if not command.hidden]
+    assert [name for name in shown if f"nightcrawler {name}" not in text] == []
 
 
 def test_the_import_diagram_is_up_to_date() -> None:
