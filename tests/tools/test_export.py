@@ -40,7 +40,9 @@ def test_files_tables_and_card(
     experiment: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("onnxscript", "onnx", "onnxruntime"):
-        pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler-video[export]'")
+        pytest.importorskip(
+            name, reason="needs the extra: pip install 'nightcrawler-video[export]'"
+        )
     clips = sorted((data / "Test").glob("*.mp4"))
     shown = [
         "--int8",
