@@ -80,6 +80,27 @@ def test_links_resolve(page: pages.Page) -> None:
         )
 
 
+# The project on the package index that has our import name, and must not be installed in our place.
+WRONG_PACKAGE = re.compile(r"pip install [^\n]*?(?<![\w./-])nightcrawler(?![\w/-])")
+
+
+def test_no_text_tells_to_install_the_web_crawler() -> None:
+    folders = ("nightcrawler", "tools", "gen_pseudo_tools", "configs", "docs", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("*.py"), ROOT / "Makefile"]
+    texts = (".py", ".md", ".sh", ".yaml", ".html", "")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in files
+        if path.suffix in texts
+        for match in WRONG_PACKAGE.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+    assert WRONG_PACKAGE.search("pip install 'nightcrawler[export]'")
+    assert WRONG_PACKAGE.search("pip install nightcrawler")
+    assert not WRONG_PACKAGE.search("pip install 'nightcrawler-video[web]'")
+
+
 def test_every_tool_and_page_is_in_a_document() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in pages.PAGES)
     tools = [
