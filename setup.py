@@ -16,7 +16,8 @@ ASSETS = "nightcrawler/assets"
 
 if sys.argv[1:2] in (["develop"], ["install"], ["build"]):
     sys.exit(
-        f"`python setup.py {sys.argv[1]}` is not supported: run `python -m pip install -e .` instead"
+        f"`python setup.py {sys.argv[1]}` is not supported: "
+        "run `python -m pip install -e .` instead"
     )
 
 

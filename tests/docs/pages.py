@@ -27,6 +27,8 @@ PAGES = [
 ]
 MARKS = ("file", "edit", "given", "run with", "needs")
 NEEDS = ("gpu", "data", "weights", "slurm", "network", "time", "ray")
+# Lines around a part of a page that a command writes from the code.
+GENERATED = ("<!-- imports: begin -->", "<!-- imports: end -->")
 MARK = re.compile(r"<!-- ([a-z ]+): (.+) -->")
 FENCE = re.compile(r"```(\w*)")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -88,6 +90,8 @@ def take_apart(path: Path, text: str) -> Page:
             block = Block(fence[1], number, marks=marks)
             page.blocks.append(block)
             marks = {}
+        elif line in GENERATED:
+            continue
         elif line.startswith("<!--"):
             mark = MARK.fullmatch(line)
             if (

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from nightcrawler.cli.commands import COMMANDS
+from nightcrawler.utils.plugins import GROUP
 from tests.docs import commands, pages
 from tests.docs.project import Made, Project, edited, expand, make
 from tests.paths import ROOT
@@ -25,6 +31,8 @@ def page(request: pytest.FixtureRequest) -> pages.Page:
     return pages.read_page(request.param)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_block_does_what_it_says(page: pages.Page, made: Made, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", made)
     for block in page.blocks:
@@ -72,6 +80,27 @@ def test_links_resolve(page: pages.Page) -> None:
         )
 
 
+# The project on the package index that has our import name, and must not be installed in our place.
+WRONG_PACKAGE = re.compile(r"pip install [^\n]*?(?<![\w./-])nightcrawler(?![\w/-])")
+
+
+def test_no_text_tells_to_install_the_web_crawler() -> None:
+    folders = ("nightcrawler", "tools", "gen_pseudo_tools", "configs", "docs", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("*.py"), ROOT / "Makefile"]
+    texts = (".py", ".md", ".sh", ".yaml", ".html", "")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in files
+        if path.suffix in texts
+        for match in WRONG_PACKAGE.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+    assert WRONG_PACKAGE.search("pip install 'nightcrawler[export]'")
+    assert WRONG_PACKAGE.search("pip install nightcrawler")
+    assert not WRONG_PACKAGE.search("pip install 'nightcrawler-video[web]'")
+
+
 def test_every_tool_and_page_is_in_a_document() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in pages.PAGES)
     tools = [
@@ -83,28 +112,78 @@ def test_every_tool_and_page_is_in_a_document() -> None:
     assert {"run_net.py", "one_node.sh", "extending.md"} <= {path.name for path in tools}
 
 
+EXTENSIONS = ("A model", "A dataset", "An enhancement", "An adapter", "A loss on pseudo-labels")
+
+
 def test_an_extension_takes_fewer_than_40_lines_of_code() -> None:
     text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    assert len(sections) == 4
-    for section in sections:
+    assert tuple(section.splitlines()[0] for section in sections[:-1]) == EXTENSIONS
+    for section in sections[:-1]:
         blocks = [
             block
             for block in pages.take_apart(Path("section"), section).blocks
             if block.language != "bash"
         ]
-        lines = [
-            line
-            for block in blocks
-            for line in block.lines
-            if block.language != "diff" or line[:1] == "+"
-        ]
+        lines = [line for block in blocks for line in block.lines]
         code = [
-            line
-            for line in lines
-            if line.strip("+ ") and not line.strip("+ ").startswith(("#", '"""'))
+            line for line in lines if line.strip() and not line.strip().startswith(("#", '"""'))
         ]
         assert 0 < len(code) < MAX_LINES_OF_CODE, section.splitlines()[0]
+
+
+def test_files_of_an_extension_lie_outside_the_package_and_pass_make_lint(tmp_path: Path) -> None:
+    """Followed on a clean clone, the page leaves `make lint` clean, and no file of the project changes."""
+    page = pages.read_page(ROOT / "docs/extending.md")
+    assert not [block for block in page.blocks if "edit" in block.marks]
+    written = [block for block in page.blocks if "file" in block.marks]
+    for block in written:
+        name = block.marks["file"]
+        assert not (ROOT / name).exists()
+        assert name.startswith(("my_models/", "my_data/")), name
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+    config = ("--no-cache", "--config", str(ROOT / "pyproject.toml"))
+    for task in (("check",), ("format", "--check")):
+        command = [sys.executable, "-m", "ruff", *task, *config, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(written) == 6
+
+
+NAME = re.compile(r"(?:nightcrawler|benchmarks)(?:\.\w+)+")
+
+
+def test_names_of_modules_and_classes_exist(page: pages.Page) -> None:
+    names = [(line, text) for line, text in page.inline() if NAME.fullmatch(text)]
+    absent = [f"{page.path.name}:{line}: {name}" for line, name in names if not _exists(name)]
+    assert not absent, "\n".join(absent)
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module, an attribute of one, or the group of entry points."""
+    if name == GROUP:
+        return True
+    parent, _, last = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(parent), last) or bool(find_spec(name))
+    except ModuleNotFoundError:
+        return False
+
+
+def test_every_command_is_in_a_document() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in pages.PAGES)
+    shown = [name for name, command in COMMANDS.items() if not command.hidden]
+    assert [name for name in shown if f"nightcrawler {name}" not in text] == []
+
+
+def test_the_import_diagram_is_up_to_date() -> None:
+    command = [sys.executable, "-m", "benchmarks.import_diagram", "--check"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # The checks themselves: each finds what is wrong.

@@ -143,6 +143,7 @@ def test_a_missing_extra_says_what_to_install(
         lambda: formats.write_int8(tmp_path / "a.onnx", tmp_path / "b.onnx"),
         lambda: open_onnx(tmp_path / "a.onnx"),
     ):
-        with pytest.raises(UserError, match=r"needs onnx\w+.*pip install 'nightcrawler\[export\]'"):
+        hint = r"needs onnx\w+.*pip install 'nightcrawler-video\[export\]'"
+        with pytest.raises(UserError, match=hint):
             call()
     assert list(tmp_path.iterdir()) == []
