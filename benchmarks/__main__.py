@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import add_task, at_least, invoked_as, make_parser, run
+from nightcrawler.utils.command_line import add_task, at_least, invoked_as, make_parser, run
 from nightcrawler.utils.errors import UserError
 
 COMMAND = "python -m benchmarks"

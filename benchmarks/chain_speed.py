@@ -16,7 +16,7 @@ import numpy as np
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.labels import Selection, choose, write_pseudo_labels
 from nightcrawler.pseudo.predictions import Predictions, softmax
-from nightcrawler.pseudo.results_files import load_joined
+from nightcrawler.pseudo.results_metadata import load_joined
 from nightcrawler.pseudo.submission import write_submission
 from nightcrawler.pseudo.vote import Mode, mode_submission, vote
 from nightcrawler.utils.errors import UserError

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nightcrawler.predict.ensemble import Ensemble
     from nightcrawler.predict.load import load
     from nightcrawler.predict.predictor import Predictor
-    from nightcrawler.predict.results import VideoResult
+    from nightcrawler.predict.video_result import VideoResult
     from nightcrawler.pseudo.predictions import Predictions, read_results
 
 __version__ = "0.2.0"
@@ -43,7 +43,7 @@ _MODULES = {
     "Ensemble": "nightcrawler.predict.ensemble:Ensemble",
     "Predictions": "nightcrawler.pseudo.predictions:Predictions",
     "Predictor": "nightcrawler.predict.predictor:Predictor",
-    "VideoResult": "nightcrawler.predict.results:VideoResult",
+    "VideoResult": "nightcrawler.predict.video_result:VideoResult",
     "create_model": "nightcrawler.models.build:create_model",
     "enhance": "nightcrawler.data.lowlight.enhance.build:enhance",
     "list_models": "nightcrawler.models.build:list_models",

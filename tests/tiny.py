@@ -20,7 +20,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.load import load_experiment
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.io import atomic_write
 from tests.paths import ROOT
 
@@ -190,7 +190,9 @@ def run_net_argv(argv: Sequence[str]) -> int:
 def run_net_as_process(task: str, data: Path, out: Path, *overrides: Any) -> int:
     """The same with errors as a process shows them: a line on standard error, an exit code."""
     with _restored():
-        return cli.run(load_tool("run_net").main, [task, *arguments(data, out, *overrides)])
+        return command_line.run(
+            load_tool("run_net").main, [task, *arguments(data, out, *overrides)]
+        )
 
 
 def run_tool(name: str, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:

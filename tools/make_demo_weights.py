@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import make_parser, run
+from nightcrawler.utils.command_line import make_parser, run
 from nightcrawler.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError, argument_keys
 
 SUFFIXES = (".safetensors", ".pyth")
@@ -119,7 +119,7 @@ def write(file: Any, out: Path) -> None:
     """Write weights, and a JSON description beside them. Each is written whole or not at all."""
     import torch
 
-    from nightcrawler.engine.checkpoint import save_checkpoint
+    from nightcrawler.engine.checkpoint_files import save_checkpoint
     from nightcrawler.utils.io import atomic_write, sha256_file
 
     # Tensors of a file may share memory or repeat one value; those written stand alone.

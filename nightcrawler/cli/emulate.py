@@ -18,9 +18,9 @@ from nightcrawler.cli.label_inputs import add_inputs, load_mixed, stage_before
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.label_recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.labels import compare, read_labels, table
-from nightcrawler.pseudo.results_files import label_use, results_label_use, split_use
+from nightcrawler.pseudo.results_metadata import label_use, results_label_use, split_use
 from nightcrawler.pseudo.thresholds import most_probable, search, selected
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 

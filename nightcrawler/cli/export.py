@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.utils.cli import at_least, make_parser
+from nightcrawler.utils.command_line import at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.cli.layout import project_files
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.project import packaged_root

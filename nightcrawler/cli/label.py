@@ -23,7 +23,7 @@ from nightcrawler.pseudo.labels import (
     count_classes,
     write_pseudo_labels,
 )
-from nightcrawler.pseudo.results_files import (
+from nightcrawler.pseudo.results_metadata import (
     ORACLE,
     ORACLE_SPLIT,
     label_use,
@@ -33,7 +33,7 @@ from nightcrawler.pseudo.results_files import (
     write_metadata,
 )
 from nightcrawler.pseudo.thresholds import LABELLED, search_precision
-from nightcrawler.utils.cli import at_least, invocation, invoked_as, make_parser
+from nightcrawler.utils.command_line import at_least, invocation, invoked_as, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 

@@ -14,7 +14,7 @@ from nightcrawler.pseudo.ensemble import Joined, mix, without_prediction
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import LabelRecipe
 from nightcrawler.pseudo.labels import read_labels
-from nightcrawler.pseudo.results_files import load_joined, results_file
+from nightcrawler.pseudo.results_metadata import load_joined, results_file
 from nightcrawler.utils.errors import UserError
 
 

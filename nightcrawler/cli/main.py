@@ -11,7 +11,7 @@ from pathlib import Path
 from nightcrawler import __version__
 from nightcrawler.cli.commands import COMMANDS
 from nightcrawler.cli.environment import missing_library
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.project import use_project
 
 PROGRAM = "nightcrawler"
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if arguments else cli.EXIT_USER_ERROR
+        return 0 if arguments else command_line.EXIT_USER_ERROR
     if arguments[0] in ("-V", "--version"):
         print(f"{PROGRAM} {__version__}")
         return 0
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"see {PROGRAM} --help"
         print(f"error: no command '{name}': {hint}", file=sys.stderr)
-        return cli.EXIT_USER_ERROR
+        return command_line.EXIT_USER_ERROR
     return run_command(name, f"{PROGRAM} {name}", arguments[1:])
 
 
@@ -73,11 +73,11 @@ def run_command(name: str, program: str, argv: Sequence[str]) -> int:
     problem = missing_library()
     if problem and name not in WITHOUT_LIBRARIES:
         print(f"error: {problem}", file=sys.stderr)
-        return cli.EXIT_USER_ERROR
+        return command_line.EXIT_USER_ERROR
     command = COMMANDS[name]
-    with cli.invoked_as(program):
+    with command_line.invoked_as(program):
         module = importlib.import_module(f"nightcrawler.cli.{command.module}")
-        return cli.run(getattr(module, command.function), argv)
+        return command_line.run(getattr(module, command.function), argv)
 
 
 def run_script(name: str, root: str | Path, script: str, arguments: Sequence[str] = ()) -> int:

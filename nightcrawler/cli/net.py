@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.project import project_root
 
 EXIT_BAD_VIDEOS = 3
@@ -85,8 +85,8 @@ def train(cfg: Any) -> int:
     """Train an experiment to the end, or until it is asked to stop."""
     from nightcrawler.config.node import dump
     from nightcrawler.engine.build import build_trainer
-    from nightcrawler.engine.lock import run_lock
     from nightcrawler.engine.metric_logger import write_run_folder
+    from nightcrawler.engine.run_lock import run_lock
     from nightcrawler.engine.run_metadata import run_info_of
     from nightcrawler.engine.trainer import Preempted
     from nightcrawler.utils.distributed import is_main, launched_rank

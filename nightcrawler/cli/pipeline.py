@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightcrawler.utils.cli import at_least, invocation, make_parser
+from nightcrawler.utils.command_line import at_least, invocation, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 

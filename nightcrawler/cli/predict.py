@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.project import project_root
 
@@ -273,7 +273,7 @@ def choose_outputs(arguments: argparse.Namespace) -> Outputs:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Run the prediction that the options ask for, and return the exit code."""
-    from nightcrawler.predict import command, parts
+    from nightcrawler.predict import command, shards
     from nightcrawler.predict.sources import find_videos
 
     window = choose_window(arguments)
@@ -294,7 +294,7 @@ def predict(arguments: argparse.Namespace) -> int:
     else:
         items = find_videos(Path(arguments.source), len(ensemble.class_names))
         if arguments.out:
-            shard = parts.parse_shard(arguments.shard or "0/1", os.environ)
+            shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
             command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
         else:
             command.predict_set(ensemble, items, window, writer)
@@ -316,12 +316,12 @@ def merge(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         parser.error(f"--top {arguments.top}: expected at least 1")
-    from nightcrawler.predict import parts
+    from nightcrawler.predict import shards
     from nightcrawler.predict.sources import find_videos
 
-    num_classes = len(parts.read_about(arguments.out)["class_names"])
+    num_classes = len(shards.read_about(arguments.out)["class_names"])
     items = find_videos(arguments.list, num_classes)
-    results, files = parts.merge(arguments.out, items, arguments.top)
+    results, files = shards.merge(arguments.out, items, arguments.top)
     num_bad = sum(not result.ok for result in results)
     written = ", ".join(map(str, files))
     print(f"{len(results)} videos, each once, {num_bad} without a prediction: {written}")

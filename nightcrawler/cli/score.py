@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 
 EXAMPLES = """\
   {command} exp_adapt_bn/uniformer_b32_k600/arid*.pkl

@@ -12,7 +12,7 @@ import numpy as np
 from nightcrawler.pseudo.ensemble import without_prediction
 from nightcrawler.pseudo.label_switches import Switch
 from nightcrawler.pseudo.labels import read_labels
-from nightcrawler.pseudo.results_files import (
+from nightcrawler.pseudo.results_metadata import (
     label_use,
     load_joined,
     read_metadata,
@@ -22,7 +22,7 @@ from nightcrawler.pseudo.results_files import (
 from nightcrawler.pseudo.submission import read_submission, write_submission
 from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
-from nightcrawler.utils.cli import make_parser
+from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 

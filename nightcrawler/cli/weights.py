@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.cli import add_task, make_parser
+from nightcrawler.utils.command_line import add_task, make_parser
 from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\

@@ -20,10 +20,10 @@ from nightcrawler.data.build import (
 )
 from nightcrawler.data.build_clips import build_mixup
 from nightcrawler.data.dataset import clips_to_device
-from nightcrawler.engine import checkpoint
+from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.bad_videos import BadVideoLedger
+from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.evaluator import Evaluator
-from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.losses import HARD_LABEL_LOSSES, soft_cross_entropy
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
@@ -209,7 +209,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     resumable = None
     start = None
     if cfg.TRAIN.AUTO_RESUME:
-        resumable = checkpoint.find_resume(cfg.OUTPUT_DIR)
+        resumable = checkpoint_files.find_resume(cfg.OUTPUT_DIR)
     if resumable is None:
         start = start_from_cfg(cfg, model)
     # Lists are hashed now: a list that changes during the run is noticed when it is resumed.
@@ -250,7 +250,7 @@ def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
         if split == cfg.TRAIN.BEST_SPLIT and unlabelled:
             raise UserError(
                 f"TRAIN.BEST_SPLIT '{split}': no video has a label, so it cannot pick "
-                f"{checkpoint.BEST}"
+                f"{checkpoint_files.BEST}"
             )
         eval_sets.append(eval_set)
     return eval_sets

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.engine import checkpoint
+from nightcrawler.engine import checkpoint_files
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
@@ -39,7 +39,7 @@ class Checkpointer:
     def remove_leftovers(self) -> None:
         """Remove the temporary files of saves that were killed."""
         if distributed.is_main():
-            checkpoint.remove_leftovers(self.folder)
+            checkpoint_files.remove_leftovers(self.folder)
 
     def save_latest(
         self, make_state: MakeState, required: bool = False, replace: bool = False
@@ -60,7 +60,7 @@ class Checkpointer:
         """
 
         def save() -> None:
-            checkpoint.save_latest(self.folder, make_state(), self.keep_last, replace)
+            checkpoint_files.save_latest(self.folder, make_state(), self.keep_last, replace)
 
         return self._save(save, required)
 
@@ -78,7 +78,7 @@ class Checkpointer:
         """
 
         def save() -> None:
-            checkpoint.save_checkpoint(self.folder / checkpoint.BEST, make_state())
+            checkpoint_files.save_checkpoint(self.folder / checkpoint_files.BEST, make_state())
 
         return self._save(save, required=False)
 
@@ -87,7 +87,7 @@ class Checkpointer:
         if distributed.is_main():
             try:
                 save()
-            except checkpoint.SaveError as error:
+            except checkpoint_files.SaveError as error:
                 fault = str(error)
         # Every rank must act alike: if rank 0 alone raised, the others would wait for it.
         fault = distributed.gather_objects(fault)[0]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nightcrawler.data.build import EvalSet
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.engine.loading import iterate_batches
-from nightcrawler.engine.signals import StopSignals
+from nightcrawler.engine.batches import iterate_batches
+from nightcrawler.engine.stop_signals import StopSignals
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions, softmax
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError

@@ -15,7 +15,7 @@ from fvcore.common.param_scheduler import (
 from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nightcrawler.utils.registry import unknown_name
+from nightcrawler.utils.lazy_registry import unknown_name
 
 ADAM_EPSILON = 1e-8
 

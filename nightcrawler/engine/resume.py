@@ -8,11 +8,11 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from nightcrawler.engine import checkpoint
+from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.trainer import EMA, Trainer
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_weights
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
+from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, argument_keys
 from nightcrawler.utils.logging import get_logger
@@ -123,7 +123,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         logger.info("start: continuing with epoch and optimiser of %s", file)
         return _load_progress(file)
     # Weights of other projects have no sidecar; ours are checked against it.
-    checkpoint.verify(file)
+    checkpoint_files.verify(file)
     with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
         report = load_pretrained(
             model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
@@ -134,7 +134,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
 
 def _load_progress(file: Path) -> dict[str, Any]:
     """Read a checkpoint with the whole state of a run, for `TRAIN.CHECKPOINT_EPOCH_RESET` False."""
-    state = checkpoint.load_checkpoint(file)
+    state = checkpoint_files.load_checkpoint(file)
     lacking = [key for key in PROGRESS if key not in state]
     if lacking:
         raise UserError(
@@ -162,12 +162,12 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
     Raises:
         UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
     """
-    path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint.BEST)
+    path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint_files.BEST)
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH"
         )
-    checkpoint.verify(path)
+    checkpoint_files.verify(path)
     report = load_pretrained(
         model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
     )

@@ -12,7 +12,7 @@ from nightcrawler.config import node
 from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights
-from nightcrawler.pseudo.results_files import ORACLE, read_metadata, split_use
+from nightcrawler.pseudo.results_metadata import ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import library_versions, machine
 from nightcrawler.utils.io import sha256_file

@@ -23,7 +23,7 @@ from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.engine.run_metadata import run_metadata_of
 from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.results_files import ORACLE, results_name
+from nightcrawler.pseudo.results_metadata import ORACLE, results_name
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine.bad_videos import BadVideoLedger
+from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.bn_sync import BatchNormSync
-from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
 from nightcrawler.engine.metric_logger import Throughput, TolerantJsonLines
 from nightcrawler.engine.optim import separate_gradients

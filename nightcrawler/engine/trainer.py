@@ -24,7 +24,7 @@ from nightcrawler.engine.ema import averaged_copy
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy
 from nightcrawler.engine.metric_logger import MetricLogger
-from nightcrawler.engine.signals import Preempted, StopSignals
+from nightcrawler.engine.stop_signals import Preempted, StopSignals
 from nightcrawler.engine.train_step import TrainStep
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed

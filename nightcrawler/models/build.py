@@ -27,8 +27,8 @@ from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLa
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
+from nightcrawler.utils.lazy_registry import unknown_name
 from nightcrawler.utils.registries import MODELS
-from nightcrawler.utils.registry import unknown_name
 
 TIMM_FAMILY = "timm/"
 

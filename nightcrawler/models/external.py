@@ -14,7 +14,7 @@ from torchvision.models.video.mvit import MSBlockConfig
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.mvit_attention import triple
 from nightcrawler.utils.errors import ArgumentError
-from nightcrawler.utils.registry import unknown_name
+from nightcrawler.utils.lazy_registry import unknown_name
 
 MVITS = ("mvit_v1_b", "mvit_v2_s")
 # Width and depths (Liu et al. 2022, "Video Swin Transformer", section 3.2).

@@ -16,7 +16,7 @@ from nightcrawler.models.external import check_one_size, no_stochastic_depth
 from nightcrawler.models.layers import motion_channels
 from nightcrawler.models.pretrained import is_head
 from nightcrawler.utils.errors import ArgumentError
-from nightcrawler.utils.registry import unknown_name
+from nightcrawler.utils.lazy_registry import unknown_name
 
 # Arguments of timm's models, by our arguments that set them.
 TIMM_OPTIONS = {"drop_path": "drop_path_rate", "motion_stem": "in_chans", "crop_size": "img_size"}

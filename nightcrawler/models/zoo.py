@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.registry import unknown_name
+from nightcrawler.utils.lazy_registry import unknown_name
 
 WEIGHTS_FOLDER = "weights"
 # Best checkpoint that a training writes into its experiment's folder.

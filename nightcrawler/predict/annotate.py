@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.predict.results import VideoResult
+from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span_at
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
-from nightcrawler.predict.windows import SHOWN_CLASSES, ScoredSpan, span_at
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.

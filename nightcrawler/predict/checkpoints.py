@@ -12,7 +12,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.load import load_experiment
-from nightcrawler.engine.checkpoint import BEST
+from nightcrawler.engine.checkpoint_files import BEST
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.plugins import import_user_module, plugin_modules

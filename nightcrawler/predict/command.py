@@ -12,12 +12,14 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.reader import is_live
-from nightcrawler.predict import parts
+from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path, whole_video_span
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.long_video import predict_long_videos
-from nightcrawler.predict.results import (
+from nightcrawler.predict.sliding_windows import ScoredSpan, Window
+from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
+from nightcrawler.predict.video_result import (
     VideoResult,
     csv_rows,
     format_clock,
@@ -25,9 +27,7 @@ from nightcrawler.predict.results import (
     timeline_rows,
     to_record,
 )
-from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
-from nightcrawler.predict.watch import new_videos, read_done
-from nightcrawler.predict.windows import ScoredSpan, Window
+from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import atomic_write, write_csv_rows
 from nightcrawler.utils.logging import JsonLines
@@ -224,14 +224,14 @@ def predict_shard(
     window_sec = None
     if window is not None:
         window_sec = list(window)
-    key = parts.open_run(out, {**ensemble.about(), "window_sec": window_sec})
+    key = shards.open_run(out, {**ensemble.about(), "window_sec": window_sec})
     # Every N-th video: long videos next to each other in a list go to different shards.
     mine = items[index::count]
-    due = parts.missing(out, key, mine)
+    due = shards.missing(out, key, mine)
     echo(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
     num_bad = 0
     for result, _ in predict_items(ensemble, due, window):
-        parts.write_part(out, key, result)
+        shards.write_part(out, key, result)
         num_bad += not result.ok
     echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read")
 

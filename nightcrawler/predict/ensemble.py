@@ -14,14 +14,14 @@ import numpy as np
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
-from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.recipe_yaml import open_values
-from nightcrawler.pseudo.results_files import LABEL_FREE, label_use
+from nightcrawler.pseudo.results_metadata import LABEL_FREE, label_use
 from nightcrawler.pseudo.vote import Mode, mode_submission
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError

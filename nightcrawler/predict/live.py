@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
+from nightcrawler.predict.sliding_windows import FrameBuffer, Window, window_of
 from nightcrawler.predict.stream import Frame
-from nightcrawler.predict.windows import FrameBuffer, Window, window_of
 from nightcrawler.utils.errors import VideoError
 
 # A reader that waits for a silent camera longer than this is left behind.

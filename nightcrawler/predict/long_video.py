@@ -11,15 +11,15 @@ import numpy as np
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.predict.results import VideoResult
-from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
-from nightcrawler.predict.windows import (
+from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
     Timeline,
     Window,
     merge_spans,
     sliding_windows,
 )
+from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import VideoError
 

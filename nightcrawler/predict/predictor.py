@@ -33,11 +33,11 @@ from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile, read_weights
 from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, find_checkpoint
-from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.results_files import ORACLE
+from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.long_video import VideoModel, predict_long_video
-from nightcrawler.predict.results import VideoResult
-from nightcrawler.predict.windows import check_window
+from nightcrawler.predict.sliding_windows import check_window
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError

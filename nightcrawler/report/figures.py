@@ -12,9 +12,9 @@ from nightcrawler.report import measures
 from nightcrawler.report.focus import MeasureBrightness, choose_focus, focus_figures
 from nightcrawler.report.measures import TopPredictions
 from nightcrawler.report.metadata import figure_metadata
-from nightcrawler.report.predictions import RunPredictions, join_seeds, joint_use
 from nightcrawler.report.pseudo_figures import pseudo_figures
 from nightcrawler.report.run_folder import TASKS, RunFolder, SplitResults
+from nightcrawler.report.run_predictions import RunPredictions, join_seeds, joint_use
 from nightcrawler.workflow.task_state import DONE
 
 # Keys of a task that the report shows.

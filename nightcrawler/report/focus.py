@@ -10,8 +10,8 @@ import numpy as np
 from nightcrawler.report import measures
 from nightcrawler.report.measures import TopPredictions
 from nightcrawler.report.metadata import figure_metadata
-from nightcrawler.report.predictions import RunPredictions
 from nightcrawler.report.run_folder import RunFolder, SplitResults
+from nightcrawler.report.run_predictions import RunPredictions
 
 MAX_MISTAKES = 20
 # Kinds of splits, in ascending order of interest.

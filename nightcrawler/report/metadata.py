@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nightcrawler.pseudo.results_files import LABEL_FREE
+from nightcrawler.pseudo.results_metadata import LABEL_FREE
 from nightcrawler.report.measures import TopPredictions
-from nightcrawler.report.predictions import join_seeds, joint_use
 from nightcrawler.report.run_folder import RunFolder
+from nightcrawler.report.run_predictions import join_seeds, joint_use
 
 # Sentences about the use of labels, the same in the table and on the page.
 HIDDEN = "measured with hidden labels; nothing was chosen by them"

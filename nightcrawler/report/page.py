@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
+from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.report import plots
 from nightcrawler.report.clips import measure_brightness, thumbnails
 from nightcrawler.report.figures import collect, unfinished_tasks

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.pseudo.labels import compare, read_labels
-from nightcrawler.pseudo.results_files import label_use, read_metadata
+from nightcrawler.pseudo.results_metadata import label_use, read_metadata
 from nightcrawler.report import measures
-from nightcrawler.report.predictions import seeds_of_inputs
 from nightcrawler.report.run_folder import RunFolder
+from nightcrawler.report.run_predictions import seeds_of_inputs
 
 
 def pseudo_figures(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

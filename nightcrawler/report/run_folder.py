@@ -15,7 +15,7 @@ from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
-from nightcrawler.pseudo.results_files import ORACLE
+from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.task_state import DONE
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE
+from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.report.metadata import HIDDEN, describe, join_words
 from nightcrawler.report.run_folder import TASKS
 from nightcrawler.utils.errors import UserError

@@ -14,7 +14,7 @@ and is imported by the key `IMPORTS`, or by an entry point of the group `nightcr
 
 from __future__ import annotations
 
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.lazy_registry import Registry
 
 # Builders take the configuration and return an `nn.Module`: clips `[B, 3, T, H, W]` to logits
 # `[B, K]`.

@@ -19,8 +19,8 @@ from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
-from nightcrawler.predict.results import VideoResult, to_record
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
+from nightcrawler.predict.video_result import VideoResult, to_record
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.web.worker import Answer, Question

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nightcrawler.config.load import load_experiment
 from nightcrawler.data.build import build_train_streams
-from nightcrawler.utils.cli import run
+from nightcrawler.utils.command_line import run
 from nightcrawler.workflow.commands import net_command
 from nightcrawler.workflow.experiment import build_settings_without_pseudo
 

@@ -14,7 +14,7 @@ from nightcrawler.config.schema import dependent_keys
 from nightcrawler.config.schema.conditions import enhancements_of, value_of
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.results_files import results_name, split_use
+from nightcrawler.pseudo.results_metadata import results_name, split_use
 
 # Checkpoint that a training leaves for the tasks after it.
 BEST = "best.pyth"

@@ -9,7 +9,7 @@ from typing import Any
 
 from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, find_weights
 from nightcrawler.prepare.lists import Tree
-from nightcrawler.pseudo.results_files import ORACLE_SPLIT
+from nightcrawler.pseudo.results_metadata import ORACLE_SPLIT
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import BEST, Experiment, build_experiment
 from nightcrawler.workflow.pipeline_file import relative_to_root

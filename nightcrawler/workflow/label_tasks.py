@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 
 from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe
-from nightcrawler.pseudo.results_files import ORACLE_SPLIT
+from nightcrawler.pseudo.results_metadata import ORACLE_SPLIT
 from nightcrawler.pseudo.thresholds import LABELLED
 from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.commands import program
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJob, TrainingJobs
 from nightcrawler.workflow.recipe import Stage
-from nightcrawler.workflow.signature import recipe_text
+from nightcrawler.workflow.recipe_text import recipe_text
 from nightcrawler.workflow.task import Task, digest
 from nightcrawler.workflow.training_tasks import ResultsRequest
 

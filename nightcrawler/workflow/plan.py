@@ -6,7 +6,7 @@ from typing import Any
 
 from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
-from nightcrawler.pseudo.results_files import label_use
+from nightcrawler.pseudo.results_metadata import label_use
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
 from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote

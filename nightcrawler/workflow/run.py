@@ -35,7 +35,6 @@ from nightcrawler.workflow.console import Progress, Screen
 from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
 from nightcrawler.workflow.import_outputs import import_outputs
 from nightcrawler.workflow.pipeline_file import PIPELINE_FILE, TaskRow, write_pipeline_file
-from nightcrawler.workflow.process import TaskProcess, task_environment
 from nightcrawler.workflow.progress import estimate_seconds_left
 from nightcrawler.workflow.run_options import (
     BLOCKED,
@@ -50,6 +49,7 @@ from nightcrawler.workflow.run_options import (
     RunOptions,
 )
 from nightcrawler.workflow.task import Task, dependencies
+from nightcrawler.workflow.task_process import TaskProcess, task_environment
 from nightcrawler.workflow.task_state import TaskCheck, TaskState, check_task
 
 # Requests to stop: Ctrl-C, and the signals that schedulers send ahead of time.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.paths import ROOT
@@ -64,7 +64,7 @@ def test_numbers_that_cannot_be(
 
 def test_debug_is_known_after_a_part(capsys: pytest.CaptureFixture[str]) -> None:
     for more in ((), ("--debug",)):
-        assert cli.run(command.main, ["chain", "--videos", "0", *more]) == 2
+        assert command_line.run(command.main, ["chain", "--videos", "0", *more]) == 2
         assert ("Traceback" in capsys.readouterr().err) is bool(more)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from nightcrawler.data.lists import read_pseudo
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import read_results
-from nightcrawler.pseudo.results_files import read_metadata
+from nightcrawler.pseudo.results_metadata import read_metadata
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
 from tests.compat.files import PSEUDO, RESULTS, RUN, expected

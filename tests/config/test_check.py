@@ -14,7 +14,7 @@ from nightcrawler.config.node import flatten, get_cfg
 from nightcrawler.config.reference import keys_as_markdown
 from nightcrawler.config.schema import SCHEMA, dependent_keys
 from nightcrawler.utils.errors import ConfigError
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.lazy_registry import Registry
 
 DEFAULTS = flatten(get_cfg())
 CHOICES = {name: key for name, key in SCHEMA.items() if key.choices is not None}

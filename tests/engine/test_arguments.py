@@ -9,7 +9,7 @@ import torch
 
 from nightcrawler.cli.net import next_command
 from nightcrawler.data.dataset import BadVideo
-from nightcrawler.engine import checkpoint
+from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.build import KEYS, build_trainer_config
 from nightcrawler.engine.checkpointer import Checkpointer
@@ -32,9 +32,9 @@ def test_a_checkpointer_names_its_argument_or_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise checkpoint.SaveError("best.pyth: not saved (disk full)")
+        raise checkpoint_files.SaveError("best.pyth: not saved (disk full)")
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    monkeypatch.setattr(checkpoint_files, "save_checkpoint", full)
     for names, said in (((), "max_failed is 2"), (("TRAIN.X",), "TRAIN.X is 2")):
         checkpointer = Checkpointer(tmp_path, 1, 2, *names)
         assert not checkpointer.save_best(dict)

@@ -13,7 +13,7 @@ from torch import nn
 
 from nightcrawler.adapt.batchnorm import batchnorm_layers
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.engine.ema import averaged_copy
 from nightcrawler.engine.trainer import Trainer
 from tests import tiny

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine.build import build_evaluator
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.models.build import build_model
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.utils import distributed

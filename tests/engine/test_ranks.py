@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from nightcrawler.data.build import build_eval_set, build_train_streams
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import distributed

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint, save_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint, save_checkpoint
 from nightcrawler.engine.trainer import Preempted, Trainer
 from nightcrawler.utils.errors import UserError
 from tests import tiny

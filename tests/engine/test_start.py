@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.engine.checkpoint_files import save_checkpoint
 from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.utils.errors import UserError

@@ -20,7 +20,7 @@ from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine import metric_logger
 from nightcrawler.engine import train_step as train_step_module
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint, verify
+from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
 from nightcrawler.models.build import build_model
 from nightcrawler.models.flops import count_gmacs

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from nightcrawler.config.load import load_experiment
-from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.engine.checkpoint_files import save_checkpoint
 from nightcrawler.engine.run_metadata import run_metadata_of
 from nightcrawler.models.build import build_model
 from tests.paths import ROOT

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.engine.trainer import Trainer
 from nightcrawler.utils import distributed
 

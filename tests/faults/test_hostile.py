@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.engine import checkpoint
+from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.build import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import read_weights
@@ -62,10 +62,10 @@ WRITERS = (new_container, old_container, bare_pickle, text_pickle, forged_contai
 
 
 def resume(path: Path) -> object:
-    latest = path.parent / checkpoint.LATEST
+    latest = path.parent / checkpoint_files.LATEST
     latest.parent.mkdir(exist_ok=True)
     latest.write_bytes(path.read_bytes())
-    return checkpoint.find_resume(path.parent)
+    return checkpoint_files.find_resume(path.parent)
 
 
 def start(path: Path, *overrides: Any) -> object:
@@ -86,7 +86,7 @@ def test_weights(path: Path) -> object:
 
 test_weights.__test__ = False  # type: ignore[attr-defined]
 READERS: tuple[Callable[[Path], object], ...] = (
-    checkpoint.load_checkpoint,
+    checkpoint_files.load_checkpoint,
     read_weights,
     read_results,
     resume,

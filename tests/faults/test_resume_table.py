@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.engine.trainer import Preempted
 from nightcrawler.utils import distributed
 from tests import tiny

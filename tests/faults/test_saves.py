@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.engine import bad_videos, checkpoint, checkpointer, metric_logger
+from nightcrawler.engine import bad_videos, checkpoint_files, checkpointer, metric_logger
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import (
+from nightcrawler.engine.checkpoint_files import (
     BEST,
     LATEST,
     PREVIOUS,
@@ -71,9 +71,9 @@ def test_killed_at_any_moment(tmp_path: Path, keep_last: int) -> None:
         assert content["epoch"] in (done.value, done.value + 1)
         assert bool((content["model_state"]["w"] == content["epoch"]).all())
         assert load_checkpoint(tmp_path / BEST)["epoch"] in (done.value, done.value + 1)
-        for older in filter(Path.exists, checkpoint.older_names(tmp_path, keep_last - 1)):
+        for older in filter(Path.exists, checkpoint_files.older_names(tmp_path, keep_last - 1)):
             assert load_checkpoint(older)["epoch"] <= content["epoch"]
-        checkpoint.remove_leftovers(tmp_path)
+        checkpoint_files.remove_leftovers(tmp_path)
         assert not [
             name for name in os.listdir(tmp_path / "checkpoints") if name.endswith("pyth.tmp")
         ]
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
     with (
         full_disk(),
         pytest.raises(
-            checkpoint.SaveError, match=r"checkpoint_latest\.pyth: not saved \(File too large"
+            checkpoint_files.SaveError, match=r"checkpoint_latest\.pyth: not saved \(File too large"
         ),
     ):
         save_latest(tmp_path, state(3))
@@ -195,7 +195,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, epochs: set[int]) -> list[str]:
     monkeypatch.setattr(
         checkpointer.logger, "warning", lambda text, *args: warnings.append(text % args)
     )
-    write = checkpoint._write
+    write = checkpoint_files._write
 
     def checked(content: dict[str, Any], writer: Any) -> None:
         if content["epoch"] in epochs:
@@ -204,7 +204,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, epochs: set[int]) -> list[str]:
                 writer.flush()
         write(content, writer)
 
-    monkeypatch.setattr(checkpoint, "_write", checked)
+    monkeypatch.setattr(checkpoint_files, "_write", checked)
     return warnings
 
 

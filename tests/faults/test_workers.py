@@ -14,8 +14,8 @@ from torch.utils.data._utils import signal_handling
 
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.data.dataset import ClipDataset
+from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.build import build_evaluator, build_trainer
-from nightcrawler.engine.loading import iterate_batches
 from nightcrawler.models.build import build_model
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError

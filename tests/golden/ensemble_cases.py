@@ -15,7 +15,7 @@ from nightcrawler.pseudo.ensemble import Mixture, mix
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import Selection, choose
-from nightcrawler.pseudo.results_files import load_joined
+from nightcrawler.pseudo.results_metadata import load_joined
 from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from tests.golden.case import Check, Kind, absolute, exact

@@ -19,8 +19,8 @@ from nightcrawler.predict.ensemble import (
 )
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import build_predictor
-from nightcrawler.predict.results import VideoResult
 from nightcrawler.predict.sources import find_videos
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.pseudo.vote import mode_submission

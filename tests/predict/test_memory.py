@@ -14,7 +14,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.long_video import predict_long_video
-from nightcrawler.predict.windows import Window
+from nightcrawler.predict.sliding_windows import Window
 from nightcrawler.synthetic.video import write_video
 
 FPS, HOUR_SEC, WINDOW_SEC, STRIDE_SEC = 4, 3600, 20, 10

@@ -13,7 +13,7 @@ import torch
 
 import nightcrawler
 from nightcrawler.predict import load as load_module
-from nightcrawler.predict import results as results_module
+from nightcrawler.predict import video_result as results_module
 from nightcrawler.predict.checkpoints import PredictOptions, find_checkpoint
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.predictor import Predictor

@@ -11,7 +11,7 @@ import torch
 
 import nightcrawler
 from nightcrawler.cli import main as program
-from nightcrawler.engine.checkpoint import save_checkpoint
+from nightcrawler.engine.checkpoint_files import save_checkpoint
 from nightcrawler.models.formats import read_weights
 from nightcrawler.predict import checkpoints
 from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config

@@ -17,7 +17,7 @@ import simplejson
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.pseudo.results_files import write_metadata
+from nightcrawler.pseudo.results_metadata import write_metadata
 from nightcrawler.pseudo.submission import Submission, write_submission
 from nightcrawler.utils.io import write_csv_rows
 from nightcrawler.workflow.pipeline_file import TaskRow, write_pipeline_file

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.project import use_project
 from tests.paths import ROOT
 from tests.pseudo.made import made
@@ -51,8 +51,8 @@ def script(name: str) -> ModuleType:
 def run(project: Path, name: str, *argv: Any) -> int:
     """A script's exit code, errors being lines as in a process."""
     first = SCRIPTS[name][1]
-    with use_project(project), cli.invoked_as(f"python {name}"):
-        return cli.run(script(name).main, [*first, *map(str, argv)])
+    with use_project(project), command_line.invoked_as(f"python {name}"):
+        return command_line.run(script(name).main, [*first, *map(str, argv)])
 
 
 def results(path: Path, seed: int, **options: Any) -> Predictions:

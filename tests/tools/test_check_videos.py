@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 from tests.conftest import MakeClip
 from tests.paths import ROOT
@@ -37,7 +37,7 @@ def data(make_clip: MakeClip, tmp_path: Path) -> Path:
 
 
 def check(*argv: object) -> int:
-    return cli.run(tiny.load_tool("check_videos").main, list(map(str, argv)))
+    return command_line.run(tiny.load_tool("check_videos").main, list(map(str, argv)))
 
 
 def table(out: Path) -> dict[str, dict[str, str]]:

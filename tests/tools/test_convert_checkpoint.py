@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nightcrawler.engine.checkpoint import load_checkpoint, verify
+from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.pretrained import load_pretrained
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
 from tests.models.public_files import named, pyslowfast, pytorchvideo_mvit, split_attention
@@ -49,7 +49,7 @@ def mvit(num_frames: int = 4) -> MViT:
 
 
 def convert(*argv: Any) -> int:
-    return cli.run(tiny.load_tool("convert_checkpoint").main, list(map(str, argv)))
+    return command_line.run(tiny.load_tool("convert_checkpoint").main, list(map(str, argv)))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_faults_are_one_line_and_leave_nothing(
         ("mvit_b_32x3_k600", "--inspect"): "get k600.pyth from https://",
         (own, "--to", own): "is the file to read",
     }.items():
-        assert convert(*argv) == cli.EXIT_USER_ERROR
+        assert convert(*argv) == command_line.EXIT_USER_ERROR
         error = capsys.readouterr().err
         assert text in error
         assert len(error.splitlines()) == 1

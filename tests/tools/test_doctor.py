@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from nightcrawler.predict import doctor_checks
-from nightcrawler.utils import cli, doctor
+from nightcrawler.utils import command_line, doctor
 from tests import tiny
 
 
 def run_doctor(*argv: str) -> int:
-    return cli.run(tiny.load_tool("doctor").main, list(argv))
+    return command_line.run(tiny.load_tool("doctor").main, list(argv))
 
 
 @pytest.fixture(autouse=True)

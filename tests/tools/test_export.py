@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from nightcrawler.export import measure
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 from tests.export.made import write_checkpoint
 
 
 def export(*argv: Any) -> int:
-    return cli.run(tiny.load_tool("export").main, list(map(str, argv)))
+    return command_line.run(tiny.load_tool("export").main, list(map(str, argv)))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_faults_are_one_line(
         (*plain, "--check", data / "truth.csv"): "truth.csv: error",
         (*plain, "--results", data / "truth.csv"): "not a readable results file",
     }.items():
-        assert export(*argv) == cli.EXIT_USER_ERROR
+        assert export(*argv) == command_line.EXIT_USER_ERROR
         error = [
             line for line in capsys.readouterr().err.splitlines() if not line.startswith("measure ")
         ]

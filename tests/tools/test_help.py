@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nightcrawler.cli import label
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 from tests.paths import ROOT
 
@@ -93,7 +93,7 @@ def test_debug_is_known_after_a_subcommand(
     tool: str, argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more in ((), ("--debug",)):
-        assert cli.run(tiny.load_tool(tool).main, [*argv, *more]) == 2
+        assert command_line.run(tiny.load_tool(tool).main, [*argv, *more]) == 2
         assert ("Traceback" in capsys.readouterr().err) is bool(more)
 
 

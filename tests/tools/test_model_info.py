@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 from tests.paths import ROOT
 
@@ -146,7 +146,7 @@ def test_faults_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert cli.run(tool.main, words) == 2
+    assert command_line.run(tool.main, words) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.count("\n") == 1

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.predict import parts
+from nightcrawler.predict import shards
 from nightcrawler.pseudo.predictions import read_results
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.paths import ROOT
@@ -45,7 +45,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predict(*argv: object) -> int:
     """The tool's exit code, errors being lines as in a process."""
     try:
-        return cli.run(tiny.load_tool("predict").main, [str(one) for one in argv])
+        return command_line.run(tiny.load_tool("predict").main, [str(one) for one in argv])
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -230,12 +230,12 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
         start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3")
         for index in range(3)
     ]
-    part = parts.part_path(out, "0.mp4")
+    part = shards.part_path(out, "0.mp4")
     wait_for(part.is_file)
     shards[0].kill()
     assert [shard.wait(PATIENCE_SEC) for shard in shards[1:]] == [0, 0]
     shards[0].wait()
-    part_of_last = parts.part_path(out, "21.mp4")
+    part_of_last = shards.part_path(out, "21.mp4")
     part_of_last.unlink(missing_ok=True)  # where the kill came too late, as if it had not
     (part.parent / f".{part.name}.x.tmp").write_text(
         "{"
@@ -268,7 +268,7 @@ def test_a_merge_proves_that_all_is_there_once(
     assert "1 parts are of videos that the list does not have" in capsys.readouterr().err
     assert predict(many, "--experiment", model, "--out", out, "--bright") == 2
     assert "is of other models or settings" in capsys.readouterr().err
-    part = parts.part_path(out, "3.mp4")
+    part = shards.part_path(out, "3.mp4")
     part.write_text(part.read_text().replace('"run": "', '"run": "0'))
     assert predict("merge", "--out", out, many) == 2
     assert "1 of 24 videos have no prediction: '3.mp4'" in capsys.readouterr().err
@@ -290,10 +290,10 @@ def test_a_merge_proves_that_all_is_there_once(
     ],
 )
 def test_launchers_say_which_shard_this_is(env: dict[str, str], shard: tuple[int, int]) -> None:
-    assert parts.parse_shard("env", env) == shard
+    assert shards.parse_shard("env", env) == shard
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "0/0", "1/2/3", "env"])
 def test_shards_that_cannot_be(text: str) -> None:
     with pytest.raises(UserError, match="shard"):
-        parts.parse_shard(text, {})
+        shards.parse_shard(text, {})

@@ -10,7 +10,7 @@ import yaml
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.splits import get_split
 from nightcrawler.prepare import published
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 
 VAL_NAME = "Film_drink_u_nm_np1_fr_goo_9.avi"
@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def prepare(*argv: object) -> int:
-    return cli.run(tiny.load_tool("prepare_data").main, list(map(str, argv)))
+    return command_line.run(tiny.load_tool("prepare_data").main, list(map(str, argv)))
 
 
 def written(root: Path) -> dict[str, str]:

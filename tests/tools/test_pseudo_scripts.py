@@ -15,7 +15,7 @@ import pytest
 
 from nightcrawler.pseudo.label_recipe import read_thresholds
 from nightcrawler.pseudo.predictions import Predictions, read_results
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.io import sha256_file
 from tests.paths import ROOT, shared
 from tests.pseudo.made import made, permuted, yaml_file
@@ -98,7 +98,7 @@ def test_help_is_quick_and_has_examples(name: str) -> None:
 def test_nothing_there_is_a_one_line_error(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(project, name) == cli.EXIT_USER_ERROR
+    assert run(project, name) == command_line.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -217,7 +217,7 @@ def test_results_in_the_old_form_need_the_list_that_names_them(
         logits = made(60, 5, seed).logits
         path.write_bytes(pickle.dumps({"video_preds": logits, "video_labels": np.full(60, -1)}))
     (project / "list.csv").write_text("".join(f"{name},-1\n" for name in NAMES))
-    assert run(project, STAGES[3], "--predictions", *paths) == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[3], "--predictions", *paths) == command_line.EXIT_USER_ERROR
     assert "give the list file" in capsys.readouterr().err
     assert (
         run(
@@ -252,7 +252,7 @@ def test_bad_options_are_one_line_errors(
     argv: list[str], said: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project)
-    assert run(project, STAGES[0], *argv) == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[0], *argv) == command_line.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert said in error
@@ -266,13 +266,14 @@ def test_the_published_recipe_is_for_the_published_classes(
     stage_results(project)
     assert (
         run(project, STAGES[0], "--recipe", project / "configs/pseudo/ug2_2022/stage1.yaml")
-        == cli.EXIT_USER_ERROR
+        == command_line.EXIT_USER_ERROR
     )
     assert "the recipe has Drink, Jump" in capsys.readouterr().err
     paths = sorted(project.glob("exp_adapt_bn/*/*.pkl"))[:2]
     recipe = project / "configs/pseudo/ug2_2022/stage1.yaml"
     assert (
-        run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths) == cli.EXIT_USER_ERROR
+        run(project, STAGES[0], "--recipe", recipe, "--predictions", *paths)
+        == command_line.EXIT_USER_ERROR
     )
     assert "--predictions: the recipe mixes 4 models" in capsys.readouterr().err
 
@@ -295,7 +296,9 @@ def test_labels_of_dark_clips_need_an_oracle_to_be_asked_for(
     split: str, use: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project)
-    assert calibrated_with(project, split) == (0 if use == "label-free" else cli.EXIT_USER_ERROR)
+    assert calibrated_with(project, split) == (
+        0 if use == "label-free" else command_line.EXIT_USER_ERROR
+    )
     if use == "oracle":
         assert (
             "are those of dark clips, so all that follows would be an oracle"
@@ -312,7 +315,7 @@ def test_an_oracle_takes_results_of_arid_by_itself(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project)
-    assert run(project, STAGES[0], "--oracle") == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[0], "--oracle") == command_line.EXIT_USER_ERROR
     assert "no results of split 'arid'" in capsys.readouterr().err
     for seed, model in enumerate(MODELS, start=20):
         results(
@@ -359,7 +362,7 @@ def test_results_of_other_weights_do_not_calibrate(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage_results(project, checkpoint_sha256="ab")
-    assert run(project, STAGES[0]) == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[0]) == command_line.EXIT_USER_ERROR
     assert (
         "was made with other weights than uniformer_b32_ssv2/total_unlabelx8x64x1x1.pkl"
         in capsys.readouterr().err
@@ -392,7 +395,7 @@ def test_bad_calibrations_are_one_line_errors(
     stage_results(project)
     write_list(project / "high.csv", ["a.mp4"], [7])
     monkeypatch.chdir(project)
-    assert run(project, STAGES[0], *argv) == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[0], *argv) == command_line.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -458,7 +461,7 @@ def test_thresholds_of_other_classes_are_refused(
 ) -> None:
     stage_results(project)
     path = yaml_file(project, "LABELS: label-free\nCLASSES: [a, b]\nTHRESHOLDS: {a: 0.5, b: 0.5}\n")
-    assert run(project, STAGES[0], "--thresholds", path) == cli.EXIT_USER_ERROR
+    assert run(project, STAGES[0], "--thresholds", path) == command_line.EXIT_USER_ERROR
     assert "classes a, b, expected Up, Down" in capsys.readouterr().err
 
 
@@ -487,7 +490,7 @@ def test_bad_labels_are_one_line_errors(
     Path("other.csv").write_text("x.mp4,1\n")
     Path("high.csv").write_text("0.mp4,7\n")
     Path("unknown.csv").write_text("0.mp4,-1\n")
-    assert run(project, EMU, *argv) == cli.EXIT_USER_ERROR
+    assert run(project, EMU, *argv) == command_line.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

@@ -16,7 +16,7 @@ import yaml
 
 from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
 from tests import tiny
 from tests.paths import ROOT

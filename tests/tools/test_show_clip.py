@@ -12,7 +12,7 @@ from PIL import Image
 
 from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from tests import tiny
 from tests.conftest import MakeClip
 from tests.reading import read_file
@@ -26,7 +26,7 @@ def video(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def show(*argv: object) -> int:
-    return cli.run(tiny.load_tool("show_clip").main, list(map(str, argv)))
+    return command_line.run(tiny.load_tool("show_clip").main, list(map(str, argv)))
 
 
 def test_each_enhancement_is_a_row_of_frames(

@@ -12,7 +12,7 @@ import pytest
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.project import use_project
 from tests.golden.ensemble_cases import logits_table
 from tests.paths import GOLDEN
@@ -104,9 +104,9 @@ def test_modes_and_voters_can_be_named(project: Path, capsys: pytest.CaptureFixt
         json.loads((project / "submission/arid_pred.json").read_text())["inputs"][1]["file"]
         == "arid_pred_3.csv"
     )
-    assert run(project, VOTE, "--modes", 0, "--vote", 0, 1) == cli.EXIT_USER_ERROR
+    assert run(project, VOTE, "--modes", 0, "--vote", 0, 1) == command_line.EXIT_USER_ERROR
     assert "arid_pred_1.csv: no such submission; generate its mode first" in capsys.readouterr().err
-    assert run(project, VOTE, "--modes", 7) == cli.EXIT_USER_ERROR
+    assert run(project, VOTE, "--modes", 7) == command_line.EXIT_USER_ERROR
     assert "mode 7: the recipe has modes 0, 1, 2, 3, 4" in capsys.readouterr().err
     assert run(project, VOTE, "--modes", "--vote", 3) == 0
     assert read_submission(project / "submission/arid_pred.csv").labels.tolist() == (
@@ -143,7 +143,7 @@ def test_other_videos_in_one_file_are_an_error(
     final_results(project)
     path = project / "exp_experts/uniformer_b32_ssv2/testx8x64x1x3.pkl"
     permuted(made(60, 5, names=NAMES), range(59)).save(path)
-    assert run(project, VOTE) == cli.EXIT_USER_ERROR
+    assert run(project, VOTE) == command_line.EXIT_USER_ERROR
     error = capsys.readouterr().err
     assert f"{path}: 1 videos of " in error
     assert "row 60 'Run/Run_1_29.mp4' of that file" in error

@@ -10,7 +10,7 @@ import pytest
 
 from nightcrawler.utils import registries
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.lazy_registry import Registry
 from tests.paths import ROOT
 
 REGISTRIES = {

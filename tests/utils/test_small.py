@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.env import derived_seed
 from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.lazy_registry import Registry
 from nightcrawler.utils.logging import JsonLines
 from nightcrawler.utils.progress import progress, progress_line
-from nightcrawler.utils.registry import Registry
 
 
 def test_registry_names_what_it_knows_and_the_closest() -> None:
@@ -40,11 +40,11 @@ def test_user_errors_are_one_line_and_exit_code_2(
     def main(argv: object) -> int:
         raise error
 
-    assert cli.run(main, []) == 2
+    assert command_line.run(main, []) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
     assert shown.count("\n") == 1
-    cli.run(main, ["--debug"])
+    command_line.run(main, ["--debug"])
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -53,7 +53,7 @@ def test_our_own_faults_keep_their_traceback() -> None:
         raise AssertionError("invariant")
 
     with pytest.raises(AssertionError):
-        cli.run(main, [])
+        command_line.run(main, [])
 
 
 def test_video_errors_cross_processes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nightcrawler.cli.main import main
-from nightcrawler.engine.checkpoint import load_checkpoint
+from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.workflow.jobs import PlanOptions
 from nightcrawler.workflow.plan import make_plan

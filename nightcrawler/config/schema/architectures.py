@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.rules import (
+from nightcrawler.config.schema.value_rules import (
     is_block_rows,
     is_number_of,
     is_sizes_or_empty,

@@ -13,7 +13,7 @@ from nightcrawler.config.schema.conditions import (
     is_positive,
 )
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.rules import (
+from nightcrawler.config.schema.value_rules import (
     is_ascending,
     is_no_darkened_split,
     is_not_empty,

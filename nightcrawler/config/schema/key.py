@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightcrawler.config.schema.conditions import Condition
-from nightcrawler.utils.registry import Registry
+from nightcrawler.utils.lazy_registry import Registry
 
 # Returns the fault of a value, or `None` if it is allowed.
 Rule = Callable[[Any], str | None]

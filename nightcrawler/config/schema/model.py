@@ -8,7 +8,7 @@ from nightcrawler.config.schema.conditions import (
     equals,
 )
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.rules import is_crop_counts, is_gammas, is_unique
+from nightcrawler.config.schema.value_rules import is_crop_counts, is_gammas, is_unique
 from nightcrawler.utils.registries import LOSSES, MODELS
 
 CLASS_NAMES = [

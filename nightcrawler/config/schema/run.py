@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.rules import is_module_names
+from nightcrawler.config.schema.value_rules import is_module_names
 
 KEYS = (
     Key(

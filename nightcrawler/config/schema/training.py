@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nightcrawler.config.schema.conditions import ADAPTS, HAS_PSEUDO_LABELS, equals
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.rules import is_no_darkened_split, is_not_empty, is_threshold
+from nightcrawler.config.schema.value_rules import is_no_darkened_split, is_not_empty, is_threshold
 from nightcrawler.utils.registries import ADAPTERS
 
 TRAIN = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from nightcrawler.data.video.integrity.file_state import FileState, settled_state
+from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.limits import Limits, check_file
 from nightcrawler.data.video.integrity.matroska import check_matroska
 from nightcrawler.data.video.reader import open_video

@@ -13,7 +13,7 @@ import av
 import pytest
 
 import nightcrawler.data.video.integrity.checksums as checksums_module
-import nightcrawler.data.video.integrity.file_state as file_state
+import nightcrawler.data.video.integrity.file_identity as file_state
 import nightcrawler.data.video.probe as probe_module
 from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.cache import CachedReader, RamCache, video_key

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightcrawler.data.video.decode import Decoded, VideoReader
-from nightcrawler.data.video.integrity.file_state import FileState, settled_state
+from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.limits import Limits, check_regular_file
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError

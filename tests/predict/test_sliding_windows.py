@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.predict.stream import Frame
-from nightcrawler.predict.windows import (
+from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
     Segment,
     Timeline,
@@ -18,6 +17,7 @@ from nightcrawler.predict.windows import (
     sliding_windows,
     span_at,
 )
+from nightcrawler.predict.stream import Frame
 from nightcrawler.utils.errors import VideoError
 
 PIXEL = np.zeros((1, 1, 3), np.uint8)

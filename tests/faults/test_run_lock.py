@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.engine.lock import LOCK, run_lock
+from nightcrawler.engine.run_lock import LOCK, run_lock
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.predict.windows import Segment
+from nightcrawler.predict.sliding_windows import Segment
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils.progress import format_seconds
 

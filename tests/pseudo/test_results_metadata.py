@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
-from nightcrawler.pseudo.results_files import (
+from nightcrawler.pseudo.results_metadata import (
     label_use,
     load_joined,
     read_metadata,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from nightcrawler.engine import checkpoint
-from nightcrawler.engine.checkpoint import (
+from nightcrawler.engine import checkpoint_files
+from nightcrawler.engine.checkpoint_files import (
     find_resume,
     load_checkpoint,
     save_checkpoint,
@@ -89,21 +89,21 @@ def test_resume_takes_the_latest_and_falls_back_with_a_warning(
 ) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(
-        checkpoint.logger, "warning", lambda text, *args: warnings.append(text % args)
+        checkpoint_files.logger, "warning", lambda text, *args: warnings.append(text % args)
     )
     assert find_resume(tmp_path) is None
     save_latest(tmp_path, state(1))
     save_latest(tmp_path, state(2))
     path, found = find_resume(tmp_path)
     assert (path.name, found["epoch"]) == ("checkpoint_latest.pyth", 2)
-    with open(tmp_path / checkpoint.LATEST, "r+b") as file:
+    with open(tmp_path / checkpoint_files.LATEST, "r+b") as file:
         file.seek(300)
         file.write(b"????")
     path, found = find_resume(tmp_path)
     assert (path.name, found["epoch"]) == ("checkpoint_previous.pyth", 1)
     assert "checkpoint_latest.pyth" in warnings[0]
     assert "checkpoint_previous.pyth" in warnings[0]
-    (tmp_path / checkpoint.PREVIOUS).write_bytes(b"")
+    (tmp_path / checkpoint_files.PREVIOUS).write_bytes(b"")
     with pytest.raises(UserError, match="remove them"):
         find_resume(tmp_path)
 
@@ -117,8 +117,8 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint._HashingWriter, "write", full)
-    with pytest.raises(checkpoint.SaveError, match="No space left"):
+    monkeypatch.setattr(checkpoint_files._HashingWriter, "write", full)
+    with pytest.raises(checkpoint_files.SaveError, match="No space left"):
         save_checkpoint(path, state(2))
     monkeypatch.undo()
     assert load_checkpoint(path)["epoch"] == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.utils import cli
+from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
@@ -35,32 +35,32 @@ def test_a_traceback_is_shown_where_it_is_asked_for(
     value: str | None,
     shown: bool,
 ) -> None:
-    monkeypatch.delenv(cli.DEBUG, raising=False)
+    monkeypatch.delenv(command_line.DEBUG, raising=False)
     if value is not None:
-        monkeypatch.setenv(cli.DEBUG, value)
-    assert cli.run(failing, argv) == 2
+        monkeypatch.setenv(command_line.DEBUG, value)
+    assert command_line.run(failing, argv) == 2
     text = capsys.readouterr().err
     assert ("Traceback" in text) is shown
     assert text.splitlines()[-1] == "error: a.csv: row 3 is bad"
 
 
 def test_every_parser_has_debug() -> None:
-    assert cli.make_parser("x").parse_args(["--debug"]).debug
-    assert cli.DEBUG in cli.make_parser("x").format_help()
+    assert command_line.make_parser("x").parse_args(["--debug"]).debug
+    assert command_line.DEBUG in command_line.make_parser("x").format_help()
 
 
 def test_an_interrupt_is_said_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
-    assert cli.run(interrupted, []) == 130
+    assert command_line.run(interrupted, []) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
     """As `tool | head -1`."""
     code = (
-        "import sys\nfrom nightcrawler.utils.cli import run\n"
+        "import sys\nfrom nightcrawler.utils.command_line import run\n"
         "sys.exit(run(lambda argv: [print('x' * 99) for _ in range(99999)] and 0))"
     )
     process = subprocess.Popen(
@@ -78,7 +78,7 @@ def test_another_pipe_that_breaks_is_an_error(capsys: pytest.CaptureFixture[str]
     def broken(argv: Sequence[str]) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    assert cli.run(broken, []) == 2
+    assert command_line.run(broken, []) == 2
     assert "Broken pipe" in capsys.readouterr().err
 
 
@@ -89,7 +89,7 @@ def test_an_error_of_the_system_names_the_file_that_was_wanted(
         with atomic_write(tmp_path):
             return 0
 
-    assert cli.run(write, []) == 2
+    assert command_line.run(write, []) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n"
 
 
@@ -97,8 +97,8 @@ def test_an_error_of_the_system_names_the_file_that_was_wanted(
 def test_numbers_below_the_least_say_what_is_expected(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = cli.make_parser("x")
-    parser.add_argument("--threads", type=cli.at_least(0))
+    parser = command_line.make_parser("x")
+    parser.add_argument("--threads", type=command_line.at_least(0))
     assert parser.parse_args(["--threads", "0"]).threads == 0
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", text])

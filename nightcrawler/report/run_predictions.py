@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import join
-from nightcrawler.pseudo.results_files import LABEL_FREE, ORACLE, read_metadata
+from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE, read_metadata
 from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.pseudo.thresholds import most_probable
 from nightcrawler.report.measures import TopPredictions

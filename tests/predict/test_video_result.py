@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict import parts
+from nightcrawler.predict import shards
 from nightcrawler.predict.ensemble import run_hash
-from nightcrawler.predict.results import (
+from nightcrawler.predict.sliding_windows import Segment
+from nightcrawler.predict.video_result import (
     TimelineEntry,
     VideoResult,
     csv_rows,
@@ -22,7 +23,6 @@ from nightcrawler.predict.results import (
     to_predictions,
     to_record,
 )
-from nightcrawler.predict.windows import Segment
 
 CLASSES = ("Run", "Sit", "Wave")
 # A part as version 0.1 wrote it, byte for byte.
@@ -50,17 +50,17 @@ def test_a_part_of_version_0_1_is_read_and_written_alike(tmp_path: Path) -> None
     about = {"models": [], "class_names": list(CLASSES), "labels": "label-free", "mixture": {}}
     key = run_hash(about)
     (tmp_path / "run.json").write_text(json.dumps(about))
-    path = parts.part_path(tmp_path, "a.mp4")
+    path = shards.part_path(tmp_path, "a.mp4")
     path.parent.mkdir(parents=True)
     path.write_text(OLD_PART.replace("KEY", key))
     items = [VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)]
-    assert parts.open_run(tmp_path, about) == key
-    assert parts.missing(tmp_path, key, items) == []
-    results, files = parts.merge(tmp_path, items, 2)
+    assert shards.open_run(tmp_path, about) == key
+    assert shards.missing(tmp_path, key, items) == []
+    results, files = shards.merge(tmp_path, items, 2)
     assert results == [RESULT]
     assert [file.name for file in files] == ["predictions.csv", "predictions.pkl", "timeline.csv"]
     before = path.read_text()
-    parts.write_part(tmp_path, key, RESULT)
+    shards.write_part(tmp_path, key, RESULT)
     assert path.read_text() == before
 
 

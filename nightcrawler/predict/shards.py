@@ -16,7 +16,7 @@ from typing import Any
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.ensemble import run_hash
-from nightcrawler.predict.results import (
+from nightcrawler.predict.video_result import (
     VideoResult,
     csv_rows,
     from_plain,
