@@ -21,16 +21,15 @@ from torchvision.transforms.v2.functional import (
     equalize,
 )
 
-from nightcrawler.data.augment.ops import apply_ops, crop, full_box
-from nightcrawler.data.augment.rand_augment import (
+from nightcrawler.data.augment.image_ops import (
     OPS,
-    RandAugment,
     count_levels,
     histogram,
     look_up,
     look_up_by_indexing,
-    parse_rand_augment,
 )
+from nightcrawler.data.augment.ops import apply_ops, crop, full_box
+from nightcrawler.data.augment.rand_augment import RandAugment, parse_rand_augment
 from nightcrawler.utils.errors import ConfigError
 from tests.data.augment.test_pipeline import DRAWS, LEAST_P, picture, same_frames
 
