@@ -85,11 +85,10 @@ def stop_after(trainer: Any, step: int) -> None:
 
 def train() -> dict[str, Any]:
     """Stop a run, keep its folder, continue it, and return its end."""
-    from nightcrawler.engine.journal import write_run_folder
-
     from nightcrawler.config.node import dump
     from nightcrawler.engine.build import build_about, build_trainer
     from nightcrawler.engine.checkpoint import load_checkpoint
+    from nightcrawler.engine.journal import write_run_folder
     from nightcrawler.engine.trainer import Preempted
     from tests import tiny
 
@@ -158,7 +157,6 @@ def pipeline() -> dict[str, Any]:
     """Run a small chain of fake tasks to its end."""
     from nightcrawler.pipeline.runner import Runner, Settings
     from nightcrawler.pipeline.show import Screen
-
     from tests.pipeline import chain
 
     folder = chain.prepare(Path.cwd() / "fixtures/pipeline")
