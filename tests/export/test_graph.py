@@ -74,7 +74,7 @@ def test_fitted_frames_have_the_size_and_are_left_alone_where_they_have_it() -> 
     ("overrides", "text"),
     [
         (("ENHANCE.TEST", "clahe"), "ENHANCE.TEST clahe needs whole pictures"),
-        (("ENHANCE.TEST", "auto_gamma"), "ENHANCE.TEST auto_gamma looks at"),
+        (("ENHANCE.TEST", "auto_gamma"), "ENHANCE.TEST auto_gamma needs whole pictures"),
         (("ENHANCE.DENOISE_FRAMES", "3"), "ENHANCE.DENOISE_FRAMES 3 needs frames beside"),
         (
             ("TEST.GAMMAS", "[0.2, 0.3]"),

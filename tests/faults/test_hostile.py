@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nightcrawler.engine import checkpoint_files
-from nightcrawler.engine.build import start_from_cfg, weights_to_test_from_cfg
+from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import read_weights
 from nightcrawler.pseudo.predictions import read_results

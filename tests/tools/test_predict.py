@@ -226,15 +226,15 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
 ) -> None:
     """One of three shards is killed; five shards do the rest; the result is that of one process, byte for byte."""
     out = tmp_path / "three"
-    shards = [
+    processes = [
         start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3")
         for index in range(3)
     ]
     part = shards.part_path(out, "0.mp4")
     wait_for(part.is_file)
-    shards[0].kill()
-    assert [shard.wait(PATIENCE_SEC) for shard in shards[1:]] == [0, 0]
-    shards[0].wait()
+    processes[0].kill()
+    assert [shard.wait(PATIENCE_SEC) for shard in processes[1:]] == [0, 0]
+    processes[0].wait()
     part_of_last = shards.part_path(out, "21.mp4")
     part_of_last.unlink(missing_ok=True)  # where the kill came too late, as if it had not
     (part.parent / f".{part.name}.x.tmp").write_text(
