@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 	$(BIN)/python -m benchmarks.readability
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -rs --durations=15
 
 docs-test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/docs
