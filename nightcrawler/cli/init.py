@@ -32,14 +32,19 @@ def parse(argv: Sequence[str]) -> Any:
 def main(argv: Sequence[str]) -> int:
     """Copy the packaged project into a folder and print the next commands."""
     folder = parse(argv).folder
+    for parent in (folder, *folder.parents):
+        if parent.exists() and not parent.is_dir():
+            raise UserError(f"{parent}: a file, expected a folder or a new name")
     source = packaged_root()
     files = list(project_files(source))
     # All conflicts are looked for first, so that a refusal leaves the folder as it was.
     for path in _conflicts(source, folder, files):
         raise UserError(f"{path}: exists and differs; nothing was written. Choose another FOLDER")
-    for path in files:
+    missing = [path for path in files if not (folder / path).exists()]
+    for path in missing:
         _copy(source / path, folder / path)
-    print(f"{folder}: {len(files)} files")
+    there = len(files) - len(missing)
+    print(f"{folder}: {len(files)} files, {len(missing)} written, {there} were there already")
     print("next:")
     print(f"  cd {folder}")
     print("  nightcrawler synthetic --out data/synthetic --jobs 2      # or your own: DATASET.md")

@@ -167,6 +167,9 @@ def find_fault(arguments: argparse.Namespace) -> str:
     source = arguments.source
     if (source is None) == (arguments.watch is None):
         return "give either a source to predict, or --watch FOLDER"
+    if source == "":
+        # Such as an unset "$VIDEO": the current folder must not be meant by accident.
+        return "the source is empty: give a file, folder, list or URL (. is the current folder)"
     if arguments.mode is not None and not arguments.ensemble:
         return "--mode needs --ensemble"
     if (arguments.views is None) != (arguments.crops is None):

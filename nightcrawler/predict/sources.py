@@ -91,10 +91,12 @@ def read_source(source: Source, num_classes: int) -> list[VideoItem | FrameArray
 
     Raises:
         TypeError: if the source is of another type.
-        ValueError: if an array has another shape.
+        ValueError: if an array has another shape, or a path is empty.
         UserError: if a single path does not exist, or a list file is invalid.
     """
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise ValueError("source is empty: expected the path of a video, folder or list")
         return list(find_videos(Path(source), num_classes))
     if isinstance(source, np.ndarray):
         return [FrameArray("array", _checked_frames(source, "source"))]

@@ -292,7 +292,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file: give the --out of tools/run_pipeline.py, or runs/RECIPE"
+            f"{path}: no such file: give the --out of nightcrawler pipeline, or runs/RECIPE"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
@@ -301,7 +301,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         missing = [key for key in KEYS if key not in state]
     if missing:
         raise UserError(
-            f"{path}: no {', '.join(missing)}: not written by tools/run_pipeline.py of this version"
+            f"{path}: no {', '.join(missing)}: not written by nightcrawler pipeline of this version"
         )
     return state
 

@@ -35,9 +35,22 @@ def test_a_second_time_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert program.main(["init", str(tmp_path)]) == 0
     own = tmp_path / "exp_adapt_bn/notes.txt"
     own.write_text("mine")
+    capsys.readouterr()
     assert program.main(["init", str(tmp_path)]) == 0
     assert own.read_text() == "mine"
-    capsys.readouterr()
+    num_files = len(list(project_files(packaged_root())))
+    shown = capsys.readouterr().out
+    assert f"{num_files} files, 0 written, {num_files} were there already" in shown
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt/below"])
+def test_a_file_in_the_way_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("mine")
+    assert program.main(["init", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {tmp_path / 'a.txt'}: a file, expected a folder or a new name\n"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])

@@ -6,18 +6,20 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import nightcrawler
+from nightcrawler.cli import predict as predict_command
 from nightcrawler.predict import load as load_module
 from nightcrawler.predict import video_result as results_module
 from nightcrawler.predict.checkpoints import PredictOptions, find_checkpoint
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.predict.predictor import Predictor
-from nightcrawler.predict.sources import find_videos
+from nightcrawler.predict.sources import find_videos, read_source
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -199,3 +201,18 @@ def test_documented_examples_run(
         failed, attempted = doctest.testmod(module)
         assert attempted > 0
         assert failed == 0
+
+
+def test_an_empty_source_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="source is empty"):
+        read_source("", 11)
+    with pytest.raises(SystemExit) as stop:
+        predict_command.parse(["", "--experiment", "a"])
+    assert stop.value.code == 2
+    assert "the source is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("frames", [None, "clip.mp4"])
+def test_only_arrays_are_enhanced(frames: Any) -> None:
+    with pytest.raises(TypeError, match="expected a uint8 array"):
+        nightcrawler.enhance(frames)

@@ -144,6 +144,8 @@ def enhance(frames: np.ndarray, name: str = "gamma", **params: Any) -> np.ndarra
         ValueError: if `frames` has another shape.
         UserError: if there is no such enhancement, or its weights cannot be read.
     """
+    if not isinstance(frames, np.ndarray):
+        raise TypeError(f"frames are {type(frames).__name__}, expected a uint8 array [T, H, W, 3]")
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"frames have shape {list(frames.shape)}, expected [T, H, W, 3]")
     known = [field.name for field in fields(EnhanceParams)]
