@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import signal
 import socket
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ EXAMPLES = """\
 
 Needs the extra: pip install 'nightcrawler-video[web]'. Only this machine can open the page. From
 another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing from other
-machines. Clips are deleted when the server ends."""
+machines. Clips are deleted when the server ends, or else (a kill) when the next one starts."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -180,38 +180,70 @@ def listen(port: int) -> socket.socket:
     return listening
 
 
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """End the block as Ctrl-C does, on SIGTERM and when the terminal or an ssh session closes.
+
+    A server that was started to outlive its terminal (nohup) goes on.
+    """
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    if signal.SIGTERM in before:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.SIGHUP in before:
+        # Passed on as SIGTERM, which the running server handles.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    except KeyboardInterrupt:
+        # A terminal that has closed cannot be written to.
+        with contextlib.suppress(OSError):
+            print("stopped", flush=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def serve(arguments: argparse.Namespace, listening: socket.socket, worker: Worker) -> None:
-    """Start the worker, then serve the page until Ctrl-C or SIGTERM.
+    """Start the worker, then serve the page until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
         arguments: options of the page.
         listening: socket to serve on.
         worker: worker, stopped at the end.
+
+    Raises:
+        UserError: if the models cannot be loaded, or there is no room for clips.
     """
     import uvicorn
 
     from nightcrawler.web.app import make_app
+    from nightcrawler.web.clip_folder import clip_folder
 
-    with tempfile.TemporaryDirectory(prefix="nightcrawler-") as folder:
+    with ending_cleanly(), contextlib.ExitStack() as stack:
         try:
-            print("loading the models", flush=True)
-            worker.start()
-            app = make_app(worker, Path(folder), make_site(arguments, worker.about))
-            config = uvicorn.Config(
-                app,
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=SHUTDOWN_SEC,
-            )
-            address = f"http://{HOST}:{listening.getsockname()[1]}/"
-            print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
-            # SIGTERM ends the server as Ctrl-C does, so that the folder of clips is removed.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            uvicorn.Server(config).run(sockets=[listening])
-        except KeyboardInterrupt:
-            print("stopped")
-        finally:
-            worker.stop()
+            folder = stack.enter_context(clip_folder())
+        except OSError as error:
+            raise UserError(
+                f"no temporary folder for clips: {error}; TMPDIR may name another one"
+            ) from None
+        # Last in, first out: the worker has ended before its clips are removed.
+        stack.callback(worker.stop)
+        print("loading the models", flush=True)
+        worker.start()
+        app = make_app(worker, folder, make_site(arguments, worker.about))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SEC,
+        )
+        address = f"http://{HOST}:{listening.getsockname()[1]}/"
+        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def main(argv: Sequence[str]) -> int:

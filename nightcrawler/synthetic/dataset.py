@@ -15,10 +15,12 @@ from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.scene import render_clip
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, write_csv_rows
+from nightcrawler.utils.io import atomic_write, fsync_folder, write_csv_rows
 
 # File in the dataset's folder that holds its specification.
 SPEC_FILE = "synthetic.json"
+# Key in it while clips of an earlier specification may still be there.
+UNFINISHED = "unfinished"
 # Increased whenever the same specification gives other frames, so that old clips are replaced.
 VERSION = 1
 # Frame rates that a clip may have, and its least and largest duration in seconds.
@@ -218,8 +220,10 @@ def write_dataset(
         UserError: if the folder holds something else.
     """
     plan = make_plan(spec)
-    replace_all = _check_folder(root, spec, force)
-    todo = [clip for clip in plan.clips if replace_all or not (root / clip.path).is_file()]
+    _refuse_links(root, plan)
+    if _check_folder(root, spec, force):
+        _remove_old(root, spec, plan)
+    todo = [clip for clip in plan.clips if not (root / clip.path).is_file()]
     for folder in {(root / clip.path).parent for clip in todo}:
         folder.mkdir(parents=True, exist_ok=True)
     if todo:
@@ -260,17 +264,47 @@ def _write_list(path: Path, rows: Sequence[Row], line_end: str) -> None:
             file.write(f"{name},{label}{line_end}")
 
 
+def _refuse_links(root: Path, plan: DatasetPlan) -> None:
+    """Refuse a folder of the layout that is a link: clips would be replaced somewhere else.
+
+    Raises:
+        UserError: naming the link.
+    """
+    for path in sorted({clip.path for clip in plan.clips} | set(plan.lists)):
+        for folder in Path(path).parents:
+            if (root / folder).is_symlink() and folder != Path():
+                raise UserError(f"{root / folder}: is a link, expected a folder of its own")
+
+
+def _remove_old(root: Path, spec: DatasetSpec, plan: DatasetPlan) -> None:
+    """Remove the files that another specification may have left in the places of a plan.
+
+    Clips are told apart by nothing but their place. Stopped at any point, the next run goes on
+    here, until the specification no longer says that it is unfinished.
+    """
+    _write_spec(root, spec, unfinished=True)
+    # Lists first: labels never stand beside the clips of another specification.
+    for name in (*plan.lists, *(clip.path for clip in plan.clips)):
+        (root / name).unlink(missing_ok=True)
+    for folder in {(root / clip.path).parent for clip in plan.clips}:
+        fsync_folder(folder)
+    _write_spec(root, spec)
+
+
 def _spec_values(spec: DatasetSpec) -> dict[str, object]:
     return {"version": VERSION, **asdict(spec)}
 
 
-def _write_spec(root: Path, spec: DatasetSpec) -> None:
+def _write_spec(root: Path, spec: DatasetSpec, unfinished: bool = False) -> None:
+    values = _spec_values(spec)
+    if unfinished:
+        values[UNFINISHED] = True
     with atomic_write(root / SPEC_FILE, "w") as file:
-        json.dump(_spec_values(spec), file, indent=1)
+        json.dump(values, file, indent=1)
 
 
 def _check_folder(root: Path, spec: DatasetSpec, force: bool) -> bool:
-    """Return true if the folder holds clips of another specification, to be replaced.
+    """Return true if the folder may hold clips of another specification, to be removed.
 
     Raises:
         UserError: if it holds something else, or `force` does not allow to replace them.
@@ -283,11 +317,14 @@ def _check_folder(root: Path, spec: DatasetSpec, force: bool) -> bool:
         raise UserError(
             f"{root}: is not empty and holds no synthetic data; choose a new folder"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         # A damaged file is that of another specification.
         found = {}
     if found == _spec_values(spec):
         return False
+    # An earlier run was allowed to replace them, and was stopped while it did.
+    if found == {**_spec_values(spec), UNFINISHED: True}:
+        return True
     if not force:
         raise UserError(
             f"{root}: holds clips of other settings ({found}); "

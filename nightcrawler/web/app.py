@@ -23,8 +23,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.logging import get_logger
 from nightcrawler.web.inference import AFTER, BEFORE
-from nightcrawler.web.worker import ClipError, Worker, WorkerError
+from nightcrawler.web.worker import (
+    FULL,
+    ClipError,
+    StorageFullError,
+    Worker,
+    WorkerError,
+    is_disk_full,
+)
+
+logger = get_logger(__name__)
 
 # Names of this machine: the page has no users to tell apart, so it is for one machine only.
 HOSTS = ("127.0.0.1", "localhost")
@@ -218,8 +228,9 @@ class Server:
         if self._num_waiting >= MAX_WAITING:
             raise RequestError(503, "other clips are being processed: try again in a moment")
         self._num_waiting += 1
-        clip, folder = self.clips.create()
+        clip = ""
         try:
+            clip, folder = self.clips.create()
             path = folder / f"upload{Path(name).suffix.lower()}"
             await self._save(request, path)
             question = {"path": str(path), "name": name, "folder": str(folder)}
@@ -297,7 +308,9 @@ async def _drain(request: Request) -> None:
 
 
 def _as_request_error(error: BaseException) -> BaseException:
-    """Return the HTTP error of an expected error, any other error unchanged."""
+    """Return the HTTP error of an error, unchanged where the server itself is told to end."""
+    if isinstance(error, StorageFullError) or is_disk_full(error):
+        return RequestError(507, FULL)
     if isinstance(error, ClipError):
         return RequestError(422, f"this clip cannot be used: {error}")
     if isinstance(error, WorkerError):
@@ -308,6 +321,9 @@ def _as_request_error(error: BaseException) -> BaseException:
         return RequestError(408, "the upload took too long")
     if isinstance(error, ClientDisconnect):
         return RequestError(400, "the upload was interrupted")
+    if isinstance(error, Exception) and not isinstance(error, RequestError):
+        logger.error("a clip failed", exc_info=error)
+        return RequestError(500, f"this clip failed: an unexpected {type(error).__name__}")
     return error
 
 
@@ -315,7 +331,7 @@ def _resource(name: str) -> bytes:
     return resources.files(__package__).joinpath(name).read_bytes()
 
 
-def make_app(worker: Worker, root: Path, site: Site) -> Starlette:
+def make_app(worker: Worker, root: Path, site: Site) -> ASGIApp:
     """Make the ASGI application.
 
     Args:
@@ -324,7 +340,7 @@ def make_app(worker: Worker, root: Path, site: Site) -> Starlette:
         site: texts and limits of the page.
     """
     server = Server(worker, root, site)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", server.page),
             Route("/clips", server.upload, methods=["POST"]),
@@ -332,8 +348,9 @@ def make_app(worker: Worker, root: Path, site: Site) -> Starlette:
             Route("/{name}", server.static),
         ],
         middleware=[
-            Middleware(SecurityHeaders),
             # Another site's name that resolves to this machine (DNS rebinding) is refused.
             Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
         ],
     )
+    # Around the whole, as Starlette answers failures outside of its middleware.
+    return SecurityHeaders(app)

@@ -29,6 +29,7 @@ SHOWN_CLASSES = 5
 # Length, frame rate and short side of the previews: enough to see, and quick to load.
 PREVIEW_SEC = 12.0
 PREVIEW_FPS = 12.5
+SLOWEST_FPS = Fraction(1, 1001)
 PREVIEW_SIDE_PX = 360
 # Players show narrower pictures as a line.
 MAX_ASPECT_RATIO = 4
@@ -199,9 +200,11 @@ def write_previews(
     clip_fps = info.fps or ASSUMED_FPS
     # Every `step`-th frame, so that previews keep the speed of the clip.
     step = max(round(clip_fps / PREVIEW_FPS), 1)
-    fps = Fraction(clip_fps / step).limit_denominator(1001)
+    fps = max(Fraction(clip_fps / step).limit_denominator(1001), SLOWEST_FPS)
     frames = video_frames(path, info, PREVIEW_SIDE_PX, limits)
-    shown = itertools.islice(frames, 0, round(PREVIEW_SEC * fps * step), step)
+    # A time-lapse may take longer than a preview from one frame to the next.
+    num_read = max(round(PREVIEW_SEC * fps * step), 1)
+    shown = itertools.islice(frames, 0, num_read, step)
     before = np.stack([even_sided(frame.rgb) for frame in shown])
     height, width = before.shape[1:3]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):

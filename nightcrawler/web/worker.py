@@ -6,6 +6,7 @@ Questions and answers are JSON over a pipe, so nothing from the worker is ever u
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import signal
@@ -24,6 +25,7 @@ logger = get_logger(__name__)
 # Far more than an answer needs.
 MAX_ANSWER_BYTES = 4 << 20
 EXIT_WAIT_SEC = 5.0
+FULL = "the disk for temporary files is full: free some space, then send the clip again"
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
@@ -31,8 +33,17 @@ Answer = dict[str, Any]
 Build = Callable[[], tuple[Callable[[Question], Answer], dict[str, Any]]]
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Return True for an error that says there is no room (left, or by quota) for a file."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class ClipError(UserError):
     """A clip that cannot be used. The worker goes on."""
+
+
+class StorageFullError(UserError):
+    """No room for the files of a clip. The worker goes on."""
 
 
 class WorkerError(UserError):
@@ -81,6 +92,7 @@ class Worker:
 
         Raises:
             ClipError: if the clip cannot be used.
+            StorageFullError: if there is no room for its previews.
             WorkerError: if the process hung or died, or did not start again.
         """
         with self._lock:
@@ -115,6 +127,8 @@ class Worker:
             raise WorkerError(
                 f"reading this clip ended the worker ({reason}); the next one can be sent"
             ) from None
+        if kind == "full":
+            raise StorageFullError(content)
         if kind != "answer":
             raise ClipError(content)
         return content
@@ -187,19 +201,33 @@ def _work(build: Build, pipe: Connection) -> None:
     _send(pipe, "ready", about)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            question = json.loads(pipe.recv_bytes())
-            start = time.monotonic()
-            try:
-                content = answer(question)
-            except VideoError as error:
-                # Without the path, which is none of the visitor's business.
-                _send(pipe, "refused", f"{error.cause} (while {error.where})")
-            except UserError as error:
-                _send(pipe, "refused", str(error))
-            else:
-                took_sec = round(time.monotonic() - start, 3)
-                _send(pipe, "answer", {**content, "took_sec": took_sec})
+            pipe.send_bytes(_answer_to(json.loads(pipe.recv_bytes()), answer))
+
+
+def _answer_to(question: Question, answer: Callable[[Question], Answer]) -> bytes:
+    """Return the message for a question. A clip that raises is refused, whatever it raises."""
+    start = time.monotonic()
+    try:
+        content = answer(question)
+        took_sec = round(time.monotonic() - start, 3)
+        return _message("answer", {**content, "took_sec": took_sec})
+    except VideoError as error:
+        # Without the path, which is none of the visitor's business.
+        return _message("refused", f"{error.cause} (while {error.where})")
+    except UserError as error:
+        return _message("refused", str(error))
+    except Exception as error:
+        # Models take seconds to load: one odd clip must not keep the next visitor waiting.
+        if is_disk_full(error):
+            return _message("full", FULL)
+        logger.exception("a clip was refused")
+        # Not the error's text, which may hold paths.
+        return _message("refused", f"an unexpected {type(error).__name__}; its log says more")
+
+
+def _message(kind: str, content: Any) -> bytes:
+    return json.dumps([kind, content]).encode()
 
 
 def _send(pipe: Connection, kind: str, content: Any) -> None:
-    pipe.send_bytes(json.dumps([kind, content]).encode())
+    pipe.send_bytes(_message(kind, content))

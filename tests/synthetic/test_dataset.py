@@ -123,6 +123,76 @@ def test_force_replaces_clips_of_another_specification(tmp_path: Path) -> None:
         write_dataset(root, one, jobs=1)
 
 
+@pytest.mark.parametrize("num_done", [0, 1, 30])
+def test_a_forced_replacement_that_is_stopped_leaves_no_clip_of_before(
+    tmp_path: Path, num_done: int
+) -> None:
+    one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
+    other = replace(one, seed=1)
+    root = tmp_path / "data"
+    write_dataset(root, one, jobs=1)
+
+    def stop(paths: Iterable[str], total: int) -> Iterable[str]:
+        for count, path in enumerate(paths):
+            if count == num_done:
+                raise KeyboardInterrupt
+            yield path
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(root, other, jobs=1, force=True, wrap=stop)
+    assert not (root / "truth/test.csv").exists(), "labels of one seed beside clips of the other"
+    rendered, total = write_dataset(root, other, jobs=1)
+    # The clip under way may have been finished.
+    assert total - num_done - 1 <= rendered <= total - num_done
+    for clip in make_plan(other).clips:
+        frames, _ = clip_frames(clip, other)
+        found = read_file(str(root / clip.path), lambda count: list(range(count))).frames
+        assert found.shape == frames.shape
+        assert np.abs(found.astype(float) - frames).mean() < 12
+
+
+def test_a_forced_replacement_stopped_while_it_removes_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
+    other = replace(one, seed=1)
+    root = tmp_path / "data"
+    write_dataset(root, one, jobs=1)
+    unlink = Path.unlink
+
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "train_run_000.mp4":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(root, other, jobs=1, force=True)
+    monkeypatch.undo()
+    assert write_dataset(root, other, jobs=1) == (55, 55)
+
+
+def test_clips_behind_a_link_are_not_replaced(tmp_path: Path) -> None:
+    one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
+    root = tmp_path / "data"
+    write_dataset(root, one, jobs=1)
+    (root / "Test").rename(tmp_path / "elsewhere")
+    (root / "Test").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="Test: is a link"):
+        write_dataset(root, replace(one, seed=1), jobs=1, force=True)
+    assert contents(tmp_path / "elsewhere") == before
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(root))] = path.read_bytes()
+    return files
+
+
 def test_progress_is_shown_for_the_rendered_clips(tmp_path: Path) -> None:
     one = DatasetSpec(train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=32)
     shown: list[tuple[list[str], int]] = []

@@ -17,7 +17,7 @@ from tests.paths import ROOT
 from tests.waiting import wait_until
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
     for name in ("starlette", "uvicorn"):
         pytest.importorskip(name, reason="needs the extra: pip install 'nightcrawler-video[web]'")

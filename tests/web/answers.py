@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -25,6 +26,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "bug" in name:
         raise ZeroDivisionError
+    if "full" in name:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/after.mp4")
     if "huge" in name:
         return {"text": "x" * (5 << 20)}
     if "bad" in name:

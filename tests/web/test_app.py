@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,8 +16,10 @@ import pytest
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
+from nightcrawler.synthetic.video import write_video
 from tests.reading import read_file
 from tests.waiting import wait_until
 from tests.web import answers
@@ -65,6 +69,27 @@ def test_its_previews_are_the_clip_before_and_after_enhancement(served: Served, 
     np.testing.assert_allclose(said["brightness"], [source.mean(), lit.mean()], atol=0.1)
     status, headers, part = served.ask("GET", f"/{said['after']}", range="bytes=0-9")
     assert (status, len(part), headers["content-type"]) == (206, 10, "video/mp4")
+
+
+@pytest.mark.parametrize("fps", [Fraction(1, 30), Fraction(1, 25), Fraction(1, 5000)])
+def test_a_time_lapse_is_answered(
+    experiments: tuple[Path, ...], fps: Fraction, tmp_path: Path
+) -> None:
+    from nightcrawler.web.inference import InferenceOptions, build_inference
+
+    frames = np.random.default_rng(3).integers(0, 60, (4, 40, 48, 3), np.uint8)
+    write_video(tmp_path / "lapse.mp4", frames, fps)
+    options = InferenceOptions(
+        experiments[1:], None, None, Path(), True, Path(), 3.0, 1.5, 1e6, Limits(), 1
+    )
+    answer, _ = build_inference(options)
+    said = answer(
+        {"path": str(tmp_path / "lapse.mp4"), "name": "lapse.mp4", "folder": str(tmp_path)}
+    )
+    assert said["seconds"] == pytest.approx(float(4 / fps), rel=0.01)
+    assert len(said["timeline"]) >= 1
+    for name in ("before.mp4", "after.mp4"):
+        assert decoded((tmp_path / name).read_bytes()).shape == (1, 40, 48, 3)
 
 
 def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> None:
@@ -177,6 +202,61 @@ def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(
     status, said = fragile.send("fine.mp4", b"frames")
     assert status == 200
     assert said["pid"] != pid
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "text"),
+    [
+        ("bug.mp4", 422, "this clip cannot be used: an unexpected ZeroDivisionError"),
+        ("full.mp4", 507, "disk for temporary files is full"),
+    ],
+)
+def test_an_unexpected_error_or_a_full_disk_in_the_worker_refuses_one_clip(
+    fragile: Served, name: str, status: int, text: str
+) -> None:
+    pid = fragile.worker.pid
+    found, said = fragile.send(name, b"frames")
+    assert found == status
+    assert text in said["error"]
+    assert fragile.send("fine.mp4", b"frames")[1]["pid"] == pid
+
+
+@pytest.mark.parametrize("where", ["folder", "upload"])
+def test_a_full_disk_gives_507_with_all_headers_however_often(
+    fragile: Served, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nightcrawler.web import app
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept = sorted(fragile.folder.iterdir())
+    if where == "folder":
+        monkeypatch.setattr(Path, "mkdir", no_room)
+    else:
+        monkeypatch.setattr(app.Server, "_save", no_room)
+    for _ in range(app.MAX_WAITING + 1):
+        status, headers, content = fragile.ask("POST", "/clips", b"x", x_file_name="a.mp4")
+        assert status == 507
+        assert b"disk for temporary files is full" in content
+        assert headers.items() >= app.HEADERS.items()
+    monkeypatch.undo()
+    assert fragile.send("fine.mp4", b"x")[0] == 200
+    assert len(list(fragile.folder.iterdir())) == len(kept) + 1
+
+
+def test_a_failure_of_the_server_itself_has_all_headers(
+    fragile: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nightcrawler.web import app
+
+    def fail(name: str) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(app, "_resource", fail)
+    status, headers, _ = fragile.ask("GET", "/")
+    assert status == 500
+    assert headers.items() >= app.HEADERS.items()
 
 
 def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.web.worker import ClipError, Worker, WorkerError
+from nightcrawler.web.worker import ClipError, StorageFullError, Worker, WorkerError
 from tests.waiting import wait_until
 from tests.web import answers
 
@@ -51,12 +51,26 @@ def test_a_bad_clip_is_refused_and_the_process_stays(worker: Worker) -> None:
     assert ask(worker, "a")["pid"] == pid
 
 
+def test_a_clip_with_an_unexpected_error_is_refused_and_the_process_stays(worker: Worker) -> None:
+    pid = worker.pid
+    with pytest.raises(ClipError, match=r"^an unexpected ZeroDivisionError; its log says more$"):
+        ask(worker, "bug")
+    assert ask(worker, "a")["pid"] == pid
+
+
+def test_a_full_disk_is_told_and_the_process_stays(worker: Worker) -> None:
+    pid = worker.pid
+    with pytest.raises(StorageFullError, match="disk for temporary files is full") as caught:
+        ask(worker, "full")
+    assert "/secret" not in str(caught.value)
+    assert ask(worker, "a")["pid"] == pid
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("hang", "took more than 2 s and was given up"),
         ("crash", r"ended the worker \(signal SIGSEGV\)"),
-        ("bug", r"ended the worker \(exit code 1\)"),
         ("huge", r"ended the worker \("),
     ],
 )
