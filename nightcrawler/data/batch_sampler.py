@@ -5,6 +5,7 @@ It does not depend on the number of ranks and workers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,10 +19,13 @@ class SampleKey(NamedTuple):
     Attributes:
         index: position of the video in its list.
         epoch: epoch that seeds its augmentation.
+        occurrence: number of times that the video came before in this epoch. It seeds the
+            augmentation too, so that a video that comes again is drawn anew.
     """
 
     index: int  # type: ignore[assignment] # hides tuple.index, which nobody calls on a key
     epoch: int
+    occurrence: int = 0
 
 
 def permutation(seed: int, stream: int, cycle: int, num_items: int) -> np.ndarray:
@@ -29,31 +33,61 @@ def permutation(seed: int, stream: int, cycle: int, num_items: int) -> np.ndarra
     return np.random.default_rng([seed, stream, cycle]).permutation(num_items)
 
 
-def balanced_order(seed: int, stream: int, cycle: int, labels: np.ndarray) -> np.ndarray:
+def balanced_shares(counts: np.ndarray, max_repeats: int) -> np.ndarray:
+    """Return the number of draws of each class in a balanced pass.
+
+    All classes get the same number, but none more than `max_repeats` times its videos. What a
+    class cannot take is shared out among the others.
+
+    Args:
+        counts: number of videos of each class, int64 `[K]`, all above 0.
+        max_repeats: largest number of draws of a video in a pass, 0 for no limit.
+
+    Returns:
+        Numbers of draws int64 `[K]`, of a sum of at least `counts.sum()` and less than K more.
+    """
+    total = int(counts.sum())
+    limits = np.full(len(counts), total)
+    if max_repeats:
+        limits = np.minimum(counts * max_repeats, total)
+    # The smallest level that fills a pass, by bisection: the sum grows with the level.
+    low, high = 1, total
+    while low < high:
+        level = (low + high) // 2
+        if np.minimum(limits, level).sum() >= total:
+            high = level
+        else:
+            low = level + 1
+    return np.minimum(limits, low)
+
+
+def balanced_order(
+    seed: int, stream: int, cycle: int, labels: np.ndarray, max_repeats: int = 0
+) -> np.ndarray:
     """Return the order of a stream's videos in its `cycle`-th pass, with every class equally often.
 
     A pass has about as many positions as there are videos. Each class fills its share of them from
-    an order of its own, which continues where the last pass ended. Rare classes repeat sooner.
-    Within a class, no video comes more often than another, give or take one.
+    an order of its own, which continues where the last pass ended. Rare classes repeat sooner, so
+    a pass does not hold every video of the frequent ones. Within a class, no video comes more
+    often than another, give or take one.
 
     Args:
         seed: seed of the order.
         stream: number of the stream.
         cycle: number of the pass.
         labels: class of each video, int64 `[N]`.
+        max_repeats: largest number of draws of a video in a pass, see `balanced_shares`.
 
     Returns:
-        Positions of videos, int64 `[ceil(N / classes) * classes]`.
+        Positions of videos, int64 `[M]`, with N <= M < N + number of classes.
     """
-    classes = np.unique(labels)
-    # Rounded up, so that no class comes less often than in a pass over all videos.
-    share = -(-len(labels) // len(classes))
-    positions = np.arange(cycle * share, (cycle + 1) * share)
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = balanced_shares(counts, max_repeats)
     picked = []
-    for label in classes.tolist():
+    for label, share in zip(classes.tolist(), shares.tolist(), strict=True):
         members = np.flatnonzero(labels == label)
         orders: dict[int, np.ndarray] = {}
-        for position in positions.tolist():
+        for position in range(cycle * share, (cycle + 1) * share):
             turn, place = divmod(position, len(members))
             if turn not in orders:
                 rng = np.random.default_rng([seed, stream, label, turn])
@@ -82,6 +116,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         stream: number of the stream, so that two streams have different orders.
         balance: labels int64 `[num_items]` whose classes are to come equally often, or `None` for
             any order.
+        max_repeats: largest number of draws of a video in a balanced pass, 0 for no limit.
 
     Raises:
         ValueError: if micro-batches and ranks do not divide the batch.
@@ -98,6 +133,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         seed: int = 0,
         stream: int = 0,
         balance: np.ndarray | None = None,
+        max_repeats: int = 0,
     ) -> None:
         if batch_size % (micro_batch * world):
             raise ValueError(
@@ -112,6 +148,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         self.seed = seed
         self.stream = stream
         self.balance = balance
+        self.max_repeats = max_repeats
         self.cycle_length = len(self._order(0))
         self.epoch = 0
         self.first_step = 0
@@ -129,29 +166,28 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
     def _order(self, cycle: int) -> np.ndarray:
         if self.balance is None:
             return permutation(self.seed, self.stream, cycle, self.num_items)
-        return balanced_order(self.seed, self.stream, cycle, self.balance)
+        return balanced_order(self.seed, self.stream, cycle, self.balance, self.max_repeats)
 
-    def step_items(self, epoch: int, step: int) -> list[int]:
-        """Return the positions of the videos of one step in their list, over all ranks."""
+    def epoch_items(self, epoch: int) -> list[int]:
+        """Return the positions of an epoch's videos in their list, over all ranks, in order."""
         # Position in the endless sequence of passes: nothing depends on what was drawn before.
-        start = (epoch * self.num_steps + step) * self.batch_size
-        orders: dict[int, np.ndarray] = {}
-        items = []
-        for position in range(start, start + self.batch_size):
-            cycle, place = divmod(position, self.cycle_length)
-            if cycle not in orders:
-                orders[cycle] = self._order(cycle)
-            items.append(int(orders[cycle][place]))
-        return items
+        length = self.num_steps * self.batch_size
+        start = epoch * length
+        first_cycle, skipped = divmod(start, self.cycle_length)
+        last_cycle = (start + length - 1) // self.cycle_length
+        orders = [self._order(cycle) for cycle in range(first_cycle, last_cycle + 1)]
+        return np.concatenate(orders)[skipped : skipped + length].tolist()
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Ranks take turns, so that a step sees the same videos whatever their number.
         first = self.rank * self.micro_batch
         stride = self.world * self.micro_batch
+        # Of the whole epoch and all ranks: the occurrence of a video is a function of its position.
+        keys = _keys(self.epoch_items(self.epoch), self.epoch)
         for step in range(self.first_step, self.num_steps):
-            items = self.step_items(self.epoch, step)
+            batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
             for start in range(first, self.batch_size, stride):
-                yield _keys(items[start : start + self.micro_batch], self.epoch)
+                yield batch[start : start + self.micro_batch]
 
     def __len__(self) -> int:
         return (self.num_steps - self.first_step) * self.micro_batches_per_step
@@ -214,4 +250,10 @@ class ChunkSampler(Sampler[list[SampleKey]]):
 
 
 def _keys(items: list[int], epoch: int) -> list[SampleKey]:
-    return [SampleKey(index, epoch) for index in items]
+    """Return the keys of videos that are drawn in this order."""
+    drawn: Counter[int] = Counter()
+    keys = []
+    for index in items:
+        keys.append(SampleKey(index, epoch, drawn[index]))
+        drawn[index] += 1
+    return keys

@@ -27,6 +27,7 @@ from nightcrawler.data.lowlight.enhance.build import (
 )
 from nightcrawler.data.splits import Split, get_split
 from nightcrawler.utils import distributed
+from nightcrawler.utils.env import derived_seed
 from nightcrawler.utils.errors import ConfigError, UserError
 
 # Number of each stream, which seeds its order.
@@ -158,7 +159,7 @@ def _build_labelled_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int)
     builder = build_train_clips(cfg, enhance, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
     sampler = _build_sampler(cfg, len(items), num_steps, LABELLED_STREAM, None)
     window = denoise_window_of(cfg, "TRAIN", False)
-    return _build_stream(cfg, "labelled", items, builder, sampler, window)
+    return _build_stream(cfg, "labelled", items, builder, sampler, window, cfg.RNG_SEED)
 
 
 def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -> TrainStream:
@@ -167,7 +168,9 @@ def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -
     balance = _labels_of(items).numpy() if cfg.TRAIN.BALANCE_PSEUDO else None
     sampler = _build_sampler(cfg, len(items), num_steps, PSEUDO_STREAM, balance)
     window = denoise_window_of(cfg, "TRAIN", True)
-    return _build_stream(cfg, "pseudo", items, builder, sampler, window)
+    # A seed of its own: a video that is in both lists must not come as the same clip.
+    seed = derived_seed(cfg.RNG_SEED, PSEUDO_STREAM)
+    return _build_stream(cfg, "pseudo", items, builder, sampler, window, seed)
 
 
 def _build_sampler(
@@ -183,6 +186,7 @@ def _build_sampler(
         cfg.RNG_SEED,
         stream,
         balance,
+        cfg.TRAIN.BALANCE_MAX_REPEATS,
     )
 
 
@@ -193,6 +197,7 @@ def _build_stream(
     builder: ClipBuilder,
     sampler: MicroBatchSampler,
     window: int,
+    seed: int,
 ) -> TrainStream:
     try:
         probs = _probs_of(items)
@@ -200,7 +205,7 @@ def _build_stream(
         raise UserError(f"{cfg.DATA.PSEUDO_CSV}: {error}") from None
     collate = TrainCollate(_labels_of(items), probs, cfg.AUG.NUM_SAMPLE)
     reader = build_video_reader(cfg, window)
-    dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
+    dataset = ClipDataset(items, reader, builder, seed, replace_bad=True)
     loader = build_loader(cfg, dataset, sampler, collate, persistent=True)
     return TrainStream(name, items, sampler, loader)
 

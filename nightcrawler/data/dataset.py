@@ -103,10 +103,19 @@ class BadVideo:
     where: str
 
 
-def sample_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """Return the generator of a video's draws in an epoch, a pure function of the arguments."""
+def sample_rng(seed: int, epoch: int, name: str, *again: int) -> np.random.Generator:
+    """Return the generator of a video's draws, a pure function of the arguments.
+
+    Args:
+        seed: seed of all draws.
+        epoch: number of the epoch.
+        name: name of the video.
+        again: numbers that tell further draws of the video in the epoch from the first: the
+            occurrence, then, if it replaces another video, the index of that one and the attempt.
+    """
     # The length beside the checksum: two names of one checksum and one length are unlikely.
-    return np.random.default_rng([seed, epoch, zlib.crc32(name.encode("utf-8")), len(name)])
+    checksum = zlib.crc32(name.encode("utf-8"))
+    return np.random.default_rng([seed, epoch, checksum, len(name), *again])
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
@@ -147,20 +156,32 @@ class ClipDataset(Dataset[dict[str, Any]]):
         bad: list[BadVideo] = []
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
-                return {**self._load(index, key.epoch), "bad": bad, "status": STATUS_OK}
+                sample = self._load(index, self._rng(index, key, attempt))
+                return {**sample, "bad": bad, "status": STATUS_OK}
             except VideoError as error:
                 bad.append(BadVideo(self.items[index].name, error.cause, error.where))
             if not self.replace_bad:
                 break
             # A rule of its own: the replacement must not depend on which worker asks, nor on what
             # it did before.
-            draw = np.random.default_rng([self.seed, key.epoch, key.index, attempt])
-            index = int(draw.integers(len(self.items)))
+            seeds = [self.seed, key.epoch, key.index, attempt]
+            if key.occurrence:
+                seeds.append(key.occurrence)
+            index = int(np.random.default_rng(seeds).integers(len(self.items)))
         return self._without_clip(index, bad)
 
-    def _load(self, index: int, epoch: int) -> dict[str, Any]:
+    def _rng(self, index: int, key: SampleKey, attempt: int) -> np.random.Generator:
+        """Return the generator of the video at `index`, in place of the one that was asked for."""
+        name = self.items[index].name
+        if attempt:
+            # It also comes in its own right, which must not be the same clip.
+            return sample_rng(self.seed, key.epoch, name, key.occurrence, key.index, attempt)
+        if key.occurrence:
+            return sample_rng(self.seed, key.epoch, name, key.occurrence)
+        return sample_rng(self.seed, key.epoch, name)
+
+    def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         item = self.items[index]
-        rng = sample_rng(self.seed, epoch, item.name)
         views: list[np.ndarray] = []
 
         def choose(num_frames: int) -> list[int]:

@@ -14,6 +14,7 @@ from nightcrawler.data.batch_sampler import (
     MicroBatchSampler,
     SampleKey,
     balanced_order,
+    balanced_shares,
 )
 
 
@@ -71,6 +72,53 @@ def test_balanced_classes_come_equally_often_and_so_do_videos_of_a_class(
     for label in per_class:
         counts = np.bincount(drawn, minlength=len(labels))[labels == label]
         assert counts.max() - counts.min() <= 1
+
+
+def test_a_class_of_few_clips_leaves_draws_to_the_others() -> None:
+    """Of 358 draws a class of one clip takes 10 at most, one of seven 70, the others share 278."""
+    counts = np.array([300, 50, 7, 1])
+    assert balanced_shares(counts, 0).tolist() == [90, 90, 90, 90]
+    assert balanced_shares(counts, 10).tolist() == [139, 139, 70, 10]
+    assert balanced_shares(counts, 1).tolist() == counts.tolist()
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_no_clip_comes_more_often_than_the_limit(
+    classes: list[int], cycles: int, limit: int
+) -> None:
+    labels = np.array(classes)
+    for cycle in range(cycles):
+        drawn = balanced_order(3, 1, cycle, labels, limit)
+        assert len(labels) <= len(drawn) < len(labels) + len(set(classes))
+        counts = np.bincount(drawn, minlength=len(labels))
+        assert counts.max() <= limit
+        # Equally often, unless the limit of a class is below: then every clip takes the limit.
+        per_class = {label: counts[labels == label].sum() for label in set(classes)}
+        for label, number in per_class.items():
+            at_limit = number == limit * (labels == label).sum()
+            assert at_limit or number == max(per_class.values())
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("first_step", [0, 4])
+def test_keys_count_the_occurrences_within_the_epoch(world: int, first_step: int) -> None:
+    """Counted by hand over the whole epoch, whatever ranks see and wherever a run resumes."""
+    labels = np.array([0] * 20 + [1] * 3 + [2])
+    ranks = [
+        MicroBatchSampler(24, 9, 8, 2, rank, world, seed=2, balance=labels) for rank in range(world)
+    ]
+    for epoch in (0, 3):
+        wanted: list[SampleKey] = []
+        for index in ranks[0].epoch_items(epoch):
+            times = sum(key.index == index for key in wanted)
+            wanted.append(SampleKey(index, epoch, times))
+        for sampler in ranks:
+            sampler.set_position(epoch, first_step)
+        found = [key for turn in zip(*ranks, strict=True) for batch in turn for key in batch]
+        assert found == wanted[8 * first_step :]
+        assert len(set(wanted)) == len(wanted)
+        assert max(key.occurrence for key in wanted) > 1
 
 
 def test_a_balanced_stream_is_the_same_on_any_rank_and_after_resuming() -> None:

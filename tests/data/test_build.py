@@ -353,7 +353,7 @@ def test_a_bad_training_video_is_replaced_and_counted(folder: Path, tmp_path: Pa
     own = with_lists(folder, tmp_path, **{"train_label+val_dry": rows})
     (stream,) = build.build_train_streams(make_cfg(own))
     batches = [batch for epoch in range(4) for batch in epoch_of(stream, epoch)]
-    drawn = [index for epoch in range(4) for index in stream.sampler.step_items(epoch, 0)]
+    drawn = [index for epoch in range(4) for index in stream.sampler.epoch_items(epoch)]
     bad = [video for batch in batches for video in batch["bad"]]
     assert len(bad) >= drawn.count(6) >= 1
     assert {(video.name, video.cause) for video in bad} == {

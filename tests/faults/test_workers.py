@@ -77,7 +77,8 @@ def test_in_training(data: Path, tmp_path: Path, fault: str) -> None:
     """In the second step's first micro-batch; the steps before it were taken."""
     trainer = build_trainer(tiny.config(data, tmp_path, *WITH_WORKER))
     stream = trainer.stream_losses[0].stream
-    names = [stream.items[index].name for index in stream.sampler.step_items(0, 1)[:2]]
+    second = stream.sampler.epoch_items(0)[stream.sampler.batch_size :]
+    names = [stream.items[index].name for index in second[:2]]
     assert isinstance(stream.loader.dataset, ClipDataset)
     spoil(stream.loader.dataset, names[1], FAULTS[fault][0])
     with pytest.raises(UserError) as caught:

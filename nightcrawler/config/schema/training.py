@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from nightcrawler.config.schema.conditions import ADAPTS, HAS_PSEUDO_LABELS, equals
+from nightcrawler.config.schema.conditions import (
+    ADAPTS,
+    BALANCES_PSEUDO,
+    HAS_PSEUDO_LABELS,
+    equals,
+)
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import is_no_darkened_split, is_not_empty, is_threshold
 from nightcrawler.utils.registries import ADAPTERS
@@ -92,8 +97,19 @@ TRAIN = (
         "TRAIN.BALANCE_PSEUDO",
         False,
         "Draw every pseudo-labelled class equally often, however many clips it has, so that none "
-        "disappears.",
+        "disappears. Clips of rare classes then repeat within an epoch, and some clips of frequent "
+        "classes wait for a later one.",
         needs=HAS_PSEUDO_LABELS,
+    ),
+    Key(
+        "TRAIN.BALANCE_MAX_REPEATS",
+        10,
+        "Draws of a clip in a pass of BALANCE_PSEUDO over the pseudo-labels, at most: a class of "
+        "few clips comes less often than others, which share out what it leaves. 1 draws each clip "
+        "once, 0 sets no limit.",
+        minimum=0,
+        needs=BALANCES_PSEUDO,
+        hashed_by_default=False,
     ),
     Key(
         "TRAIN.THRESHOLD",
