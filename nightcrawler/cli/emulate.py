@@ -19,8 +19,9 @@ from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.label_recipe import Thresholds, read_label_recipe, write_thresholds
 from nightcrawler.pseudo.labels import compare, read_labels, table
 from nightcrawler.pseudo.results_metadata import label_use, results_label_use, split_use
-from nightcrawler.pseudo.thresholds import most_probable, search, selected
-from nightcrawler.utils.command_line import make_parser
+from nightcrawler.pseudo.threshold_search import PLAIN, search
+from nightcrawler.pseudo.thresholds import Calibration, most_probable, selected
+from nightcrawler.utils.command_line import at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
@@ -85,6 +86,22 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     )
     goal.add_argument("--recall", type=float, metavar="R", help="highest threshold that reaches R")
     goal.add_argument("--f1", action="store_true", help="threshold of the best F1")
+    usual = Calibration()
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=usual.confidence,
+        metavar="C",
+        help="of the lower bound (Wilson) that must reach --precision; "
+        f"{PLAIN} takes the plain precision (default: {usual.confidence})",
+    )
+    parser.add_argument(
+        "--support",
+        type=at_least(1),
+        default=usual.support,
+        metavar="N",
+        help=f"least number of clips from which --precision is judged (default: {usual.support})",
+    )
 
 
 def check_numbers(arguments: argparse.Namespace) -> None:
@@ -97,6 +114,10 @@ def check_numbers(arguments: argparse.Namespace) -> None:
         target = getattr(arguments, name)
         if target is not None and not 0 < target <= 1:
             raise UserError(f"--{name} {target}: expected a number above 0 and up to 1")
+    if not PLAIN <= arguments.confidence < 1:
+        raise UserError(
+            f"--confidence {arguments.confidence}: expected a number from {PLAIN} to below 1"
+        )
     if arguments.stage < 1:
         raise UserError(f"--stage {arguments.stage}: expected 1 or more")
 
@@ -144,7 +165,16 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
         )
     goal, target = goal_of(arguments)
     classes, confidences = most_probable(mixed)
-    found = search(classes, confidences, known, len(joined.class_names), goal, target)
+    found = search(
+        classes,
+        confidences,
+        known,
+        len(joined.class_names),
+        goal,
+        target,
+        arguments.support,
+        arguments.confidence,
+    )
     # The table describes the clips that the found thresholds would label.
     kept = np.flatnonzero(selected(classes, confidences, found.thresholds) & joined.ok)
     here = {name: truth[name] for name in joined.names if name in truth}

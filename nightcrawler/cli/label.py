@@ -260,7 +260,13 @@ def _metadata(
     num_classes = len(joined.class_names)
     calibration: dict[str, Any] = {}
     if selection.calibration:
-        calibration = {"rules": pseudo.rules, **asdict(selection.calibration)}
+        assert selection.found is not None
+        evidence = [asdict(one) for one in selection.found.evidence]
+        calibration = {
+            "rules": pseudo.rules,
+            "evidence": evidence,
+            **asdict(selection.calibration),
+        }
     return {
         "labels": labels,
         "videos": len(joined.names),

@@ -22,6 +22,7 @@ from nightcrawler.pseudo.ensemble_recipe import (
     read_per_class,
 )
 from nightcrawler.pseudo.recipe_yaml import Values, open_values
+from nightcrawler.pseudo.threshold_search import PLAIN
 from nightcrawler.pseudo.thresholds import EQUAL, LABELLED, Calibration
 from nightcrawler.utils.io import atomic_write
 
@@ -31,7 +32,17 @@ SELECT_KEYS = {
     "thresholds": ("THRESHOLDS",),
     "top_fraction": ("FRACTION",),
     "balanced": ("FRACTION", "PRIOR"),
-    "calibrated": ("PRECISION", "SPLIT", "AGREE", "PRIOR", "FLOOR", "CEILING", "FRACTION"),
+    "calibrated": (
+        "PRECISION",
+        "CONFIDENCE",
+        "SUPPORT",
+        "SPLIT",
+        "AGREE",
+        "PRIOR",
+        "FLOOR",
+        "CEILING",
+        "FRACTION",
+    ),
 }
 
 
@@ -46,6 +57,7 @@ class LabelRecipe:
         method: a key of `SELECT_KEYS`.
         thresholds: one per class, for `thresholds`.
         fractions: share of the videos to keep in each round. The last holds for later rounds.
+            `calibrated` has one for all rounds.
         prior: weight of each class, for `balanced` and `calibrated`.
         calibration: settings of `calibrated`.
     """
@@ -105,6 +117,12 @@ def read_label_recipe(path: str | Path) -> LabelRecipe:
     labels = read_label_use(values)
     ensemble = read_ensemble(values, classes)
     fractions = _fractions(values)
+    if method == "calibrated" and len(fractions) > 1:
+        raise values.fault(
+            "SELECT.FRACTION",
+            f"{fractions}, expected one number for all rounds: a class whose precision is not "
+            "shown must not keep more of its clips in later rounds",
+        )
     calibration = _calibration(values, prior) if method == "calibrated" else None
     return LabelRecipe(classes, labels, ensemble, method, thresholds, fractions, prior, calibration)
 
@@ -146,12 +164,22 @@ def _calibration(values: Values, prior: Sequence[float] | None) -> Calibration:
             f"{agree!r}, expected a number of models, or a share of them (0.0 to 1.0)",
         )
     precision = _number(values, "PRECISION", usual.precision, 0.0, 1.0)
+    confidence = _number(values, "CONFIDENCE", usual.confidence, PLAIN, 0.9999)
+    if precision == 1 and confidence > PLAIN:
+        raise values.fault(
+            "SELECT.PRECISION",
+            f"1, which no number of clips shows with CONFIDENCE {confidence:g}: lower it, or "
+            f"set CONFIDENCE {PLAIN} for the plain share of right clips",
+        )
+    support = values.get("SELECT.SUPPORT", usual.support)
+    if type(support) is not int or support < 1:
+        raise values.fault("SELECT.SUPPORT", f"{support!r}, expected a whole number from 1")
     weights: str | tuple[float, ...] = tuple(prior or ())
     if not weights:
         weights = values.choice("SELECT.PRIOR", (LABELLED, EQUAL), LABELLED)
     floor = _number(values, "FLOOR", usual.floor, 0.0, 1.0)
     ceiling = _number(values, "CEILING", usual.ceiling, 1.0, math.inf)
-    return Calibration(precision, split, agree, weights, floor, ceiling)
+    return Calibration(precision, split, agree, weights, floor, ceiling, support, confidence)
 
 
 def _number(values: Values, name: str, default: float, least: float, most: float) -> float:

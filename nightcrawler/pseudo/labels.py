@@ -11,9 +11,9 @@ import numpy as np
 
 from nightcrawler.pseudo.ensemble import Joined
 from nightcrawler.pseudo.submission import text_rows
+from nightcrawler.pseudo.threshold_search import ThresholdSearch
 from nightcrawler.pseudo.thresholds import (
     Calibration,
-    ThresholdSearch,
     agreeing,
     calibrated,
     class_balanced,

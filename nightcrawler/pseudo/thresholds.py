@@ -5,8 +5,8 @@ largest probability) is at least the threshold of its class (its most probable o
 tie at a threshold are all kept, so that the order of rows never matters.
 
 Three ways lead to thresholds: a share of the videos (`top_fraction`, `class_balanced`), a
-precision, recall or F1 on known labels (`search`), and five rules on clips that look dark and
-whose classes are known (`calibrated`).
+precision, recall or F1 on known labels (`threshold_search`), and the rules of `Calibration` on
+clips that look dark and whose classes are known (`calibrated`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import Joined
+from nightcrawler.pseudo.threshold_search import ThresholdSearch, search
 from nightcrawler.utils.errors import UserError
 
-GOALS = ("precision", "recall", "f1")
-# No known clip was predicted as this class: require probability 1.0.
-NO_EVIDENCE = 1.0
 LABELLED = "labelled"
 EQUAL = "equal"
-RULES = ("precision", "fraction", "floor", "ceiling")
+RULES = ("precision", "fraction", "support", "floor", "ceiling")
 
 
 def most_probable(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,91 +118,6 @@ def quota(classes: np.ndarray, confidences: np.ndarray, counts: np.ndarray) -> n
     return thresholds
 
 
-# --- thresholds that reach a goal on known labels ---
-
-
-@dataclass(frozen=True)
-class ThresholdSearch:
-    """Result of a search for thresholds.
-
-    Attributes:
-        thresholds: float64 `[K]`.
-        reached: bool `[K]`, the goal is met on the known labels.
-    """
-
-    thresholds: np.ndarray
-    reached: np.ndarray
-
-
-def search(
-    classes: np.ndarray,
-    confidences: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    goal: str,
-    target: float = 1.0,
-) -> ThresholdSearch:
-    """Search the threshold of each class that reaches a goal on videos of known label.
-
-    `precision`: the lowest threshold whose precision is at least `target`, else the one of
-    highest precision. `recall`: the highest threshold whose recall is at least `target`, else the
-    lowest. `f1`: the threshold of highest F1 = 2PR / (P + R), the lowest of equals.
-
-    Args:
-        classes: predicted classes `[N]`.
-        confidences: their probabilities `[N]`.
-        labels: true classes `[N]`, -1 where unknown.
-        num_classes: K.
-        goal: one of `GOALS`.
-        target: precision or recall to reach, 0..1 (not used for `f1`).
-    """
-    thresholds = np.full(num_classes, NO_EVIDENCE)
-    reached = np.zeros(num_classes, bool)
-    for label in range(num_classes):
-        rows = (classes == label) & (labels >= 0)
-        if not rows.any():
-            continue
-        candidates, precision, recall = _curve(
-            confidences[rows], labels[rows] == label, int((labels == label).sum())
-        )
-        place, reached[label] = _choose(precision, recall, goal, target)
-        # Sums of weights can round above 1, and a threshold is a probability.
-        thresholds[label] = min(candidates[place], 1.0)
-    return ThresholdSearch(thresholds, reached)
-
-
-def _curve(
-    confidences: np.ndarray, correct: np.ndarray, num_true: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distinct confidences, high to low, with precision and recall at each as threshold."""
-    order = np.argsort(-confidences, kind="stable")
-    ranked = confidences[order]
-    # The last row of each run of equal confidences: ties are kept or dropped together.
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    hits = np.cumsum(correct[order])[last]
-    return ranked[last], hits / (last + 1), hits / max(num_true, 1)
-
-
-def _choose(
-    precision: np.ndarray, recall: np.ndarray, goal: str, target: float
-) -> tuple[int, bool]:
-    """Return the place of the chosen threshold on the curve, and whether it meets the goal."""
-    if goal == "f1":
-        score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        return int(np.flatnonzero(score == score.max())[-1]), bool(score.max() > 0)
-    if goal == "precision":
-        # Confidences fall along the curve: the last place is the lowest threshold.
-        good = np.flatnonzero(precision >= target)
-        if len(good):
-            return int(good[-1]), True
-        return int(np.flatnonzero(precision == precision.max())[-1]), False
-    assert goal == "recall", goal
-    good = np.flatnonzero(recall >= target)
-    if len(good):
-        return int(good[0]), True
-    return len(recall) - 1, False
-
-
 # --- thresholds calibrated without labels of dark clips ---
 
 
@@ -212,12 +125,14 @@ def _choose(
 class Calibration:
     """Settings of the calibration on clips that look dark and whose classes are known.
 
-    Five rules apply, in this order:
+    Six rules apply, in this order:
 
     - agreement: a video counts only if enough models agree with their mixture on its class.
-    - precision: a class has the lowest threshold that reaches `precision` on the known clips.
-    - fraction: a class that reaches it at no threshold, or that is predicted for no known clip,
-      keeps a share of its most confident videos instead.
+    - precision: a class has the lowest threshold whose precision on the known clips has a lower
+      confidence bound of at least `precision`, from at least `support` clips.
+    - fraction: a class that reaches it at no threshold keeps a share of its most confident videos
+      instead, the same in every round: nothing says that more of them are right.
+    - support: so does a class that is predicted for fewer than `support` known clips.
     - floor: no class keeps less than this share of its number of videos by the prior, unless it
       has fewer.
     - ceiling: no class keeps more than this multiple of it.
@@ -230,14 +145,18 @@ class Calibration:
             class.
         floor: least share of the number of videos that the prior gives a class.
         ceiling: largest multiple of that number.
+        support: least number of known clips that settle a threshold.
+        confidence: of the lower bound of the precision, see `wilson_lower_bound`.
     """
 
     precision: float = 0.8
     split: str = "val_dark"
-    agree: float = 0
+    agree: float = 0.75
     prior: str | tuple[float, ...] = LABELLED
     floor: float = 0.25
     ceiling: float = 2.0
+    support: int = 5
+    confidence: float = 0.8
 
 
 def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
@@ -295,6 +214,8 @@ def search_precision(known: Joined, mixed: np.ndarray, calibration: Calibration)
         mixed.shape[1],
         "precision",
         calibration.precision,
+        calibration.support,
+        calibration.confidence,
     )
 
 
@@ -312,9 +233,10 @@ def calibrated(
         classes: predicted classes `[N]`.
         confidences: their probabilities `[N]`.
         found: thresholds that reach the precision on the known clips.
-        fraction: share to keep of a class that does not reach the precision.
+        fraction: share to keep of a class that does not reach the precision, or whose known
+            clips are too few.
         prior: positive weight of each class `[K]`, of any sum.
-        calibration: floor and ceiling.
+        calibration: support, floor and ceiling.
 
     Returns:
         Thresholds float64 `[K]`, and the deciding one of `RULES` for each class.
@@ -333,5 +255,7 @@ def calibrated(
     bounded = quota(classes, confidences, bounded_counts)
     low = counts < least
     high = counts > most
-    deciding = np.select([high, low, found.reached], [RULES[3], RULES[2], RULES[0]], RULES[1])
+    few = np.array([one.predicted < calibration.support for one in found.evidence])
+    cases = {"ceiling": high, "floor": low, "precision": found.reached, "support": few}
+    deciding = np.select(list(cases.values()), list(cases), "fraction")
     return np.where(low | high, bounded, thresholds), deciding.tolist()

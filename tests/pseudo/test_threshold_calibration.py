@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from nightcrawler.pseudo.ensemble import Joined, Mixture, join, mix
 from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import Selection, choose
+from nightcrawler.pseudo.threshold_search import Evidence, ThresholdSearch, search
 from nightcrawler.pseudo.thresholds import (
     Calibration,
-    ThresholdSearch,
     agreeing,
     calibrated,
     search_precision,
@@ -23,7 +23,10 @@ from nightcrawler.pseudo.thresholds import (
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.pseudo.made import made, yaml_file
 
-FREE = Calibration(floor=0.0, ceiling=100.0)
+FREE = Calibration(agree=0, floor=0.0, ceiling=100.0)
+# Enough clips for any rule, and too few.
+MANY = Evidence(predicted=50)
+FEW = Evidence(predicted=4)
 
 
 def joined_of(
@@ -66,12 +69,11 @@ def test_precision_is_sought_among_clips_that_count() -> None:
     first = [[0.99, 0.01], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]]
     second = [[0.3, 0.7], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]]
     known, mixed = joined_of(first, second, labels=[1, 0, 0, 1, 1])
-    found = search_precision(known, mixed, Calibration(precision=1.0, agree=2))
+    found = search_precision(known, mixed, Calibration(1.0, agree=2, support=1, confidence=0.5))
     assert found.thresholds.tolist() == pytest.approx([0.7, 0.8])
     assert found.reached.tolist() == [True, True]
-    assert search_precision(known, mixed, Calibration(precision=1.0)).thresholds[
-        0
-    ] == pytest.approx(0.7)
+    plain = Calibration(precision=1.0, agree=0, support=1, confidence=0.5)
+    assert search_precision(known, mixed, plain).thresholds[0] == pytest.approx(0.7)
     with pytest.raises(
         UserError, match="none of the 5 clips to calibrate with has a prediction and a label"
     ):
@@ -96,15 +98,43 @@ CONFIDENCES = np.array([0.9 - 0.01 * number for number in range(10)] + [0.7, 0.6
 def test_rules_in_their_order(
     rules: Calibration, reached: list[bool], fraction: float, kept: list[int], settled: list[str]
 ) -> None:
-    found = ThresholdSearch(np.array([0.875, 0.65]), np.array(reached))
+    found = ThresholdSearch(np.array([0.875, 0.65]), np.array(reached), [MANY, MANY])
     thresholds, by = calibrated(CLASSES, CONFIDENCES, found, fraction, [1.0, 1.0], rules)
     counts = np.bincount(CLASSES[thresholds[CLASSES] <= CONFIDENCES], minlength=2)
     assert (counts.tolist(), by) == (kept, settled)
 
 
+def test_too_few_clips_are_told_from_a_class_that_fails() -> None:
+    found = ThresholdSearch(np.array([0.875, 0.65]), np.array([False, False]), [MANY, FEW])
+    assert calibrated(CLASSES, CONFIDENCES, found, 0.5, [1.0, 1.0], FREE)[1] == [
+        "fraction",
+        "support",
+    ]
+
+
+def test_a_class_of_bad_precision_does_not_keep_everything() -> None:
+    """The case of the reading: class 3 is right for 3 of 10 clips, whatever its confidence."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 4, 400)
+    confidences = rng.uniform(0.3, 1, 400)
+    likely = np.where(classes == 3, 0.3, np.where(confidences > 0.6, 0.92, 0.55))
+    labels = np.where(rng.random(400) < likely, classes, (classes + 1) % 4)
+    rules = Calibration()
+    found = search(
+        classes, confidences, labels, 4, "precision", 0.8, rules.support, rules.confidence
+    )
+    assert found.reached.tolist() == [True, True, True, False]
+    for one in found.evidence[:3]:
+        assert one.lower_bound >= 0.8
+    thresholds, by = calibrated(classes, confidences, found, 0.5, [1.0] * 4, rules)
+    kept = (confidences >= thresholds[classes])[classes == 3].mean()
+    assert kept == pytest.approx(0.5, abs=0.01)
+    assert by == ["precision", "precision", "precision", "fraction"]
+
+
 def test_the_prior_shares_out() -> None:
     """Of 12 videos, a prior of 3 to 1 grants class 0 nine and class 1 three."""
-    found = ThresholdSearch(np.array([0.0, 0.0]), np.array([True, True]))
+    found = ThresholdSearch(np.array([0.0, 0.0]), np.array([True, True]), [MANY, MANY])
     thresholds, by = calibrated(
         CLASSES, CONFIDENCES, found, 1.0, [3.0, 1.0], Calibration(floor=0.0, ceiling=1.0)
     )
@@ -127,7 +157,7 @@ def test_bounds_hold_whatever_the_predictions(
     joined = join(models, ["a", "b"], ("probs", "probs"))
     mixed = mix(joined.probs, Mixture(np.full((4, 2), 0.5)))
     found, prior = (
-        ThresholdSearch(rng.uniform(0, 1, 4), rng.random(4) < 0.7),
+        ThresholdSearch(rng.uniform(0, 1, 4), rng.random(4) < 0.7, [MANY] * 4),
         rng.integers(0, 9, 4) + np.eye(4)[seed % 4],
     )
     rules = Calibration(agree=agree, floor=floor, ceiling=ceiling)
@@ -161,10 +191,12 @@ def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:
         "PRIOR: {b: 0.75, a: 0.25}",
         "FLOOR: 0",
         "CEILING: 5",
+        "SUPPORT: 3",
+        "CONFIDENCE: 0.95",
     )
     text = RECIPE + "".join(f"  {line}\n" for line in (*lines, "FRACTION: 0.3"))
     recipe = read_label_recipe(yaml_file(tmp_path, text))
-    assert recipe.calibration == Calibration(0.9, "mine", 2, (0.25, 0.75), 0.0, 5.0)
+    assert recipe.calibration == Calibration(0.9, "mine", 2, (0.25, 0.75), 0.0, 5.0, 3, 0.95)
     assert recipe.fractions == [0.3]
     equal = read_label_recipe(yaml_file(tmp_path, RECIPE + "  PRIOR: equal\n")).calibration
     assert equal == Calibration(prior="equal")
@@ -181,6 +213,11 @@ def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:
         ("PRIOR: most", "SELECT.PRIOR: 'most', expected labelled, equal"),
         ("PRIOR: {a: 1}", "SELECT.PRIOR: expected a number for each of CLASSES"),
         ("FLOOR: 2", "SELECT.FLOOR: 2, expected a number 0 to 1"),
+        ("SUPPORT: 0", "SELECT.SUPPORT: 0, expected a whole number from 1"),
+        ("SUPPORT: 2.5", "SELECT.SUPPORT: 2.5, expected a whole number from 1"),
+        ("CONFIDENCE: 1", "SELECT.CONFIDENCE: 1, expected a number 0.5 to 0.9999"),
+        ("PRECISION: 1", "SELECT.PRECISION: 1, which no number of clips shows"),
+        ("FRACTION: [0.5, 1.0]", "SELECT.FRACTION: [0.5, 1.0], expected one number for all"),
         ("CEILING: 0.5", "SELECT.CEILING: 0.5, expected a number from 1"),
         ("THRESHOLDS: {a: 1, b: 1}", "SELECT.THRESHOLDS.a: unknown key"),
     ],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from nightcrawler.pseudo.thresholds import NO_EVIDENCE, search
+from nightcrawler.pseudo.threshold_search import NO_EVIDENCE, search, wilson_lower_bound
 
 
 def made(seed: int, num_videos: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,6 +36,31 @@ def figures(
             float(score(true, guess)) for score in (precision_score, recall_score, f1_score)
         ]
     return found
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+def test_the_lower_bound_is_the_one_of_scipy(confidence: float) -> None:
+    pairs = [(1, 1), (0, 3), (9, 10), (4, 5), (25, 27)]
+    right, clips = np.array(pairs).T
+    wanted = []
+    for hits, trials in pairs:
+        test = binomtest(hits, trials, alternative="greater")
+        wanted.append(test.proportion_ci(confidence, method="wilson").low)
+    assert wilson_lower_bound(right, clips, confidence) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_one_lucky_clip_reaches_no_precision() -> None:
+    """Class 0 has one right clip, class 1 ten, class 2 four: 4 / (4 + z^2) = 0.85 with z = 0.84."""
+    classes = np.array([0] + [1] * 10 + [2] * 4)
+    confidences = np.full(15, 0.6)
+    plain = search(classes, confidences, classes, 3, "precision", 0.8)
+    assert plain.reached.tolist() == [True, True, True]
+    bounded = search(classes, confidences, classes, 3, "precision", 0.8, confidence=0.8)
+    assert bounded.reached.tolist() == [False, True, True]
+    found = search(classes, confidences, classes, 3, "precision", 0.8, 5, 0.8)
+    assert found.reached.tolist() == [False, True, False]
+    assert [one.clips for one in found.evidence] == [1, 10, 4]
+    assert [one.right for one in found.evidence] == [1, 10, 4]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -55,6 +55,15 @@ def stage_results(project: Path, stage: str = "exp_adapt_bn", **options: Any) ->
     ]
 
 
+def plain_recipe(project: Path) -> Path:
+    """The default recipe with the rules of version 0.1: the plain share decides, two models agree."""
+    path = project / "configs/pseudo/plain.yaml"
+    path.write_text(
+        "_BASE_: default.yaml\nSELECT: {AGREE: 0.5, SUPPORT: 1, CONFIDENCE: 0.5, PRECISION: 0.8}\n"
+    )
+    return path
+
+
 def write_list(path: Path, names: Sequence[str], labels: Sequence[int]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True)))
@@ -113,7 +122,7 @@ def test_a_stage_reads_the_stage_before_and_writes_its_file(stage: int, project:
     unlabelled = stage_results(project, before)
     mixed = mean_of(unlabelled)
     mixed /= mixed.sum(axis=1, keepdims=True)
-    assert run(project, STAGES[stage - 1]) == 0
+    assert run(project, STAGES[stage - 1], "--recipe", plain_recipe(project)) == 0
     rows = rows_of(project / f"data/pseudo/stage{stage}.csv")
     known = [read_results(project / before / model / "val_darkx8x64x1x1.pkl") for model in MODELS]
     found = mean_of(known)
@@ -327,17 +336,34 @@ def test_an_oracle_takes_results_of_arid_by_itself(
 
 def test_what_calibrated_is_beside_the_file(project: Path) -> None:
     stage_results(project)
-    assert run(project, STAGES[0]) == 0
+    assert run(project, STAGES[0], "--recipe", plain_recipe(project)) == 0
     about = json.loads((project / "data/pseudo/stage1.json").read_text())
     assert about["rules"] == ["precision"] * 5
-    assert (about["method"], about["precision"], about["split"], about["agree"]) == (
-        "calibrated",
-        0.8,
-        "val_dark",
-        0.5,
-    )
+    settings = ("method", "precision", "split", "agree", "support", "confidence")
+    assert [about[name] for name in settings] == ["calibrated", 0.8, "val_dark", 0.5, 1, 0.5]
+    for one in about["evidence"]:
+        assert one["lower_bound"] == pytest.approx(one["right"] / one["clips"])
+        assert one["predicted"] >= one["clips"] >= one["right"]
+        assert one["lower_bound"] >= 0.8
     files = [project / "exp_adapt_bn" / model / "val_darkx8x64x1x1.pkl" for model in MODELS]
     assert [one["sha256"] for one in about["known"]] == [sha256_file(path) for path in files]
+
+
+def test_a_class_of_few_clips_keeps_the_same_share_in_every_round(project: Path) -> None:
+    """Random models: three of four agree on few clips, and they are no reason to keep more."""
+    kept = []
+    for stage in (1, 2, 3, 4):
+        before = "exp_adapt_bn" if stage == 1 else f"exp_pseudo_stage{stage - 1}"
+        models = stage_results(project, before)
+        assert run(project, STAGES[stage - 1]) == 0
+        about = json.loads((project / f"data/pseudo/stage{stage}.json").read_text())
+        predicted = [one["predicted"] for one in about["evidence"]]
+        assert about["rules"] == ["support" if one < 5 else "fraction" for one in predicted]
+        kept.append(about["rows_per_class"])
+        mean = mean_of(models)
+        agreed = mean.argmax(axis=1)[agreeing_models(models, mean) >= 3]
+        assert kept[-1] == [-(-one // 2) for one in np.bincount(agreed, minlength=5).tolist()]
+    assert kept == [kept[0]] * 4
 
 
 def test_a_class_that_the_labelled_list_does_not_have_keeps_one_video(project: Path) -> None:

@@ -245,7 +245,10 @@ def test_signatures_are_those_of_version_0_1(name: str) -> None:
     tasks = plan(ROOT / f"configs/pipeline/{name}.yaml", Path("/x/out"))
     found = {key: f"{task.signature[:16]} {task.run_hash}".strip() for key, task in tasks.items()}
     assert list(found) == list(kept)
-    assert {key: text for key, text in found.items() if text != kept[key]} == {}
+    changed = {key for key, text in found.items() if text != kept[key]}
+    # The rules of configs/pseudo/default.yaml are stricter since, so its labels are due again.
+    due = {key for key in found if key.startswith("label/")}
+    assert changed == (due if name == "demo" else set())
 
 
 MINIMAL = """\
