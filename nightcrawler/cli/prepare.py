@@ -13,6 +13,7 @@ from nightcrawler.utils.errors import UserError
 if TYPE_CHECKING:
     from nightcrawler.prepare.lists import ListPlan
     from nightcrawler.prepare.published import OfficialList
+    from nightcrawler.prepare.recordings import RecordingOf
 
 EXAMPLES = """\
   {command} ug2 --root data --official-lists ~/Downloads/ug2_lists --dry-run
@@ -89,7 +90,17 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of the validation split (default 0)"
     )
     parser.add_argument(
-        "--copy", action="store_true", help="copy the videos instead of linking their folders"
+        "--copy",
+        action="store_true",
+        help="copy the videos, also those behind links, instead of linking their folders",
+    )
+    parser.add_argument(
+        "--recordings",
+        default="name",
+        metavar="name|clip|FILE",
+        help="clips of one recording are never in both training and validation. name (default): "
+        "the recording is the name without its last number; clip: each clip is one; FILE: a table "
+        "of path,recording rows",
     )
 
 
@@ -222,9 +233,15 @@ def prepare_tree(arguments: Any) -> None:
     # Without dark clips the lists still train and test, but nothing can be adapted.
     dark_videos = None
     if dark is not None:
-        dark_videos = scan_folder(check_folder(dark))
+        dark_videos = scan_folder(check_folder(dark), arguments.copy)
     check_tree_arguments(arguments)
-    tree = plan_tree(scan_folder(source), dark_videos, arguments.val_fraction, arguments.seed)
+    tree = plan_tree(
+        scan_folder(source, arguments.copy),
+        dark_videos,
+        arguments.val_fraction,
+        arguments.seed,
+        choose_recordings(arguments.recordings),
+    )
     choose_places = files_to_copy if arguments.copy else folders_to_link
     places = choose_places(tree, source, dark, arguments.out)
     check_places(places, arguments.copy)
@@ -237,6 +254,28 @@ def prepare_tree(arguments: Any) -> None:
     names = json.dumps(tree.classes, ensure_ascii=False)
     print("\nfor the experiment's config.yaml:")
     print(f"MODEL: {{NUM_CLASSES: {len(tree.classes)}, CLASS_NAMES: {names}}}")
+
+
+def choose_recordings(text: str) -> RecordingOf:
+    """Return the function that tells the recording of a clip.
+
+    Args:
+        text: value of `--recordings`.
+
+    Raises:
+        UserError: if it names a table that cannot be read.
+    """
+    from nightcrawler.prepare.recordings import (
+        read_recordings,
+        recording_by_clip,
+        recording_by_name,
+    )
+
+    if text == "name":
+        return recording_by_name
+    if text == "clip":
+        return recording_by_clip
+    return read_recordings(Path(text))
 
 
 def check_tree_arguments(arguments: Any) -> None:

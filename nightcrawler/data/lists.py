@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import check_relative
+from nightcrawler.utils.io import check_relative, plain_name
 
 MAX_LIST_BYTES = 1 << 30
 SHOWN_FAULTS = 5
@@ -35,7 +35,7 @@ class VideoItem:
     """One row of a list.
 
     Attributes:
-        name: path as written in the list. Predictions are joined by it.
+        name: path in the list, spelled as `plain_name` does. Predictions are joined by it.
         label: class index, -1 where unknown.
         path: absolute path of the file.
         row: line number in the list, from 1.
@@ -50,7 +50,10 @@ class VideoItem:
 
 
 def read_list(
-    csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
+    csv_path: str | Path,
+    folders: Sequence[str | Path],
+    num_classes: int,
+    follow_links: bool = False,
 ) -> list[VideoItem]:
     """Read rows `path,label` (comma, optional header, byte-order mark and CRLF).
 
@@ -58,6 +61,8 @@ def read_list(
         csv_path: the list.
         folders: folders that videos are looked for in. The first that has a name wins.
         num_classes: number of classes K. Labels are -1 .. K-1.
+        follow_links: accept files that are links out of the folders, for videos that are only read
+            (caches of downloads keep their files elsewhere).
 
     Returns:
         One item per row, in order.
@@ -76,7 +81,7 @@ def read_list(
             raise UserError(f"has {len(fields)} fields, expected path,label")
         return _label(fields[1], num_classes), None
 
-    return _read(csv_path, folders, parse)
+    return _read(csv_path, folders, parse, follow_links)
 
 
 def read_pseudo(
@@ -171,22 +176,29 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _read(csv_path: str | Path, folders: Sequence[str | Path], parse: ParseRow) -> list[VideoItem]:
+def _read(
+    csv_path: str | Path,
+    folders: Sequence[str | Path],
+    parse: ParseRow,
+    follow_links: bool = False,
+) -> list[VideoItem]:
     """Read all rows, so that one error names several bad ones."""
     csv_path = Path(csv_path)
-    locator = _Locator(folders)
+    locator = _Locator(folders, follow_links)
     items: list[VideoItem] = []
     faults: list[str] = []
     first_row: dict[str, int] = {}
     for row, fields in _read_rows(csv_path):
-        name = fields[0]
+        # One file must not come twice, nor be missed when names are joined, for its spelling.
+        name = plain_name(fields[0])
         try:
+            check_relative(fields[0])
             check_relative(name)
             if name in first_row:
                 raise UserError(f"'{name}' is in row {first_row[name]} already")
             first_row[name] = row
             label, probs = parse(fields)
-            items.append(VideoItem(name, label, locator.locate(name), row, probs))
+            items.append(VideoItem(name, label, locator.locate(fields[0]), row, probs))
         except UserError as error:
             faults.append(f"row {row}: {error}")
     if faults:
@@ -212,11 +224,14 @@ class _Locator:
 
     Args:
         folders: searched in order.
+        follow_links: accept links that lead out of them.
     """
 
-    def __init__(self, folders: Sequence[str | Path]) -> None:
+    def __init__(self, folders: Sequence[str | Path], follow_links: bool = False) -> None:
         self._roots = [os.path.realpath(folder) for folder in folders]
+        self._follow_links = follow_links
         self._listed: dict[str, dict[str, bool]] = {}
+        self._composed: dict[str, dict[str, str]] = {}
         self.num_found = 0
 
     def _entries(self, folder: str) -> dict[str, bool]:
@@ -229,6 +244,33 @@ class _Locator:
                 self._listed[folder] = {}
         return self._listed[folder]
 
+    def _spelled(self, folder: str, name: str) -> str | None:
+        """Return a name as the folder has it, perhaps in another Unicode form, `None` if absent."""
+        entries = self._entries(folder)
+        if name in entries or name.isascii():
+            return name if name in entries else None
+        if folder not in self._composed:
+            composed = {}
+            for entry in entries:
+                composed[plain_name(entry)] = entry
+            self._composed[folder] = composed
+        return self._composed[folder].get(plain_name(name))
+
+    def _find(self, root: str, parts: Sequence[str]) -> str | None:
+        """Return the path of a file below a root, its folders resolved, `None` if absent."""
+        folder = os.path.realpath(os.path.join(root, *parts[:-1]))
+        if self._entries(folder):
+            last = self._spelled(folder, parts[-1])
+            return None if last is None else os.path.join(folder, last)
+        folder = root
+        for part in parts[:-1]:
+            spelled = self._spelled(folder, part)
+            if spelled is None:
+                return None
+            folder = os.path.realpath(os.path.join(folder, spelled))
+        last = self._spelled(folder, parts[-1])
+        return None if last is None else os.path.join(folder, last)
+
     def locate(self, name: str) -> Path:
         """Return the path of a video in the first folder that has it.
 
@@ -237,20 +279,21 @@ class _Locator:
         Raises:
             UserError: if a symbolic link leads out of the folder.
         """
-        parent, _, last = name.rpartition("/")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         for root in self._roots:
-            folder = root
-            if parent:
-                folder = os.path.realpath(os.path.join(root, parent))
-            entries = self._entries(folder)
-            if last not in entries:
+            target = self._find(root, parts)
+            if target is None:
                 continue
-            target = os.path.join(folder, last)
-            if entries[last]:
-                target = os.path.realpath(target)
-            if not target.startswith(root + os.sep):
-                raise UserError(f"'{name}' leads out of {root} through a link")
+            folder, last = os.path.split(target)
+            if not self._follow_links:
+                if self._entries(folder)[last]:
+                    target = os.path.realpath(target)
+                if not target.startswith(root + os.sep):
+                    raise UserError(
+                        f"'{name}' leads out of {root} through a link; copies of the files, or a "
+                        "link in place of the whole folder, are accepted"
+                    )
             self.num_found += 1
             return Path(target)
         # The error that is raised when it is opened names it.
-        return Path(self._roots[0], name)
+        return Path(self._roots[0], *parts)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
 from nightcrawler.predict.long_video import VideoModel, predict_long_video
 from nightcrawler.predict.sliding_windows import check_window
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import plain_name
 
 MAX_LIST_BYTES = 1 << 30
 
@@ -47,11 +49,11 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
     Raises:
         UserError: if the path does not exist, the folder is empty, or the list is invalid.
     """
-    if source.is_dir() or source.suffix == ".csv":
+    if source.is_dir() or is_csv_list(source):
         return read_videos(source, num_classes)
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    if source.suffix == ".txt":
+    if is_text_list(source):
         return _read_paths(source)
     return [VideoItem(source.name, -1, source, 1)]
 
@@ -70,7 +72,7 @@ def _read_paths(source: Path) -> list[VideoItem]:
     for row, line in enumerate(lines, start=1):
         name = line.strip()
         if name:
-            items.append(VideoItem(name, -1, source.parent / name, row))
+            items.append(VideoItem(plain_name(name), -1, source.parent / name, row))
     if not items:
         raise UserError(f"{source}: the list is empty")
     names = [item.name for item in items]

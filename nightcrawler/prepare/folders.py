@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightcrawler.data.video.suffixes import has_video_suffix, suffix_of
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import check_relative
 
-VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".asf", ".flv", ".mpg", ".mpeg",
-    ".ts", ".3gp", ".ogv",
-})  # fmt: skip
 # ASCII control characters, and the three others that end a line in some readers.
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -26,14 +25,14 @@ class VideoFolder:
         path: the folder, which need not exist.
         videos: names relative to it, with forward slashes, in natural order (2.mp4 before 10.mp4).
         refused: names that no list can hold, each with the reason, as printable text.
-        num_others: number of files whose suffix is none of a video.
+        others: suffix to the number of its files, of those whose suffix is none of a video.
         empty: first-level subfolders without a video.
     """
 
     path: Path
     videos: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
-    num_others: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
 
 
@@ -60,7 +59,7 @@ def printable(name: str) -> str:
     return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
-def scan_folder(path: Path) -> VideoFolder:
+def scan_folder(path: Path, follow_links: bool = False) -> VideoFolder:
     """Find the videos of a folder and its subfolders, without hidden ones.
 
     The folder itself may be a symbolic link. Links in it that lead outside, and links to folders,
@@ -68,6 +67,7 @@ def scan_folder(path: Path) -> VideoFolder:
 
     Args:
         path: the folder, which has no videos if it does not exist.
+        follow_links: take in what links lead to, for folders whose files will be copied.
 
     Raises:
         UserError: if a folder exists but cannot be read.
@@ -75,26 +75,22 @@ def scan_folder(path: Path) -> VideoFolder:
     root = os.path.realpath(path)
     videos: list[str] = []
     refused: list[str] = []
-    num_others = 0
+    others: Counter[str] = Counter()
     first_level: list[str] = []
-    for parent, folders, files in os.walk(root, onerror=raise_unless_missing):
-        # os.walk descends into the names that are left in this list, in its order.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, files in walk_folders(root, follow_links):
         below = os.path.relpath(parent, root).replace(os.sep, "/")
         start = f"{below}/"
         if below == ".":
             start = ""
             first_level += folders
         for name in folders:
-            if os.path.islink(os.path.join(parent, name)):
+            if not follow_links and os.path.islink(os.path.join(parent, name)):
                 reason = f"a link to a folder (link the whole of {path} instead)"
                 refused.append(f"{printable(start + name)}: {reason}")
         for name in files:
-            if name.startswith("."):
-                continue
-            if os.path.splitext(name)[1].lower() not in VIDEO_SUFFIXES:
-                num_others += 1
-            elif reason := _reason_to_refuse(root, start + name):
+            if not has_video_suffix(name):
+                others[suffix_of(name)] += 1
+            elif reason := _reason_to_refuse(root, start + name, follow_links):
                 refused.append(f"{printable(start + name)}: {reason}")
             else:
                 videos.append(start + name)
@@ -105,7 +101,32 @@ def scan_folder(path: Path) -> VideoFolder:
         if name not in filled:
             empty.append(printable(name))
     ordered = tuple(sorted(videos, key=natural_key))
-    return VideoFolder(path, ordered, tuple(sorted(refused)), num_others, tuple(empty))
+    return VideoFolder(path, ordered, tuple(sorted(refused)), others, tuple(empty))
+
+
+def walk_folders(
+    root: str | Path, follow_links: bool
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield path, subfolders and files of a folder and those below it, without hidden ones.
+
+    Args:
+        root: the folder.
+        follow_links: visit folders that links lead to, each once, so that circular links end.
+
+    Raises:
+        UserError: if a folder exists but cannot be read.
+    """
+    visited = set()
+    walk = os.walk(root, onerror=raise_unless_missing, followlinks=follow_links)
+    for parent, folders, files in walk:
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        # os.walk descends into the names that are left in this list, in its order.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, folders, sorted(name for name in files if not name.startswith("."))
 
 
 def raise_unless_missing(error: OSError) -> None:
@@ -121,7 +142,7 @@ def raise_unless_missing(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
-def _reason_to_refuse(root: str, name: str) -> str:
+def _reason_to_refuse(root: str, name: str, follow_links: bool) -> str:
     """Return why a list cannot hold a name, or an empty text if it can."""
     try:
         name.encode("utf-8")
@@ -134,7 +155,8 @@ def _reason_to_refuse(root: str, name: str) -> str:
         return "the name holds control characters, or begins or ends with a blank"
     # Lists refuse names that lead outside (see `safe_join`), so training would fail later.
     path = os.path.join(root, name)
-    if os.path.islink(path) and not os.path.realpath(path).startswith(root + os.sep):
+    leads_out = os.path.islink(path) and not os.path.realpath(path).startswith(root + os.sep)
+    if leads_out and not follow_links:
         return "a link that leads out of the folder"
     if not os.path.isfile(path):
         return "not a file"

@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from nightcrawler.data.splits import DARK_TRAIN, SPLITS
-from nightcrawler.prepare.folders import VideoFolder
+from nightcrawler.prepare.folders import VideoFolder, printable
 from nightcrawler.prepare.published import CLASSES, MAX_SHOWN, ListRow
+from nightcrawler.prepare.recordings import RecordingOf, choose_validation, recording_by_name
 from nightcrawler.utils.errors import UserError
 
 TRAIN = SPLITS["train"][0]
@@ -99,13 +98,22 @@ def shorten(names: Sequence[str]) -> str:
 
 def note_folder(plan: ListPlan, folder: VideoFolder) -> None:
     """Note the content of a folder that no list can hold."""
-    if folder.num_others:
-        plan.notes.append(f"{folder.path}: {folder.num_others} files have no suffix of a video")
+    if folder.others:
+        plan.notes.append(f"{folder.path}: {_passed_over(folder)}")
     if folder.empty:
         plan.notes.append(f"{folder.path}: folders without a video: {shorten(folder.empty)}")
     if folder.refused:
         count = len(folder.refused)
         plan.notes.append(f"{folder.path}: left out {count}: {shorten(folder.refused)}")
+
+
+def _passed_over(folder: VideoFolder) -> str:
+    """Return how many files of which suffixes are no videos by their names."""
+    counted = []
+    for suffix, count in sorted(folder.others.items(), key=lambda item: (-item[1], item[0])):
+        counted.append(f"{printable(suffix) or 'none'} ({count})")
+    total = sum(folder.others.values())
+    return f"{total} files have no suffix of a video: {shorten(counted)}"
 
 
 def keep_present(
@@ -189,13 +197,17 @@ class Tree:
 
 
 def plan_tree(
-    source: VideoFolder, dark: VideoFolder | None, val_fraction: float, seed: int
+    source: VideoFolder,
+    dark: VideoFolder | None,
+    val_fraction: float,
+    seed: int,
+    recording_of: RecordingOf = recording_by_name,
 ) -> Tree:
     """Plan the lists of a `class/video` tree.
 
     Classes are numbered in the order of their names, and some clips of each are kept for
-    validation. As in the published layout, the training list ends with the validation list, which
-    `DATA.EXCLUDE_VAL` keeps out of training.
+    validation, whole recordings only. As in the published layout, the training list ends with the
+    validation list, which `DATA.EXCLUDE_VAL` keeps out of training.
 
     Args:
         source: bright clips in class folders.
@@ -203,6 +215,7 @@ def plan_tree(
         val_fraction: share of each class for validation, in [0, 1). At least one clip of each
             class stays for training.
         seed: of the validation split.
+        recording_of: recording of a clip, from its name.
 
     Raises:
         UserError: if there are fewer than two classes, or `dark` holds no video.
@@ -219,17 +232,12 @@ def plan_tree(
     if len(classes) < 2:
         raise UserError(
             f"{source.path}: {len(classes)} class folders with videos, expected at least two"
+            f"{_reasons(source)}"
         )
     if dark is not None and not dark.videos:
-        raise UserError(f"{dark.path}: no video in it, expected the dark clips")
+        raise UserError(f"{dark.path}: no video in it, expected the dark clips{_reasons(dark)}")
     plan = ListPlan()
-    train: list[ListRow] = []
-    val: list[ListRow] = []
-    for label, name in enumerate(classes):
-        chosen = _choose_val(len(by_class[name]), val_fraction, seed, label)
-        for place, video in enumerate(by_class[name]):
-            rows = val if place in chosen else train
-            rows.append((video, label))
+    train, val = _split(plan, by_class, val_fraction, seed, recording_of)
     # DATA.EXCLUDE_VAL leaves the validation clips out when the list is read.
     plan.add(TRAIN, train + val)
     if val:
@@ -245,10 +253,52 @@ def plan_tree(
     return Tree(plan, classes, names_of(train), names_of(val), dark_names)
 
 
-def _choose_val(count: int, fraction: float, seed: int, label: int) -> set[int]:
-    """Draw the places of a class's validation clips: at least one of two clips, never all."""
-    if fraction == 0:
-        return set()
-    number = min(max(round(count * fraction), 1), count - 1)
-    # Seeding by class keeps the other classes' split when a class gets more clips.
-    return set(np.random.default_rng([seed, label]).permutation(count)[:number].tolist())
+def _reasons(folder: VideoFolder) -> str:
+    """Return what a folder holds instead of videos, to end an error with."""
+    notes = ListPlan()
+    note_folder(notes, folder)
+    reasons = [note.removeprefix(f"{folder.path}: ") for note in notes.notes]
+    if any("link" in one for one in folder.refused):
+        reasons.append("--copy follows links")
+    return "".join(f"; {reason}" for reason in reasons)
+
+
+def _split(
+    plan: ListPlan,
+    by_class: Mapping[str, Sequence[str]],
+    fraction: float,
+    seed: int,
+    recording_of: RecordingOf,
+) -> tuple[list[ListRow], list[ListRow]]:
+    """Return training and validation rows, and note what they cannot give."""
+    train: list[ListRow] = []
+    val: list[ListRow] = []
+    without = []
+    numbered = []
+    for label, name in enumerate(sorted(by_class)):
+        videos = by_class[name]
+        recordings = [recording_of(video) for video in videos]
+        if recording_of is recording_by_name and len(set(recordings)) == 1 < len(videos):
+            # `run_1` to `run_80`: such names number clips, and tell nothing of recordings.
+            recordings = list(videos)
+            numbered.append(name)
+        # Seeding by class keeps the other classes' split when a class gets more clips.
+        chosen = choose_validation(recordings, fraction, [seed, label])
+        for place, video in enumerate(videos):
+            rows = val if place in chosen else train
+            rows.append((video, label))
+        if fraction and not chosen:
+            counts = f"{len(videos)} clip{'s' if len(videos) > 1 else ''}"
+            if len(videos) > 1:
+                num = len(set(recordings))
+                counts += f" of {num} recording{'s' if num > 1 else ''}"
+            without.append(f"{printable(name)} ({counts})")
+    if without:
+        plan.notes.append(f"classes without a validation clip: {shorten(without)}")
+    if numbered and fraction:
+        plan.notes.append(
+            "classes whose names number the clips and tell no recordings, so that clips of one "
+            "recording may be in training and validation (--recordings FILE tells them): "
+            f"{shorten([printable(name) for name in numbered])}"
+        )
+    return train, val

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.splits import SPLITS, get_split
-from nightcrawler.prepare.folders import printable, raise_unless_missing
+from nightcrawler.data.video.suffixes import NOT_VIDEOS, is_csv_list, suffix_of
+from nightcrawler.prepare.folders import printable, walk_folders
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import plain_name
 
-# Suffixes of files in a data folder that are no videos. All other files are decoded, because a
-# video with an unusual suffix must not be missing from an audit without a word.
-NOT_VIDEOS = frozenset({
-    ".csv", ".txt", ".md", ".json", ".jsonl", ".html", ".yaml", ".yml", ".png", ".jpg", ".jpeg",
-    ".pkl", ".pyth",
-})  # fmt: skip
 # Number of classes that accepts every label: an audit does not use labels.
 ANY_LABEL = 1 << 30
 
@@ -28,7 +24,7 @@ class AuditSource:
 
     Attributes:
         name: the path as given, printable.
-        paths: its files, resolved.
+        paths: its files, in resolved folders.
     """
 
     name: str
@@ -51,7 +47,10 @@ def read_source(given: Path) -> AuditSource:
     """
     paths = []
     for item in read_videos(given, ANY_LABEL):
-        paths.append(os.path.realpath(item.path))
+        # Two links to one folder are one folder. A link to a file keeps its name, since the file
+        # behind it may be named by a hash (caches of downloads, DVC).
+        folder, name = os.path.split(item.path)
+        paths.append(os.path.join(os.path.realpath(folder), name))
     return AuditSource(printable(str(given)), tuple(paths))
 
 
@@ -59,7 +58,8 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
     """Read a folder's videos, named by their paths below it, or those of a `path,label` list.
 
     Videos of a folder have the label -1. A list with a name of the layout (DATASET.md) is looked up
-    in its split's folders, any other list in its own folder.
+    in its split's folders, any other list in its own folder. Links are followed: these videos are
+    read only.
 
     Args:
         given: the folder or list.
@@ -69,39 +69,45 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
         UserError: if `given` is neither, or names no file.
     """
     if given.is_dir():
-        root = os.path.realpath(given)
-        # A file that two links lead to is one video.
-        paths = list(dict.fromkeys(_files_below(given)))
-        if not paths:
+        names = list(_names_below(given))
+        if not names:
             raise UserError(f"{given}: no file in it that could be a video")
+        _refuse_twins(given, names)
         items = []
-        for row, path in enumerate(paths, start=1):
-            items.append(VideoItem(os.path.relpath(path, root), -1, Path(path), row))
+        for row, name in enumerate(names, start=1):
+            items.append(VideoItem(plain_name(name), -1, Path(os.path.abspath(given / name)), row))
         return items
-    if given.suffix != ".csv":
+    if not is_csv_list(given):
         raise UserError(f"{given}: expected a folder, or a list with the suffix .csv")
     split_name = given.stem
     for name, (list_name, _, _) in SPLITS.items():
         if list_name == given.name:
             split_name = name
     split = get_split(split_name, given.parent)
-    return read_list(given, split.folders, num_classes)
+    # A list `LIST.CSV` is no split by its name.
+    list_file = split.list_file if split_name in SPLITS else given
+    return read_list(list_file, split.folders, num_classes, follow_links=True)
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    """Yield the resolved files of a folder and its subfolders, without hidden ones.
+def _refuse_twins(given: Path, names: Sequence[str]) -> None:
+    """Refuse two files whose names are one name in two Unicode forms: results are joined by name.
 
-    Links to folders are followed. Each folder is visited once, so that circular links end.
+    Raises:
+        UserError: naming both.
     """
-    visited = set()
-    for parent, names, files in os.walk(folder, onerror=raise_unless_missing, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:
-            names.clear()
-            continue
-        visited.add(real)
-        # os.walk descends into the names that are left in this list, in its order.
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in NOT_VIDEOS:
-                yield os.path.realpath(os.path.join(parent, name))
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(plain_name(name), name)
+        if other != name:
+            raise UserError(
+                f"{given}: '{printable(name)}' is the name of two files, in two Unicode forms "
+                f"({other!a}, {name!a}); rename one of them"
+            )
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    """Yield the files of a folder and its subfolders by their names in it, without hidden ones."""
+    for parent, _, files in walk_folders(folder, follow_links=True):
+        for name in files:
+            if suffix_of(name) not in NOT_VIDEOS:
+                yield os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/")

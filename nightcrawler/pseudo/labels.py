@@ -23,7 +23,7 @@ from nightcrawler.pseudo.thresholds import (
     top_fraction,
 )
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.io import plain_name, write_csv_rows
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,10 @@ def read_labels(path: Path) -> dict[str, int]:
                     raise UserError(
                         f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label"
                     )
-                if fields[0] in labels:
-                    raise UserError(f"{path}: row {row}: a second row of '{fields[0]}'")
-                labels[fields[0]] = int(fields[1])
+                name = plain_name(fields[0].strip())
+                if name in labels:
+                    raise UserError(f"{path}: row {row}: a second row of '{name}'")
+                labels[name] = int(fields[1])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.io import atomic_write, plain_name
 
 STATUS_OK = "ok"
 MAX_FILE_BYTES = 4 << 30
@@ -76,6 +76,8 @@ class Predictions:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Files are joined by name, whatever spelling the list of each had.
+        self.names = [sys.intern(plain_name(name)) for name in self.names]
         num_videos = len(self.names)
         # Files come from users too: a truncated array must not shift rows against names.
         per_video = (self.logits, self.probs, self.labels, self.num_clips, self.status)

@@ -16,7 +16,7 @@ import numpy as np
 
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.io import plain_name, write_csv_rows
 
 HEADER = ("VideoID", "Video", "ClassID", "Probability")
 FORMS = ("number", "all_probs", "challenge")
@@ -166,7 +166,7 @@ class _RowBuffer:
         self._labels.append(int(label))
         self._probs.extend(map(float, others))
         # Last, because an error in this row counts the names to find the row's number.
-        self.names.append(name)
+        self.names.append(plain_name(name))
 
     def submission(self) -> Submission:
         """Return the submission of all rows.

@@ -6,7 +6,9 @@ import contextlib
 import csv
 import hashlib
 import os
+import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -107,6 +109,29 @@ def sha256_file(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+# An empty or `.` part of a path.
+_EMPTY_PART = re.compile(r"(?:^|/)\.?(?:/|$)")
+
+
+def plain_name(name: str) -> str:
+    """Return the one spelling of a path: without `.` and doubled slashes, in composed letters.
+
+    Lists, truth files and results files name videos, and are joined by those names. One file may be
+    spelled `a.mp4`, `./a.mp4` or `.//a.mp4`, and letters such as `ü` have two Unicode forms
+    (file names of macOS are decomposed).
+
+    Example:
+        >>> plain_name(".//Run/./1.mp4")
+        'Run/1.mp4'
+    """
+    if name.isascii() and not _EMPTY_PART.search(name):
+        # Nearly all of the millions of names that results files may hold.
+        return name
+    parts = unicodedata.normalize("NFC", name).split("/")
+    kept = "/".join(part for part in parts if part not in ("", "."))
+    return f"/{kept}" if name.startswith("/") else kept
 
 
 def check_relative(relative: str) -> None:

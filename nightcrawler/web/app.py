@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, has_video_suffix, suffix_of
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.web.inference import AFTER, BEFORE
@@ -38,10 +39,6 @@ logger = get_logger(__name__)
 
 # Names of this machine: the page has no users to tell apart, so it is for one machine only.
 HOSTS = ("127.0.0.1", "localhost")
-SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg"),
-    *(".wmv", ".asf", ".flv", ".ogv", ".gif", ".3gp"),
-)
 MEDIA_TYPES = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
 # Seconds to read on after an upload is refused.
 DRAIN_SEC = 3.0
@@ -196,7 +193,7 @@ class Server:
         """Return the page."""
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         text = _resource("page.html").decode()
-        html = environment.from_string(text).render(site=self.site, suffixes=SUFFIXES)
+        html = environment.from_string(text).render(site=self.site, suffixes=VIDEO_SUFFIXES)
         return Response(html, media_type="text/html")
 
     async def static(self, request: Request) -> Response:
@@ -231,7 +228,7 @@ class Server:
         clip = ""
         try:
             clip, folder = self.clips.create()
-            path = folder / f"upload{Path(name).suffix.lower()}"
+            path = folder / f"upload{suffix_of(name)}"
             await self._save(request, path)
             question = {"path": str(path), "name": name, "folder": str(folder)}
             # In a thread, as the worker answers questions one after the other and blocks.
@@ -264,8 +261,8 @@ class Server:
             raise RequestError(400, reason)
         name = urllib.parse.unquote(request.headers["x-file-name"], errors="replace")
         name = Path(name.replace("\\", "/")).name[-MAX_NAME_CHARS:]
-        if Path(name).suffix.lower() not in SUFFIXES:
-            shown = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        if not has_video_suffix(name):
+            shown = ", ".join(suffix[1:] for suffix in VIDEO_SUFFIXES)
             reason = f"'{name}' is not a video by its name: expected one of {shown}"
             raise RequestError(415, reason)
         length = request.headers.get("content-length", "0")

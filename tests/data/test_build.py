@@ -113,6 +113,15 @@ def test_validation_videos_are_left_out_of_training_unless_asked(folder: Path) -
     assert names(kept) == [name for name, _ in LABELLED + VALIDATION]
 
 
+def test_validation_videos_spelled_in_another_way_are_left_out_too(
+    folder: Path, tmp_path: Path
+) -> None:
+    spelled = [(f"./{name}", label) for name, label in LABELLED + VALIDATION]
+    own = with_lists(folder, tmp_path, **{"train_label+val_dry": spelled})
+    kept = build_items.build_train_items(make_cfg(own))
+    assert names(kept) == [name for name, _ in LABELLED]
+
+
 def test_videos_of_other_folders_stay_in_training_whatever_they_are_called(
     folder: Path, tmp_path: Path
 ) -> None:

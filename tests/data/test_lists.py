@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from nightcrawler.data.lists import MissingVideosError, VideoItem, read_list, read_pseudo
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import plain_name
 from tests.paths import shared
 
 
@@ -168,6 +170,42 @@ def test_a_list_without_any_of_its_videos_names_the_folders(folder: Path) -> Non
         read(folder, "x.mp4,1\ny.mp4,1\n")
 
 
+@pytest.mark.parametrize("other", ["./a.mp4", ".//a.mp4", "././a.mp4"])
+def test_one_file_spelled_two_ways_comes_twice(folder: Path, other: str) -> None:
+    assert read(folder, f"{other},1\n")[0].name == "a.mp4"
+    with pytest.raises(UserError, match=r"row 2: 'a\.mp4' is in row 1 already"):
+        read(folder, f"a.mp4,1\n{other},1\n")
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_list", ["NFC", "NFD"])
+def test_names_in_either_unicode_form_are_found(folder: Path, on_disk: str, in_list: str) -> None:
+    name = "Z\u00fcge/\u00fcben.mp4"
+    path = folder / unicodedata.normalize(on_disk, name)
+    path.parent.mkdir()
+    path.touch()
+    item = read(folder, f"{unicodedata.normalize(in_list, name)},1\n")[0]
+    assert (item.name, item.path) == (name, path)
+
+
+def test_of_two_files_in_both_unicode_forms_each_is_its_own(folder: Path) -> None:
+    for form in ("NFC", "NFD"):
+        (folder / unicodedata.normalize(form, "\u00fc.mp4")).touch()
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "\u00fc.mp4")
+        assert read(folder, f"{name},1\n")[0].path == folder / name
+
+
+def test_links_out_of_the_folder_are_followed_for_videos_that_are_only_read(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "blob").touch()
+    (folder / "run.mp4").symlink_to(tmp_path / "blob")
+    (folder / "list.csv").write_text("run.mp4,1\n")
+    (item,) = read_list(folder / "list.csv", [folder], 11, follow_links=True)
+    assert (item.name, item.path) == ("run.mp4", folder / "run.mp4")
+
+
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "outside.mp4").touch()
     (folder / "link.mp4").symlink_to(tmp_path / "outside.mp4")
@@ -189,7 +227,7 @@ names = (
     )
     .filter(lambda parts: ".." not in parts)
     .map("/".join)
-    .filter(lambda name: name == name.strip() and name != "here.mp4")
+    .filter(lambda name: name == name.strip() == plain_name(name) and name != "here.mp4")
 )
 
 

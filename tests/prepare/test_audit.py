@@ -242,6 +242,7 @@ def test_a_folder_gives_all_that_could_be_a_video(tmp_path: Path) -> None:
         "b.mp4",
         "a/x.wav",
         "a/strange",
+        "link.mp4",
     }
     assert found.name == str(tmp_path / "v")
 

@@ -42,13 +42,14 @@ def test_numbers_sort_as_numbers_and_hidden_files_are_passed_over(tmp_path: Path
     )
     found = scan_folder(tmp_path)
     assert found.videos == ("2.mp4", "10.mp4", "Run/Run_1_9.avi", "Run/Run_1_10.MP4")
-    assert (found.refused, found.num_others, found.empty) == ((), 1, ())
+    assert (found.refused, found.others, found.empty) == ((), {".txt": 1}, ())
 
 
 def test_folders_without_a_video_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "Run/1.mp4", "Jump/1.m2ts", "Walk/more/notes.txt", ".git/config")
+    touch(tmp_path, "Run/1.mp4", "Jump/1.wav", "Walk/more/notes.txt", ".git/config")
     found = scan_folder(tmp_path)
-    assert (found.videos, found.empty, found.num_others) == (("Run/1.mp4",), ("Jump", "Walk"), 2)
+    assert (found.videos, found.empty) == (("Run/1.mp4",), ("Jump", "Walk"))
+    assert found.others == {".txt": 1, ".wav": 1}
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(

@@ -56,6 +56,59 @@ def written(root: Path) -> dict[str, str]:
     return {path.name: path.read_bytes().decode() for path in root.glob("*.csv")}
 
 
+def linked_store(tmp_path: Path) -> Path:
+    """A tree whose files are links into a store, as caches of downloads and DVC make it."""
+    tree = tmp_path / "snapshot"
+    for number, name in enumerate(("Run/a.mp4", "Run/b.mp4", "Walk/a.mp4", "Walk/b.mp4")):
+        blob = tmp_path / "blobs" / f"{number:08x}"
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(name.encode())
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(blob)
+    return tree
+
+
+def test_a_tree_of_links_says_so_and_is_copied_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = linked_store(tmp_path)
+    assert prepare("tree", tree, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "0 class folders with videos" in error
+    assert "left out 4: Run/a.mp4: a link that leads out of the folder" in error
+    assert "--copy follows links" in error
+    assert prepare("tree", tree, "--out", tmp_path / "out", "--copy", "--val-fraction", "0") == 0
+    for name in ("Run/a.mp4", "Walk/b.mp4"):
+        copy = tmp_path / "out/labeled_train/Train" / name
+        assert not copy.is_symlink()
+        assert copy.read_bytes() == name.encode()
+
+
+def test_suffixes_of_recorders_are_videos_and_others_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffixes = (".MTS", ".m2ts", ".264", ".h264", ".265", ".h265", ".dav", ".mp4")
+    names = [f"{label}/x{suffix}" for label in ("Run", "Walk") for suffix in suffixes]
+    tree = touch(tmp_path / "tree", *names, "Run/b.xyz", "Run/c.xyz", "Run/readme")
+    assert prepare("tree", tree, "--out", tmp_path / "out", "--val-fraction", "0") == 0
+    rows = written(tmp_path / "out")["train_label+val_dry.csv"].split()
+    assert {row.rpartition(",")[0] for row in rows} == set(names)
+    assert "3 files have no suffix of a video: .xyz (2), none (1)" in capsys.readouterr().out
+
+
+def test_the_recordings_of_a_table_are_kept_apart(tmp_path: Path) -> None:
+    names = [f"{label}/{letter}.mp4" for label in ("Run", "Walk") for letter in "abcdef"]
+    tree = touch(tmp_path / "tree", *names)
+    rows = [f"{name},{name[0]}{'abcdef'.index(name[-5]) // 2}\n" for name in names]
+    (tmp_path / "rec.csv").write_text("".join(rows))
+    options = ("--val-fraction", "0.34", "--recordings", tmp_path / "rec.csv")
+    assert prepare("tree", tree, "--out", tmp_path / "out", *options) == 0
+    val = [row.rpartition(",")[0] for row in written(tmp_path / "out")["val_dry.csv"].split()]
+    assert len(val) == 4
+    for first, second in (val[:2], val[2:]):
+        assert "abcdef".index(first[-5]) // 2 == "abcdef".index(second[-5]) // 2
+
+
 def test_what_is_written_is_read_by_the_data_path(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

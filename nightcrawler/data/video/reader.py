@@ -19,7 +19,7 @@ from nightcrawler.utils.errors import VideoError
 # No playlist and no list of files, which could lead FFmpeg to other files and to the network.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,"
-    "ivf,av1,obu"
+    "ivf,av1,obu,dhav"
 )
 LIVE_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
 # A live source that sends nothing for so long is lost.
