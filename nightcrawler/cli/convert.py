@@ -69,9 +69,9 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     """
     import dataclasses
 
+    from nightcrawler.config.identity import run_hash
     from nightcrawler.config.load import load_experiment
-    from nightcrawler.config.node import config_hash, dump
-    from nightcrawler.engine.run_metadata import MACHINE_KEYS
+    from nightcrawler.config.node import dump
     from nightcrawler.models.build import build_model
     from nightcrawler.models.pretrained import is_head, load_pretrained
 
@@ -91,7 +91,7 @@ def fitted(file: Any, name: str, config: Path) -> Any:
         state={entry: state[entry] for entry in report.filled},
         class_names=class_names if has_classifier else (),
         config_text=dump(cfg),
-        config_hash=config_hash(cfg, ignore=MACHINE_KEYS),
+        config_hash=run_hash(cfg),
     )
 
 

@@ -98,7 +98,8 @@ def train(cfg: Any) -> int:
         trainer = build_trainer(cfg)
         # All ranks share the folder; only rank 0 writes into it.
         if is_main():
-            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), run_info_of(cfg, trainer.model))
+            run_info = run_info_of(cfg, trainer.model, trainer.config.run_metadata)
+            write_run_folder(Path(cfg.OUTPUT_DIR), dump(cfg), run_info)
         try:
             best = trainer.fit()
         except Preempted as stop:

@@ -36,8 +36,9 @@ EXAMPLES = """\
   {command} configs/pipeline/ug2_2022.yaml --executor slurm \\
       --slurm slurm_partition=gpu
 
-A task is out of date if a list, weights, a configuration, a recipe or an output of a task has
-changed. Videos are assumed not to change.
+A task is out of date if a list, a video, weights, a configuration, a recipe or an output of a task
+has changed. A training of another configuration is refused, not discarded, unless --redo is given;
+one of other data is moved to .superseded in its folder.
 exit codes: 0 done; 1 a task failed (all others that could run have run); 2 an error, with a line;
 75 or 130 stopped by SIGTERM or Ctrl-C after the running tasks saved their state (start again to
 resume)"""
@@ -107,6 +108,11 @@ def _add_choice_of_tasks(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="TASK",
         help="run these tasks and all after them again (repeatable)",
+    )
+    parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="discard trainings of another configuration, and train again (default: refuse)",
     )
     parser.add_argument(
         "--control", action="store_true", help="also train the recipe's equal-step controls"
@@ -237,6 +243,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
         gpus=() if alone else tuple(gpus),
         threads=max((os.cpu_count() or 1) // (arguments.jobs * nproc), 1),
         found=FOUND[arguments.found],
+        redo=arguments.redo,
         about=about,
     )
 
@@ -249,8 +256,8 @@ def show(
     commands: bool,
 ) -> None:
     """Print the plan, and with `commands` each task's command line."""
+    from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
     from nightcrawler.workflow.console import plan_rows, table
-    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
 
     rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), again, selected)
     for line in table(rows, options.about["labels"]):
@@ -273,7 +280,7 @@ def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
         command += ["--overlay", str(path)]
     for model in arguments.control_of:
         command += ["--control-of", model]
-    for name in ("control", "oracle"):
+    for name in ("control", "oracle", "redo"):
         if getattr(arguments, name):
             command.append(f"--{name}")
     return program(sys.executable, "pipeline", [*command, *arguments.overrides])
@@ -283,9 +290,9 @@ def submit(
     arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
 ) -> int:
     """Submit a job for each task that is out of date to a scheduler, and wait for all jobs."""
+    from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
     from nightcrawler.workflow import slurm
     from nightcrawler.workflow.console import PLAN_TO_DO, Screen, plan_rows
-    from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
     from nightcrawler.workflow.run import Runner
     from nightcrawler.workflow.task import dependencies
 

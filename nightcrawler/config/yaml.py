@@ -53,7 +53,20 @@ def read_yaml(path: Path) -> YamlFile:
             documents, aliases, tags, doubled keys, keys that are not text, nesting deeper than 12,
             numbers that are not finite.
     """
-    node = _compose(path, _read_text(path))
+    return parse_yaml(_read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> YamlFile:
+    """Parse the text of a YAML file of plain values.
+
+    Args:
+        text: The text.
+        path: Its file, for messages.
+
+    Raises:
+        ConfigError: As `read_yaml`.
+    """
+    node = _compose(path, text)
     found = YamlFile(path)
     faults: list[str] = []
     if node is not None:

@@ -209,6 +209,24 @@ def _read(
     return items
 
 
+def locate_videos(csv_path: Path, folders: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    """Return the name and the path of each video of a list of any kind, whether it exists or not.
+
+    Args:
+        csv_path: the list.
+        folders: folders that videos are looked for in. The first that has a name wins.
+
+    Raises:
+        UserError: if the list cannot be read, or a name leads out of the folders.
+    """
+    locator = _Locator(folders)
+    found = []
+    for _, fields in _read_rows(csv_path):
+        check_relative(fields[0])
+        found.append((fields[0], locator.locate(fields[0])))
+    return found
+
+
 def _summary(faults: list[str]) -> str:
     shown = "; ".join(faults[:SHOWN_FAULTS])
     if len(faults) <= SHOWN_FAULTS:

@@ -28,7 +28,7 @@ from nightcrawler.engine.losses import HARD_LABEL_LOSSES, soft_cross_entropy
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
 from nightcrawler.engine.resume import check_ranks_agree, resume, start_from_cfg
-from nightcrawler.engine.run_metadata import list_hashes_of, run_metadata_of
+from nightcrawler.engine.run_metadata import data_stamps_of, run_metadata_of
 from nightcrawler.engine.trainer import AdaptClips, Trainer
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.models.build import build_model
@@ -212,8 +212,8 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         resumable = checkpoint_files.find_resume(cfg.OUTPUT_DIR)
     if resumable is None:
         start = start_from_cfg(cfg, model)
-    # Lists are hashed now: a list that changes during the run is noticed when it is resumed.
-    run_metadata = {**run_metadata_of(cfg), "lists": list_hashes_of(cfg)}
+    # Files are hashed now: one that changes during the run is noticed when it is resumed.
+    run_metadata = {**run_metadata_of(cfg), **data_stamps_of(cfg)}
     crop_size = cfg.DATA.TRAIN_CROP_SIZE
     gmacs = count_gmacs(model, (1, 3, cfg.DATA.NUM_FRAMES, crop_size, crop_size))
     if cfg.MODEL.COMPILE:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.config.identity import differences_of_texts, is_of_same_run
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.trainer import EMA, Trainer
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
@@ -16,6 +18,7 @@ from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, argument_keys
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.versions import compare_versions
 
 logger = get_logger(__name__)
 
@@ -34,7 +37,12 @@ def resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: if the checkpoint is of another configuration, other lists, or another label use.
     """
-    check_same_run(path, state, trainer.config.run_metadata)
+    run_metadata = trainer.config.run_metadata
+    check_same_run(path, state, run_metadata)
+    # The weights that the run began with: the file may have gone, or changed, since.
+    run_metadata["start_sha256"] = state.get("start_sha256", "")
+    for note in notes_on_record(state):
+        logger.warning("%s: %s", path, note)
     trainer.load_state(state)
     logger.info("start: resumed from %s, epoch %d step %d", path, trainer.epoch + 1, trainer.step)
 
@@ -50,20 +58,25 @@ def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, An
     Raises:
         UserError: if configuration, lists or label use differ.
     """
-    if state.get("config_hash") != run_metadata["config_hash"]:
+    now = run_metadata["config_hash"]
+    recorded = str(state.get("cfg", ""))
+    # The recorded configuration decides where the hash of an earlier version held more keys.
+    if state.get("config_hash") != now and not is_of_same_run(recorded, path, now):
+        found = state.get("config_hash")
+        differences = differences_of_texts(recorded, str(run_metadata.get("cfg", "")), path)
         raise UserError(
-            f"{path} is from another configuration ({state.get('config_hash')}, now "
-            f"{run_metadata['config_hash']}): remove the folder's checkpoints to start over, "
-            "set TRAIN.AUTO_RESUME False, or give another OUTPUT_DIR"
+            f"{path} is from another configuration ({differences or f'{found}, now {now}'}): "
+            "remove the folder's checkpoints to start over, set TRAIN.AUTO_RESUME False, or give "
+            "another OUTPUT_DIR"
         )
-    lists = run_metadata["lists"]
-    before = state.get("lists", {})
-    changed = [name for name in lists if name in before and before[name] != lists[name]]
-    if changed:
-        raise UserError(
-            f"{path}: the list of {changed[0]} is not the one that this run began with: put it "
-            "back, or remove the folder's checkpoints to start over"
-        )
+    for kind, things in (("lists", "list"), ("videos", "content of the videos")):
+        before = state.get(kind, {})
+        for name, found in run_metadata.get(kind, {}).items():
+            if before.get(name, found) != found:
+                raise UserError(
+                    f"{path}: the {things} of {name} is not the one that this run began with: put "
+                    "it back, or remove the folder's checkpoints to start over"
+                )
     # Checkpoints without a record are of runs before label use was recorded.
     use_before = state.get("labels", LABEL_FREE)
     use_now = run_metadata.get("labels", LABEL_FREE)
@@ -73,6 +86,24 @@ def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, An
             "pseudo-labels that it began with back, or remove the folder's checkpoints to start "
             "over"
         )
+
+
+def notes_on_record(state: Mapping[str, Any]) -> list[str]:
+    """Return what a user should know of a checkpoint that is continued from, a line each.
+
+    Args:
+        state: content of the checkpoint.
+    """
+    notes = []
+    if "videos" not in state:
+        notes.append(
+            "of version 0.1 or 0.2, which recorded no fingerprint of the videos: whether they are "
+            "those of before cannot be compared"
+        )
+    differences = compare_versions(state.get("versions", {}))
+    if differences:
+        notes.append(f"made with {differences}: a run without the stop may give other numbers")
+    return notes
 
 
 def check_ranks_agree(trainer: Trainer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +11,31 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.config import node
+from nightcrawler.config.identity import run_hash, training_splits_of
 from nightcrawler.data.build_video import camera_metadata_of
+from nightcrawler.data.fingerprint import fingerprints
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights
+from nightcrawler.models.zoo import find_weights
 from nightcrawler.pseudo.results_metadata import ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
-from nightcrawler.utils.env import library_versions, machine
+from nightcrawler.utils.env import machine
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
 from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.versions import library_versions
 
-# Keys that may differ between a run and its continuation: they settle where and how fast it runs,
-# not its results. The configuration hash ignores them.
-MACHINE_KEYS = (
-    "OUTPUT_DIR",
-    "DEVICE",
-    "NUM_GPUS",
-    "NUM_SHARDS",
-    "DIST_BACKEND",
-    "DIST_TIMEOUT_SEC",
-    "NUM_THREADS",
-    "AUG.DEVICE",
-    "LOG_PERIOD",
-    "TENSORBOARD",
-    "DATA_LOADER",
-    "DATA.PATH_PREFIX",
-    "TRAIN.KEEP_LAST",
-    "TRAIN.MAX_FAILED_SAVES",
-    "TEST",
+# Metadata that `run.json` holds besides the checkpoints.
+INFO_KEYS = (
+    "config_hash",
+    "seed",
+    "labels",
+    "adapter",
+    "class_names",
+    "versions",
+    "lists",
+    "videos",
+    "start_sha256",
 )
 
 
@@ -68,7 +69,7 @@ def run_metadata_of(cfg: CfgNode) -> dict[str, Any]:
     """
     return {
         "cfg": node.dump(cfg),
-        "config_hash": node.config_hash(cfg, ignore=MACHINE_KEYS),
+        "config_hash": run_hash(cfg),
         "class_names": list(cfg.MODEL.CLASS_NAMES),
         "labels": label_use_of(cfg),
         "adapter": cfg.ADAPT.NAME,
@@ -97,16 +98,59 @@ def list_hashes_of(cfg: CfgNode) -> dict[str, str]:
     return {name: sha256_file(path) for name, path in files.items() if path.is_file()}
 
 
-def run_info_of(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+def video_fingerprints_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, str]:
+    """Return the fingerprint of the videos of each split, the same on every rank.
+
+    Hashes are cached in the run's folder, so that a run that is resumed reads no video again.
+
+    Args:
+        cfg: the configuration.
+        splits: names of splits.
+    """
+    found: dict[str, str] = {}
+    # All ranks see the same data: one of them reads it.
+    if distributed.is_main():
+        hashes = FileHashes(Path(cfg.OUTPUT_DIR) / CACHE_NAME)
+        found = dict(fingerprints(splits, Path(cfg.DATA.PATH_PREFIX), hashes))
+        # Without the cache they are computed again: no reason to end a run.
+        with contextlib.suppress(OSError):
+            hashes.save()
+    return dict(distributed.gather_objects(found)[0])
+
+
+def data_stamps_of(cfg: CfgNode) -> dict[str, Any]:
+    """Return the hashes of all files that settle a training: lists, videos, starting weights.
+
+    Args:
+        cfg: the configuration.
+
+    Returns:
+        `lists`, `videos` and `start_sha256` (empty for random weights, or a missing file).
+    """
+    start = ""
+    if cfg.TRAIN.CHECKPOINT_FILE_PATH:
+        with contextlib.suppress(UserError):
+            start = sha256_file(find_weights(cfg.TRAIN.CHECKPOINT_FILE_PATH))
+    splits = {*training_splits_of(cfg)}
+    if cfg.DATA.CAMERA == "fit":
+        splits.add(cfg.ADAPT.SPLIT)
+    return {
+        "lists": list_hashes_of(cfg),
+        "videos": video_fingerprints_of(cfg, sorted(splits)),
+        "start_sha256": start,
+    }
+
+
+def run_info_of(cfg: CfgNode, model: nn.Module, run_metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the content of `run.json`: seed, versions, machine, model size, label use.
 
     Args:
         cfg: the configuration.
         model: the model that is trained.
+        run_metadata: metadata of the run, as its checkpoints hold it.
     """
-    run_metadata = run_metadata_of(cfg)
     info: dict[str, Any] = {}
-    for key in ("config_hash", "seed", "labels", "adapter", "class_names", "versions"):
+    for key in INFO_KEYS:
         info[key] = run_metadata[key]
     return {
         **info,

@@ -9,6 +9,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.config.identity import test_hash
 from nightcrawler.data.build import EvalSet, build_eval_set, view_crop_pairs_of
 from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.lowlight.enhance.build import (
@@ -20,7 +21,7 @@ from nightcrawler.engine.build import build_device, build_evaluator, build_place
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
 from nightcrawler.engine.resume import weights_to_test_from_cfg
-from nightcrawler.engine.run_metadata import run_metadata_of
+from nightcrawler.engine.run_metadata import run_metadata_of, video_fingerprints_of
 from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE, results_name
@@ -152,13 +153,14 @@ def results_metadata_from_cfg(
         weights: report of the loaded weights.
     """
     run_metadata = run_metadata_of(cfg)
+    name = eval_set.split.name
     dark = eval_set.split.dark
     gammas = gammas_of(cfg, "TEST", dark)
     single_gamma = None
     if len(gammas) == 1:
         single_gamma = gammas[0]
     meta: dict[str, Any] = {
-        "split": eval_set.split.name,
+        "split": name,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
         "enhancement": enhancement_name_of(cfg, "TEST", dark),
@@ -170,13 +172,15 @@ def results_metadata_from_cfg(
         "checkpoint_sha256": weights.sha256,
         "labels": weights.labels or ORACLE,
         "list_sha256": sha256_file(eval_set.split.list_file),
+        "videos_sha256": video_fingerprints_of(cfg, [name]).get(name, ""),
+        "test_hash": test_hash(cfg),
     }
     # Listed, and part of the file's name, only where a list of gammas was asked for.
     if cfg.TEST.GAMMAS:
         meta["gammas"] = gammas
     for key in ("config_hash", "class_names", "adapter", "seed", "versions"):
         meta[key] = run_metadata[key]
-    return {**meta, **camera_metadata_of(cfg, [eval_set.split.name])}
+    return {**meta, **camera_metadata_of(cfg, [name])}
 
 
 def build_tester(cfg: CfgNode) -> Tester:

@@ -12,12 +12,12 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from nightcrawler.config import node
+from nightcrawler.config.identity import MACHINE_KEYS
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.resume import weights_to_test_from_cfg
-from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
@@ -27,7 +27,7 @@ from nightcrawler.predict.checkpoints import (
     build_trained_config,
     find_checkpoint,
 )
-from nightcrawler.utils.env import library_versions
+from nightcrawler.utils.versions import library_versions
 
 
 @dataclass(frozen=True)

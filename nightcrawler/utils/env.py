@@ -1,11 +1,10 @@
-"""Random seeds, library versions and a description of the machine."""
+"""Random seeds and a description of the machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import random
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ import torch
 
 # Name that pip installs. The package in it is imported as `nightcrawler`.
 DISTRIBUTION = "nightcrawler-video"
-# Libraries that numbers depend on: run folders and results files record their versions.
-LIBRARIES = ("torch", "torchvision", "av", "numpy", "timm", "fvcore")
 
 
 def seed_everything(seed: int) -> None:
@@ -32,17 +29,6 @@ def derived_seed(*parts: int) -> int:
     """Return a 63-bit seed that is a pure function of whole numbers (mixed by SeedSequence)."""
     state = np.random.SeedSequence([part % 2**63 for part in parts]).generate_state(2, np.uint64)
     return int(state[0] >> np.uint64(1))
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that numbers depend on."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
 
 
 def machine() -> dict[str, Any]:

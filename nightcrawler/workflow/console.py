@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.utils.progress import format_seconds
-from nightcrawler.workflow.file_hashes import FileHashes
 from nightcrawler.workflow.pipeline_file import TaskRow
 from nightcrawler.workflow.task import Task, dependencies
 from nightcrawler.workflow.task_state import TaskCheck, check_task

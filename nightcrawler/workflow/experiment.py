@@ -5,47 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.identity import (
+    LINKED_KEYS,
+    MACHINE_KEYS,
+    TEST_KEYS,
+    is_below,
+    run_hash,
+    run_values,
+    test_hash,
+    training_splits_of,
+    without_idle_keys,
+)
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import config_hash, get_cfg
 from nightcrawler.config.schema import dependent_keys
 from nightcrawler.config.schema.conditions import enhancements_of, value_of
+from nightcrawler.data.fingerprint import VideoList, video_list
 from nightcrawler.data.lowlight.camera import PRESETS
+from nightcrawler.data.lowlight.enhance.build import (
+    denoise_window_of,
+    enhancement_name_of,
+    gammas_of,
+)
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.results_metadata import results_name, split_use
 
 # Checkpoint that a training leaves for the tasks after it.
 BEST = "best.pyth"
-# Keys that determine where and how fast a run computes, and no number of it. They are those of
-# nightcrawler/engine/run_metadata.py, which needs torch; a test compares both.
-MACHINE_KEYS = (
-    "OUTPUT_DIR",
-    "DEVICE",
-    "NUM_GPUS",
-    "NUM_SHARDS",
-    "DIST_BACKEND",
-    "DIST_TIMEOUT_SEC",
-    "NUM_THREADS",
-    "AUG.DEVICE",
-    "LOG_PERIOD",
-    "TENSORBOARD",
-    "DATA_LOADER",
-    "DATA.PATH_PREFIX",
-    "TEST",
-    "TRAIN.KEEP_LAST",
-    "TRAIN.MAX_FAILED_SAVES",
-)
-# Files that other tasks write: their bytes count (as inputs of the task), not their location.
-LINKED_KEYS = ("TRAIN.CHECKPOINT_FILE_PATH", "DATA.PSEUDO_CSV")
-# Keys of a test that its task sets or that change only its speed.
-TEST_KEYS = (
-    "TEST.DATA_SELECT",
-    "TEST.NUM_ENSEMBLE_VIEWS",
-    "TEST.NUM_SPATIAL_CROPS",
-    "TEST.BATCH_SIZE",
-)
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,7 @@ class Experiment:
         prefix: Data folder.
         lists: Split to list file, of all splits that a training reads.
         camera: Name to file, of the files that low-light cameras are fitted to or read from.
+        camera_splits: Splits whose clips low-light cameras are fitted to.
         darkens: Training clips pass through low-light cameras.
         lighting: Name to file, of the files that enhancements read.
         train_split: Split of its labelled clips.
@@ -70,7 +61,10 @@ class Experiment:
         class_names: Class names in index order.
         train_signature: Hash of the keys that a training depends on.
         test_signature: Hash of the keys that a test depends on.
+        older_signatures: Hashes of a training and of a test as versions 0.1 and 0.2 made them.
         run_hash: Hash that a run of it writes into `run.json`.
+        config: Keys that a training depends on, with their values.
+        stamps: What its results files of bright and of dark splits say of the way they were made.
     """
 
     files: tuple[Path, ...]
@@ -80,6 +74,7 @@ class Experiment:
     prefix: Path
     lists: dict[str, Path]
     camera: dict[str, Path]
+    camera_splits: tuple[str, ...]
     darkens: bool
     lighting: dict[str, Path]
     train_split: str
@@ -90,7 +85,10 @@ class Experiment:
     class_names: tuple[str, ...]
     train_signature: str
     test_signature: str
+    older_signatures: tuple[str, str]
     run_hash: str
+    config: dict[str, Any]
+    stamps: dict[bool, dict[str, Any]]
 
     def list_file(self, split: str) -> Path:
         """Return the list file of a split."""
@@ -112,6 +110,26 @@ class Experiment:
         if self.darkens:
             files.update(self.camera)
         return files
+
+    def videos_of(self, split: str) -> dict[str, VideoList]:
+        """Return the lists of videos, by split, whose content determines a split's clips."""
+        names = [split]
+        if get_split(split, self.prefix).darkened:
+            names += self.camera_splits
+        return {name: video_list(name, self.prefix) for name in names}
+
+    def videos_of_training(self) -> dict[str, VideoList]:
+        """Return the lists of videos, by split, whose content determines a training."""
+        videos: dict[str, VideoList] = {}
+        for split in self.lists:
+            videos.update(self.videos_of(split))
+        if self.darkens:
+            videos.update({name: video_list(name, self.prefix) for name in self.camera_splits})
+        return videos
+
+    def test_stamps(self, split: str) -> dict[str, Any]:
+        """Return what results of a split say of the way they were made."""
+        return self.stamps[get_split(split, self.prefix).dark]
 
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Return the name of the results file of a split and of (views, crops)."""
@@ -140,23 +158,23 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
     """
     cfg = load_experiment(files[0], files[1:], settings)
     prefix = root / cfg.DATA.PATH_PREFIX
-    splits = {cfg.DATA.TRAIN_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT}
-    # BatchNorm adaptation and the pseudo-labelled stream read the clips of ADAPT.SPLIT.
-    if cfg.ADAPT.NAME != "none" or cfg.DATA.PSEUDO_CSV:
-        splits.add(cfg.ADAPT.SPLIT)
     lighting = {}
     if "zero_dce" in enhancements_of(cfg):
         lighting["zero_dce weights"] = root / cfg.ENHANCE.ZERO_DCE_WEIGHTS
+    of_training = (*MACHINE_KEYS, *LINKED_KEYS)
     # A test also depends on the section TEST, but for the keys that its task sets itself.
     machine_of_test = [key for key in MACHINE_KEYS if key != "TEST"]
+    of_test = (*machine_of_test, *LINKED_KEYS, *TEST_KEYS)
+    values = run_values(cfg)
     return Experiment(
         files=tuple(files),
         settings=tuple(settings),
         start=cfg.TRAIN.CHECKPOINT_FILE_PATH,
         pseudo_csv=cfg.DATA.PSEUDO_CSV,
         prefix=prefix,
-        lists={name: get_split(name, prefix).list_file for name in sorted(splits)},
+        lists={name: get_split(name, prefix).list_file for name in training_splits_of(cfg)},
         camera=_build_camera_files(cfg, prefix),
+        camera_splits=_camera_splits_of(cfg),
         darkens=cfg.AUG.DARKEN > 0,
         lighting=lighting,
         train_split=cfg.DATA.TRAIN_SPLIT,
@@ -165,19 +183,43 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         crop_size=cfg.DATA.TEST_CROP_SIZE,
         gammas=tuple(cfg.TEST.GAMMAS) if cfg.ENHANCE.TEST == "gamma" else (),
         class_names=tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),
-        train_signature=config_hash(cfg, (*MACHINE_KEYS, *LINKED_KEYS)),
-        test_signature=config_hash(cfg, (*machine_of_test, *LINKED_KEYS, *TEST_KEYS)),
-        run_hash=config_hash(cfg, MACHINE_KEYS),
+        train_signature=config_hash(without_idle_keys(cfg), of_training),
+        test_signature=test_hash(cfg),
+        older_signatures=(config_hash(cfg, of_training), config_hash(cfg, of_test)),
+        run_hash=run_hash(cfg),
+        config={key: value for key, value in values.items() if not is_below(key, LINKED_KEYS)},
+        stamps={dark: _build_test_stamps(cfg, dark) for dark in (False, True)},
     )
 
 
 def _build_camera_files(cfg: CfgNode, prefix: Path) -> dict[str, Path]:
     name = cfg.DATA.CAMERA
-    if name == "fit":
-        # The fit compares dark clips with bright ones.
-        splits = (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT)
+    splits = _camera_splits_of(cfg)
+    if splits:
         return {f"list {split}": get_split(split, prefix).list_file for split in splits}
     return {} if name in PRESETS else {"cameras": prefix / name}
+
+
+def _camera_splits_of(cfg: CfgNode) -> tuple[str, ...]:
+    # The fit compares dark clips with bright ones.
+    return (cfg.ADAPT.SPLIT, cfg.DATA.TRAIN_SPLIT) if cfg.DATA.CAMERA == "fit" else ()
+
+
+def _build_test_stamps(cfg: CfgNode, dark: bool) -> dict[str, Any]:
+    """Return what a results file says of the way it was tested, but for split, views and files."""
+    return {
+        "num_frames": cfg.DATA.NUM_FRAMES,
+        "crop_size": cfg.DATA.TEST_CROP_SIZE,
+        "enhancement": enhancement_name_of(cfg, "TEST", dark),
+        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
+        "gammas": gammas_of(cfg, "TEST", dark) if cfg.TEST.GAMMAS else [],
+        "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
+        "model": cfg.MODEL.NAME,
+        "adapter": cfg.ADAPT.NAME,
+        "seed": cfg.RNG_SEED,
+        "class_names": list(cfg.MODEL.CLASS_NAMES),
+        "test_hash": test_hash(cfg),
+    }
 
 
 def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]) -> list[str]:

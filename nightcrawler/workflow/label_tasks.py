@@ -172,6 +172,8 @@ def plan_vote(jobs: TrainingJobs) -> PlannedTask:
         folder=folder,
         about=about,
         writes=writes,
+        # A recipe with other modes writes files of other names.
+        earlier_outputs=("arid_pred*.csv", "arid_pred*.json"),
     )
     return PlannedTask(task, tuple(requests), labels)
 

@@ -27,13 +27,16 @@ from dataclasses import dataclass
 from types import FrameType
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.locks import take_inheritable_lock
 from nightcrawler.utils.signals import signal_handler
+from nightcrawler.utils.versions import library_versions
 from nightcrawler.workflow import task_state
+from nightcrawler.workflow.comparison import Comparison
 from nightcrawler.workflow.console import Progress, Screen
-from nightcrawler.workflow.file_hashes import CACHE_NAME, FileHashes
 from nightcrawler.workflow.import_outputs import import_outputs
+from nightcrawler.workflow.make_room import make_room
 from nightcrawler.workflow.pipeline_file import PIPELINE_FILE, TaskRow, write_pipeline_file
 from nightcrawler.workflow.progress import estimate_seconds_left
 from nightcrawler.workflow.run_options import (
@@ -105,6 +108,7 @@ class Runner:
         self.running: dict[str, RunningTask] = {}
         # Tasks that were compared with the files on disk once since their inputs are there.
         self._checked: set[str] = set()
+        self.comparison = Comparison()
         self._recorded = 0.0
         self._stop: signal.Signals | None = None
 
@@ -133,6 +137,8 @@ class Runner:
             finally:
                 self.record()
                 self.hashes.save()
+                for note in self.comparison.notes():
+                    self.screen.note(note)
                 self.screen.close()
         return self._exit_code()
 
@@ -198,7 +204,7 @@ class Runner:
         try:
             check = check_task(task, self.hashes)
             if check.up_to_date or (check.unknown_outputs and self._imports(task, check)):
-                self.states[task.name] = task_state.read_state(task.state_file)
+                self.states[task.name] = self.comparison.add(task, check)
                 self.status[task.name] = DONE
                 self.reasons[task.name] = "up to date"
                 self.screen.up_to_date(task.name, self.progress())
@@ -221,7 +227,7 @@ class Runner:
             UserError: If they are neither to be imported nor to be replaced.
         """
         if self.options.found == IMPORT:
-            return import_outputs(task, check, self.hashes)
+            return import_outputs(task, check, self.hashes, self.screen.note)
         if self.options.found == REPLACE:
             return False
         raise UserError(
@@ -234,7 +240,7 @@ class Runner:
         earlier = task_state.read_state(task.state_file)
         resumes = False
         seconds = 0.0
-        if earlier is not None and earlier.key == check.key:
+        if earlier is not None and (earlier.key == check.key or check.uncompared):
             begun = earlier.imported and earlier.status == task_state.STARTED
             resumes = check.resumable or begun
             if resumes:
@@ -242,7 +248,11 @@ class Runner:
         # Only a training continues from its leftovers; other tasks start from scratch.
         keeps = resumes and task.kind == "train" and task_state.reads_same_places(task, earlier)
         if not keeps and not (task.overwrite_safe and earlier is None):
-            task_state.remove_outputs(task, earlier)
+            replaces = bool(check.unknown_outputs) and self.options.found == REPLACE
+            asked = self.options.redo or replaces
+            note = make_room(task, check, earlier, asked, self.hashes)
+            if note:
+                self.screen.note(note)
         for path, text in task.writes.items():
             with atomic_write(path, "w") as file:
                 file.write(text)
@@ -253,6 +263,7 @@ class Runner:
             check.inputs,
             command=list(task.command),
             seconds=seconds,
+            versions=library_versions(),
         )
         # Written before the process starts: a kill between the two leaves a run to resume.
         task_state.write_state(task.state_file, state)
@@ -300,6 +311,7 @@ class Runner:
             command=list(task.command),
             seconds=process.seconds + (started.seconds if started is not None else 0.0),
             exit_code=code,
+            versions=library_versions(),
         )
         status = DONE
         reason = "" if code == 0 else process.last_line()

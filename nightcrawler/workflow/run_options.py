@@ -40,6 +40,7 @@ class RunOptions:
         threads: CPU threads of a task.
         found: Treatment of outputs that no run of this command made: `refuse`, `import` or
             `replace`.
+        redo: Discard finished trainings that are out of date, without asking.
         about: Facts about the whole pipeline for `pipeline.json`.
     """
 
@@ -49,4 +50,5 @@ class RunOptions:
     gpus: tuple[str, ...] = ()
     threads: int = 1
     found: str = REFUSE
+    redo: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.data.fingerprint import VideoList
 from nightcrawler.utils.errors import UserError
 
 STATE_FOLDER = ".pipeline"
@@ -31,8 +32,15 @@ class Task:
         folder: Folder of its outputs. Its state is kept in `folder/.pipeline`.
         about: Facts for reports (`round`, `stage`, `model`, `experiment`, `split`, `control`).
         writes: Small files to write before it starts, path to text.
-        leftovers: Files and folders that a run leaves beside its outputs, to be removed before it
-            starts from scratch.
+        leftovers: Files that a run leaves beside its outputs, to be removed before it starts from
+            scratch: names below `folder`, in which `*` stands for any text without a slash.
+        earlier_outputs: Patterns of the same form, of names that outputs may have had before.
+        root: Folder above `folder` below which no link is followed to remove a file, `None` for
+            `folder` itself.
+        videos: Lists of videos whose content its outputs depend on, by name of the split.
+        config: `KEY` to value of the configuration, for messages.
+        older_signatures: Signatures that earlier versions computed for the same outputs.
+        stamps: What files made by hand must say of themselves to be imported.
         ok_codes: Exit codes that mean success.
         run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
             to be imported, empty for no such check.
@@ -48,7 +56,13 @@ class Task:
     folder: Path
     about: Mapping[str, Any] = field(default_factory=dict)
     writes: Mapping[Path, str] = field(default_factory=dict)
-    leftovers: tuple[Path, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    earlier_outputs: tuple[str, ...] = ()
+    root: Path | None = None
+    videos: Mapping[str, VideoList] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    older_signatures: tuple[str, ...] = ()
+    stamps: Mapping[str, Any] = field(default_factory=dict)
     ok_codes: tuple[int, ...] = (0,)
     run_hash: str = ""
     overwrite_safe: bool = False

@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from nightcrawler.config.identity import LINKED_KEYS, name_differences, read_recorded, run_values
+from nightcrawler.data.fingerprint import fingerprint
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.utils.io import atomic_write
-from nightcrawler.workflow.experiment import LINKED_KEYS
-from nightcrawler.workflow.file_hashes import FileHashes
+from nightcrawler.workflow.own_files import find_own_files
 from nightcrawler.workflow.task import Task, digest
 
 # `started` survives a kill: the next run then continues from the leftovers.
@@ -28,6 +30,10 @@ REDO = "redo"
 STATUSES = (STARTED, DONE, FAILED, REDO)
 # Name in the file (kept since version 0.1) of the field `imported`.
 IMPORTED_KEY = "adopted"
+# Start of the names of fingerprints among the inputs.
+VIDEOS = "videos "
+# Configuration that a training records in its folder.
+RESOLVED = "resolved.yaml"
 
 
 @dataclass
@@ -44,6 +50,8 @@ class TaskState:
         exit_code: Exit code of the command.
         error: Last line of output of a failed command.
         imported: The outputs existed already and were imported.
+        versions: Versions that its numbers depend on (`utils/versions.py`), empty in states of
+            versions 0.1 and 0.2.
     """
 
     status: str
@@ -55,6 +63,7 @@ class TaskState:
     exit_code: int = 0
     error: str = ""
     imported: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def read_state(path: Path) -> TaskState | None:
@@ -73,6 +82,9 @@ def write_state(path: Path, state: TaskState) -> None:
     """Write a task's state atomically."""
     values = asdict(state)
     values[IMPORTED_KEY] = values.pop("imported")
+    # A state of an earlier version stays one when it is written again.
+    if not state.versions:
+        del values["versions"]
     with atomic_write(path, "w") as file:
         json.dump(values, file, indent=1)
         file.write("\n")
@@ -91,6 +103,8 @@ class TaskCheck:
         resumable: An unfinished run of the same inputs exists, from which it can continue.
         unknown_outputs: Existing outputs that no run of this task recorded, or that were changed
             after they had been imported.
+        reconfigured: Its last run had another configuration.
+        uncompared: Its last run is of a version that recorded no fingerprint of the videos.
     """
 
     up_to_date: bool
@@ -100,11 +114,15 @@ class TaskCheck:
     state: TaskState | None = None
     resumable: bool = False
     unknown_outputs: tuple[Path, ...] = ()
+    reconfigured: bool = False
+    uncompared: bool = False
 
 
 def check_task(task: Task, hashes: FileHashes) -> TaskCheck:
     """Compare a task's last run with the files on disk."""
     inputs = {name: hashes.of(path) for name, path in task.inputs.items()}
+    for split, videos in task.videos.items():
+        inputs[f"{VIDEOS}{split}"] = fingerprint(videos, hashes)
     key = digest([task.kind, task.signature, inputs])
     state = read_state(task.state_file)
     if state is None:
@@ -113,8 +131,60 @@ def check_task(task: Task, hashes: FileHashes) -> TaskCheck:
         return TaskCheck(False, reason, key, inputs, unknown_outputs=unknown)
     if state.status == REDO:
         return TaskCheck(False, "to be done again", key, inputs, state)
-    if state.key != key:
-        return TaskCheck(False, _changes(state, inputs), key, inputs, state)
+    uncompared = state.key != key and state.key in _older_keys(task, state, inputs)
+    if state.key != key and not uncompared:
+        return _check_of_other_run(task, key, inputs, state)
+    check = _check_outputs(task, hashes, TaskCheck(True, "", key, inputs, state))
+    return replace(check, uncompared=uncompared)
+
+
+def _older_keys(task: Task, state: TaskState, inputs: Mapping[str, str]) -> list[str]:
+    """Return the keys of the same run in states of versions 0.1 and 0.2.
+
+    They held no fingerprint of the videos, and hashed keys that change no number.
+    """
+    if any(name.startswith(VIDEOS) for name in state.inputs):
+        return []
+    known = {name: found for name, found in inputs.items() if not name.startswith(VIDEOS)}
+    signatures = (task.signature, *task.older_signatures)
+    return [digest([task.kind, signature, known]) for signature in signatures]
+
+
+def _check_of_other_run(
+    task: Task, key: str, inputs: dict[str, str], state: TaskState
+) -> TaskCheck:
+    """Return the check of a task whose last run had other inputs or another configuration."""
+    names = [name for name in inputs if state.inputs.get(name, inputs[name]) != inputs[name]]
+    names += [name for name in inputs if name not in state.inputs and not name.startswith(VIDEOS)]
+    names += [name for name in state.inputs if name not in inputs]
+    differences = _config_differences(task)
+    reasons = []
+    if names:
+        reasons.append(f"{', '.join(names)} changed")
+    if differences:
+        reasons.append(f"its configuration changed: {differences}")
+    if not reasons:
+        reasons.append("its configuration changed")
+    reconfigured = bool(differences) or not names
+    return TaskCheck(False, "; ".join(reasons), key, inputs, state, reconfigured=reconfigured)
+
+
+def _config_differences(task: Task) -> str:
+    """Return the keys that differ from the configuration that a training recorded, for people."""
+    path = task.folder / RESOLVED
+    if not task.config or not path.is_file():
+        return ""
+    try:
+        before = run_values(read_recorded(path.read_text(encoding="utf-8"), path))
+    except (OSError, ValueError, UserError):
+        return ""
+    return name_differences(before, task.config, LINKED_KEYS)
+
+
+def _check_outputs(task: Task, hashes: FileHashes, check: TaskCheck) -> TaskCheck:
+    """Complete the check of a task whose last run was the same, by its end and its outputs."""
+    key, inputs, state = check.key, check.inputs, check.state
+    assert state is not None
     if state.status != DONE:
         reason = f"failed: {state.error}" if state.status == FAILED else "interrupted"
         return TaskCheck(False, reason, key, inputs, state, resumable=True)
@@ -127,20 +197,14 @@ def check_task(task: Task, hashes: FileHashes) -> TaskCheck:
             unknown = (path,) if state.imported else ()
             reason = f"{path.name} changed"
             return TaskCheck(False, reason, key, inputs, state, unknown_outputs=unknown)
-    return TaskCheck(True, "", key, inputs, state)
+    return check
 
 
 def _existing_files(task: Task) -> tuple[Path, ...]:
     """Return the files that a first run of a task would overwrite or remove."""
     if task.overwrite_safe:
         return ()
-    return tuple(path for path in (*task.outputs, *task.leftovers) if path.exists())
-
-
-def _changes(state: TaskState, inputs: dict[str, str]) -> str:
-    names = [name for name in inputs if state.inputs.get(name) != inputs[name]]
-    names += [name for name in state.inputs if name not in inputs]
-    return f"{', '.join(names)} changed" if names else "its configuration changed"
+    return tuple(dict.fromkeys([*filter(os.path.lexists, task.outputs), *find_own_files(task)]))
 
 
 def _relative(task: Task, path: Path) -> str:
@@ -152,15 +216,22 @@ def output_hashes(task: Task, hashes: FileHashes) -> dict[str, str]:
     return {_relative(task, path): hashes.of(path) for path in task.outputs}
 
 
-def remove_outputs(task: Task, state: TaskState | None) -> None:
-    """Remove the outputs and leftovers of earlier runs of a task."""
-    # The recorded names may differ from today's: a change of the views renames results files.
-    recorded = [task.folder / name for name in state.outputs] if state else []
-    for path in {*task.outputs, *task.leftovers, *recorded}:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def record_fingerprints(task: Task, check: TaskCheck) -> TaskState:
+    """Complete the state of a task that an earlier version finished by what it did not record.
+
+    From then on, other videos make the task out of date.
+
+    Args:
+        task: The task.
+        check: Its check, which is `uncompared`.
+
+    Returns:
+        The state, as written.
+    """
+    assert check.state is not None
+    state = replace(check.state, key=check.key, inputs=check.inputs)
+    write_state(task.state_file, state)
+    return state
 
 
 def reads_same_places(task: Task, state: TaskState | None) -> bool:

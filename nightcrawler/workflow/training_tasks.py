@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,16 +16,20 @@ from nightcrawler.workflow.task import Task, digest
 
 # Exit code of a test that left out damaged videos: its results count.
 EXIT_BAD_VIDEOS = 3
-# Files and folders that a training leaves beside its checkpoint.
+# Files that a training leaves beside its checkpoint, as patterns of its own names: anything else in
+# its folders is the user's.
 LEFTOVERS = (
     "DONE",
     "PREEMPTED",
-    "checkpoints",
+    "checkpoints/checkpoint_*.pyth",
+    "checkpoints/checkpoint_*.pyth.sha256",
+    "checkpoints/.checkpoint_*.tmp",
     f"{BEST}.sha256",
+    f".{BEST}*.tmp",
     "metrics.jsonl",
     "bad.csv",
     "non_finite.jsonl",
-    "tensorboard",
+    "tensorboard/events.out.tfevents.*",
     "resolved.yaml",
     "run.json",
     "train.log",
@@ -93,7 +98,11 @@ def train_task(job: TrainingJob, options: PlanOptions) -> Task:
         outputs=(job.folder / BEST,),
         folder=job.folder,
         about=job.about,
-        leftovers=tuple(job.folder / name for name in LEFTOVERS),
+        leftovers=LEFTOVERS,
+        videos=experiment.videos_of_training(),
+        config={} if job.control else experiment.config,
+        older_signatures=(digest([experiment.older_signatures[0], job.control]),),
+        root=options.state if job.control else options.out,
         # A control chooses its epochs when it starts, so its hash is not known here.
         run_hash="" if job.control else experiment.run_hash,
     )
@@ -126,7 +135,13 @@ def test_tasks(
             outputs=tuple(job.results_file(split, pair) for pair in pairs),
             folder=job.folder,
             about={**job.about, "split": split, "pairs": list(pairs)},
-            leftovers=(job.folder / f"bad_{split}.csv",),
+            videos=experiment.videos_of(split),
+            stamps=experiment.test_stamps(split),
+            older_signatures=(digest([experiment.older_signatures[1], split, list(pairs)]),),
+            leftovers=(f"bad_{glob.escape(split)}.csv",),
+            # A change of the views or of the clip's size gives results files other names.
+            earlier_outputs=(f"{glob.escape(split)}x[0-9]*x[0-9]*x[0-9]*x[0-9]*",),
+            root=options.state if job.control else options.out,
             ok_codes=(0, EXIT_BAD_VIDEOS),
         )
         tasks.append(task)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.report.run_folder import RunFolder
-from nightcrawler.workflow.file_hashes import FileHashes
+from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.workflow.task_state import DONE, check_task, read_state
 from tests.compat.files import PIPELINE, expected
 from tests.workflow import chain

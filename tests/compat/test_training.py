@@ -12,12 +12,12 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.identity import MACHINE_KEYS
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import config_hash
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
 from nightcrawler.engine.resume import weights_to_test_from_cfg
-from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.models.build import build_model
 from nightcrawler.utils.io import sha256_file
 from tests import tiny

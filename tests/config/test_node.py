@@ -16,10 +16,10 @@ from fvcore.common.config import CfgNode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightcrawler.config.identity import MACHINE_KEYS
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import changed_from_defaults, config_hash, dump, flatten, get_cfg
 from nightcrawler.config.yaml import read_yaml
-from nightcrawler.engine.run_metadata import MACHINE_KEYS
 from nightcrawler.utils.errors import ConfigError
 from tests.paths import ROOT
 

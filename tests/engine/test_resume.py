@@ -250,3 +250,47 @@ def test_weights_alone_or_the_whole_state_of_another_run(
     assert not tiny.differences(whole.optimizer.state_dict(), state["optimizer_state"])
     whole.fit()
     assert [row["epoch"] for row in tiny.metrics(tmp_path, "train")] == [3, 3]
+
+
+def stopped_run(data: Path, out: Path) -> None:
+    """Begin a run and stop it after its first step."""
+    trainer = build_trainer(tiny.config(data, out))
+    stop_after(trainer, 1)
+    with pytest.raises(Preempted):
+        trainer.fit()
+
+
+def test_other_videos_behind_the_same_list_are_refused(own_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stopped_run(own_data, out)
+    moved = own_data.rename(tmp_path / "moved")
+    build_trainer(tiny.config(moved, out))
+    videos = sorted((moved / "labeled_train/Train").rglob("*.mp4"))
+    videos[0].write_bytes(videos[1].read_bytes())
+    with pytest.raises(UserError, match="content of the videos of train is not the one"):
+        build_trainer(tiny.config(moved, out))
+
+
+def test_keys_that_change_nothing_may_change_and_others_are_named(
+    data: Path, tmp_path: Path
+) -> None:
+    stopped_run(data, tmp_path)
+    build_trainer(tiny.config(data, tmp_path, "DATA.CACHE", "ram", "ENHANCE.TEST", "none"))
+    with pytest.raises(UserError, match=r"SOLVER.WEIGHT_DECAY \S+ \(now 0.125\)"):
+        build_trainer(tiny.config(data, tmp_path, "SOLVER.WEIGHT_DECAY", "0.125"))
+
+
+def test_other_versions_and_what_is_not_recorded_are_told(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped_run(data, tmp_path)
+    state = load_checkpoint(tmp_path / LATEST)
+    for key in ("videos", "start_sha256"):
+        del state[key]
+    state["versions"] = {"torch": "1.0.0"}
+    save_checkpoint(tmp_path / LATEST, state)
+    with caplog.at_level(logging.WARNING):
+        build_trainer(tiny.config(data, tmp_path))
+    assert "recorded no fingerprint of the videos" in caplog.text
+    assert "made with torch 1.0.0 (now " in caplog.text
+    assert "numerics 1 (now " in caplog.text

@@ -43,7 +43,7 @@ def small_chain(folder: Path, seconds: float = 0.0, signature: str = "") -> list
     def add(name: str, inputs: dict[str, Path], *outputs: Path) -> None:
         kind = name.split("/")[0]
         where = outputs[0].parent
-        leftovers = (where / "checkpoints",) if kind == "train" else ()
+        leftovers = ("checkpoints/latest",) if kind == "train" else ()
         tasks.append(Task(name, kind, (), signature, inputs, outputs, where, leftovers=leftovers))
 
     for stage in ("first", "second"):
@@ -91,10 +91,11 @@ def run(
     jobs: int = 1,
     selected: set[str] | None = None,
     found: str = "refuse",
+    redo: bool = False,
 ) -> tuple[int, Runner]:
     """Run tasks; returns the exit code and the runner."""
     runner = Runner(
-        tasks, RunOptions(ROOT, folder, jobs, found=found), selected, Screen(quiet=True)
+        tasks, RunOptions(ROOT, folder, jobs, found=found, redo=redo), selected, Screen(quiet=True)
     )
     return runner.run(), runner
 

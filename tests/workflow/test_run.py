@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.workflow.console import Screen, plan_rows, table
-from nightcrawler.workflow.file_hashes import FileHashes
 from nightcrawler.workflow.import_outputs import import_outputs
 from nightcrawler.workflow.run import Runner
 from nightcrawler.workflow.run_options import RunOptions
@@ -110,7 +110,7 @@ def test_a_missing_output_and_a_changed_configuration_are_seen(folder: Path) -> 
     other = [
         replace(task, signature="new") if task.name == "train/second/a" else task for task in tasks
     ]
-    chain.run(folder, other)
+    chain.run(folder, other, redo=True)
     assert chain.started(folder) == [
         "train/second/a"
     ]  # the fake gives the same bytes: nothing follows

@@ -1,0 +1,115 @@
+"""Fingerprints of videos: a list says which names there are, a fingerprint what is behind them.
+
+Lists that number their videos read the same for any data. A fingerprint is made of the size, the
+first and the last 64 KiB of each video, so it is quick, and does not depend on where the data are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightcrawler.data.lists import locate_videos
+from nightcrawler.data.splits import get_split
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import FileHashes
+
+END_BYTES = 64 << 10
+# Files read at a time: on network file systems, waiting takes most of the time.
+NUM_READERS = 8
+# A kind of hash of its own among the cached ones.
+KIND = "ends"
+# In the place of the hash of a file that may not be read.
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """A list file, and the folders in which its videos are looked for."""
+
+    list_file: Path
+    folders: tuple[Path, ...]
+
+
+def video_list(split: str, prefix: Path) -> VideoList:
+    """Return the list and the folders of a split.
+
+    Args:
+        split: Name of the split.
+        prefix: Data folder.
+    """
+    found = get_split(split, prefix)
+    return VideoList(found.list_file, found.folders)
+
+
+def hash_ends(path: Path) -> str:
+    """Return the SHA-256 of a file's size, its first and its last 64 KiB, in hex digits."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(f"{size}\n".encode())
+        digest.update(file.read(END_BYTES))
+        file.seek(max(size - END_BYTES, 0))
+        digest.update(file.read(END_BYTES))
+    return digest.hexdigest()
+
+
+def fingerprint(videos: VideoList, hashes: FileHashes) -> str:
+    """Return the hash of the content of a list's videos, in the order of the list.
+
+    Args:
+        videos: The list.
+        hashes: Cached hashes: only videos whose size or time has changed are read.
+
+    Returns:
+        Hex digits, or an empty string for a list that is missing or cannot be read: whoever reads
+        its rows reports that.
+
+    Example:
+        >>> hashes = FileHashes(Path(".hashes.json"))
+        >>> fingerprint(video_list("test", Path("data")), hashes)[:4]
+        '9f86'
+    """
+    try:
+        status = videos.list_file.stat()
+    except OSError:
+        return ""
+    # Once in a run of many tasks: to ask for the time of each video again takes long, too.
+    key = (videos, status.st_size, status.st_mtime_ns)
+    return hashes.remember(key, functools.partial(_fingerprint, videos, hashes))
+
+
+def _fingerprint(videos: VideoList, hashes: FileHashes) -> str:
+    try:
+        located = locate_videos(videos.list_file, videos.folders)
+    except UserError:
+        return ""
+
+    def content_of(path: Path) -> str:
+        try:
+            return hashes.of(path, KIND, hash_ends)
+        except OSError:
+            return UNREADABLE
+
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        contents = pool.map(content_of, [path for _, path in located])
+    digest = hashlib.sha256()
+    for (name, _), content in zip(located, contents, strict=True):
+        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def fingerprints(splits: Iterable[str], prefix: Path, hashes: FileHashes) -> Mapping[str, str]:
+    """Return the fingerprint of each split whose list can be read.
+
+    Args:
+        splits: Names of splits.
+        prefix: Data folder.
+        hashes: Cached hashes.
+    """
+    found = {name: fingerprint(video_list(name, prefix), hashes) for name in splits}
+    return {name: text for name, text in found.items() if text}
