@@ -21,10 +21,12 @@ from nightcrawler.pseudo.results_metadata import ORACLE, read_metadata, split_us
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import machine
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
+from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.versions import library_versions
 
+# File in a run's folder with the hashes of its videos. Not `.json`: files of that name hold records.
+VIDEO_HASHES = ".hashes"
 # Metadata that `run.json` holds besides the checkpoints.
 INFO_KEYS = (
     "config_hash",
@@ -110,7 +112,7 @@ def video_fingerprints_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, str]
     found: dict[str, str] = {}
     # All ranks see the same data: one of them reads it.
     if distributed.is_main():
-        hashes = FileHashes(Path(cfg.OUTPUT_DIR) / CACHE_NAME)
+        hashes = FileHashes(Path(cfg.OUTPUT_DIR) / VIDEO_HASHES)
         found = dict(fingerprints(splits, Path(cfg.DATA.PATH_PREFIX), hashes))
         # Without the cache they are computed again: no reason to end a run.
         with contextlib.suppress(OSError):
