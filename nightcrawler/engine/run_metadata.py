@@ -25,7 +25,7 @@ from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.versions import library_versions
 
-# File in a run's folder with the hashes of its videos. Not `.json`: files of that name hold records.
+# File in a run's folder with the hashes of its videos. Not `.json`, as the files that hold records.
 VIDEO_HASHES = ".hashes"
 # Metadata that `run.json` holds besides the checkpoints.
 INFO_KEYS = (
