@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from nightcrawler.data.build_items import build_items, build_pseudo_items, build
 from nightcrawler.data.build_video import build_darkened_reader, build_video_reader
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, TrainCollate, keep_samples
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.loader_workers import start_worker
 from nightcrawler.data.lowlight.enhance.build import (
     build_phase_enhancement,
     build_phase_enhancements,
@@ -91,13 +91,6 @@ def micro_batch_size_of(cfg: CfgNode) -> int:
     return micro
 
 
-def _start_worker(_: int) -> None:
-    # One worker a core: threads of several would only wait for each other.
-    torch.set_num_threads(1)
-    # A stop signal to the process group of the run is for the run, which still needs its workers.
-    os.setpgid(0, 0)
-
-
 def build_loader(
     cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool
 ) -> DataLoader[Any]:
@@ -121,7 +114,7 @@ def build_loader(
         persistent_workers=(persistent or cfg.DATA.CACHE == "ram") and workers > 0,
         pin_memory=loader.PIN_MEMORY and torch.cuda.is_available(),
         timeout=loader.TIMEOUT_SEC if workers else 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         # Loaders draw seeds for workers; without this, from torch's global generator.
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
     )

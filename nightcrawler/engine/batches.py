@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import threading
@@ -12,6 +13,8 @@ from torch.utils.data._utils import signal_handling
 
 from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.loader_workers import HandOverError
+from nightcrawler.utils.doctor import check_shared_memory
 from nightcrawler.utils.errors import UserError
 
 # Names of videos that an error lists.
@@ -35,9 +38,16 @@ def iterate_batches(loader: Iterable[Any], items: Sequence[VideoItem], title: st
     batches = _start(loader)
     for count in itertools.count():
         try:
-            batch = next(batches)
+            with _noticing_deaths():
+                batch = next(batches)
         except StopIteration:
             return
+        except HandOverError as error:
+            # The videos are fine: the batch was made.
+            raise UserError(
+                f"{title}: a loader process could not hand its batch over "
+                f"({_reason(error).partition(': ')[2]}); {_shared_memory_advice()}"
+            ) from error
         except (RuntimeError, UserError) as error:
             due = _due_videos(loader, items, count)
             raise UserError(
@@ -65,6 +75,35 @@ def _start(loader: Iterable[Any]) -> Iterator[Any]:
     return batches
 
 
+@contextlib.contextmanager
+def _noticing_deaths() -> Iterator[None]:
+    """Raise as soon as a worker dies within the block, not after the loader's timeout.
+
+    Raises:
+        RuntimeError: if a worker has died, now or before the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+
+    def check(*_: object) -> None:
+        signal_handling._error_if_any_worker_fails()
+
+    signal.signal(signal.SIGCHLD, check)
+    try:
+        check()
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def _shared_memory_advice() -> str:
+    """Return the free space through which batches pass, and how to get more."""
+    check = check_shared_memory()
+    return f"shared memory: {check.found}; where that is little, {check.advice}"
+
+
 def _reason(error: Exception) -> str:
     """Return the line of a loader's error that states the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -72,6 +111,8 @@ def _reason(error: Exception) -> str:
     reason = lines[0]
     if reason.startswith("Caught "):
         reason = lines[-1]
+    if "shared memory" in reason:
+        return f"{reason.partition('. ')[0]}; {_shared_memory_advice()}"
     if "exited unexpectedly" in reason:
         return f"{reason} (killed, perhaps for lack of memory)"
     return reason
