@@ -23,7 +23,8 @@ def start_worker(_: int) -> None:
     os.setpgid(0, 0)
     # A thread hands batches over through shared memory. Its failures are only printed otherwise,
     # and the main process waits for the batch until its timeout.
-    multiprocessing.queues.Queue._on_queue_feeder_error = _pass_on  # type: ignore[assignment,method-assign]
+    queues: Any = multiprocessing.queues.Queue
+    queues._on_queue_feeder_error = _pass_on
 
 
 def _pass_on(queue: Any, error: Exception, entry: Any) -> None:
