@@ -15,7 +15,8 @@ class BatchNormSync:
     Each micro-batch i starts from the statistics s_0 before the step and turns them into
     s_i = (1 - m) s_0 + m b_i, with the momentum m and its own batch statistics b_i (Ioffe and
     Szegedy 2015, section 3.1). The step ends with the mean of s_i over all micro-batches of all
-    ranks, so the result does not depend on the number of ranks that share them.
+    ranks, so the result does not depend on the number of ranks that share them. A micro-batch that
+    lost clips weighs less in the mean.
 
     Args:
         model: its BatchNorm layers that track running statistics are managed.
@@ -43,10 +44,14 @@ class BatchNormSync:
         self._sums = [torch.zeros_like(value) for value in self._values]
         self._num_collected = 0
 
-    def collect(self) -> None:
-        """Add the statistics after a micro-batch to the sums, then reset the layers."""
+    def collect(self, weight: float | Tensor = 1.0) -> None:
+        """Add the statistics after a micro-batch to the sums, then reset the layers.
+
+        Args:
+            weight: of the micro-batch in the mean, 1 on average over all of them.
+        """
         for value, total in zip(self._values, self._sums, strict=True):
-            total += value
+            total += value * weight
         self.restore()
         self._num_collected += 1
 
@@ -55,8 +60,12 @@ class BatchNormSync:
         for value, old in zip((*self._values, *self._counters), self._before, strict=True):
             value.copy_(old)
 
-    def sync(self) -> None:
-        """Set the statistics to their mean over all micro-batches and ranks, count one batch."""
+    def sync(self, share: float = 1.0) -> None:
+        """Set the statistics to their mean over all micro-batches and ranks, count one batch.
+
+        Args:
+            share: part of the way to go to the mean, for a step of which only a share is taken.
+        """
         if not self._values:
             return
         # One flat tensor: a single collective instead of one per layer.
@@ -64,6 +73,7 @@ class BatchNormSync:
         flat = distributed.all_reduce_sum(flat) / (self._num_collected * distributed.world_size())
         sizes = [value.numel() for value in self._values]
         for value, part in zip(self._values, flat.split(sizes), strict=True):
-            value.copy_(part.view_as(value))
+            mean = part.view_as(value)
+            value.copy_(mean if share == 1 else torch.lerp(value, mean, share))
         for counter in self._counters:
             counter += 1

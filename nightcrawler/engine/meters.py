@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nightcrawler.pseudo.predictions import Predictions
+from nightcrawler.utils.intervals import wilson_bounds
 
 
 def topk_correct(logits: Tensor, labels: Tensor, ks: Sequence[int]) -> Tensor:
@@ -54,10 +55,7 @@ def mixed_topk_correct(logits: Tensor, target: Tensor, ks: Sequence[int]) -> Ten
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the confidence interval of a proportion (Wilson 1927).
-
-    With p = correct / total, n = total: (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) /
-    (1 + z^2 / n).
+    """Return the confidence interval of a proportion, see `wilson_bounds`.
 
     Args:
         correct: number of successes.
@@ -69,14 +67,8 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     """
     if total == 0:
         return 0.0, 1.0
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = (
-        z
-        / (1 + z * z / total)
-        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    )
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    low, high = wilson_bounds(correct, total, z)
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def accuracy(predictions: Predictions, labels: np.ndarray | None = None) -> dict[str, float | int]:

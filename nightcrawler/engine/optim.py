@@ -94,6 +94,9 @@ def cosine_with_warmup(
 
     With t the elapsed part of the cosine in [0, 1]: end + (base - end) (1 + cos(pi t)) / 2.
 
+    A warm-up that is longer than training is cut off: its rate grows as slowly as asked for, and
+    does not reach its end.
+
     Args:
         base_lr: learning rate at the start of the cosine.
         end_lr: learning rate at the end.
@@ -121,9 +124,10 @@ def cosine_with_warmup(
         # "fixed": the second scheduler keeps its own time, as if it had run from the start.
         warmup_end_lr = cosine(min(share, 1.0))
         scaling = "fixed"
-    warmup = LinearParamScheduler(warmup_start_lr, warmup_end_lr)
     if share >= 1:
-        return warmup
+        reached_lr = warmup_start_lr + (warmup_end_lr - warmup_start_lr) / share
+        return LinearParamScheduler(warmup_start_lr, reached_lr)
+    warmup = LinearParamScheduler(warmup_start_lr, warmup_end_lr)
     return CompositeParamScheduler([warmup, cosine], [share, 1 - share], ["rescaled", scaling])
 
 

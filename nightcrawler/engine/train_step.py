@@ -24,6 +24,7 @@ from nightcrawler.engine.bn_sync import BatchNormSync
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
 from nightcrawler.engine.metric_logger import Throughput, TolerantJsonLines
 from nightcrawler.engine.optim import separate_gradients
+from nightcrawler.engine.partial_step import partial_step
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import derived_seed
@@ -91,6 +92,7 @@ class TrainStep:
         self.epoch = 0
         self.step = 0
         self.num_skipped = 0
+        self.num_taken = 0
         self._iterators: list[Iterator[Any]] = []
         self._records: list[MicroBatchRecord] = []
         self._skips_in_a_row = 0
@@ -135,22 +137,40 @@ class TrainStep:
             lr: learning rate.
 
         Returns:
-            The gradient norm before clipping (of the last stream).
+            The gradient norm before clipping (of the last stream with a weight above 0).
 
         Raises:
             UserError: if no video of a batch can be read, or too many steps are not finite.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        numbers = list(range(len(self.stream_losses)))
+        active = []
+        for number in range(len(self.stream_losses)):
+            if self._weight(number) > 0:
+                active.append(number)
+            else:
+                # A stream without weight leaves no trace, but its position moves on.
+                self._batches_of(number)
+        norm = math.nan
         if self.config.joint_step:
-            norm = self._optimize(numbers)
+            norm = self._optimize(active)
         else:
-            for number in numbers:
+            for number in active:
                 norm = self._optimize([number])
         self.step += 1
         self.throughput.steps += 1
         return norm
+
+    def _weight(self, number: int) -> float:
+        """Return the weight of a stream at the present position."""
+        stream_loss = self.stream_losses[number]
+        num_steps = stream_loss.stream.sampler.num_steps
+        return stream_loss.weight_at(self.epoch + self.step / num_steps)
+
+    def _batches_of(self, number: int) -> list[dict[str, Any]]:
+        """Return this rank's micro-batches of a step of a stream."""
+        count = self.stream_losses[number].stream.sampler.micro_batches_per_step
+        return [self._next(number) for _ in range(count)]
 
     def _optimize(self, numbers: list[int]) -> float:
         """Take one optimiser step on the given streams and return the gradient norm."""
@@ -159,20 +179,42 @@ class TrainStep:
         counts: Counts = defaultdict(int)
         self._records = []
         self.optimizer.zero_grad(set_to_none=True)
-        # Losses are divided by their stream's number of micro-batches: a stream's gradient is the
-        # mean over its videos, whatever the other streams are.
+        # All batches of the step before the first loss, which must know how many clips there are.
+        waiting = {number: self._batches_of(number) for number in numbers}
+        clips = self._num_clips(waiting)
+        # Losses are divided so that a stream's gradient is the mean over its clips, whatever the
+        # other streams are, and however the clips are spread over micro-batches.
         for number in numbers:
-            count = self.stream_losses[number].stream.sampler.micro_batches_per_step
+            count = len(waiting[number])
             for k in range(count):
-                batch = self._next(number)
+                # Out of the list, so that it is freed after its backward pass.
+                batch = waiting[number].pop(0)
+                divisor = clips[number] / (len(batch["index"]) * distributed.world_size())
                 with self._gradient_exchange(last=number == numbers[-1] and k == count - 1):
-                    losses.append(self._backward(number, k, batch, counts).double() / count)
+                    loss = self._backward(number, k, batch, divisor, counts)
+                losses.append(loss.double() / divisor)
                 # Later backward passes add to the gradients of the first: from then on, no two
                 # may share memory.
                 if len(losses) == 1:
                     separate_gradients(self.model.parameters())
-                bn_sync.collect()
-        return self._update(torch.stack(losses).sum(), counts, bn_sync)
+                bn_sync.collect(count / divisor)
+        share = 1.0
+        if not self.config.joint_step:
+            share = min(self._weight(numbers[0]), 1.0)
+        return self._update(torch.stack(losses).sum(), counts, bn_sync, share)
+
+    def _num_clips(
+        self, batches: dict[int, list[dict[str, Any]]]
+    ) -> dict[int, float] | dict[int, Tensor]:
+        """Return the number of clips of each stream in a step, over all ranks."""
+        here = {}
+        for number, parts in batches.items():
+            here[number] = float(sum(len(batch["index"]) for batch in parts))
+        if distributed.world_size() == 1:
+            return here
+        # They stay on the device: the host need not wait for them.
+        counts = torch.tensor(list(here.values()), device=self.config.device)
+        return dict(zip(here, distributed.all_reduce_sum(counts), strict=True))
 
     def _next(self, number: int) -> dict[str, Any]:
         """Return the next micro-batch of a stream that holds at least one readable video."""
@@ -194,8 +236,15 @@ class TrainStep:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
 
-    def _backward(self, number: int, k: int, batch: dict[str, Any], counts: Counts) -> Tensor:
-        """Run forward and backward of micro-batch `k` of a stream, returning its loss."""
+    def _backward(
+        self,
+        number: int,
+        k: int,
+        batch: dict[str, Any],
+        divisor: float | Tensor,
+        counts: Counts,
+    ) -> Tensor:
+        """Run forward and backward of micro-batch `k` of a stream, returning its weighted loss."""
         stream_loss = self.stream_losses[number]
         sampler = stream_loss.stream.sampler
         # The seed counts micro-batches over all ranks: draws do not depend on how ranks share
@@ -216,15 +265,18 @@ class TrainStep:
         full_logits = logits
         if autocast:
             full_logits = logits.float()
-        weight = stream_loss.weight_at(self.epoch + self.step / sampler.num_steps)
-        loss = stream_loss.loss(full_logits, target) * weight
-        self.scaler.scale(loss / sampler.micro_batches_per_step).backward()
+        loss = stream_loss.loss(full_logits, target)
+        weight = self._weight(number)
+        # In a step of its own, a weight below 1 is the share of the step, see `partial_step`.
+        scale = weight if self.config.joint_step else max(weight, 1.0)
+        self.scaler.scale(loss * scale / divisor).backward()
+        loss = loss.detach() * weight
         name = stream_loss.stream.name
         counts[f"correct_{name}"] += mixed_topk_correct(logits, target, [1])[0]
         counts[f"clips_{name}"] += len(logits)
         self.throughput.clips += len(logits)
-        self._records.append(MicroBatchRecord(number, loss.detach(), batch["index"]))
-        return loss.detach()
+        self._records.append(MicroBatchRecord(number, loss, batch["index"]))
+        return loss
 
     def _mix(
         self, stream_loss: StreamLoss, batch: dict[str, Any], rng: np.random.Generator
@@ -238,8 +290,8 @@ class TrainStep:
         clip, target = stream_loss.mixup(clip, target.to(device, non_blocking=True), rng)
         return clip.contiguous(memory_format=self.config.memory_format), target
 
-    def _update(self, loss: Tensor, counts: Counts, bn_sync: BatchNormSync) -> float:
-        """Update the weights, or skip a step that is not finite, on all ranks alike.
+    def _update(self, loss: Tensor, counts: Counts, bn_sync: BatchNormSync, share: float) -> float:
+        """Take a share of the step, or skip one that is not finite, on all ranks alike.
 
         The host waits for the device once, for the sums over ranks: a loss or gradient that is
         not finite on any rank makes the sum not finite on all.
@@ -266,9 +318,11 @@ class TrainStep:
             bn_sync.restore()
             self._skip(figures["loss"], norm)
             return norm
-        bn_sync.sync()
+        bn_sync.sync(share)
         self._skips_in_a_row = 0
-        self.scaler.step(self.optimizer)
+        self.num_taken += 1
+        with partial_step(self.optimizer, share):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.meter.add(**figures, steps=1)
         return norm
@@ -276,11 +330,17 @@ class TrainStep:
     def _skip(self, loss: float, norm: float) -> None:
         """Drop the gradients of a step that is not finite, report it and apply the limits."""
         self.optimizer.zero_grad(set_to_none=True)
+        # The scale of float16 gradients is found by overflows: it starts high, and halves until
+        # they fit. Only what happens at scale 1 is the fault of the training.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1 and math.isfinite(loss)
         if self.scaler.is_enabled():
-            # Halves the scale after an overflow, so that the next step may succeed.
             self.scaler.update()
         self.num_skipped += 1
         self._skips_in_a_row += 1
+        if overflow and self._skips_in_a_row < MAX_SKIPS_IN_A_ROW:
+            scale = self.scaler.get_scale()
+            logger.info("float16 gradients overflow: their scale is %g from now on", scale)
+            return
         self._write_records(norm)
         path = self.config.output_dir / NON_FINITE
         position = (

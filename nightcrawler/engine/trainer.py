@@ -162,10 +162,10 @@ class Trainer:
         for step in range(self.step, self.num_steps):
             # The schedule is a function of the position, so a resumed run continues on it.
             lr = config.lr((self.epoch + step / self.num_steps) / config.max_epoch)
-            skipped_before = self.train_step.num_skipped
+            taken_before = self.train_step.num_taken
             norm = self.train_step.run(lr)
-            # A skipped step leaves the weights as they were: nothing new to average.
-            if self.ema is not None and self.train_step.num_skipped == skipped_before:
+            # Where every optimiser step was skipped, there is nothing new to average.
+            if self.ema is not None and self.train_step.num_taken > taken_before:
                 self.ema.update(self.model, step=self.epoch * self.num_steps + step)
             self.step = step + 1
             if self.step % config.log_period == 0 or self.step == self.num_steps:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from nightcrawler.models.layers import (
     Attention,
@@ -21,6 +20,7 @@ from nightcrawler.models.layers import (
     motion_channels,
     per_stage,
 )
+from nightcrawler.models.recompute import recomputed
 
 BLOCK_NORM_EPS = 1e-6
 
@@ -265,6 +265,6 @@ class UniFormer(nn.Module):
             for number, block in enumerate(getattr(self, f"blocks{stage + 1}")):
                 # Recomputation trades time for memory, and only the backward pass needs it.
                 recompute = self.training and number < self.num_recomputed[stage]
-                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+                x = recomputed(block, x) if recompute else block(x)
         x = self.norm(x)
         return self.head(self.head_drop(x.flatten(2).mean(-1)))

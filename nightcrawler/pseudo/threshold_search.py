@@ -7,6 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from nightcrawler.utils.intervals import wilson_bounds
+
 GOALS = ("precision", "recall", "f1")
 # No known clip was predicted as this class: require probability 1.0.
 NO_EVIDENCE = 1.0
@@ -46,23 +48,20 @@ class ThresholdSearch:
     evidence: list[Evidence]
 
 
-def wilson_lower_bound(right: np.ndarray, clips: np.ndarray, confidence: float) -> np.ndarray:
-    """Return the one-sided lower confidence bound of a share (Wilson 1927).
+def lower_bound(right: np.ndarray, clips: np.ndarray, confidence: float) -> np.ndarray:
+    """Return the one-sided lower confidence bounds of precisions.
 
     Args:
-        right: numbers of successes.
-        clips: numbers of trials, above 0.
-        confidence: probability that the bound is below the true share, from 0.5 (the share
+        right: numbers of right clips.
+        clips: numbers of clips, above 0.
+        confidence: probability that the bound is below the true precision, from 0.5 (the precision
             itself) to below 1.
 
     Example:
-        >>> wilson_lower_bound(np.array([1, 10]), np.array([1, 10]), confidence=0.8)
+        >>> lower_bound(np.array([1, 10]), np.array([1, 10]), confidence=0.8)
         array([0.5853..., 0.9338...])
     """
-    z = NormalDist().inv_cdf(confidence)
-    share = right / clips
-    spread = z * np.sqrt(share * (1 - share) / clips + (z / (2 * clips)) ** 2)
-    return np.asarray((share + z**2 / (2 * clips) - spread) / (1 + z**2 / clips))
+    return wilson_bounds(right, clips, NormalDist().inv_cdf(confidence))[0]
 
 
 def search(
@@ -90,7 +89,7 @@ def search(
         goal: one of `GOALS`.
         target: precision or recall to reach, 0..1 (not used for `f1`).
         support: least number of known videos from which a precision is judged.
-        confidence: of the lower bound of the precision, see `wilson_lower_bound`.
+        confidence: of the lower bound of the precision, see `lower_bound`.
     """
     thresholds = np.full(num_classes, NO_EVIDENCE)
     reached = np.zeros(num_classes, bool)
@@ -100,7 +99,7 @@ def search(
         if not rows.any():
             continue
         candidates, clips, right = _curve(confidences[rows], labels[rows] == label)
-        bounds = wilson_lower_bound(right, clips, confidence)
+        bounds = lower_bound(right, clips, confidence)
         if goal == "precision":
             place, reached[label] = _choose_precise(bounds, clips, target, support)
         else:

@@ -146,7 +146,8 @@ class Calibration:
         floor: least share of the number of videos that the prior gives a class.
         ceiling: largest multiple of that number.
         support: least number of known clips that settle a threshold.
-        confidence: of the lower bound of the precision, see `wilson_lower_bound`.
+        confidence: of the lower bound of the precision, see
+            `threshold_search.lower_bound`.
     """
 
     precision: float = 0.8

@@ -42,6 +42,15 @@ def test_schedule_against_the_formula_written_out(after: bool, warmup: float) ->
         assert schedule(epoch / epochs) == pytest.approx(expected(epoch), rel=1e-9)
 
 
+@pytest.mark.parametrize("after", [True, False])
+def test_a_warm_up_longer_than_training_does_not_reach_its_end(after: bool) -> None:
+    """Of 40 epochs of warm-up to 1e-3 (or to the cosine's end, 1e-5), 10 are trained: a quarter."""
+    schedule = cosine_with_warmup(1e-3, 1e-5, 1e-6, 40, 10, after)
+    for part in (0.0, 0.5, 1.0):
+        rise = (1e-3 if after else 1e-5) - 1e-6
+        assert schedule(part) == pytest.approx(1e-6 + rise * part / 4, rel=1e-9)
+
+
 def test_gradients_that_share_memory_are_separated() -> None:
     """Two batches of one clip: a class token before two patches, and the place of each added."""
     token, first, rest = (nn.Parameter(torch.zeros(1, count, 4)) for count in (1, 1, 2))

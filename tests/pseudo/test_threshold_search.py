@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from nightcrawler.pseudo.threshold_search import NO_EVIDENCE, search, wilson_lower_bound
+from nightcrawler.pseudo.threshold_search import NO_EVIDENCE, lower_bound, search
 
 
 def made(seed: int, num_videos: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_the_lower_bound_is_the_one_of_scipy(confidence: float) -> None:
     for hits, trials in pairs:
         test = binomtest(hits, trials, alternative="greater")
         wanted.append(test.proportion_ci(confidence, method="wilson").low)
-    assert wilson_lower_bound(right, clips, confidence) == pytest.approx(wanted, abs=1e-12)
+    assert lower_bound(right, clips, confidence) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_one_lucky_clip_reaches_no_precision() -> None:

@@ -82,7 +82,8 @@ TRAIN = (
     Key(
         "TRAIN.PSEUDO_WEIGHT",
         1.0,
-        "Weight of the pseudo-labelled stream's loss.",
+        "Weight of the pseudo-labelled stream's loss; 0 is training without it. Unless JOINT_STEP "
+        "is set, a weight below 1 is the share that is taken of the stream's optimiser steps.",
         minimum=0,
         needs=HAS_PSEUDO_LABELS,
     ),
