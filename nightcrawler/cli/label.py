@@ -1,4 +1,4 @@
-"""Write the pseudo-labels of a round; `{command} ROUND --help` shows the options."""
+"""Write the pseudo-labels of a round: of the dark clips on which models are sure."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\
-  {command} 5 --recipe configs/pseudo/distil.yaml --out data/pseudo/distil.csv
-  {command} 1 --help"""
+  {command} 5 --recipe configs/pseudo/distil.yaml --out data/pseudo/distil.csv"""
 ROUND_EXAMPLES = """\
   {command}
   {command} --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
@@ -213,6 +212,18 @@ def parse_round(stage: int, argv: Sequence[str], root: Path) -> argparse.Namespa
         "video name, and label the dark clips of high confidence.",
         ROUND_EXAMPLES.replace("{stage}", str(stage)),
     )
+    add_options(parser, str(stage), root)
+    return parser.parse_args(argv)
+
+
+def add_options(parser: argparse.ArgumentParser, stage: str, root: Path) -> None:
+    """Add the options of a round.
+
+    Args:
+        parser: gets the options.
+        stage: round, for default names.
+        root: folder of the project, for default paths.
+    """
     add_inputs(parser, root)
     parser.add_argument(
         "--thresholds",
@@ -245,7 +256,6 @@ def parse_round(stage: int, argv: Sequence[str], root: Path) -> argparse.Namespa
         metavar="CSV",
         help=f"default: pseudo/stage{stage}.csv in the data folder",
     )
-    return parser.parse_args(argv)
 
 
 def _metadata(
@@ -309,6 +319,9 @@ def main(argv: Sequence[str]) -> int:
         metavar="ROUND",
         help="1 labels with exp_adapt_bn, 2 with round 1, ...",
     )
+    if set(argv[:1]) & {"-h", "--help"}:
+        # The options come after the round, but whoever asks for help has not chosen one yet.
+        add_options(parser, "ROUND", project_root())
     number = parser.parse_args(argv[:1]).round
     # The scripts of single rounds name theirs already; `nightcrawler label` is shown with it.
     program = invocation()

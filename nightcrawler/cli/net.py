@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,22 @@ from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.project import project_root
 
 EXIT_BAD_VIDEOS = 3
+# Configuration that a run leaves in its folder.
+RECORD = "resolved.yaml"
+# Keys whose values are paths that users type on the command line.
+PLACES = ("OUTPUT_DIR", "DATA.PATH_PREFIX", "DATA.CACHE_DIR", "TEST.CHECKPOINT_FILE_PATH")
 # EX_TEMPFAIL of sysexits.h: schedulers and the pipeline start such a task again.
 EXIT_PREEMPTED = 75
-EXIT_CODES = """
-exit codes: 0 done, 2 an error that the line names, 3 tested but some videos could not be read,
-75 stopped by a signal after saving (start again to go on)"""
+DONE = "0 done, 2 an error that the line names"
+UNREADABLE = "3 tested but some videos could not be read"
+PREEMPTED = "75 stopped by a signal after saving (start again to go on)"
+# Exit codes of each task, for its help.
+EXIT_CODES = {
+    "train": f"{DONE},\n{PREEMPTED}",
+    "test": f"{DONE},\n{UNREADABLE}",
+    "show-config": DONE,
+    "": f"{DONE},\n{UNREADABLE},\n{PREEMPTED}",
+}
 EXAMPLES = {
     "train": """\
   {command} --cfg exp_adapt_bn/uniformer_b32_k600/config.yaml
@@ -36,11 +48,12 @@ SUMMARIES = {
 def parse(argv: Sequence[str], task: str = "") -> Any:
     """Parse the command line of a task. Without one, the first argument names it."""
     if task:
-        parser = make_parser(SUMMARIES[task], EXAMPLES[task] + "\n" + EXIT_CODES)
+        parser = make_parser(SUMMARIES[task], f"{EXAMPLES[task]}\n\nexit codes: {EXIT_CODES[task]}")
         parser.set_defaults(task=task)
     else:
         every = [EXAMPLES[name].replace("{command}", f"{{command}} {name}") for name in EXAMPLES]
-        parser = make_parser(__doc__ or "", "\n".join(every) + "\n" + EXIT_CODES)
+        shown = "\n".join([*every, "", f"exit codes: {EXIT_CODES['']}"])
+        parser = make_parser(__doc__ or "", shown)
         parser.add_argument("task", choices=tuple(EXAMPLES))
     parser.add_argument(
         "--cfg", required=True, type=Path, metavar="FILE", help="the experiment's config.yaml"
@@ -66,13 +79,29 @@ def load(arguments: Any) -> Any:
     # Paths of the command line are relative to the folder of the caller, which changes below.
     experiment = arguments.cfg.resolve()
     overrides = list(arguments.overrides)
-    # An experiment writes into its own folder. Relative, so that the hash of a configuration does
-    # not depend on the place of the project.
-    if "OUTPUT_DIR" not in overrides[::2]:
-        overrides += ["OUTPUT_DIR", str(_relative(experiment.parent))]
-    cfg = load_experiment(experiment, [path.resolve() for path in arguments.overlay], overrides)
+    # An experiment writes into its own folder where nothing names another. Relative, so that the
+    # hash of a configuration does not depend on the place of the project.
+    own_folder = str(_relative(experiment.parent))
+    is_record = experiment.name == RECORD
+    if is_record and "OUTPUT_DIR" not in overrides[::2]:
+        # A run that was moved still names its old folder in the record that lies beside it.
+        overrides += ["OUTPUT_DIR", own_folder]
+    overlays = [path.resolve() for path in arguments.overlay]
+    defaults = {"OUTPUT_DIR": own_folder}
+    cfg = load_experiment(experiment, overlays, overrides, defaults=defaults)
+    _note_places(overrides)
     os.chdir(project_root())
     return cfg
+
+
+def _note_places(overrides: Sequence[str]) -> None:
+    """Say where relative paths of the command line lead, if not below the caller's folder."""
+    if Path.cwd() == project_root():
+        return
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        if key in PLACES and value and not Path(value).expanduser().is_absolute():
+            where = project_root() / value
+            print(f"note: {key} {value} is below the project: {where}", file=sys.stderr)
 
 
 def _relative(folder: Path) -> Path:

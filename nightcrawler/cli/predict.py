@@ -256,7 +256,6 @@ def build_models(arguments: argparse.Namespace) -> Ensemble:
         experiments = list(demo_models().values())
         if not experiments:
             raise UserError("this installation has no demo models: give --experiment or --ensemble")
-        print(DEMO_NOTE, file=sys.stderr)
     return build_ensemble(experiments, recipe, arguments.prefix, options)
 
 
@@ -281,6 +280,12 @@ def predict(arguments: argparse.Namespace) -> int:
 
     window = choose_window(arguments)
     ensemble = build_models(arguments)
+    items = []
+    if not (arguments.watch or arguments.is_live):
+        items = find_videos(Path(arguments.source), len(ensemble.class_names))
+    # After the errors that the command line may have, which the note would hide.
+    if not (arguments.experiment or arguments.ensemble):
+        print(DEMO_NOTE, file=sys.stderr)
     # Flushed line by line: watches and cameras are followed through a pipe.
     echo = functools.partial(print, flush=True)
     writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
@@ -294,13 +299,11 @@ def predict(arguments: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_VIDEOS
         print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
+    elif arguments.out:
+        shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
+        command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
     else:
-        items = find_videos(Path(arguments.source), len(ensemble.class_names))
-        if arguments.out:
-            shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
-            command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
-        else:
-            command.predict_set(ensemble, items, window, writer)
+        command.predict_set(ensemble, items, window, writer)
     return EXIT_BAD_VIDEOS if writer.num_bad else 0
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+import os
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.plugins import import_user_module, load_plugins
 
 MAX_FILES = 64
+# Least similarity of a key that is suggested: one slip of a hand, not another word.
+CLOSE = 0.8
 COMMAND_LINE = "command line"
 
 
@@ -40,6 +44,7 @@ def load_experiment(
     overrides: Sequence[str] = (),
     root: str | Path | None = None,
     trusted: Collection[str] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> CfgNode:
     """Load and check the configuration of an experiment.
 
@@ -52,6 +57,7 @@ def load_experiment(
         overlays: YAML files laid over it.
         overrides: `KEY VALUE` pairs, flat.
         root: Folder that bases may not leave (default: the project's root, or the file's folder).
+        defaults: Texts of keys that neither the files nor the overrides set.
         trusted: Modules that `IMPORTS` may name (default: any, for files of the user's own).
 
     Returns:
@@ -68,6 +74,8 @@ def load_experiment(
     """
     # Types come before values: the check relies on the types, and reads keys that others need.
     settings: list[Setting] = []
+    for key, value in (defaults or {}).items():
+        settings.append(Setting(key, value, "default"))
     for file in (path, *overlays):
         settings += _settings_in_file(_resolved(Path(file), str(file)), root)
     settings += _settings_in_overrides(overrides)
@@ -189,6 +197,13 @@ def _settings_in_overrides(overrides: Sequence[str]) -> list[Setting]:
     Raises:
         ConfigError: If a key has no value, or a value is not plain YAML.
     """
+    joined = [one for one in overrides[::2] if "=" in one]
+    if joined:
+        key, _, value = joined[0].partition("=")
+        raise ConfigError(
+            f"{COMMAND_LINE}: {joined[0]}: overrides are KEY VALUE pairs: write {key} "
+            f"{shlex.quote(value)}"
+        )
     if len(overrides) % 2:
         raise ConfigError(
             f"{COMMAND_LINE}: {overrides[-1]}: overrides are KEY VALUE pairs, this one has no "
@@ -228,23 +243,35 @@ def _apply(cfg: CfgNode, setting: Setting) -> None:
         node = node[section]
     declared = SCHEMA[key]
     like = declared.default
+    value = _expanded(setting.value)
     if declared.element is not None:
         like = [declared.element]
     try:
-        node[last] = converted(setting.value, like)
+        node[last] = converted(value, like)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
+
+
+def _expanded(value: Any) -> Any:
+    """Return a value with the home folder in place of a leading `~`, as a shell would put it."""
+    # In quotes, or behind `KEY: `, no shell has replaced it.
+    if isinstance(value, str) and value.startswith("~") and "/" in value:
+        return os.path.expanduser(value)
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    return value
 
 
 def _suggestion(key: str) -> str:
     """Return a hint with the closest key, by its whole name or else by its last part."""
     # MAX_EPOCH alone, or in the wrong section, is found by its last part.
-    close = difflib.get_close_matches(key.upper(), SCHEMA, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(key.upper(), SCHEMA, n=1, cutoff=CLOSE)
     if not close:
         full_names = {name.rpartition(".")[2]: name for name in SCHEMA}
         last = key.rpartition(".")[2].upper()
         close = [
-            full_names[name] for name in difflib.get_close_matches(last, list(full_names), n=1)
+            full_names[name]
+            for name in difflib.get_close_matches(last, list(full_names), n=1, cutoff=CLOSE)
         ]
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -153,7 +153,7 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
     """Return (row number, fields) of every row that is not blank, without the header."""
     if not csv_path.is_file():
         raise UserError(
-            f"{csv_path}: no such list; see DATASET.md for the files a data folder needs"
+            f"{csv_path.absolute()}: no such list; see DATASET.md for the files a data folder needs"
         )
     if csv_path.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{csv_path}: larger than 1 GiB: not a list")

@@ -84,7 +84,8 @@ def _missing(path: Path) -> str:
             return f"{message}: get it from {entry.source}"
     if path.name == OWN_BEST:
         script = path.parent / "run.sh"
-        return f"{message}: training writes it, so run that experiment first (bash {script})"
+        how = f" (bash {script})" if script.is_file() else ""
+        return f"{message}: training writes it, so run that experiment first{how}"
     if os.sep in str(path):
         return message
     # A word without a slash is likely to be a misspelt name.

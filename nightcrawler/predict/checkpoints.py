@@ -24,6 +24,10 @@ PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "")
 DEMO_PREFIX = "demo/"
 
 
+# Folders that an error names.
+MAX_SHOWN = 3
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """Settings of prediction that differ from training and testing.
@@ -53,11 +57,21 @@ def _experiment_checkpoint(name: str) -> Path | None:
         return None
     path = folder / BEST
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such checkpoint; train it first (bash {folder / 'run.sh'}), "
-            "or name a checkpoint"
-        )
+        raise UserError(f"{path}: no such checkpoint; {_advice(folder)}")
     return path
+
+
+def _advice(folder: Path) -> str:
+    """Return how to get the checkpoint of a folder, by what the folder holds."""
+    script = folder / "run.sh"
+    if script.is_file():
+        return f"train it first (bash {script}), or name a checkpoint"
+    trained = sorted(folder.glob(f"*/{BEST}"))[:MAX_SHOWN]
+    trained += sorted(folder.glob(f"*/*/{BEST}"))[: MAX_SHOWN - len(trained)]
+    if trained:
+        shown = ", ".join(str(path.parent) for path in trained)
+        return f"expected the folder of one experiment, such as {shown}"
+    return "expected the folder of an experiment that was trained, or a checkpoint"
 
 
 def _checkpoint_file(name: str) -> Path | None:

@@ -82,10 +82,19 @@ def results_file(folder: Path, split: str, pair: tuple[int, int]) -> Path:
     pattern = _results_pattern(split, pair)
     found = sorted(path for path in folder.glob("*.pkl") if pattern.fullmatch(path.name))
     if not found:
-        raise UserError(
-            f"{folder}: no results of split '{split}' with {views} views and {crops} crops; run "
-            f"{folder}/test.sh TEST.DATA_SELECT {split} TEST.NUM_ENSEMBLE_VIEWS {views} "
+        settings = (
+            f"TEST.DATA_SELECT {split} TEST.NUM_ENSEMBLE_VIEWS {views} "
             f"TEST.NUM_SPATIAL_CROPS {crops}"
+        )
+        # Not every folder has a script: rounds may be numbered beyond those of the project.
+        advice = "no such experiment: train it first, or name results with --predictions"
+        if (folder / "test.sh").is_file():
+            advice = f"run {folder}/test.sh {settings}"
+        elif folder.is_dir():
+            advice = f"test the experiment with {settings}"
+        raise UserError(
+            f"{folder}: no results of split '{split}' with {views} views and {crops} crops; "
+            f"{advice}"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

@@ -45,6 +45,7 @@ class Experiment:
     Attributes:
         files: Configuration files: the experiment's, then overlays.
         settings: `KEY VALUE` overrides, flat.
+        output_dir: Folder that the configuration names for its outputs, empty for none.
         start: Checkpoint that it starts from, or name of published weights, empty for none.
         pseudo_csv: Pseudo-labels as the configuration names them, empty for none.
         prefix: Data folder.
@@ -69,6 +70,7 @@ class Experiment:
 
     files: tuple[Path, ...]
     settings: tuple[str, ...]
+    output_dir: str
     start: str
     pseudo_csv: str
     prefix: Path
@@ -169,6 +171,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
     return Experiment(
         files=tuple(files),
         settings=tuple(settings),
+        output_dir=cfg.OUTPUT_DIR,
         start=cfg.TRAIN.CHECKPOINT_FILE_PATH,
         pseudo_csv=cfg.DATA.PSEUDO_CSV,
         prefix=prefix,

@@ -187,6 +187,11 @@ class TrainingJobs:
                 f"{self.recipe.path}: {name} reads the pseudo-labels '{raw.pseudo_csv}', not "
                 f"'{self._csvs[stage.name][0]}' as the first model of its stage"
             )
+        if raw.output_dir:
+            raise UserError(
+                f"{self.recipe.path}: {name}: OUTPUT_DIR '{raw.output_dir}' has no effect in a "
+                "pipeline, whose --out names the folder of all runs: remove the key"
+            )
         folder = self.options.out / name
         linked = {"OUTPUT_DIR": self.options.shown(folder)}
         reads = {}

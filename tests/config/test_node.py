@@ -188,6 +188,42 @@ def test_overlays_win_over_the_experiment_and_overrides_over_overlays(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["SOLVER.MAX_EPOCH=3"], "SOLVER.MAX_EPOCH=3: .* write SOLVER.MAX_EPOCH 3$"),
+        (["RNG_SEED", "1", "LOG_PERIOD=2"], "LOG_PERIOD=2: .* write LOG_PERIOD 2$"),
+        (["RNG_SEED=1", "LOG_PERIOD=2"], "RNG_SEED=1: .* write RNG_SEED 1$"),
+        (["OUTPUT_DIR=a b"], "write OUTPUT_DIR 'a b'$"),
+        (["RNG_SEED"], "RNG_SEED: overrides are KEY VALUE pairs, this one has no partner"),
+    ],
+)
+def test_key_equals_value_says_how_to_write_it(
+    tmp_path: Path, overrides: list[str], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        load(tmp_path, "", overrides)
+
+
+def test_a_value_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    assert load(tmp_path, "", ["OUTPUT_DIR", "runs/lr=3"]).OUTPUT_DIR == "runs/lr=3"
+
+
+def test_a_home_folder_is_put_in_place_of_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    cfg = load(tmp_path, "DATA: {PATH_PREFIX: ~/clips}\n", ["OUTPUT_DIR", "~/runs"])
+    assert (cfg.DATA.PATH_PREFIX, cfg.OUTPUT_DIR) == ("/home/me/clips", "/home/me/runs")
+
+
+@pytest.mark.parametrize("key", ["NOTHING_LIKE_IT", "TRAIN.FOLDER", "MODEL.COLOUR", "X.Y"])
+def test_far_keys_are_not_suggested(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "", [key, "1"])
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("key", "text", "value"),
     [
         ("SOLVER.BASE_LR", "1e-3", 0.001),

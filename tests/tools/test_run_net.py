@@ -14,10 +14,12 @@ import pytest
 import torch
 import yaml
 
+from nightcrawler.cli.main import main
 from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
+from nightcrawler.utils.project import use_project
 from tests import tiny
 from tests.paths import ROOT
 from tests.waiting import wait_until
@@ -238,6 +240,48 @@ def test_output_goes_to_the_experiments_folder_by_default() -> None:
         "run_net.py", "show-config", "--cfg", str(ROOT / tiny.EXPERIMENT / "config.yaml")
     )
     assert yaml.safe_load(process.stdout)["OUTPUT_DIR"] == tiny.EXPERIMENT
+
+
+def test_an_output_folder_of_a_file_is_obeyed(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("OUTPUT_DIR: runs/mine\n")
+    cfg = str(ROOT / tiny.EXPERIMENT / "config.yaml")
+    process = tiny.run_tool("run_net.py", "show-config", "--cfg", cfg, "--overlay", str(overlay))
+    assert yaml.safe_load(process.stdout)["OUTPUT_DIR"] == "runs/mine"
+    last = ("OUTPUT_DIR", "runs/last")
+    process = tiny.run_tool(
+        "run_net.py", "show-config", "--cfg", cfg, "--overlay", str(overlay), *last
+    )
+    assert yaml.safe_load(process.stdout)["OUTPUT_DIR"] == "runs/last"
+
+
+def test_relative_places_say_where_they_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = str(ROOT / tiny.EXPERIMENT / "config.yaml")
+    with use_project(ROOT):
+        settings = ("TRAIN.CHECKPOINT_FILE_PATH", "", "DATA.PATH_PREFIX", "no/such/data")
+        out = ("OUTPUT_DIR", str(tmp_path / "out"), "DATA.CAMERA", "night")
+        code = tiny.run_net_argv(["train", "--cfg", cfg, *settings, *out])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert f"note: DATA.PATH_PREFIX no/such/data is below the project: {ROOT}/no/such" in error
+    assert f"{ROOT}/no/such/data/train_label+val_dry.csv: no such list" in error
+
+
+@pytest.mark.parametrize(
+    ("command", "has", "lacks"),
+    [("config", "0 done", "75"), ("train", "75 stopped", "3 tested"), ("test", "3 tested", "75")],
+)
+def test_help_lists_the_exit_codes_of_its_task(
+    command: str, has: str, lacks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    codes = capsys.readouterr().out.partition("exit codes:")[2]
+    assert has in codes
+    assert lacks not in codes
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -55,6 +55,11 @@ def own(tmp_path: Path) -> Places:
     return Places(tmp_path / "data", tmp_path / "bright", tmp_path / "dark")
 
 
+def test_an_output_folder_that_would_have_no_effect_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="OUTPUT_DIR 'runs/mine' has no effect in a pipeline"):
+        plan(DEMO, tmp_path, overrides=("OUTPUT_DIR", "runs/mine"))
+
+
 def test_the_published_chain_has_21_trainings_four_rounds_and_a_vote(tmp_path: Path) -> None:
     tasks = plan(UG2, tmp_path)
     counts = Counter(task.kind for task in tasks.values())
