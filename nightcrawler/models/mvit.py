@@ -14,7 +14,6 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from nightcrawler.models.layers import Mlp, drop_path_rates, init_linear_and_norm, motion_channels
 from nightcrawler.models.mvit_attention import (
@@ -35,6 +34,7 @@ from nightcrawler.models.mvit_layout import (
     Pool,
     skip_kernel,
 )
+from nightcrawler.models.recompute import recomputed
 from nightcrawler.utils.errors import ArgumentError
 
 NORM_EPS = 1e-6
@@ -296,7 +296,7 @@ class MViT(nn.Module):
         for number, block in enumerate(self.blocks):
             # The grid changes from block to block, so it travels with the tokens.
             if self.training and number < self.num_recomputed:
-                tokens, grid = recomputed(block, tokens, grid, use_reentrant=False)
+                tokens, grid = recomputed(block, tokens, grid)
             else:
                 tokens, grid = block(tokens, grid)
         if self.mean_pooling:

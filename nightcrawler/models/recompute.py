@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+def recomputed(block: nn.Module, *inputs: Any) -> Any:
     """Apply a block whose activations are computed again in the backward pass.
 
     That trades time for memory (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 
     Args:
         block: in train mode.
-        x: its input.
+        *inputs: its inputs, tensors and plain values.
+
+    Returns:
+        What the block returns.
 
     Example:
         >>> x = recomputed(block, x)
     """
     if torch.compiler.is_compiling():
         # The compiler takes no contexts, and applies updates of buffers once by itself.
-        return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False)
     return checkpoint(
         block,
-        x,
+        *inputs,
         use_reentrant=False,
         context_fn=lambda: (contextlib.nullcontext(), _kept_statistics(block)),
     )

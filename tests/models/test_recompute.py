@@ -9,6 +9,7 @@ from torch import nn
 from nightcrawler.models.recompute import recomputed
 from nightcrawler.models.uniformer import UniFormer
 from tests.golden.fill import fill_state_dict
+from tests.paths import ROOT
 
 TINY = {"num_classes": 5, "depth": (1, 1, 2, 1), "embed_dim": (8, 16, 32, 32), "head_dim": 8}
 
@@ -43,6 +44,15 @@ def test_layers_keep_their_buffers(tracks: bool) -> None:
     after = dict(block.named_buffers())
     assert list(after) == list(before)
     assert all(after[name] is value for name, value in before.items())
+
+
+def test_nothing_else_runs_a_block_again() -> None:
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "nightcrawler").rglob("*.py"))
+        if "torch.utils.checkpoint" in path.read_text(encoding="utf-8")
+    ]
+    assert users == ["nightcrawler/models/recompute.py"]
 
 
 def test_a_compiled_block_counts_once_too() -> None:
