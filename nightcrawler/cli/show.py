@@ -141,6 +141,8 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageDraw
 
+    from nightcrawler.utils.fonts import load_font, readable
+
     # All rows show the same frames, so the first gives the size of all.
     first = next(iter(rows.values()))
     height = max(round(first.shape[1] * width / first.shape[2]), 1)
@@ -149,7 +151,12 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
         "RGB", (LABEL_PX + len(first) * width, title + len(rows) * max(height, 3 * LINE_PX))
     )
     pen = ImageDraw.Draw(sheet)
-    pen.text((6, 4), f"{video.parent.name}/{video.name}", fill="white")
+    plain = ascii(f"{video.parent.name}/{video.name}")[1:-1]
+    heading = readable(f"{video.parent.name}/{video.name}", plain)
+    if heading.isascii():
+        pen.text((6, 4), heading, fill="white")
+    else:
+        pen.text((6, 4), heading, fill="white", font=load_font(heading, LINE_PX - 2))
     for number, (label, frames) in enumerate(rows.items()):
         top = title + number * max(height, 3 * LINE_PX)
         pen.multiline_text(

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.integrity.limits import Limits
@@ -17,6 +17,7 @@ from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
+from nightcrawler.utils.fonts import load_font, readable_names
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.
 CHUNK_FRAMES = 32
@@ -72,7 +73,8 @@ def annotate(
     # Generators all the way: a long video is never in memory as a whole.
     frames = _enhanced(video_frames(str(source), info, limits=limits), enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
-    drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), class_names) for frame in frames)
+    names = readable_names(class_names)
+    drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), names) for frame in frames)
     write_video(target, drawn, Fraction(info.fps or ASSUMED_FPS).limit_denominator(1001))
 
 
@@ -90,14 +92,13 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
     Args:
         rgb: frame uint8 `[H, W, 3]`. Small frames are enlarged, for legible text.
         span: prediction at the time of the frame.
-        class_names: names of the K classes.
+        class_names: names of the K classes, in letters that a font has (`readable_names`).
 
     Returns:
         uint8 `[H', W', 3]` with even sides, as H.264 requires.
     """
     picture = _enlarged(rgb)
     font_px = max(picture.height // 20, MIN_FONT_PX)
-    font = ImageFont.load_default(font_px)
     pen = ImageDraw.Draw(picture, "RGBA")
     line_px = font_px + 4
     left = picture.width // 2
@@ -107,7 +108,8 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
     pen.rectangle((0, top - 2, picture.width, picture.height), fill=BACKGROUND)
     for place, (label, prob) in enumerate(span.top[:BARS]):
         y = top + place * line_px
-        pen.text((MARGIN_PX, y), f"{class_names[label]} {prob:.2f}", fill="white", font=font)
+        text = f"{class_names[label]} {prob:.2f}"
+        pen.text((MARGIN_PX, y), text, fill="white", font=load_font(text, font_px))
         pen.rectangle((left, y + 3, right, y + font_px), fill=EMPTY_BAR)
         # Mean probabilities of many windows may exceed 1 by rounding.
         end = left + round((right - left) * min(max(prob, 0.0), 1.0))

@@ -23,6 +23,7 @@ from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, usable
 from nightcrawler.prepare.sources import AuditSource
 from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.fonts import families_for, readable
 
 # Rows of a table on the page; audit.csv has all.
 MAX_ROWS = 200
@@ -137,7 +138,8 @@ def _histogram(title: str, values: Mapping[str, Sequence[float]]) -> str:
     axes.set_xlabel(title)
     axes.set_ylabel("files")
     if len(values) > 1:
-        axes.legend(fontsize="x-small")
+        families = families_for(map(_legend_label, values))
+        axes.legend(prop={"family": families, "size": "x-small"})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return _data_uri(buffer)
@@ -148,7 +150,8 @@ def _legend_label(name: str) -> str:
 
     matplotlib reads `$` as the start of a formula, and leaves labels out that begin with `_`.
     """
-    return "…/" + (os.path.basename(name.rstrip("/")) or name)[-30:].replace("$", r"\$")
+    text = (os.path.basename(name.rstrip("/")) or name)[-30:]
+    return "…/" + readable(text, ascii(text)[1:-1]).replace("$", r"\$")
 
 
 def _data_uri(buffer: io.BytesIO) -> str:

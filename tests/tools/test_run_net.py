@@ -19,6 +19,7 @@ from nightcrawler.config.load import load_experiment
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.pseudo.predictions import read_results
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import use_project
 from tests import tiny
 from tests.paths import ROOT
@@ -263,11 +264,11 @@ def test_relative_places_say_where_they_lead(
     with use_project(ROOT):
         settings = ("TRAIN.CHECKPOINT_FILE_PATH", "", "DATA.PATH_PREFIX", "no/such/data")
         out = ("OUTPUT_DIR", str(tmp_path / "out"), "DATA.CAMERA", "night")
-        code = tiny.run_net_argv(["train", "--cfg", cfg, *settings, *out])
+        with pytest.raises(UserError) as caught:
+            tiny.run_net_argv(["train", "--cfg", cfg, *settings, *out])
     error = capsys.readouterr().err
-    assert code == 2
     assert f"note: DATA.PATH_PREFIX no/such/data is below the project: {ROOT}/no/such" in error
-    assert f"{ROOT}/no/such/data/train_label+val_dry.csv: no such list" in error
+    assert f"{ROOT}/no/such/data/train_label+val_dry.csv: no such list" in str(caught.value)
 
 
 @pytest.mark.parametrize(
