@@ -11,11 +11,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=$(command -v python3)
 
-count_gpus() {
-    { nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l
-}
-gpus=$(count_gpus)
-nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
+nproc=${NPROC:-}
+if [ -z "$nproc" ]; then
+    # As torch will count them: CUDA_VISIBLE_DEVICES may hide some, and a list of nvidia-smi has other lines, too.
+    gpus=$(PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" -m nightcrawler.utils.gpus || echo 0)
+    nproc=$((gpus > 0 ? gpus : 1))
+fi
 
 where=(--standalone)
 if [ "${NNODES:-1}" -gt 1 ]; then

@@ -9,8 +9,6 @@ import argparse
 import functools
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nightcrawler.utils.command_line import at_least, invocation, make_parser
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.gpus import visible_gpus
 from nightcrawler.utils.project import project_root
 
 # Imported where they are used: `--help` must not wait for libraries.
@@ -168,21 +167,6 @@ def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
         help="setting of a job in the spelling of submitit: slurm_partition, timeout_min, ... "
         "(repeatable)",
     )
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that tasks may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu.strip()]
-    # Not through torch: importing it takes seconds, and would hold memory of the GPU.
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    listed = subprocess.run(
-        [program, "--list-gpus"], capture_output=True, text=True, check=False
-    ).stdout
-    return [str(number) for number in range(len(listed.splitlines()))]
 
 
 def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str, ...]:

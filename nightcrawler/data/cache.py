@@ -17,11 +17,12 @@ import functools
 import hashlib
 import json
 import os
+import re
 import struct
 import time
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -50,6 +51,9 @@ CHECK = struct.Struct("<I")
 MAX_VIDEO_BYTES = 512 << 20
 # A temporary file of this age was left by a writer that was killed.
 STALE_SEC = 3600.0
+# Names of the cache's own files, as `video_key` and the writer form them.
+OWN_FOLDER = re.compile(r"[0-9a-f]{16}")
+OWN_FILE = re.compile(r"[0-9a-f]{64}\.(clip|[0-9a-f]{32}\.tmp)")
 # Digits of the number in the tally of a folder.
 TALLY_DIGITS = 20
 
@@ -242,16 +246,35 @@ class DiskCache:
             raise
 
     def _count(self) -> int:
-        """Return the bytes in use, and remove temporary files of killed writers."""
+        """Return the bytes in use, and remove temporary files of killed writers.
+
+        Only names of the cache's own form count: the folder may hold anything else.
+        """
         used = 0
-        for path in self.folder.rglob("*"):
+        for path in self._own_files():
             with contextlib.suppress(OSError):
-                status = path.stat()
+                status = path.lstat()
                 if path.suffix == ".tmp" and status.st_mtime < time.time() - STALE_SEC:
                     path.unlink()
-                elif path.suffix in (".tmp", ".clip"):
+                else:
                     used += status.st_size
         return used
+
+    def _own_files(self) -> Iterator[Path]:
+        """Yield the files of the cache, whole or temporary, and follow no link."""
+        for folder in _entries(self.folder):
+            if OWN_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False):
+                for entry in _entries(folder.path):
+                    if OWN_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                        yield Path(entry.path)
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def _file_parts(key: str, video: CachedVideo) -> list[Any]:

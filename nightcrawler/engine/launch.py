@@ -17,11 +17,17 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.run import parse_args, run
 
-from nightcrawler.utils.distributed import EXIT_CODE_FILE
+from nightcrawler.utils.distributed import EXIT_CODE_FILE, LAUNCHER_PID, LOOPBACK
 
-SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+# Option of torchrun for processes of one machine.
+STANDALONE = "--standalone"
+LOOPBACK_DEVICE = "lo"
+# Exit code of an error that a line names.
+EXIT_ERROR = 2
 # Seconds that processes get to save after a signal, before they are killed.
 SAVING_SEC = 300
 
@@ -40,14 +46,20 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SEC))
     # Without this, restarted ranks reuse the previous run's TCPStore and try to reach dead peers.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    os.environ[LAUNCHER_PID] = str(os.getpid())
     with tempfile.TemporaryDirectory() as folder:
+        arguments = _on_one_machine(argv, Path(folder)) if STANDALONE in argv else argv
         agreed = Path(folder) / "code"
         os.environ[EXIT_CODE_FILE] = str(agreed)
         code = 0
         try:
-            run(parse_args(["--signals-to-handle", SIGNALS, *argv]))
+            run(parse_args(["--signals-to-handle", ",".join(_handled_signals()), *arguments]))
         except ChildFailedError as error:
             return _exit_code_of(error)
+        except RendezvousError as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            sys.stderr.write(f"error: the processes cannot find one another ({reason})\n")
+            return EXIT_ERROR
         except SignalException as error:
             # As a shell reports a process that a signal ended.
             code = 128 + error.sigval
@@ -56,6 +68,32 @@ def main(argv: Sequence[str]) -> int:
         if agreed.exists():
             return int(agreed.read_text())
         return code
+
+
+def _on_one_machine(argv: Sequence[str], folder: Path) -> list[str]:
+    """Return arguments with which the processes of one machine meet without its network.
+
+    The machine's name may have no address, and other machines have no business here: the launcher
+    keeps its records in a file, and the processes talk through the loopback device.
+
+    Args:
+        argv: arguments of torchrun with `--standalone`.
+        folder: folder of the file.
+    """
+    if Path("/sys/class/net", LOOPBACK_DEVICE).exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_DEVICE)
+    place = [argument for argument in argv if argument != STANDALONE]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(folder / "rendezvous")]
+    return [*meeting, "--rdzv-conf", "store_type=file", "--local-addr", LOOPBACK, *place]
+
+
+def _handled_signals() -> list[str]:
+    """Return the signals that are passed on to the processes.
+
+    `nohup` ignores SIGHUP: to handle it would end the run when the terminal is closed.
+    """
+    ignored = signal.SIG_IGN
+    return [name for name in SIGNALS if signal.getsignal(signal.Signals[name]) != ignored]
 
 
 def _exit_code_of(error: ChildFailedError) -> int:

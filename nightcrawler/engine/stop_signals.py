@@ -1,4 +1,4 @@
-"""Stop requests from a scheduler (SIGTERM, SIGUSR1, SIGUSR2), agreed between ranks."""
+"""Stop requests (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2), agreed between ranks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from nightcrawler.utils import distributed
 from nightcrawler.utils.signals import signal_handler
 
-# SIGTERM: a scheduler's or a user's; SIGUSR1, SIGUSR2: Slurm's warning before the time limit.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# SIGTERM: a scheduler's or a user's; SIGHUP: the terminal was closed; SIGUSR1, SIGUSR2: Slurm's
+# warning before the time limit.
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 Item = TypeVar("Item")
 
 

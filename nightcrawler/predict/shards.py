@@ -32,12 +32,11 @@ PARTS = "parts"
 METADATA = "run.json"
 METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
 SHOWN_NAMES = 5
-# Variables of launchers: index of this process, number of processes, and index of the first one.
-LAUNCHERS = (
-    ("RANK", "WORLD_SIZE", ""),
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("SLURM_PROCID", "SLURM_NTASKS", ""),
-)
+# Variables of launchers with the index of a process.
+ARRAY = "SLURM_ARRAY_TASK_ID"
+LAUNCHERS = ("RANK", ARRAY, "SLURM_PROCID")
+# Set by `srun` alone: in a batch script, SLURM_NTASKS counts processes that do not run yet.
+STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 
 
 def parse_shard(text: str, env: Mapping[str, str]) -> tuple[int, int]:
@@ -51,16 +50,70 @@ def parse_shard(text: str, env: Mapping[str, str]) -> tuple[int, int]:
         UserError: if the text is neither, or no launcher's variables are set.
     """
     if text == "env":
-        for index, count, first in LAUNCHERS:
-            if index in env and count in env:
-                number = int(env[index]) - int(env.get(first, "0"))
-                return parse_shard(f"{number}/{env[count]}", env)
-        names = ", ".join(index for index, _, _ in LAUNCHERS)
-        raise UserError(f"shard env: none of {names} is set; start it with a launcher, or give i/N")
+        return _shard_of_launcher(env)
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if not match or not int(match[1]) < int(match[2]):
         raise UserError(f"shard '{text}': expected i/N with i from 0 to N-1, or env")
     return int(match[1]), int(match[2])
+
+
+def _shard_of_launcher(env: Mapping[str, str]) -> tuple[int, int]:
+    """Return the index and the number of shards of a launcher's process.
+
+    The processes that `srun` starts in each element of an array have a shard each.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        shard = (_number(env, "RANK"), _number(env, "WORLD_SIZE"))
+    elif ARRAY in env:
+        shard = _shard_of_array(env)
+    elif "SLURM_PROCID" in env and "SLURM_NTASKS" in env:
+        shard = (_number(env, "SLURM_PROCID"), _number(env, "SLURM_NTASKS"))
+    else:
+        names = ", ".join(LAUNCHERS)
+        raise UserError(f"shard env: none of {names} is set; start it with a launcher, or give i/N")
+    index, count = shard
+    if index >= count:
+        raise UserError(
+            f"shard env: the launcher's variables say process {index} of {count}, counted from 0: "
+            "give i/N"
+        )
+    return shard
+
+
+def _shard_of_array(env: Mapping[str, str]) -> tuple[int, int]:
+    first = _number(env, "SLURM_ARRAY_TASK_MIN", "0")
+    count = _number(env, "SLURM_ARRAY_TASK_COUNT")
+    last = _number(env, "SLURM_ARRAY_TASK_MAX", str(first + count - 1))
+    index = _number(env, ARRAY) - first
+    # With a step or gaps, the numbers of the elements are no indices of shards.
+    if not 0 <= index < count or last - first + 1 != count:
+        raise UserError(
+            f"shard env: {ARRAY} is {env[ARRAY]} of {count} elements from {first} to {last}: "
+            "--array must count by one, such as --array 0-6"
+        )
+    if _number(env, "SLURM_NTASKS", "1") == 1:
+        return index, count
+    if STEP_TASKS not in env:
+        raise UserError(
+            f"shard env: SLURM_NTASKS is {env['SLURM_NTASKS']} in each element of an array: start "
+            "it with srun, or submit with --ntasks 1"
+        )
+    tasks = _number(env, STEP_TASKS)
+    return index * tasks + _number(env, "SLURM_PROCID"), count * tasks
+
+
+def _number(env: Mapping[str, str], name: str, default: str = "") -> int:
+    """Return a variable of a launcher as a number.
+
+    Raises:
+        UserError: if it is missing, or not a whole number.
+    """
+    text = env.get(name, default)
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UserError(
+            f"shard env: {name} is {text!r}: expected a whole number; give i/N instead of env"
+        )
+    return int(text)
 
 
 def part_path(out: Path, name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,17 @@ import torch
 import torch.distributed as dist
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.process import terminate_with_parent
 
 # Names the file into which a process of our launcher writes an exit code that is no failure.
 EXIT_CODE_FILE = "NIGHTCRAWLER_EXIT_CODE_FILE"
+# Process id of our launcher.
+LAUNCHER_PID = "NIGHTCRAWLER_LAUNCHER_PID"
+LAUNCH_HINT = (
+    "start several processes through tools/launch.sh or torchrun; for one process, unset the "
+    "launcher's variables (RANK, WORLD_SIZE, LOCAL_RANK)"
+)
+LOOPBACK = "127.0.0.1"
 # A rank that lost a peer waits before it exits, so that the launcher reports the peer's failure
 # first.
 PEER_EXIT_GRACE_SEC = 1.0
@@ -47,17 +56,68 @@ def launched_world() -> int:
     Raises:
         UserError: If the variable is not a positive integer.
     """
-    text = os.environ.get("WORLD_SIZE", "1")
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(
-            f"WORLD_SIZE is {text!r}: expected a positive integer; start through tools/launch.sh"
-        )
-    return int(text)
+    return _launcher_number("WORLD_SIZE", "1", least=1)
 
 
 def launched_rank() -> int:
-    """Return the rank that the launcher gave this process: `RANK`, default 0."""
-    return int(os.environ.get("RANK", "0"))
+    """Return the rank that the launcher gave this process: `RANK`, default 0.
+
+    Raises:
+        UserError: If the variable is not a whole number below `WORLD_SIZE`.
+    """
+    number = _launcher_number("RANK", "0")
+    world = launched_world()
+    if number >= world:
+        raise UserError(f"RANK is {number}, but WORLD_SIZE is {world}: {LAUNCH_HINT}")
+    return number
+
+
+def _local_rank() -> int:
+    return _launcher_number("LOCAL_RANK", "0")
+
+
+def _launcher_number(name: str, default: str, least: int = 0) -> int:
+    """Return a variable of the launcher as a number.
+
+    Raises:
+        UserError: If it is not a whole number, or smaller than `least`.
+    """
+    text = os.environ.get(name, default)
+    # Not `isdigit` alone, which takes digits that `int` refuses.
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        kind = "positive integer" if least else "whole number from 0"
+        raise UserError(f"{name} is {text!r}: expected a {kind}; {LAUNCH_HINT}")
+    return int(text)
+
+
+def check_launcher_variables() -> None:
+    """Refuse variables of a launcher that are incomplete or not numbers, before anything is built.
+
+    Raises:
+        UserError: With the variable's name.
+    """
+    world = launched_world()
+    launched_rank()
+    _local_rank()
+    if world == 1:
+        return
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise UserError(f"WORLD_SIZE is {world}, but {name} is not set: {LAUNCH_HINT}")
+    _launcher_number("MASTER_PORT", "", least=1)
+
+
+def end_with_launcher() -> None:
+    """Ask for SIGTERM when the launcher of this process dies, so that it saves and ends.
+
+    A launcher that was killed cannot tell its processes: they would train on, unseen, and keep
+    their GPUs.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    # Of another launcher, only the present parent is known.
+    text = os.environ.get(LAUNCHER_PID, "")
+    terminate_with_parent(int(text) if text.isdigit() else os.getppid())
 
 
 def choose_device(name: str) -> torch.device:
@@ -80,7 +140,7 @@ def choose_device(name: str) -> torch.device:
             "driver"
         )
     # More ranks than GPUs share them, which serves tests on one GPU.
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda", _local_rank() % torch.cuda.device_count())
 
 
 def init_process_group(device: torch.device, backend: str, timeout_sec: int) -> None:
@@ -97,7 +157,37 @@ def init_process_group(device: torch.device, backend: str, timeout_sec: int) -> 
         return
     if backend == "auto":
         backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_sec))
+    check_launcher_variables()
+    timeout = datetime.timedelta(seconds=timeout_sec)
+    if not _is_on_one_machine():
+        dist.init_process_group(backend, timeout=timeout)
+        return
+    store = _loopback_store(timeout)
+    dist.init_process_group(
+        backend, timeout=timeout, store=store, rank=launched_rank(), world_size=launched_world()
+    )
+
+
+def _is_on_one_machine() -> bool:
+    """Return whether all processes are of one machine, and the first has to serve the others."""
+    local = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    return local and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "False"
+
+
+def _loopback_store(timeout: datetime.timedelta) -> dist.TCPStore:
+    """Return the store in which the processes meet, which no other machine can reach.
+
+    By itself, torch listens on every network interface, and asks nobody for a password.
+    """
+    port = int(os.environ["MASTER_PORT"])
+    world = launched_world()
+    if launched_rank() > 0:
+        return dist.TCPStore(LOOPBACK, port, world, is_master=False, timeout=timeout)
+    listener = socket.create_server((LOOPBACK, port))
+    # The store closes the descriptor itself.
+    return dist.TCPStore(
+        LOOPBACK, port, world, is_master=True, timeout=timeout, master_listen_fd=listener.detach()
+    )
 
 
 def shutdown() -> None:

@@ -8,9 +8,14 @@ on after its parent's death.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 from pathlib import Path
 from typing import IO, Any
+
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 
 def take_record_lock(file: IO[Any], wait: bool) -> bool:
@@ -47,10 +52,10 @@ def take_inheritable_lock(path: Path) -> int | None:
 
     Returns:
         The descriptor that holds the lock until its last copy is closed, or `None` if another
-        process holds it.
+        process holds it. On a file system without locks it holds nothing, which a warning says.
 
     Raises:
-        OSError: If the file cannot be opened, or the file system has no locks.
+        OSError: If the file cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -59,7 +64,17 @@ def take_inheritable_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    except OSError:
-        os.close(descriptor)
-        raise
+    except OSError as error:
+        # Lustre without its mount option, or NFS without a lock daemon.
+        _warn_of_no_locks(str(path.parent), error.strerror or str(error))
     return descriptor
+
+
+@functools.cache
+def _warn_of_no_locks(folder: str, reason: str) -> None:
+    """Warn once of each folder."""
+    logger.warning(
+        "%s cannot be locked (%s): make sure that only one command runs there at a time",
+        folder,
+        reason,
+    )

@@ -16,6 +16,7 @@ def signal_handler(numbers: Iterable[signal.Signals], handler: SignalHandler) ->
     """Handle signals by one function within the block, then restore the previous handlers.
 
     Python delivers signals to the main thread only: on any other thread the block runs unchanged.
+    A hangup that is ignored, as `nohup` does, stays ignored.
 
     Args:
         numbers: Signals to handle.
@@ -24,7 +25,11 @@ def signal_handler(numbers: Iterable[signal.Signals], handler: SignalHandler) ->
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, handler) for number in numbers}
+    previous = {}
+    for number in numbers:
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue
+        previous[number] = signal.signal(number, handler)
     try:
         yield
     finally:

@@ -84,11 +84,16 @@ class Screen:
         """Show a line of text."""
         if self._quiet:
             return
-        if self._bar is None:
-            sys.stdout.write(f"{text}\n")
-            sys.stdout.flush()
-        else:
-            self._bar.write(text)
+        try:
+            if self._bar is None:
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
+            else:
+                self._bar.write(text)
+        except OSError:
+            # The terminal was closed: tasks have to be stopped and recorded all the same.
+            self._quiet = True
+            self._bar = None
 
     def tick(self, progress: Progress) -> None:
         """Update the bar."""
@@ -100,7 +105,11 @@ class Screen:
         # Setting `n` and updating by 0 also moves the clock while no task ends.
         self._bar.n = progress.done
         self._bar.set_postfix_str(left, refresh=False)
-        self._bar.update(0)
+        try:
+            self._bar.update(0)
+        except OSError:
+            self._quiet = True
+            self._bar = None
 
     def close(self) -> None:
         """Remove the bar."""

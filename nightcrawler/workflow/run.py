@@ -55,8 +55,8 @@ from nightcrawler.workflow.task import Task, dependencies
 from nightcrawler.workflow.task_process import TaskProcess, task_environment
 from nightcrawler.workflow.task_state import TaskCheck, TaskState, check_task
 
-# Requests to stop: Ctrl-C, and the signals that schedulers send ahead of time.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Requests to stop: Ctrl-C, a closed terminal, and the signals that schedulers send ahead of time.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 POLL_SEC = 0.02
 # Shortest time between two writes of pipeline.json.
 RECORD_SEC = 0.5
@@ -347,9 +347,10 @@ class Runner:
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: the first asks tasks to save and end, the second kills them."""
-        if self._stop is not None:
+        # A shell and the system both send SIGHUP when a terminal is closed.
+        if self._stop is not None and number != signal.SIGHUP:
             self._signal_all(signal.SIGKILL)
-        self._stop = signal.Signals(number)
+        self._stop = self._stop or signal.Signals(number)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for running in list(self.running.values()):

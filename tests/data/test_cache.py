@@ -500,3 +500,41 @@ def test_two_processes_at_once(
     assert size_of(tmp_path / "cache") <= max_bytes
     assert num_kept is None or len(clip_files(tmp_path / "cache")) == num_kept
     assert list((tmp_path / "cache").rglob("*.tmp")) == []
+
+
+def test_files_of_others_in_the_folder_are_left_alone_and_not_counted(
+    clips: list[Path], tmp_path: Path
+) -> None:
+    """CACHE_DIR may be a scratch folder, a project, or a home."""
+    folder = tmp_path / "scratch"
+    own = ("0123456789abcdef", f"{'0' * 64}.{'1' * 32}.tmp")
+    elsewhere = tmp_path / "elsewhere"
+    others = [
+        folder / "notes.tmp",
+        folder / "project/results/model.tmp",
+        folder / "project" / own[1],
+        folder / own[0] / "model.tmp",
+        folder / own[0] / "deeper" / own[1],
+        folder / "0123456789abcdeg" / own[1],
+        folder / "film.clip",
+        elsewhere / own[1],
+    ]
+    stale = folder.joinpath(*own)
+    for path in (*others, stale):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weeks of work")
+        os.utime(path, (1, 1))
+    link = folder / "fedcba9876543210"
+    link.symlink_to(elsewhere)
+    linked = stale.with_name(f"{'2' * 64}.{'3' * 32}.tmp")
+    linked.symlink_to(others[0])
+    cache = DiskCache(folder, MIB)
+    key = video_key(str(clips[0]), SETTINGS)
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    cache.put(key, CachedVideo(frames, 2, 10.0))
+    assert [path for path in others if path.read_bytes() != b"weeks of work"] == []
+    assert link.is_symlink()
+    assert linked.is_symlink()
+    assert not stale.exists()
+    (kept,) = (path for path in folder.rglob("*.clip") if path.name != "film.clip")
+    assert int((folder / ".used").read_bytes()) == kept.stat().st_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[str, str
     return process.communicate(timeout=seconds)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_to_the_launcher_saves(data: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Loaders' workers live through it: the step that runs still needs them."""
     with launched(data, tmp_path / "run", *LONG, "DATA_LOADER.NUM_WORKERS", 1) as process:
@@ -166,7 +167,7 @@ if os.environ.get("RANK") == "1":
     ClipDataset._load = load
 """
     (tmp_path / "sitecustomize.py").write_text(spoilt)
-    with launched(data, tmp_path / "run", *LONG, PYTHONPATH=str(tmp_path)) as process:
+    with launched(data, tmp_path / "run", *LONG, PYTHONPATH=f"{tmp_path}:{ROOT}") as process:
         _, errors = ended(process, 45)
     assert process.returncode == 1
     shown = errors.splitlines()
@@ -186,3 +187,85 @@ def test_several_machines_must_say_which_they_are(
         _, errors = ended(process)
     assert process.returncode != 0
     assert f"{lacks}: NNODES is set: give" in errors
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_launcher_takes_its_ranks_along_and_they_save(
+    data: Path, tmp_path: Path, workers: int
+) -> None:
+    """They would keep their GPUs, and the folder's lock, until someone finds them."""
+    out = tmp_path / "run"
+    with launched(data, out, *LONG, "DATA_LOADER.NUM_WORKERS", workers) as process:
+        wait_for((out / LATEST).is_file, process)
+        ranks = ranks_of(process)
+        assert len(ranks) == 2
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ranks.values()), 60)
+    assert (out / "PREEMPTED").is_file()
+    state = state_of(out)
+    saved = (state["epoch"] + 1, state["step"])
+    assert (out / "PREEMPTED").read_text() == "epoch {} step {}\n".format(*saved)
+
+
+RANK_PROGRAM = """
+import subprocess, torch
+from nightcrawler.utils import distributed
+distributed.check_launcher_variables()
+distributed.init_process_group(torch.device("cpu"), "auto", 20)
+ranks = distributed.gather_objects(distributed.rank())
+distributed.barrier()
+if distributed.is_main():
+    for name in ("tcp", "tcp6"):
+        for line in open(f"/proc/net/{name}").read().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                print("listens", fields[9], fields[1].split(":")[0])
+    print("ranks", ranks)
+distributed.barrier()
+distributed.shutdown()
+"""
+LOOPBACK_ADDRESSES = ("0100007F", "00000000000000000000000001000000")
+NAMELESS = ["unshare", "-n", "-u", "sh", "-c"]
+
+
+def launch_program(folder: Path) -> list[str]:
+    (folder / "rank.py").write_text(RANK_PROGRAM)
+    options = ["--standalone", "--nproc-per-node", "2", str(folder / "rank.py")]
+    return [sys.executable, "-m", "nightcrawler.engine.launch", *options]
+
+
+def test_processes_of_one_machine_listen_on_its_loopback_alone(tmp_path: Path) -> None:
+    before = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+    before |= {line.split()[9] for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]}
+    env = tiny.environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        launch_program(tmp_path), env=env, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ranks [0, 1]" in done.stdout
+    rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("listens")]
+    new = [address for inode, address in rows if inode not in before]
+    if not new:
+        pytest.skip("sockets of this machine cannot be listed")
+    assert set(new) <= set(LOOPBACK_ADDRESSES)
+
+
+def test_a_host_name_without_address_and_no_network(tmp_path: Path) -> None:
+    """A laptop, a VPN, an offline node, a container."""
+    probe = subprocess.run([*NAMELESS, "hostname nowhere"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("this user may not make a network of its own")
+    up = (
+        "import fcntl, socket, struct;"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "fcntl.ioctl(s, 0x8914, struct.pack('16sh14x', b'lo', 0x41))"
+    )
+    command = shlex.join(launch_program(tmp_path))
+    script = f"hostname nowhere; {shlex.quote(sys.executable)} -c {shlex.quote(up)}; {command}"
+    env = tiny.environment(PYTHONPATH=str(ROOT), TORCH_CPP_LOG_LEVEL="ERROR")
+    done = subprocess.run(
+        [*NAMELESS, script], env=env, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ranks [0, 1]" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -200,7 +201,9 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)]
+)
 def test_a_request_to_stop_lets_tasks_save_themselves(
     folder: Path, number: signal.Signals, code: int
 ) -> None:
@@ -529,3 +532,51 @@ def test_a_task_that_version_0_1_finished_is_up_to_date(tmp_path: Path) -> None:
     state = read_state(task.state_file)
     assert state is not None
     assert state.imported
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_chain_runs_where_files_cannot_be_locked(
+    folder: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it is said; Lustre without its mount option, NFS without a lock daemon."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert chain.run(folder, chain.small_chain(folder))[0] == 0
+    said = [line.getMessage() for line in caplog.records]
+    assert f"cannot be locked ({os.strerror(number)})" in said[0]
+    assert len(said) == len(set(said)), "each folder is named once"
+
+
+def test_a_closed_terminal_does_not_end_the_bookkeeping(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed:
+        """A terminal that has gone."""
+
+        def isatty(self) -> bool:
+            return False
+
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        def flush(self) -> None:
+            """Flush nothing."""
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    tasks = chain.small_chain(folder)
+    assert Runner(tasks, RunOptions(ROOT, folder), None, Screen()).run() == 0
+    assert {status_of(task) for task in tasks} == {"done"}
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    program = (
+        "import signal, os; from nightcrawler.utils.signals import signal_handler\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); seen = []\n"
+        "with signal_handler([signal.SIGHUP, signal.SIGTERM], lambda *_: seen.append(_[0])):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "assert seen == [signal.SIGTERM], seen"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
