@@ -17,12 +17,10 @@ import functools
 import hashlib
 import json
 import os
-import re
 import struct
-import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -30,6 +28,7 @@ from typing import IO, Any, Protocol
 import av
 import numpy as np
 
+from nightcrawler.data.cache_folder import measure_cache
 from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
 from nightcrawler.data.video.integrity.checksums import content_sha256
 from nightcrawler.data.video.probe import StreamInfo
@@ -49,11 +48,6 @@ HEADER = struct.Struct("<8s4qd")
 CHECK = struct.Struct("<I")
 # A video whose frames take more is decoded every time: all of them must fit in a worker's memory.
 MAX_VIDEO_BYTES = 512 << 20
-# A temporary file of this age was left by a writer that was killed.
-STALE_SEC = 3600.0
-# Names of the cache's own files, as `video_key` and the writer form them.
-OWN_FOLDER = re.compile(r"[0-9a-f]{16}")
-OWN_FILE = re.compile(r"[0-9a-f]{64}\.(clip|[0-9a-f]{32}\.tmp)")
 # Digits of the number in the tally of a folder.
 TALLY_DIGITS = 20
 
@@ -217,7 +211,7 @@ class DiskCache:
             if self._is_counted and len(text) == TALLY_DIGITS and text.isdigit():
                 used = int(text)
             else:
-                used = self._count()
+                used = measure_cache(self.folder)
             self._is_counted = True
             if used + num_bytes > self.max_bytes:
                 warning = (
@@ -244,37 +238,6 @@ class DiskCache:
             self._is_counted = False
             temporary.unlink(missing_ok=True)
             raise
-
-    def _count(self) -> int:
-        """Return the bytes in use, and remove temporary files of killed writers.
-
-        Only names of the cache's own form count: the folder may hold anything else.
-        """
-        used = 0
-        for path in self._own_files():
-            with contextlib.suppress(OSError):
-                status = path.lstat()
-                if path.suffix == ".tmp" and status.st_mtime < time.time() - STALE_SEC:
-                    path.unlink()
-                else:
-                    used += status.st_size
-        return used
-
-    def _own_files(self) -> Iterator[Path]:
-        """Yield the files of the cache, whole or temporary, and follow no link."""
-        for folder in _entries(self.folder):
-            if OWN_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False):
-                for entry in _entries(folder.path):
-                    if OWN_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                        yield Path(entry.path)
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
 
 
 def _file_parts(key: str, video: CachedVideo) -> list[Any]:
