@@ -1,6 +1,6 @@
 """Files of the disk cache: which of a folder's files are its own, and how large they are together.
 
-The folder may be a scratch folder, a project or a home: whatever has another name is someone else's.
+The folder may be a scratch folder, a project or a home: a file of another name is someone else's.
 """
 
 from __future__ import annotations
