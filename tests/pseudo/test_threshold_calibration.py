@@ -21,6 +21,7 @@ from nightcrawler.pseudo.thresholds import (
     search_precision,
 )
 from nightcrawler.utils.errors import ConfigError, UserError
+from tests.paths import ROOT
 from tests.pseudo.made import made, yaml_file
 
 FREE = Calibration(agree=0, floor=0.0, ceiling=100.0)
@@ -180,6 +181,13 @@ def test_bounds_hold_whatever_the_predictions(
 # --- recipes ----------------------------------------------------------------------------------------------------
 
 RECIPE = "CLASSES: [a, b]\nLABELS: label-free\nMODELS: {m: here}\nSELECT:\n  METHOD: calibrated\n"
+
+
+def test_the_default_recipe_has_the_defaults() -> None:
+    """One place for each number would be none in the recipe, which people read and copy."""
+    recipe = read_label_recipe(ROOT / "configs/pseudo/default.yaml")
+    assert recipe.calibration == Calibration()
+    assert recipe.fractions == [0.5]
 
 
 def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:

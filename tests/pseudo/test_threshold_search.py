@@ -63,6 +63,26 @@ def test_one_lucky_clip_reaches_no_precision() -> None:
     assert [one.right for one in found.evidence] == [1, 10, 4]
 
 
+def share_that_passes(precision: float, support: int, confidence: float) -> float:
+    """Of 300 classes of 15 clips, whose confidence says nothing: those that reach 0.8 somewhere."""
+    rng = np.random.default_rng(1)
+    passed = 0
+    for _ in range(300):
+        labels = np.where(rng.random(15) < precision, 0, 1)
+        found = search(
+            np.zeros(15, int), rng.random(15), labels, 2, "precision", 0.8, support, confidence
+        )
+        passed += int(found.reached[0])
+    return passed / 300
+
+
+def test_bad_classes_seldom_pass_and_good_ones_do() -> None:
+    """The figures of docs/label_free.md."""
+    assert share_that_passes(0.6, 1, 0.5) == pytest.approx(0.66, abs=0.05)
+    assert share_that_passes(0.6, 5, 0.8) == pytest.approx(0.10, abs=0.05)
+    assert share_that_passes(0.97, 5, 0.8) == pytest.approx(0.96, abs=0.05)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_every_goal_is_the_best_of_all_thresholds(seed: int) -> None:
     classes, confidences, labels = made(seed)

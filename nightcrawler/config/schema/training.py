@@ -125,7 +125,10 @@ TRAIN = (
         "TRAIN.NON_FINITE",
         "skip",
         "Reaction to a loss or gradient that is not finite.",
-        choices={"skip": "skip the step, at most 20 in a row", "raise": "stop with an error"},
+        choices={
+            "skip": "skip the step, at most 20 in a row",
+            "raise": "stop with an error (not for float16 overflows that lower the loss scale)",
+        },
     ),
     Key(
         "TRAIN.KEEP_LAST",
