@@ -31,11 +31,19 @@ COMMAND_LINE = "command line"
 
 @dataclass(frozen=True)
 class Setting:
-    """One value that was set, and its place: `file:line` or `command line`."""
+    """One value that was set.
+
+    Attributes:
+        key: `SECTION.KEY`.
+        value: As it was read.
+        where: Its place: `file:line` or `command line`.
+        is_optional: Left out, not an error, where the key has no effect (`_OPTIONAL_`).
+    """
 
     key: str
     value: Any
     where: str
+    is_optional: bool = False
 
 
 def load_experiment(
@@ -90,11 +98,21 @@ def load_experiment(
         # A base that two files share would report its faults twice.
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     # The last place wins, as the last value does.
-    where = {setting.key: setting.where for setting in settings}
+    last = {setting.key: setting for setting in settings}
+    where = {key: setting.where for key, setting in last.items()}
     _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
+    _leave_out(cfg, [key for key, setting in last.items() if setting.is_optional])
     check(cfg, where)
     cfg.freeze()
     return cfg
+
+
+def _leave_out(cfg: CfgNode, optional: Sequence[str]) -> None:
+    """Return optional keys that have no effect to their defaults."""
+    for key in optional:
+        needs = SCHEMA[key].needs
+        if needs is not None and not needs.holds(cfg):
+            _apply(cfg, Setting(key, SCHEMA[key].default, "default"))
 
 
 def _boundary_of(path: Path) -> Path:
@@ -144,7 +162,7 @@ def _settings_in_file(path: Path, root: str | Path | None) -> list[Setting]:
     settings = []
     for file in files:
         for key, value in file.values.items():
-            settings.append(Setting(key, value, file.at(key)))
+            settings.append(Setting(key, value, file.at(key), key in file.optional))
     return settings
 
 

@@ -30,12 +30,14 @@ class YamlFile:
         values: Flattened leaves, `SECTION.KEY` to value (lists are leaves).
         lines: Line number of each leaf.
         bases: Files named by `_BASE_`, in order.
+        optional: Keys named by `_OPTIONAL_`: left out where they have no effect.
     """
 
     path: Path
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     bases: list[str] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
 
     def at(self, key: str) -> str:
         """Return `file:line` of a key."""
@@ -76,6 +78,9 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
                 f"{path}:1: expected SECTION: KEY: value mappings, found a {kind} {node.tag}"
             )
         _walk(node, "", found, faults)
+    for key in found.optional:
+        if key not in found.values:
+            faults.append(f"{path}: _OPTIONAL_: {key} is not set in this file")
     if faults:
         raise ConfigError("\n".join(faults))
     return found
@@ -150,7 +155,9 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
             continue
         seen.add(key_node.value)
         if name == "_BASE_":
-            found.bases = _read_bases(value_node, where, faults)
+            found.bases = _read_texts(name, "path", value_node, where, faults)
+        elif name == "_OPTIONAL_":
+            found.optional = _read_texts(name, "key", value_node, where, faults)
         elif isinstance(value_node, yaml.MappingNode) and value_node.value:
             if value_node.tag in CORE_TAGS:
                 _walk(value_node, f"{name}.", found, faults)
@@ -164,8 +171,8 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile, faults: list[str
             found.lines[name] = line
 
 
-def _read_bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
-    """Return the paths of `_BASE_`, or nothing and a fault if it holds anything else."""
+def _read_texts(name: str, kind: str, node: yaml.Node, where: str, faults: list[str]) -> list[str]:
+    """Return the text or texts of a directive, or nothing and a fault if it holds anything else."""
     try:
         value = plain_value(node)
     except ValueError as error:
@@ -173,7 +180,7 @@ def _read_bases(node: yaml.Node, where: str, faults: list[str]) -> list[str]:
     bases = [value] if isinstance(value, str) else value
     valid = isinstance(bases, list) and all(isinstance(base, str) and base for base in bases)
     if not valid or not bases:
-        faults.append(f"{where}: _BASE_: expected a path or a list of paths, found {value!r}")
+        faults.append(f"{where}: {name}: expected a {kind} or a list of {kind}s, found {value!r}")
         return []
     return bases
 

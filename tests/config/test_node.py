@@ -187,6 +187,25 @@ def test_overlays_win_over_the_experiment_and_overrides_over_overlays(tmp_path: 
     assert found == ("cpu", 2, 3, 4, 5)
 
 
+def test_optional_keys_are_left_out_where_they_have_no_effect(tmp_path: Path) -> None:
+    overlay = write(
+        tmp_path,
+        "_OPTIONAL_: TRAIN.EPOCH_LENGTH\nTRAIN: {EPOCH_LENGTH: labelled}\n",
+        "over.yaml",
+    )
+    assert load(tmp_path, "", [], [overlay]).TRAIN.EPOCH_LENGTH == "pseudo"
+    with_labels = ["DATA.PSEUDO_CSV", "pseudo/a.csv"]
+    assert load(tmp_path, "", with_labels, [overlay]).TRAIN.EPOCH_LENGTH == "labelled"
+    # What a later place sets is the user's own wish.
+    with pytest.raises(ConfigError, match=r"EPOCH_LENGTH: has no effect unless"):
+        load(tmp_path, "", ["TRAIN.EPOCH_LENGTH", "both"], [overlay])
+
+
+@pytest.mark.parametrize("text", ["_OPTIONAL_: RNG_SEED\n", "_OPTIONAL_: 3\n"])
+def test_optional_names_keys_of_its_file(tmp_path: Path, text: str) -> None:
+    assert "_OPTIONAL_" in faults(tmp_path, text)[0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
