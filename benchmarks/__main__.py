@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.data.video.suffixes import has_video_suffix
 from nightcrawler.utils.command_line import add_task, at_least, invoked_as, make_parser, run
 from nightcrawler.utils.errors import UserError
 
@@ -29,7 +30,6 @@ EXAMPLES = """\
 MODELS = ("uniformer", "mvit", "slowfast")
 # In the order of the functions in `run_data`.
 DATA_PARTS = ("a", "b", "c", "d", "e")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -106,12 +106,11 @@ def find_videos(folder: Path, count: int) -> list[Path]:
     """
     found = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        if has_video_suffix(path):
             found.append(path)
     if not found or count < 1:
         raise UserError(
-            f"--clips {folder}, --videos {count}: no video to measure; "
-            "expected .mp4, .avi, .mkv or .webm"
+            f"--clips {folder}, --videos {count}: no video to measure, by the suffixes of its files"
         )
     # Evenly, because neighbours in a folder are often of one class.
     if count >= len(found):

@@ -276,6 +276,7 @@ def choose_outputs(arguments: argparse.Namespace) -> Outputs:
 def predict(arguments: argparse.Namespace) -> int:
     """Run the prediction that the options ask for, and return the exit code."""
     from nightcrawler.predict import command, shards
+    from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_videos
 
     window = choose_window(arguments)
@@ -283,6 +284,8 @@ def predict(arguments: argparse.Namespace) -> int:
     items = []
     if not (arguments.watch or arguments.is_live):
         items = find_videos(Path(arguments.source), len(ensemble.class_names))
+        if arguments.annotate:
+            refuse_copies_among_sources(arguments.annotate, Path(arguments.source), items)
     # After the errors that the command line may have, which the note would hide.
     if not (arguments.experiment or arguments.ensemble):
         print(DEMO_NOTE, file=sys.stderr)

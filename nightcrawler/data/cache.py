@@ -142,7 +142,7 @@ class DiskCache:
         limit_name: name of the bound in the warning that the folder is full.
 
     Raises:
-        UserError: if the folder cannot be made or written to.
+        UserError: if the folder can be neither written to nor read.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int, limit_name: str = "max_bytes") -> None:
@@ -151,12 +151,17 @@ class DiskCache:
         self.limit_name = limit_name
         self._is_counted = False
         self._has_warned = False
+        self._is_read_only = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open_tally().close()
         except OSError as error:
             cause = f"the folder of the cache cannot be written to: {error.strerror}"
-            raise UserError(f"{self.folder}: {cause}") from None
+            # A folder of another user, or on a read-only disk, may hold what this run needs.
+            if not self.folder.is_dir() or not os.access(self.folder, os.R_OK | os.X_OK):
+                raise UserError(f"{self.folder}: {cause}") from None
+            self._is_read_only = True
+            self._warn_once("%s: %s; its videos are read, no more are kept", self.folder, cause)
 
     def get(self, key: str) -> CachedVideo | None:
         """Return a video after a check of its header. Frames are checked when they are taken."""
@@ -172,6 +177,8 @@ class DiskCache:
 
     def put(self, key: str, video: CachedVideo) -> None:
         """Write a video under a temporary name, then rename it."""
+        if self._is_read_only:
+            return
         parts = _file_parts(key, video)
         try:
             temporary = self._reserve(key, sum(memoryview(part).nbytes for part in parts))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
@@ -17,6 +18,7 @@ from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span
 from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.fonts import load_font, readable_names
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.
@@ -47,6 +49,32 @@ def target_path(folder: Path, name: str) -> Path:
         if part not in ("/", ".."):
             inside.append(part)
     return folder.joinpath(*inside)
+
+
+def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[VideoItem]) -> None:
+    """Refuse a folder whose annotated copies would replace sources, or become some.
+
+    Args:
+        folder: folder of annotated copies.
+        source: folder, list or file that is predicted.
+        items: its videos.
+
+    Raises:
+        UserError: naming the folder or the source.
+    """
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--annotate {folder}: is inside {source}, so that copies would be taken for videos "
+            "the next time: give another folder"
+        )
+    sources = {item.path.resolve() for item in items}
+    for item in items:
+        target = target_path(folder, item.name)
+        if target.resolve() in sources:
+            raise UserError(
+                f"--annotate {folder}: the copy of '{item.name}' would replace the source "
+                f"{target}: give another folder"
+            )
 
 
 def annotate(

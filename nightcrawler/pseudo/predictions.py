@@ -39,11 +39,21 @@ _ARRAYS = {
 }
 
 
+def _latin1_bytes(text: Any, encoding: Any = "latin1") -> bytes:
+    """Return the bytes that an old pickle holds as text."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise UserError("it asks for an encoding that a results file never needs")
+    return text.encode("latin1")
+
+
 # The one place that unpickles: `find_class` lets six constructors of numpy pass.
 class _RestrictedUnpickler(pickle.Unpickler):  # noqa: TID251
     """Unpickler that refuses every class and function but the constructors of numpy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            # How protocol 2 and older write bytes: as text that is encoded again.
+            return _latin1_bytes
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -412,6 +413,30 @@ def test_errors_are_the_decoders(tmp_path: Path, name: str) -> None:
     with pytest.raises(VideoError) as found:
         read_frames(cached(make_cache("disk", tmp_path)), path, every)
     assert str(found.value) == str(plain.value)
+
+
+def test_a_folder_that_can_only_be_read_is_read(
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Any user may be root, who writes everywhere: the system's answer is made up."""
+    first, second = map(str, clips[:2])
+    expected = read_frames(cached(DiskCache(tmp_path, 64 * MIB)), first, every)
+    kept = clip_files(tmp_path)
+
+    def refuse(self: DiskCache) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(DiskCache, "_open_tally", refuse)
+    inner = CountingReader()
+    reader = cached(DiskCache(tmp_path, 64 * MIB), inner)
+    assert "its videos are read, no more are kept" in caplog.text
+    assert_same(read_frames(reader, first, every), expected)
+    read_frames(reader, second, every)
+    read_frames(reader, second, every)
+    assert clip_files(tmp_path) == kept
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 from pathlib import Path
@@ -68,6 +69,27 @@ def test_code_in_a_results_file_never_runs(tmp_path: Path, protocol: int) -> Non
     with pytest.raises(UserError, match="refused"):
         read_results(path)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_results_of_any_protocol_are_read(tmp_path: Path, protocol: int) -> None:
+    some().save(tmp_path / "r.pkl")
+    content = read_plain_pickle(tmp_path / "r.pkl")
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    found = read_results(tmp_path / "old.pkl")
+    np.testing.assert_array_equal(found.probs, some().probs)
+    assert found.names == some().names
+
+
+@pytest.mark.parametrize("arguments", [("x", "utf-8"), (7, "latin1"), ("x", "rot13"), ("x", [])])
+def test_only_bytes_are_encoded(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
+    class Encode:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return codecs.encode, arguments
+
+    (tmp_path / "r.pkl").write_bytes(pickle.dumps({"video_preds": Encode()}))
+    with pytest.raises(UserError, match=r"r\.pkl: refused: it asks for an encoding"):
+        read_results(tmp_path / "r.pkl")
 
 
 def test_object_arrays_with_code_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Annotated copies never replace a source, and never become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict.annotate import refuse_copies_among_sources, target_path
+from nightcrawler.predict.sources import find_videos
+from nightcrawler.utils.errors import UserError
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    (folder / "b").mkdir(parents=True)
+    for name in ("a.mp4", "a.mp4.annotated.mp4", "b/c.mp4"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("below", ["", "shown", "b"])
+def test_a_folder_inside_the_sources_is_refused(clips: Path, below: str) -> None:
+    with pytest.raises(UserError, match="would be taken for videos the next time"):
+        refuse_copies_among_sources(clips / below, clips, find_videos(clips, 3))
+
+
+def test_a_link_to_the_sources_is_refused(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "shown").symlink_to(clips)
+    with pytest.raises(UserError, match="would be taken for videos"):
+        refuse_copies_among_sources(tmp_path / "shown", clips, find_videos(clips, 3))
+
+
+def test_a_source_of_a_list_is_not_replaced(clips: Path) -> None:
+    (clips / "list.txt").write_text("a.mp4\na.mp4.annotated.mp4\n")
+    items = find_videos(clips / "list.txt", 3)
+    with pytest.raises(UserError, match=r"copy of 'a\.mp4' would replace the source"):
+        refuse_copies_among_sources(clips, clips / "list.txt", items)
+
+
+def test_other_folders_and_single_files_are_fine(clips: Path, tmp_path: Path) -> None:
+    refuse_copies_among_sources(tmp_path / "shown", clips, find_videos(clips, 3))
+    refuse_copies_among_sources(clips, clips / "b/c.mp4", find_videos(clips / "b/c.mp4", 3))
+    assert target_path(clips, VideoItem("../x", -1, Path(), 1).name).parent == clips
