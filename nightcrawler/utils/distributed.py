@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.process import terminate_with_parent
+from nightcrawler.utils.process import is_alive, terminate_with_parent
 
 # Names the file into which a process of our launcher writes an exit code that is no failure.
 EXIT_CODE_FILE = "NIGHTCRAWLER_EXIT_CODE_FILE"
@@ -112,12 +112,18 @@ def end_with_launcher() -> None:
 
     A launcher that was killed cannot tell its processes: they would train on, unseen, and keep
     their GPUs.
+
+    Raises:
+        UserError: If our launcher has died already.
     """
     if "LOCAL_RANK" not in os.environ:
         return
-    # Of another launcher, only the present parent is known.
-    text = os.environ.get(LAUNCHER_PID, "")
-    terminate_with_parent(int(text) if text.isdigit() else os.getppid())
+    # A wrapper script may stand between the launcher and this process.
+    parent = os.getppid()
+    launcher = os.environ.get(LAUNCHER_PID, "")
+    if launcher.isdigit() and int(launcher) != parent and not is_alive(int(launcher)):
+        raise UserError("the launcher of this process has ended: start the command again")
+    terminate_with_parent(parent)
 
 
 def choose_device(name: str) -> torch.device:

@@ -31,6 +31,18 @@ def terminate_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Of another user.
+        return True
+    return True
+
+
 def follow_parent() -> None:
     """Ignore Ctrl-C in a `multiprocessing` child, and exit as soon as its parent has ended.
 

@@ -45,7 +45,7 @@ def make_room(
     if asked or (earlier is not None and earlier.status == REDO):
         remove_own_files(task, recorded)
         return ""
-    if not _holds_work(task, earlier, recorded, hashes):
+    if not _holds_work(task, check, earlier, recorded, hashes):
         remove_own_files(task, recorded)
         return ""
     if task.kind == "train" and check.reconfigured:
@@ -58,7 +58,11 @@ def make_room(
 
 
 def _holds_work(
-    task: Task, earlier: TaskState | None, recorded: list[str], hashes: FileHashes
+    task: Task,
+    check: TaskCheck,
+    earlier: TaskState | None,
+    recorded: list[str],
+    hashes: FileHashes,
 ) -> bool:
     """Return whether a task's own files hold what no other run of it would bring back."""
     paths = find_own_files(task, recorded)
@@ -66,6 +70,9 @@ def _holds_work(
         return any(path.suffix == WEIGHTS for path in paths)
     if earlier is None:
         return False
+    # A setting that is forgotten must not cost the results of the right one, which are small.
+    if task.kind == "test" and check.reconfigured:
+        return bool(paths)
     # Tests and labels are made again in minutes, but not what the user made of them.
     if earlier.imported:
         return bool(paths)

@@ -51,6 +51,30 @@ def test_one_process_needs_no_variables(monkeypatch: pytest.MonkeyPatch) -> None
     distributed.check_launcher_variables()
 
 
+def test_a_process_whose_launcher_is_dead_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv(distributed.LAUNCHER_PID, str(ended.pid))
+    with pytest.raises(UserError, match="launcher of this process has ended"):
+        distributed.end_with_launcher()
+
+
+def test_a_wrapper_between_launcher_and_process_is_no_reason_to_end() -> None:
+    """As of `--no-python wrapper.sh`: the parent is the wrapper, the launcher lives."""
+    program = (
+        "import os; from nightcrawler.utils import distributed\n"
+        "distributed.end_with_launcher(); print('goes on')"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as other:
+        env = tiny.environment(LOCAL_RANK="0", PYTHONPATH=str(ROOT))
+        env[distributed.LAUNCHER_PID] = str(other.pid)
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout == "goes on\n"
+        other.communicate(b"\n")
+
+
 @pytest.mark.parametrize("variables", [{"WORLD_SIZE": "2", "RANK": "0"}, {"RANK": "abc"}])
 def test_the_command_says_it_in_one_line(variables: dict[str, str]) -> None:
     config = str(ROOT / tiny.EXPERIMENT / "config.yaml")

@@ -180,6 +180,18 @@ def test_results_that_someone_changed_are_moved_aside(folder: Path) -> None:
     assert (kept / "second.csv").read_text() == "corrected by hand for a week\n"
 
 
+def test_results_of_another_configuration_are_moved_aside(folder: Path) -> None:
+    tasks = chain.small_chain(folder)
+    chain.run(folder, tasks)
+    before = (folder / "first/a/1.pkl").read_bytes()
+    other = [
+        replace(task, signature="new") if task.name == "test/first/a" else task for task in tasks
+    ]
+    assert chain.run(folder, other)[0] == 0
+    (kept,) = (folder / "first/a" / SUPERSEDED).iterdir()
+    assert (kept / "1.pkl").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "harm", [lambda path: path.unlink(), lambda path: path.write_text("damaged")]
 )
