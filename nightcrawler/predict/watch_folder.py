@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.prepare.sources import read_videos
+from nightcrawler.prepare.sources import EmptyFolderError, read_videos
 from nightcrawler.utils.errors import UserError
 
 # A file counts as complete when its size and modification time are unchanged for so long.
@@ -90,7 +90,7 @@ def _videos(folder: Path) -> list[VideoItem]:
         raise UserError(f"{folder}: no such folder to watch")
     try:
         return read_videos(folder, 0)
-    except UserError:
+    except EmptyFolderError:
         # An empty folder is an error elsewhere. Here files are yet to come.
         return []
 

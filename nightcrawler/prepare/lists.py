@@ -15,6 +15,7 @@ from nightcrawler.prepare.folders import VideoFolder, printable
 from nightcrawler.prepare.published import CLASSES, MAX_SHOWN, ListRow
 from nightcrawler.prepare.recordings import RecordingOf, choose_validation, recording_by_name
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import plain_name
 
 TRAIN = SPLITS["train"][0]
 VAL_DRY = SPLITS["val_dry"][0]
@@ -130,7 +131,10 @@ def keep_present(
         videos: names of existing videos.
     """
     rows = list(rows)
-    present = set(videos)
+    # A download may spell names in another Unicode form than the list: both are found.
+    spelled = {plain_name(name): name for name in videos}
+    rows = [(spelled.get(plain_name(name), name), label) for name, label in rows]
+    present = set(spelled.values())
     # Videos that the list names exactly stand in for no other row.
     free = present.difference(names_of(rows))
     by_stem = {}

@@ -18,6 +18,10 @@ from nightcrawler.utils.io import plain_name
 ANY_LABEL = 1 << 30
 
 
+class EmptyFolderError(UserError):
+    """A folder without a file that could be a video."""
+
+
 @dataclass(frozen=True)
 class AuditSource:
     """A folder or a list to audit.
@@ -66,12 +70,13 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
         num_classes: labels of a list must be below it.
 
     Raises:
+        EmptyFolderError: if the folder holds no video.
         UserError: if `given` is neither, or names no file.
     """
     if given.is_dir():
         names = list(_names_below(given))
         if not names:
-            raise UserError(f"{given}: no file in it that could be a video")
+            raise EmptyFolderError(f"{given}: no file in it that could be a video")
         _refuse_twins(given, names)
         items = []
         for row, name in enumerate(names, start=1):

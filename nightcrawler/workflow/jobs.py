@@ -16,6 +16,13 @@ from nightcrawler.workflow.pipeline_file import relative_to_root
 from nightcrawler.workflow.recipe import Model, Recipe, Stage
 from nightcrawler.workflow.recipe_file import CONTROL, as_settings
 
+# Keys that the tasks of a pipeline set, each with what decides it.
+TASK_KEYS = {
+    "TEST.DATA_SELECT": "its recipe tests the splits that it needs (TEST.SPLITS, VOTE.SPLIT)",
+    "TEST.NUM_ENSEMBLE_VIEWS": "the recipes of its labels and its vote name the views",
+    "TEST.NUM_SPATIAL_CROPS": "the recipes of its labels and its vote name the crops",
+}
+
 
 @dataclass(frozen=True)
 class PlanOptions:
@@ -254,9 +261,19 @@ class TrainingJobs:
         merged = {**as_settings(own), **self.recipe.settings, **model.settings}
         for key, value in stage.settings.items():
             merged[key] = value.replace("{model}", model.name)
+        overrides = self.options.overrides
+        given = {**merged, **dict(zip(overrides[::2], overrides[1::2], strict=False))}
+        for key, reason in TASK_KEYS.items():
+            if key in given:
+                raise UserError(f"{self.recipe.path}: {key} has no effect in a pipeline: {reason}")
         if self.options.oracle:
+            if given.get("TRAIN.BEST_SPLIT", ORACLE_SPLIT) != ORACLE_SPLIT:
+                raise UserError(
+                    f"TRAIN.BEST_SPLIT {given['TRAIN.BEST_SPLIT']}: --oracle picks checkpoints on "
+                    f"{ORACLE_SPLIT}: give one of the two"
+                )
             merged["TRAIN.BEST_SPLIT"] = ORACLE_SPLIT
-        return [*_flat(merged), *self.options.overrides]
+        return [*_flat(merged), *overrides]
 
     def _with_settings(self, experiment: Experiment, settings: Mapping[str, str]) -> Experiment:
         overrides = [*experiment.settings, *_flat(settings)]

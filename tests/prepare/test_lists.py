@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -237,6 +238,17 @@ def test_no_video_stands_for_two_rows(listed: list[str], there: list[str]) -> No
     assert {name for name, _ in rows} <= set(there)
     assert all(name in {found for found, _ in rows} for name in listed if name in there)
     assert all(name.split(".")[0] == listed[label].split(".")[0] for name, label in rows)
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+@pytest.mark.parametrize("there", ["NFC", "NFD"])
+def test_published_names_are_found_in_either_unicode_form(listed: str, there: str) -> None:
+    name = "\u00fcben.mp4"
+    video = unicodedata.normalize(there, name)
+    plan = ListPlan()
+    rows = keep_present(plan, "x.csv", [(unicodedata.normalize(listed, name), 1)], [video])
+    assert rows == [(video, 1)]
+    assert plan.notes == []
 
 
 def tree(count: int, fraction: float = 0.25, seed: int = 0) -> Counter[tuple[str, bool]]:

@@ -60,6 +60,19 @@ def test_an_output_folder_that_would_have_no_effect_is_an_error(tmp_path: Path) 
         plan(DEMO, tmp_path, overrides=("OUTPUT_DIR", "runs/mine"))
 
 
+@pytest.mark.parametrize(
+    "key", ["TEST.DATA_SELECT", "TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS"]
+)
+def test_a_key_that_tasks_set_themselves_is_an_error(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match=f"{key} has no effect in a pipeline"):
+        plan(DEMO, tmp_path, overrides=(key, "1"))
+
+
+def test_an_oracle_is_not_overruled(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"TRAIN\.BEST_SPLIT val_dry: --oracle picks"):
+        plan(DEMO, tmp_path, overrides=("TRAIN.BEST_SPLIT", "val_dry"), oracle=True)
+
+
 def test_the_published_chain_has_21_trainings_four_rounds_and_a_vote(tmp_path: Path) -> None:
     tasks = plan(UG2, tmp_path)
     counts = Counter(task.kind for task in tasks.values())
