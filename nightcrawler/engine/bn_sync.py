@@ -16,7 +16,7 @@ class BatchNormSync:
     s_i = (1 - m) s_0 + m b_i, with the momentum m and its own batch statistics b_i (Ioffe and
     Szegedy 2015, section 3.1). The step ends with the mean of s_i over all micro-batches of all
     ranks, so the result does not depend on the number of ranks that share them. A micro-batch that
-    lost clips weighs less in the mean.
+    lost clips, or of a stream of low weight, weighs less in the mean.
 
     Args:
         model: its BatchNorm layers that track running statistics are managed.
@@ -42,18 +42,18 @@ class BatchNormSync:
                 self._counters.append(module.num_batches_tracked)
         self._before = [value.clone() for value in (*self._values, *self._counters)]
         self._sums = [torch.zeros_like(value) for value in self._values]
-        self._num_collected = 0
+        self._weight: float | Tensor = 0.0
 
     def collect(self, weight: float | Tensor = 1.0) -> None:
         """Add the statistics after a micro-batch to the sums, then reset the layers.
 
         Args:
-            weight: of the micro-batch in the mean, 1 on average over all of them.
+            weight: of the micro-batch in the mean.
         """
         for value, total in zip(self._values, self._sums, strict=True):
             total += value * weight
         self.restore()
-        self._num_collected += 1
+        self._weight += weight
 
     def restore(self) -> None:
         """Reset means, variances and counters to their values before the step."""
@@ -69,8 +69,10 @@ class BatchNormSync:
         if not self._values:
             return
         # One flat tensor: a single collective instead of one per layer.
-        flat = torch.cat([total.flatten() for total in self._sums])
-        flat = distributed.all_reduce_sum(flat) / (self._num_collected * distributed.world_size())
+        weight = torch.as_tensor(self._weight).to(self._sums[0]).reshape(1)
+        flat = torch.cat([weight, *(total.flatten() for total in self._sums)])
+        weight, flat = distributed.all_reduce_sum(flat).split([1, len(flat) - 1])
+        flat = flat / weight
         sizes = [value.numel() for value in self._values]
         for value, part in zip(self._values, flat.split(sizes), strict=True):
             mean = part.view_as(value)

@@ -186,6 +186,8 @@ class TrainStep:
         # other streams are, and however the clips are spread over micro-batches.
         for number in numbers:
             count = len(waiting[number])
+            # Of streams in one step; in a step of its own, a stream is weighed by the share below.
+            in_mean = min(self._weight(number), 1.0) if self.config.joint_step else 1.0
             for k in range(count):
                 # Out of the list, so that it is freed after its backward pass.
                 batch = waiting[number].pop(0)
@@ -197,7 +199,7 @@ class TrainStep:
                 # may share memory.
                 if len(losses) == 1:
                     separate_gradients(self.model.parameters())
-                bn_sync.collect(count / divisor)
+                bn_sync.collect(count / divisor * in_mean)
         share = 1.0
         if not self.config.joint_step:
             share = min(self._weight(numbers[0]), 1.0)
