@@ -13,7 +13,6 @@ from nightcrawler.utils.errors import UserError
 if TYPE_CHECKING:
     from nightcrawler.prepare.lists import ListPlan
     from nightcrawler.prepare.published import OfficialList
-    from nightcrawler.prepare.recordings import RecordingOf
 
 EXAMPLES = """\
   {command} ug2 --root data --official-lists ~/Downloads/ug2_lists --dry-run
@@ -226,6 +225,7 @@ def prepare_tree(arguments: Any) -> None:
 
     from nightcrawler.prepare.folders import scan_folder
     from nightcrawler.prepare.lists import plan_tree
+    from nightcrawler.prepare.recordings import recording_rule
     from nightcrawler.prepare.write import check_places, files_to_copy, folders_to_link
 
     source = check_folder(arguments.source)
@@ -240,7 +240,7 @@ def prepare_tree(arguments: Any) -> None:
         dark_videos,
         arguments.val_fraction,
         arguments.seed,
-        choose_recordings(arguments.recordings),
+        recording_rule(arguments.recordings),
     )
     choose_places = files_to_copy if arguments.copy else folders_to_link
     places = choose_places(tree, source, dark, arguments.out)
@@ -254,28 +254,6 @@ def prepare_tree(arguments: Any) -> None:
     names = json.dumps(tree.classes, ensure_ascii=False)
     print("\nfor the experiment's config.yaml:")
     print(f"MODEL: {{NUM_CLASSES: {len(tree.classes)}, CLASS_NAMES: {names}}}")
-
-
-def choose_recordings(text: str) -> RecordingOf:
-    """Return the function that tells the recording of a clip.
-
-    Args:
-        text: value of `--recordings`.
-
-    Raises:
-        UserError: if it names a table that cannot be read.
-    """
-    from nightcrawler.prepare.recordings import (
-        read_recordings,
-        recording_by_clip,
-        recording_by_name,
-    )
-
-    if text == "name":
-        return recording_by_name
-    if text == "clip":
-        return recording_by_clip
-    return read_recordings(Path(text))
 
 
 def check_tree_arguments(arguments: Any) -> None:

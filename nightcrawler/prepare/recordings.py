@@ -44,6 +44,19 @@ def recording_by_clip(name: str) -> str:
     return name
 
 
+def recording_rule(text: str) -> RecordingOf:
+    """Return the function that tells the recording of a clip.
+
+    Args:
+        text: `name`, `clip`, or the path of a table (see `read_recordings`).
+
+    Raises:
+        UserError: if it names a table that cannot be read.
+    """
+    rules: dict[str, RecordingOf] = {"name": recording_by_name, "clip": recording_by_clip}
+    return rules[text] if text in rules else read_recordings(Path(text).expanduser())
+
+
 def read_recordings(path: Path) -> RecordingOf:
     """Read the recording of each clip from a table.
 

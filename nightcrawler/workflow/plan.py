@@ -6,6 +6,7 @@ from typing import Any
 
 from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
+from nightcrawler.prepare.recordings import recording_rule
 from nightcrawler.pseudo.results_metadata import label_use
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
@@ -114,4 +115,10 @@ def read_tree(recipe: Recipe) -> Tree | None:
             raise UserError(
                 f"{folder}: no such folder (DATA of {recipe.path}, or --bright and --dark)"
             )
-    return plan_tree(scan_folder(own.bright), scan_folder(own.dark), own.val_fraction, own.seed)
+    return plan_tree(
+        scan_folder(own.bright),
+        scan_folder(own.dark),
+        own.val_fraction,
+        own.seed,
+        recording_rule(own.recordings),
+    )

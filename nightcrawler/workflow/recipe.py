@@ -63,6 +63,7 @@ class OwnData:
     dark: Path
     val_fraction: float
     seed: int
+    recordings: str = "name"
 
 
 @dataclass(frozen=True)
@@ -201,4 +202,7 @@ def _data_of(
             "DATA",
             "own videos need BRIGHT (class folders), DARK, and FOLDER (which will be created)",
         )
-    return data, OwnData(bright, dark, section.val_fraction, section.seed)
+    recordings = section.recordings
+    if recordings not in ("name", "clip"):
+        recordings = str(root / recordings)
+    return data, OwnData(bright, dark, section.val_fraction, section.seed, recordings)

@@ -137,6 +137,7 @@ class DataSection(Section):
     dark: Text | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: StrictInt = 0
+    recordings: Text = "name"
 
 
 class TestSection(Section):

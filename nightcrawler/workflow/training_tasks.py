@@ -69,6 +69,7 @@ def data_task(recipe: Recipe, tree: Tree, options: PlanOptions) -> Task:
     assert folder is not None
     arguments = ["tree", str(own.bright), "--dark", str(own.dark), "--out", str(folder)]
     arguments += ["--val-fraction", str(own.val_fraction), "--seed", str(own.seed)]
+    arguments += ["--recordings", own.recordings]
     return Task(
         name="data",
         kind="data",

@@ -223,6 +223,19 @@ def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
     assert list(recipe.mode(0).ensemble.folders.values()) == ["round2/uniformer", "round2/slowfast"]
 
 
+def test_own_recordings_are_passed_on(tmp_path: Path, own: Places) -> None:
+    table = tmp_path / "rec.csv"
+    rows = [f"{name}/{number}.mp4,r{number // 2}\n" for name in CLASSES for number in range(3)]
+    table.write_text("".join(rows))
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(OWN.read_text().replace("RECORDINGS: name", f"RECORDINGS: {table}"))
+    task = plan(recipe, tmp_path / "out", own)["data"]
+    assert value(task, "--recordings") == str(table)
+    table.write_text("climb/0.mp4,r\n")
+    with pytest.raises(UserError, match=r"rec\.csv: has no recording of 'climb/1\.mp4'"):
+        plan(recipe, tmp_path / "out", own)
+
+
 def test_more_videos_make_the_lists_out_of_date(tmp_path: Path, own: Places) -> None:
     before = plan(OWN, tmp_path / "out", own)["data"].signature
     assert own.dark is not None
