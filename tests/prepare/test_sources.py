@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from nightcrawler.predict.sources import find_videos
+from nightcrawler.predict.watch_folder import new_videos
 from nightcrawler.prepare.sources import read_source, read_videos
 from nightcrawler.utils.errors import UserError
 
@@ -20,7 +22,7 @@ def snapshot(tmp_path: Path) -> Path:
     blobs = tmp_path / "store/blobs"
     blobs.mkdir()
     for name, blob in (("run.mp4", "60303ae2"), ("run_copy.mp4", "60303ae2"), ("b/w.MTS", "9f86")):
-        (blobs / blob).touch()
+        (blobs / blob).write_bytes(b"frames")
         (clips / name).parent.mkdir(exist_ok=True)
         (clips / name).symlink_to(blobs / blob)
     return clips
@@ -35,6 +37,20 @@ def test_links_into_a_store_keep_their_names(snapshot: Path) -> None:
         "run_copy.mp4",
         "w.MTS",
     ]
+
+
+def test_a_watched_folder_of_links_names_its_files_as_they_are(snapshot: Path) -> None:
+    found = itertools.islice(new_videos(snapshot, quiet_sec=0, poll_sec=0.01), 12)
+    names = {item.name for item in found if item is not None}
+    assert names == {"run.mp4", "run_copy.mp4", "b/w.MTS"}
+
+
+def test_a_watched_folder_tells_what_is_wrong_with_it(tmp_path: Path) -> None:
+    assert next(new_videos(tmp_path)) is None, "an empty folder is waited for"
+    for form in ("NFC", "NFD"):
+        (tmp_path / unicodedata.normalize(form, "\u00fc.mp4")).touch()
+    with pytest.raises(UserError, match="in two Unicode forms"):
+        next(new_videos(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["list.csv", "LIST.CSV", "list.txt", "LIST.TXT"])
