@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+
+
+class TolerantStream:
+    """Stream whose text is dropped where it cannot be written, as to a terminal that was closed.
+
+    A run must not end, unsaved, because nobody watches it any more.
+
+    Args:
+        stream: Text stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text, and return its length."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other attribute of the stream, such as `fileno`."""
+        return getattr(self._stream, name)
 
 
 def format_seconds(seconds: float) -> str:
@@ -41,7 +70,8 @@ def progress(
         yield from iterable
     elif sys.stderr.isatty():
         # A bar redraws its line, which would fill a log file.
-        yield from tqdm(iterable, total=total, desc=desc, dynamic_ncols=True)
+        bar: Any = TolerantStream(sys.stderr)
+        yield from tqdm(iterable, total=total, desc=desc, dynamic_ncols=True, file=bar)
     else:
         yield from _lines(iterable, total, desc, every)
 
@@ -52,7 +82,7 @@ def _lines(iterable: Iterable[Item], total: int | None, desc: str, every: int) -
 
     def report() -> None:
         line = progress_line(desc, done, total, time.monotonic() - start)
-        sys.stderr.write(f"{line}\n")
+        TolerantStream(sys.stderr).write(f"{line}\n")
 
     for done, item in enumerate(iterable, start=1):
         yield item

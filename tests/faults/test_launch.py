@@ -269,3 +269,35 @@ def test_a_host_name_without_address_and_no_network(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "ranks [0, 1]" in done.stdout
+
+
+def test_a_closed_terminal_saves(data: Path, tmp_path: Path) -> None:
+    """As when a connection breaks: SIGHUP, and every write to the terminal is an error from then on."""
+    out = tmp_path / "run"
+    master, slave = os.openpty()
+    # It validates all the time, with a bar.
+    overrides = ("SOLVER.MAX_EPOCH", 5000, "TRAIN.EVAL_PERIOD", 1)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tools/run_net.py"), "train"]
+        + tiny.arguments(data, out, *overrides),
+        env=tiny.environment(PYTHONPATH=str(ROOT)),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    try:
+
+        def drained() -> bool:
+            os.read(master, 1 << 16)
+            return (out / LATEST).is_file()
+
+        wait_until(drained, timeout=60)
+        os.close(master)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 75
+    finally:
+        process.kill()
+        process.wait()
+    assert (out / "PREEMPTED").is_file()

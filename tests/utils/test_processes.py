@@ -1,5 +1,7 @@
 """Signals, file locks and the end of child processes."""
 
+import errno
+import io
 import multiprocessing
 import os
 import select
@@ -14,6 +16,7 @@ import pytest
 
 from nightcrawler.utils.locks import take_inheritable_lock, take_record_lock
 from nightcrawler.utils.process import follow_parent
+from nightcrawler.utils.progress import progress
 from nightcrawler.utils.signals import signal_handler
 from tests.paths import ROOT
 
@@ -157,3 +160,23 @@ def test_a_process_without_a_parent_follows_nobody() -> None:
     before = signal.getsignal(signal.SIGINT)
     follow_parent()
     assert signal.getsignal(signal.SIGINT) == before
+
+
+class ClosedTerminal(io.StringIO):
+    """A terminal that has gone."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_goes_on_when_its_terminal_is_closed(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    stream = ClosedTerminal()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress(range(3), desc="val", every=1)) == [0, 1, 2]
