@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nightcrawler.data.video.decode as decode_module
+from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.decode import (
     Decoded,
     FileReader,
@@ -25,9 +26,10 @@ def read_file(
     choose: Callable[[int], Sequence[int]],
     short_side: int = 0,
     limits: Limits | None = None,
+    color: str = EXACT,
 ) -> Decoded:
     """The frames that `choose` wants, by PyAV."""
-    return read_frames(FileReader(short_side, limits or Limits()), path, choose)
+    return read_frames(FileReader(short_side, limits or Limits(), color), path, choose)
 
 
 class CountingReader:

@@ -74,7 +74,7 @@ def parse(argv: Sequence[str], task: str = "") -> Any:
 
 def load(arguments: Any) -> Any:
     """Load the frozen configuration, and make the project's root the current folder."""
-    from nightcrawler.config.load import load_experiment
+    from nightcrawler.config.load import load_experiment, recorded_defaults
 
     # Paths of the command line are relative to the folder of the caller, which changes below.
     experiment = arguments.cfg.resolve()
@@ -88,6 +88,8 @@ def load(arguments: Any) -> Any:
         overrides += ["OUTPUT_DIR", own_folder]
     overlays = [path.resolve() for path in arguments.overlay]
     defaults = {"OUTPUT_DIR": own_folder}
+    if is_record:
+        defaults |= recorded_defaults()
     cfg = load_experiment(experiment, overlays, overrides, defaults=defaults)
     _note_places(overrides)
     os.chdir(project_root())

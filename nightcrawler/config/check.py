@@ -51,6 +51,12 @@ def _keys_without_effect(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
 # Rules over several keys. They run on faulty values too, and then must not raise.
 
 
+def _decoder(cfg: CfgNode) -> Faults:
+    if cfg.DATA.DECODER == "torchcodec" and cfg.DATA.COLOR == "exact":
+        text = "torchcodec converts colours as published only: set DATA.COLOR published"
+        yield "DATA.DECODER", text
+
+
 def _batches(cfg: CfgNode) -> Faults:
     batch = cfg.TRAIN.BATCH_SIZE
     micro = cfg.TRAIN.MICRO_BATCH
@@ -144,6 +150,7 @@ def _pathways(cfg: CfgNode) -> Faults:
 
 
 RULES = (
+    _decoder,
     _batches,
     _schedule,
     _zero_dce_weights,

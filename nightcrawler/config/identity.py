@@ -119,8 +119,8 @@ def run_values(cfg: CfgNode) -> dict[str, Any]:
 def read_recorded(text: str, path: Path) -> CfgNode:
     """Read a whole configuration that a run recorded, perhaps by an earlier version.
 
-    Keys that this version does not have are left out, and missing ones have their defaults: the
-    result serves to compare, not to run.
+    Keys that this version does not have are left out, and missing ones have the values that the
+    earlier version used: the result serves to compare, not to run.
 
     Args:
         text: YAML.
@@ -130,13 +130,16 @@ def read_recorded(text: str, path: Path) -> CfgNode:
         ConfigError: If it is no configuration.
     """
     cfg = get_cfg()
+    for key, declared in SCHEMA.items():
+        if declared.earlier is not None:
+            _set(cfg, key, declared.earlier)
     for key, value in parse_yaml(text, path).values.items():
-        declared = SCHEMA.get(key)
-        if declared is None:
+        known = SCHEMA.get(key)
+        if known is None:
             continue
-        like = declared.default
-        if declared.element is not None:
-            like = [declared.element]
+        like = known.default
+        if known.element is not None:
+            like = [known.element]
         try:
             _set(cfg, key, converted(value, like))
         except ValueError as error:

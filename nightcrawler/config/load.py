@@ -46,6 +46,14 @@ class Setting:
     is_optional: bool = False
 
 
+def recorded_defaults() -> dict[str, str]:
+    """Return what earlier versions did in the place of keys that they did not have.
+
+    These are the `defaults` with which to load a configuration that a run recorded.
+    """
+    return {name: key.earlier for name, key in SCHEMA.items() if key.earlier is not None}
+
+
 def load_experiment(
     path: str | Path,
     overlays: Sequence[str | Path] = (),

@@ -107,4 +107,4 @@ def _is_unhashed_default(key: str, value: Any) -> bool:
     declared = SCHEMA.get(key)
     if declared is None or declared.hashed_by_default:
         return False
-    return value == declared.default
+    return value == (declared.default if declared.earlier is None else declared.earlier)

@@ -61,7 +61,12 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
         reader = DenoisedReader(reader, window)
     if cfg.DATA.CACHE != "none":
         # Everything that changes frames is part of the key: runs of other settings share a folder.
-        settings = {"decoder": cfg.DATA.DECODER, "short_side": short_side, "denoise": window}
+        settings = {
+            "decoder": cfg.DATA.DECODER,
+            "short_side": short_side,
+            "denoise": window,
+            "color": cfg.DATA.COLOR,
+        }
         reader = CachedReader(reader, build_cache(cfg), settings)
     if cfg.DATA.CHECKSUMS:
         # Outermost, so that a cached video is compared as well.
@@ -73,7 +78,7 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
 def _build_file_reader(cfg: CfgNode) -> VideoReader:
     short_side = cfg.DATA.DECODE_SHORT_SIDE
     if cfg.DATA.DECODER != "torchcodec":
-        return FileReader(short_side)
+        return FileReader(short_side, color=cfg.DATA.COLOR)
     try:
         # Here, so that a run does not end in the middle of its first batch.
         import_decoder()
@@ -133,7 +138,7 @@ def build_cameras(cfg: CfgNode) -> CameraRanges:
         return read_camera_ranges(Path(cfg.DATA.PATH_PREFIX) / name)
     dark = _choose_clips(build_items(cfg, cfg.ADAPT.SPLIT))
     bright = _choose_clips(build_items(cfg, cfg.DATA.TRAIN_SPLIT))
-    key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE)
+    key = (dark, bright, cfg.DATA.DECODER, cfg.DATA.DECODE_SHORT_SIDE, cfg.DATA.COLOR)
     if key not in _fitted:
         reader = build_video_reader(cfg)
         clips = _measure_clips(dark, reader)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
+from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span_at
@@ -83,6 +84,7 @@ def annotate(
     spans: list[ScoredSpan],
     class_names: Sequence[str],
     enhance: Enhance,
+    color: str = EXACT,
 ) -> None:
     """Write the annotated copy of a video as H.264, with a few frames in memory.
 
@@ -92,6 +94,7 @@ def annotate(
         spans: predictions over time, in order, at least one.
         class_names: names of the K classes.
         enhance: enhancement of frames uint8 `[T, H, W, 3]`.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
 
     Raises:
         VideoError: if the source cannot be read.
@@ -99,7 +102,7 @@ def annotate(
     limits = Limits()
     info = probe(str(source), limits)
     # Generators all the way: a long video is never in memory as a whole.
-    frames = _enhanced(video_frames(str(source), info, limits=limits), enhance)
+    frames = _enhanced(video_frames(str(source), info, limits=limits, color=color), enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
     names = readable_names(class_names)
     drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), names) for frame in frames)

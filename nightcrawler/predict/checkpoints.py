@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.load import load_experiment
+from nightcrawler.config.load import load_experiment, recorded_defaults
 from nightcrawler.engine.checkpoint_files import BEST
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -161,7 +161,13 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         path = Path(folder, "trained.yaml")
         path.write_text(file.config_text, encoding="utf-8")
         try:
-            cfg = load_experiment(path, overrides=overrides, root=folder, trusted=trusted)
+            cfg = load_experiment(
+                path,
+                overrides=overrides,
+                root=folder,
+                trusted=trusted,
+                defaults=recorded_defaults(),
+            )
         except ConfigError as error:
             # The temporary file means nothing to a user: name the checkpoint in its place.
             where = f"{file.path} (its configuration)"

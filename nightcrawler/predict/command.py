@@ -111,9 +111,10 @@ class ResultWriter:
         assert self.outputs.annotate is not None
         target = target_path(self.outputs.annotate, item.name)
         # The picture shows the frames as the first model gets them.
-        enhance = self.ensemble.predictors[0].enhance
+        first = self.ensemble.predictors[0]
+        names = self.ensemble.class_names
         try:
-            annotate(item.path, target, spans, self.ensemble.class_names, enhance)
+            annotate(item.path, target, spans, names, first.enhance, first.color)
         except VideoError as error:
             return replace(result, status=f"error: {error.cause} ({error.where})")
         return result
@@ -292,7 +293,7 @@ def predict_live(
     num_dropped = 0
     try:
         # All models get the frames of one decoder.
-        frames = _live_source(source, ensemble.short_side)
+        frames = _live_source(source, ensemble)
         for latest, dropped in live_windows(frames, *window, source):
             num_dropped += dropped
             result = ensemble.frames(item, [frame.rgb for frame in latest.frames])
@@ -311,9 +312,9 @@ def predict_live(
     return num_dropped
 
 
-def _live_source(source: str, short_side: int) -> Iterator[Frame]:
+def _live_source(source: str, ensemble: Ensemble) -> Iterator[Frame]:
     """Return frames of a camera, or of a file at the pace of one."""
     if is_live(source):
-        return live_frames(source, short_side)
+        return live_frames(source, ensemble.short_side, color=ensemble.color)
     info = probe(source, Limits())
-    return paced(video_frames(source, info, short_side))
+    return paced(video_frames(source, info, ensemble.short_side, color=ensemble.color))

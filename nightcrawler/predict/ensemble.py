@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.convert import EXACT
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
@@ -99,6 +100,15 @@ class Ensemble:
             # Frames are decoded once for all models, which then resize them on their own.
             return 0
         return sides.pop()
+
+    @property
+    def color(self) -> str:
+        """Conversion of colours of decoded frames, the exact one where the models differ."""
+        colors = {predictor.color for predictor in self.predictors}
+        if len(colors) > 1:
+            # Frames are decoded once for all models.
+            return EXACT
+        return colors.pop()
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None

@@ -38,6 +38,10 @@ class VideoModel(Protocol):
     def short_side(self) -> int:
         """Short side of decoded frames in pixels, 0 for the size of the video."""
 
+    @property
+    def color(self) -> str:
+        """Conversion of colours of decoded frames."""
+
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         """Yield the result of each video, in order."""
 
@@ -73,7 +77,7 @@ def predict_long_video(
     num_clips = 0
     try:
         info = probe(str(item.path), limits)
-        frames = video_frames(str(item.path), info, model.short_side, limits)
+        frames = video_frames(str(item.path), info, model.short_side, limits, model.color)
         windows: Iterable[Window] = sliding_windows(
             frames, window_sec, stride_sec, str(item.path), limits
         )

@@ -56,6 +56,7 @@ class Predictor:
         enhance: enhancement of frames (the first one, where testing averages several).
         denoise: number of frames averaged per frame, 1 for none.
         short_side: short side of decoded frames in pixels, 0 for the size of the video.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
         class_names: names of the K classes.
         about: plain values that identify the model: hashes, views, enhancement, label use, ...
 
@@ -75,6 +76,7 @@ class Predictor:
     enhance: Enhance
     denoise: int
     short_side: int
+    color: str
     class_names: tuple[str, ...]
     about: dict[str, Any]
 
@@ -202,6 +204,7 @@ def build_predictor(
         enhance=enhancements[0],
         denoise=denoise,
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
+        color=cfg.DATA.COLOR,
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         about=_build_about(cfg, file, pair, options.dark),
     )
@@ -230,6 +233,7 @@ def _build_about(
         "view_rule": cfg.TEST.VIEWS,
         "num_frames": cfg.DATA.NUM_FRAMES,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
+        "color": cfg.DATA.COLOR,
         "enhancement": enhancement_name_of(cfg, "TEST", dark),
         "gammas": gammas_of(cfg, "TEST", dark),
         "denoise_frames": denoise_window_of(cfg, "TEST", dark),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.convert import EXACT, RgbConverter
 from nightcrawler.data.video.decode import check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.data.video.reader import decoded_frames, open_video, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video
 from nightcrawler.utils.errors import VideoError
 
 # Frame rate for frames without a time stamp, in videos that do not tell their rate.
@@ -38,7 +38,11 @@ class Frame:
 
 
 def video_frames(
-    path: str, info: StreamInfo, short_side: int = 0, limits: Limits | None = None
+    path: str,
+    info: StreamInfo,
+    short_side: int = 0,
+    limits: Limits | None = None,
+    color: str = EXACT,
 ) -> Iterator[Frame]:
     """Yield all frames of a file, equal to those of `data.video.decode.decode`.
 
@@ -47,35 +51,41 @@ def video_frames(
         info: stream information from `probe`.
         short_side: scale frames down to this short side in pixels, 0 keeps their size.
         limits: largest size and memory of a video.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
 
     Raises:
         VideoError: at the first damage, or at the end if frames are missing. Frames before it were
             sound.
     """
     limits = limits or Limits()
+    convert = RgbConverter(short_side, color)
     count = 0
     with open_video(path, limits) as (container, stream):
         decoded = decoded_frames(path, container, stream)
-        for frame in _converted(path, decoded, stream, short_side, limits):
+        for frame in _converted(path, decoded, stream, convert, limits):
             yield frame
             count += 1
     check_complete(path, info, count)
 
 
-def live_frames(source: str, short_side: int = 0, limits: Limits | None = None) -> Iterator[Frame]:
+def live_frames(
+    source: str, short_side: int = 0, limits: Limits | None = None, color: str = EXACT
+) -> Iterator[Frame]:
     """Yield frames of a live source until it ends, without damaged ones.
 
     Args:
         source: address or device, see `data.video.reader.is_live`.
         short_side: scale frames down to this short side in pixels, 0 keeps their size.
         limits: largest size and memory of a video.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
 
     Raises:
         VideoError: if the source does not exist, or is lost.
     """
     limits = limits or Limits()
+    convert = RgbConverter(short_side, color)
     with open_video(source, limits) as (container, stream):
-        yield from _converted(source, _sound_frames(container, stream), stream, short_side, limits)
+        yield from _converted(source, _sound_frames(container, stream), stream, convert, limits)
 
 
 def _sound_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -84,11 +94,13 @@ def _sound_frames(container: InputContainer, stream: VideoStream) -> Iterator[Vi
 
 
 def _converted(
-    path: str, frames: Iterable[VideoFrame], stream: VideoStream, short_side: int, limits: Limits
+    path: str,
+    frames: Iterable[VideoFrame],
+    stream: VideoStream,
+    convert: RgbConverter,
+    limits: Limits,
 ) -> Iterator[Frame]:
     """Convert decoded frames to RGB and to times that never decrease."""
-    # One for all frames: setting up a conversion takes as long as decoding a small frame.
-    reformatter = VideoReformatter()
     fps = float(stream.average_rate or ASSUMED_FPS)
     size: tuple[int, int] | None = None
     first_sec: float | None = None
@@ -106,7 +118,7 @@ def _converted(
             first_sec = stamp_sec
         # Time stamps of damaged or spliced files jump back. Windows need an order.
         now_sec = max(stamp_sec - first_sec, now_sec)
-        yield Frame(number, now_sec, to_rgb(frame, short_side, reformatter))
+        yield Frame(number, now_sec, convert(frame))
 
 
 def paced(frames: Iterable[Frame], speed: float = 1.0) -> Iterator[Frame]:

@@ -201,7 +201,7 @@ def write_previews(
     # Every `step`-th frame, so that previews keep the speed of the clip.
     step = max(round(clip_fps / PREVIEW_FPS), 1)
     fps = max(Fraction(clip_fps / step).limit_denominator(1001), SLOWEST_FPS)
-    frames = video_frames(path, info, PREVIEW_SIDE_PX, limits)
+    frames = video_frames(path, info, PREVIEW_SIDE_PX, limits, ensemble.color)
     # A time-lapse may take longer than a preview from one frame to the next.
     num_read = max(round(PREVIEW_SEC * fps * step), 1)
     shown = itertools.islice(frames, 0, num_read, step)

@@ -13,7 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.identity import MACHINE_KEYS
-from nightcrawler.config.load import load_experiment
+from nightcrawler.config.load import load_experiment, recorded_defaults
 from nightcrawler.config.node import config_hash
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
@@ -35,7 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(data: Path, out: Path, *overrides: Any) -> CfgNode:
     """The old run's own configuration, with this machine's places."""
     places = ("DATA.PATH_PREFIX", str(data), "OUTPUT_DIR", str(out))
-    return load_experiment(RUN / "resolved.yaml", [], [*places, *map(str, overrides)])
+    overrides = (*places, *map(str, overrides))
+    return load_experiment(RUN / "resolved.yaml", [], overrides, defaults=recorded_defaults())
 
 
 def test_the_checkpoint_is_verified_and_read() -> None:

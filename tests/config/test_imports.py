@@ -246,6 +246,8 @@ def test_a_module_that_cannot_be_imported_is_a_fault_of_one_line(
 
 def test_the_key_is_dumped_and_changes_the_hash_only_if_set(project: Path) -> None:
     cfg = get_cfg()
+    # What version 0.1 did.
+    cfg.DATA.COLOR = "published"
     # Hash of the defaults before the key was there.
     assert config_hash(cfg) == "4b262a1d6efb98b4"
     assert "IMPORTS: []" in dump(cfg)

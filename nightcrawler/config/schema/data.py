@@ -99,13 +99,25 @@ DATA = (
         minimum=0,
         maximum=8192,
     ),
+    # A dark clip has a signal of 8 to 16 levels, so that rounding down takes 5 to 10 % of it.
+    Key(
+        "DATA.COLOR",
+        "exact",
+        "Conversion of decoded pictures from YUV to RGB.",
+        choices={
+            "exact": "rounded to the nearest level, chroma at full size",
+            "published": "FFmpeg's fast conversion: 0.8 levels darker in the mean",
+        },
+        hashed_by_default=False,
+        earlier="published",
+    ),
     Key(
         "DATA.DECODER",
         "pyav",
         "Video decoder.",
         choices={
             "pyav": "FFmpeg through PyAV",
-            "torchcodec": "an extra; the same frames, but damaged ones go unnoticed",
+            "torchcodec": "an extra: the frames of COLOR published, but damage goes unnoticed",
         },
     ),
     Key(

@@ -33,6 +33,8 @@ class Key:
             whole numbers, or lists of them.
         hashed_by_default: Part of the configuration's hash while it has its default. `False` for
             keys added after version 0.1, so that hashes written by it still match.
+        earlier: What versions without the key did, where that is not its default. A configuration
+            that they recorded means it, and the hash leaves it out instead of the default.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Key:
     needs: Condition | None = None
     element: Any = None
     hashed_by_default: bool = True
+    earlier: Any = None
 
     def fault_of(self, value: Any) -> str | None:
         """Return the fault of a value of the right type, or `None`."""

@@ -5,10 +5,9 @@ The caller probes a file, chooses frames from the number of frames found, and de
     info = probe(path, limits)
     decoded = decode(path, [0, info.num_frames // 2], info)
 
-Only the wanted frames are converted to RGB. They equal `frame.to_ndarray(format="rgb24")` of a
-plain full decode bit for bit unless scaling is asked for. A short video is decoded to its end,
-which checks all of it. For few frames of a long video, decoding starts at the keyframes before
-them.
+Only the wanted frames are converted to RGB, see `data.video.convert`. A short video is decoded to
+its end, which checks all of it. For few frames of a long video, decoding starts at the keyframes
+before them.
 
 Some files hold fewer frames than their packets promise (MPEG-4 with packed B-frames). `decode` then
 raises `FrameCountError` with the true count, and `read_frames`, which all readers go through, asks
@@ -17,6 +16,7 @@ once more.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ from typing import Protocol
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
+from nightcrawler.data.video.convert import EXACT, RgbConverter, scaled
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.reader import decoded_frames, open_video, scaled, to_rgb
+from nightcrawler.data.video.reader import decoded_frames, open_video
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
@@ -94,10 +94,12 @@ class FileReader:
     Attributes:
         short_side: scale frames down to this short side in pixels (0 keeps their size).
         limits: largest file, picture, number of frames and memory that are accepted.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
     """
 
     short_side: int = 0
     limits: Limits = field(default_factory=Limits)
+    color: str = EXACT
 
     def probe(self, path: str) -> StreamInfo:
         """Read the packets of a file, see `probe`."""
@@ -105,7 +107,14 @@ class FileReader:
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
         """Decode frames of a file, see `decode`."""
-        return decode(path, indices, info, short_side=self.short_side, limits=self.limits)
+        return decode(
+            path,
+            indices,
+            info,
+            short_side=self.short_side,
+            limits=self.limits,
+            color=self.color,
+        )
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,7 @@ def decode(
     *,
     short_side: int = 0,
     limits: Limits | None = None,
+    color: str = EXACT,
 ) -> Decoded:
     """Decode the frames with the given numbers.
 
@@ -176,15 +186,18 @@ def decode(
         short_side: scale frames down to this short side while converting, in pixels (0 keeps their
             size).
         limits: largest picture and memory that are accepted.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
 
     Raises:
         FrameCountError: if the decoder yields another number of frames than `info.num_frames`.
         VideoError: if the file is over a limit, damaged, or cut short.
     """
-    limits = limits or Limits()
-    decoded = _decode_runs(path, info, indices, short_side, limits)
+    collect = functools.partial(
+        _FrameCollector, path, short_side, limits or Limits(), color, len(indices)
+    )
+    decoded = _decode_runs(info, indices, collect())
     if decoded is None:
-        decoded = _decode_all(path, indices, short_side, limits)
+        decoded = _decode_all(indices, collect())
     if decoded.num_frames != info.num_frames:
         check_complete(path, info, decoded.num_frames)
         raise FrameCountError(path, decoded.num_frames)
@@ -219,10 +232,13 @@ class _FrameCollector:
         path: the video file.
         short_side: see `decode`.
         limits: see `decode`.
+        color: see `decode`.
         num_wanted: number of frames that will be kept at most.
     """
 
-    def __init__(self, path: str, short_side: int, limits: Limits, num_wanted: int) -> None:
+    def __init__(
+        self, path: str, short_side: int, limits: Limits, color: str, num_wanted: int
+    ) -> None:
         self.path = path
         self.short_side = short_side
         self.limits = limits
@@ -230,8 +246,7 @@ class _FrameCollector:
         self.size: tuple[int, int] | None = None
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
-        # One for all frames: setting up a conversion takes as long as decoding a small frame.
-        self.reformatter = VideoReformatter()
+        self.convert = RgbConverter(short_side, color)
 
     def check(self, number: int, frame: VideoFrame) -> None:
         """Refuse a frame of another size than those before it, or over a limit."""
@@ -245,7 +260,7 @@ class _FrameCollector:
 
     def keep(self, number: int, frame: VideoFrame) -> None:
         """Convert and store a frame."""
-        rgb = to_rgb(frame, self.short_side, self.reformatter)
+        rgb = self.convert(frame)
         if not self.indices:
             self.frames = np.empty((self.num_wanted, *rgb.shape), np.uint8)
         self.frames[len(self.indices)] = rgb
@@ -256,13 +271,12 @@ class _FrameCollector:
         return Decoded(self.frames[: len(self.indices)], self.indices, num_frames, fps)
 
 
-def _decode_all(path: str, wanted: Sequence[int], short_side: int, limits: Limits) -> Decoded:
+def _decode_all(wanted: Sequence[int], collector: _FrameCollector) -> Decoded:
     """Decode the whole video and keep the wanted frames that exist."""
     wanted_set = set(wanted)
-    collector = _FrameCollector(path, short_side, limits, len(wanted))
     count = 0
-    with open_video(path, limits) as (container, stream):
-        for frame in decoded_frames(path, container, stream):
+    with open_video(collector.path, collector.limits) as (container, stream):
+        for frame in decoded_frames(collector.path, container, stream):
             collector.check(count, frame)
             if count in wanted_set:
                 collector.keep(count, frame)
@@ -271,7 +285,7 @@ def _decode_all(path: str, wanted: Sequence[int], short_side: int, limits: Limit
 
 
 def _decode_runs(
-    path: str, info: StreamInfo, wanted: Sequence[int], short_side: int, limits: Limits
+    info: StreamInfo, wanted: Sequence[int], collector: _FrameCollector
 ) -> Decoded | None:
     """Seek to keyframes and decode the wanted frames after each.
 
@@ -282,11 +296,10 @@ def _decode_runs(
     if not runs:
         return None
     number_at = {time: number for number, time in enumerate(info.times)}
-    collector = _FrameCollector(path, short_side, limits, len(wanted))
-    with open_video(path, limits) as (container, stream):
+    with open_video(collector.path, collector.limits) as (container, stream):
         for start, run in runs:
             container.seek(info.times[start], stream=stream, backward=True)
-            frames = decoded_frames(path, container, stream)
+            frames = decoded_frames(collector.path, container, stream)
             if not _decode_run(frames, run, number_at, collector):
                 return None
         return collector.decoded(info.num_frames, info.fps)

@@ -1,4 +1,4 @@
-"""Open video files and live sources with restricted formats and protocols, and convert frames."""
+"""Open video files and live sources with restricted formats and protocols."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.limits import Limits, check_size
@@ -122,26 +120,3 @@ def decoded_frames(
         if frame.is_corrupt:
             raise VideoError(path, f"frame {number} is damaged", "decode")
         yield frame
-
-
-def scaled(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Return width and height after scaling down to a short side.
-
-    A short side of 0 keeps them, and nothing is scaled up.
-    """
-    if not 0 < short_side < min(width, height):
-        return width, height
-    scale = short_side / min(width, height)
-    return round(width * scale), round(height * scale)
-
-
-def to_rgb(frame: VideoFrame, short_side: int, reformatter: VideoReformatter) -> np.ndarray:
-    """Convert a frame to uint8 `[H, W, 3]`, upright and scaled down, see `scaled`."""
-    width, height = scaled(frame.width, frame.height, short_side)
-    converted = reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-    rgb = converted.to_ndarray()
-    # The metadata's rotation is counter-clockwise, as that of np.rot90.
-    turns = round(frame.rotation / 90) % 4
-    if turns:
-        return np.ascontiguousarray(np.rot90(rgb, turns))
-    return rgb

@@ -1,4 +1,7 @@
-"""Read videos with torchcodec, where it is installed: same checks before, same frames as PyAV."""
+"""Read videos with torchcodec, where it is installed.
+
+It makes the checks and gives the frames of PyAV with the published conversion of colours.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nightcrawler.data.video.convert import PUBLISHED
 from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
@@ -47,7 +51,8 @@ def import_decoder() -> Any:
 class TorchcodecReader:
     """Read frames of video files with torchcodec, or with PyAV where their frames differ.
 
-    A frame that cannot be decoded is an error. Damage that FFmpeg conceals is not noticed.
+    Colours are converted as published, the only way that torchcodec has. A frame that cannot be
+    decoded is an error. Damage that FFmpeg conceals is not noticed.
 
     Attributes:
         short_side: scale frames down to this short side in pixels (by PyAV) (0 keeps their size).
@@ -76,7 +81,14 @@ class TorchcodecReader:
         """
         decoder_class = import_decoder()
         if self.short_side or info.codec not in CODECS or info.bits != BITS:
-            return decode(path, indices, info, short_side=self.short_side, limits=self.limits)
+            return decode(
+                path,
+                indices,
+                info,
+                short_side=self.short_side,
+                limits=self.limits,
+                color=PUBLISHED,
+            )
         wanted = list(indices)
         frames = None
         try:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import nightcrawler.data.video.decode as decode_module
+from nightcrawler.data.video.convert import PUBLISHED, RgbConverter
 from nightcrawler.data.video.decode import Decoded
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo
@@ -53,7 +54,7 @@ def upright(rgb: np.ndarray, rotation: int) -> np.ndarray:
 
 
 def plain_decode(path: Path) -> Iterator[np.ndarray]:
-    """Every frame as uint8 `[H, W, 3]`, without any choice or check."""
+    """Every frame as uint8 `[H, W, 3]`, without any choice or check, colours as published."""
     with av.open(str(path), metadata_errors="ignore") as container:
         for frame in container.decode(container.streams.best("video")):
             yield upright(frame.to_ndarray(format="rgb24"), frame.rotation)
@@ -79,7 +80,7 @@ VARIANTS = {
 def test_frames_equal_a_plain_decode(make_clip: MakeClip, tmp_path: Path, variant: str) -> None:
     suffix, (width, height), codec, more = VARIANTS[variant]
     path = make_clip(tmp_path / f"clip.{suffix}", 14, (width, height), codec, **more)
-    decoded = read_file(path, every_frame)
+    decoded = read_file(path, every_frame, color=PUBLISHED)
     expected = np.stack(list(plain_decode(path)))
     assert decoded.frames.shape == (14, height, width, 3)
     assert decoded.frames.dtype == np.uint8
@@ -116,8 +117,10 @@ def test_only_the_asked_frames_come(clip: Path, asked: set[int]) -> None:
 
 def test_only_the_asked_frames_are_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[int] = []
-    real = decode_module.to_rgb
-    monkeypatch.setattr(decode_module, "to_rgb", lambda *given: converted.append(1) or real(*given))
+    real = RgbConverter.__call__
+    monkeypatch.setattr(
+        RgbConverter, "__call__", lambda *given: converted.append(1) or real(*given)
+    )
     read_file(clip, lambda num_frames: [3, 20])
     assert len(converted) == 2
 
@@ -142,7 +145,7 @@ def test_frames_are_turned_upright(
     graph.link_nodes(source, *steps, graph.add("buffersink")).configure()
     graph.push(picture)
     expected = graph.pull().to_ndarray(format="rgb24")
-    decoded = read_file(path, every_frame)
+    decoded = read_file(path, every_frame, color=PUBLISHED)
     np.testing.assert_array_equal(decoded.frames[0], expected)
     assert decoded.frames.shape[1:] == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
 
@@ -406,7 +409,9 @@ def test_a_recording_that_was_cut_out_of_a_longer_one(tmp_path: Path, suffix: st
     expected = list(plain_decode(part))
     with av.open(str(part)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == len(expected) + 2
-    decoded = read_file(part, lambda num_frames: [0, num_frames // 2, num_frames - 1])
+    decoded = read_file(
+        part, lambda num_frames: [0, num_frames // 2, num_frames - 1], color=PUBLISHED
+    )
     assert decoded.num_frames == len(expected)
     for frame, number in zip(decoded.frames, decoded.indices, strict=True):
         assert (frame == expected[number]).all()
@@ -462,7 +467,7 @@ def test_shared_clips_equal_a_plain_decode_or_are_refused(name: str) -> None:
     if num_frames is None:
         fault(path)
         return
-    decoded = read_file(path, about_twenty)
+    decoded = read_file(path, about_twenty, color=PUBLISHED)
     assert decoded.num_frames == num_frames
     assert decoded.indices == about_twenty(num_frames)
     kept = dict(zip(decoded.indices, decoded.frames, strict=True))

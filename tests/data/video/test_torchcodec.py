@@ -11,6 +11,7 @@ import pytest
 
 from nightcrawler.config.node import get_cfg
 from nightcrawler.data.build_video import build_video_reader
+from nightcrawler.data.video.convert import PUBLISHED
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
@@ -45,7 +46,8 @@ def test_frames_equal_those_of_pyav(make_clip: MakeClip, tmp_path: Path, variant
     suffix, size, codec, more = CLIPS[variant]
     path = make_clip(tmp_path / f"clip.{suffix}", 30, size, codec, **more)
     for choose in (range, lambda num_frames: [2, num_frames - 1], lambda num_frames: [7]):
-        one, other = read_file(path, choose), read_frames(TorchcodecReader(), path, choose)
+        one = read_file(path, choose, color=PUBLISHED)
+        other = read_frames(TorchcodecReader(), path, choose)
         np.testing.assert_array_equal(other.frames, one.frames)
         assert other.frames.flags.c_contiguous
         assert (other.indices, other.num_frames, other.fps) == (
@@ -62,7 +64,7 @@ def test_shared_clips_equal_those_of_pyav() -> None:
 
     for path in sorted((shared() / "clips").glob("[bo]*/*")):
         try:
-            expected = read_file(path, few)
+            expected = read_file(path, few, color=PUBLISHED)
         except VideoError:
             continue
         np.testing.assert_array_equal(
