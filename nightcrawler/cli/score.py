@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.utils.command_line import make_parser
+from nightcrawler.utils.errors import UserError
 
 EXAMPLES = """\
   {command} exp_adapt_bn/uniformer_b32_k600/arid*.pkl
@@ -39,6 +40,11 @@ def main(argv: Sequence[str]) -> int:
     truth = read_labels(arguments.truth) if arguments.truth else {}
     for path in arguments.results:
         predictions = read_results(path)
+        if truth and truth.keys().isdisjoint(predictions.names):
+            raise UserError(
+                f"{arguments.truth}: none of its names is in the results {path}: it names "
+                f"'{next(iter(truth))}', they name '{next(iter(predictions.names), '(none)')}'"
+            )
         add_labels(predictions, truth)
         seed = predictions.meta.get("seed", "?")
         # An accuracy is only comparable to others of the same use of dark labels, so it is shown.

@@ -21,6 +21,7 @@ from nightcrawler.models.formats import unreadable
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, sha256_file
 from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.torch_files import check_torch_file
 
 logger = get_logger(__name__)
 
@@ -157,8 +158,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     verify(path)
     try:
+        check_torch_file(path)
         # weights_only: plain types and tensors, so a file cannot run code.
         state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except UserError:
+        raise
     except Exception as error:  # arbitrary bytes make the reader raise almost any exception
         raise UserError(f"{path}: {unreadable(path, error)}") from None
     if not isinstance(state, dict) or "model_state" not in state:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.torch_files import check_torch_file
 
 # Keys that hold the entries in files of one lineage or another.
 CONTAINERS = ("model_state", "model", "state_dict", "model_state_dict")
@@ -261,11 +262,14 @@ def _renamed(path: Path, state: dict[str, Tensor], known: Format) -> dict[str, T
 def _read_pickle(path: Path) -> Any:
     """Return the content of a file of `torch.save`, plain types and tensors only."""
     try:
+        check_torch_file(path)
         with warnings.catch_warnings():
             # torch warns of pickle protocols it may not know in full. Unknown parts are errors.
             warnings.simplefilter("ignore", UserWarning)
             # One of two places that may: it reads plain types and tensors only.
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # Bytes that are no checkpoint can raise almost anything.
@@ -309,7 +313,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata: dict[str, Any] = file.metadata() or {}
         names = json.loads(metadata.get("class_names", "[]"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable safetensors file ({reason})") from None
     return {**metadata, "state_dict": state, "class_names": names}

@@ -1,7 +1,7 @@
 """Results files: a model's predictions for each video of a split, with the videos' names.
 
-A results file is a pickle of one dict of plain numpy arrays, strings and numbers. It is read only
-through a restricted unpickler that knows three constructors.
+A results file is a pickle of one dict of plain numpy arrays, strings and numbers. It is read by
+`utils/plain_pickle.py`, which runs and looks up nothing that a file names.
 """
 
 from __future__ import annotations
@@ -18,18 +18,10 @@ from numpy.typing import DTypeLike
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, plain_name
+from nightcrawler.utils.plain_pickle import read_plain_bytes
 
 STATUS_OK = "ok"
 MAX_FILE_BYTES = 4 << 30
-# The constructors in a pickled array, by their names in numpy 1 and numpy 2.
-_ALLOWED = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
 # Array fields of a results file: allowed kinds of dtype, and number of dimensions.
 _ARRAYS = {
     "video_preds": ("f", 2),
@@ -37,28 +29,6 @@ _ARRAYS = {
     "video_labels": ("iu", 1),
     "num_clips": ("iu", 1),
 }
-
-
-def _latin1_bytes(text: Any, encoding: Any = "latin1") -> bytes:
-    """Return the bytes that an old pickle holds as text."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise UserError("it asks for an encoding that a results file never needs")
-    return text.encode("latin1")
-
-
-# The one place that unpickles: `find_class` lets six constructors of numpy pass.
-class _RestrictedUnpickler(pickle.Unpickler):  # noqa: TID251
-    """Unpickler that refuses every class and function but the constructors of numpy arrays."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            # How protocol 2 and older write bytes: as text that is encoded again.
-            return _latin1_bytes
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        raise UserError(
-            f"it asks for {module}.{name}, which a results file never needs: do not trust this file"
-        )
 
 
 @dataclass
@@ -181,7 +151,7 @@ def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predic
 
 
 def read_plain_pickle(path: str | Path) -> dict[str, Any]:
-    """Read a pickled dict of arrays and plain values through the restricted unpickler.
+    """Read a pickled dict of arrays and plain values without the unpickler.
 
     Args:
         path: the file.
@@ -197,13 +167,14 @@ def read_plain_pickle(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB: not a results file")
     try:
-        with open(path, "rb") as file:
-            content = _RestrictedUnpickler(file).load()
+        content = read_plain_bytes(path.read_bytes())
     except UserError as error:
         raise UserError(f"{path}: refused: {error}") from None
-    except Exception as error:  # Damaged bytes can raise almost anything in an unpickler.
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, MemoryError):
         raise UserError(
-            f"{path}: not a readable results file ({type(error).__name__}: {error})"
+            f"{path}: not a readable results file: damaged, truncated, or another kind of file"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a dict of arrays")

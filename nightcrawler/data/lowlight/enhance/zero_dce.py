@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.torch_files import check_torch_file
 
 NUM_CURVES = 8
 SOURCE = "get Epoch99.pth from https://github.com/Li-Chongyi/Zero-DCE (Zero-DCE_code/snapshots)"
@@ -107,11 +108,14 @@ def _read_tensors(path: str) -> dict[Any, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        check_torch_file(Path(path))
         with warnings.catch_warnings():
             # Torch warns of pickles it may not know in full; unknown content is an error anyway.
             warnings.simplefilter("ignore", UserWarning)
             # Published files are pickles: read as tensors alone, nothing in them is run.
             state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except UserError as error:
+        raise UserError(f"zero_dce_weights {error}; {SOURCE}") from None
     except Exception as error:  # Bytes that are no checkpoint trip the reader in any of its lines.
         raise UserError(
             f"zero_dce_weights {path}: not a readable file of tensors "
