@@ -186,7 +186,7 @@ def _read_part(out: Path, key: str, name: str, class_names: Sequence[str]) -> Vi
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object, so it was not written by a prediction")

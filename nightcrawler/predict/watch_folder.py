@@ -81,7 +81,7 @@ def _name(line: str) -> str | None:
     """Return the video's name in a line, None for an incomplete line."""
     try:
         return str(json.loads(line)["video"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

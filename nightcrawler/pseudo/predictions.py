@@ -29,6 +29,17 @@ _ARRAYS = {
     "video_labels": ("iu", 1),
     "num_clips": ("iu", 1),
 }
+# Types of the metadata that others compare, group by or print.
+_META: dict[str, type] = {
+    "seed": int,
+    "split": str,
+    "model": str,
+    "labels": str,
+    "config_hash": str,
+    "checkpoint_sha256": str,
+    "versions": dict,
+    "class_names": list,
+}
 
 
 @dataclass
@@ -214,6 +225,7 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
         wrong.append("meta")
     if wrong:
         raise UserError(f"{path}: '{wrong[0]}' is of another form: not a results file")
+    _check_meta(path, content["meta"])
     try:
         return Predictions(
             logits=content["video_preds"],
@@ -226,6 +238,18 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _check_meta(path: str | Path, meta: dict[str, Any]) -> None:
+    """Refuse metadata of other types than those that are written."""
+    for key, kind in _META.items():
+        value = meta.get(key)
+        # A bool is an int to Python.
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise UserError(
+                f"{path}: '{key}' in 'meta' is of type {type(value).__name__}, expected "
+                f"{kind.__name__}"
+            )
 
 
 def _texts(content: dict[str, Any], key: str) -> list[str]:

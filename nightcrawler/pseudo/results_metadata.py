@@ -220,7 +220,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = {}
     # After an edit by hand the old description no longer holds.
     if isinstance(content, dict) and content.get("sha256") == sha256_file(path):

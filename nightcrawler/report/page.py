@@ -46,7 +46,7 @@ def read_figures(path: Path, root: Path, truth: Mapping[str, Path]) -> dict[str,
         return collect(RunFolder(path, root, truth))
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     if not isinstance(figures, dict) or not set(KEYS) <= figures.keys():
         raise UserError(f"{path}: no figures of a run; expected the report.json of tools/report.py")

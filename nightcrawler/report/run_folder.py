@@ -16,6 +16,7 @@ from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_metadata import ORACLE
+from nightcrawler.report.run_state import MetricsRow, PipelineState, find_wrong_value
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.task_state import DONE
 
@@ -279,11 +280,15 @@ class RunFolder:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 # A training that is running or was killed leaves its last line half written.
                 continue
-            if isinstance(row, dict):
-                rows.append(row)
+            if not isinstance(row, dict):
+                continue
+            wrong = find_wrong_value(MetricsRow, row)
+            if wrong:
+                raise UserError(f"{path}: a row is damaged: {wrong}")
+            rows.append(row)
         return rows
 
 
@@ -294,7 +299,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: no such file: give the --out of nightcrawler pipeline, or runs/RECIPE"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     missing = ["an object"]
     if isinstance(state, dict):
@@ -303,6 +308,9 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: no {', '.join(missing)}: not written by nightcrawler pipeline of this version"
         )
+    wrong = find_wrong_value(PipelineState, state)
+    if wrong:
+        raise UserError(f"{path}: damaged: {wrong}; run nightcrawler pipeline again")
     return state
 
 

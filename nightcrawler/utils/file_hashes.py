@@ -33,7 +33,7 @@ class FileHashes:
         # Absolute path (and another kind of hash) -> [size, modification time in ns, hash].
         self._known: dict[str, list[Any]] = {}
         self._remembered: dict[Any, str] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(found, dict):
                 self._known = found

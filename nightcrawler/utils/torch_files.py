@@ -67,7 +67,7 @@ def _check_legacy(path: Path, file: IO[bytes]) -> None:
 def _check_steps(path: Path, file: IO[bytes]) -> None:
     """Follow the steps of a pickle by what hashing each value would cost, without making any."""
     stack: list[int | None] = []
-    memo: dict[int, int | None] = {}
+    memo: dict[Any, int | None] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if count >= MAX_OPCODES:
             raise UserError(f"{path}: refused: its pickle has more than {MAX_OPCODES} steps")

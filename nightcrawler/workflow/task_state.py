@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from nightcrawler.config.identity import LINKED_KEYS, name_differences, read_recorded, run_values
 from nightcrawler.data.fingerprint import fingerprint
 from nightcrawler.utils.errors import UserError
@@ -66,14 +68,19 @@ class TaskState:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+_STATE = TypeAdapter(TaskState)
+
+
 def read_state(path: Path) -> TaskState | None:
     """Read a task's state, `None` if there is none or the file is damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if IMPORTED_KEY in values:
             values["imported"] = values.pop(IMPORTED_KEY)
+        # No conversion: a text in the place of a number is damage, not a number.
         state = TaskState(**values)
-    except (OSError, ValueError, TypeError):
+        _STATE.validate_json(json.dumps(values), strict=True)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return state if state.status in STATUSES else None
 

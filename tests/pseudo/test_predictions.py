@@ -160,3 +160,14 @@ def test_softmax_is_that_of_scipy_in_the_dtype_asked_for(dtype: type) -> None:
     assert found.dtype == dtype
     expected = special.softmax(logits.astype(np.float64), axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("key", ["seed", "split", "model", "labels", "config_hash"])
+@pytest.mark.parametrize("value", [float("nan"), np.arange(3.0), [1], {"a": 1}, True])
+def test_metadata_of_other_types_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    results = some()
+    results.meta[key] = value
+    results.save(tmp_path / "r.pkl")
+    with pytest.raises(UserError, match=rf"r\.pkl: '{key}' in 'meta' is of type") as caught:
+        read_results(tmp_path / "r.pkl")
+    assert "\n" not in str(caught.value)

@@ -351,3 +351,27 @@ def test_a_run_of_version_0_1_is_read(tmp_path: Path) -> None:
     figures["version"] = "0.1.0"
     (tmp_path / "old.json").write_text(json.dumps(figures))
     assert read_figures(tmp_path / "old.json", ROOT, {})["links"] == figures["links"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("links", 3), ("links", ["x"]), ("links", [{"kind": []}]), ("stages", {}), ("stages", [1]),
+        ("class_names", 4), ("class_names", [None]), ("models", 1.5), ("out", []), ("data", None),
+        ("unlabelled", {}), ("test_splits", [[]]), ("vote_split", 0),
+    ],
+)  # fmt: skip
+def test_wrong_types_in_pipeline_json_are_named(
+    run: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    state = json.loads((run / "pipeline.json").read_text())
+    (tmp_path / "pipeline.json").write_text(json.dumps({**state, key: value}))
+    with pytest.raises(UserError, match=rf"pipeline\.json: damaged: {key}") as caught:
+        read_figures(tmp_path, ROOT, {})
+    assert "\n" not in str(caught.value)
+
+
+def test_json_without_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"pipeline\.json: cannot be read"):
+        read_figures(tmp_path, ROOT, {})
