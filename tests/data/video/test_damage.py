@@ -270,3 +270,21 @@ def test_times_that_leave_frames_out_are_damage(
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(VideoError, match="the times of frames do not add up to the duration"):
         read_file(path, range)
+
+
+def test_zeros_behind_the_end_of_a_matroska_file_are_padding(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    """Zeros in the place of the last block are lost frames still."""
+    clip = make_clip(tmp_path / "clip.mkv", 12)
+    data = clip.read_bytes()
+    padded = tmp_path / "padded.mkv"
+    padded.write_bytes(data + bytes(5000))
+    np.testing.assert_array_equal(read_file(padded, range).frames, read_file(clip, range).frames)
+    for tail in (bytes(5000) + b"x", b"\1" + bytes(50)):
+        padded.write_bytes(data + tail)
+        with pytest.raises(VideoError, match="unknown element"):
+            read_file(padded, range)
+    padded.write_bytes(data[:-400] + bytes(400))
+    with pytest.raises(VideoError, match="damaged"):
+        read_file(padded, range)

@@ -75,10 +75,13 @@ def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
     """Yield (identity, first byte, number of bytes) of the content of each element.
 
     Elements are those of the file, of its segments and of their clusters.
-    The walk ends at an element of unknown length (a live recording).
+    The walk ends at an element of unknown length (a live recording), and at zeros behind a segment.
     """
     position = 0
+    segment_end = size
     while position < size:
+        if position >= segment_end and _is_padding(file, position):
+            return
         file.seek(position)
         head = file.read(12)
         # Numbers are of variable size: the leading zero bits of the first byte tell how many bytes
@@ -100,10 +103,21 @@ def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
             identity = 0
             length = 0
         yield identity, start, 0 if unknown else length
+        if identity == SEGMENT and not unknown:
+            segment_end = start + length
         # Segments and clusters are entered, other elements are skipped.
         position = start
         if identity not in (SEGMENT, CLUSTER):
             position += length
+
+
+def _is_padding(file: BinaryIO, position: int) -> bool:
+    """Return whether only zeros follow. Within a segment they would be lost data."""
+    file.seek(position)
+    while chunk := file.read(CHUNK_BYTES):
+        if chunk.strip(b"\0"):
+            return False
+    return True
 
 
 def _crc(file: BinaryIO, length: int) -> int:
