@@ -162,7 +162,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def find_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in the source, models and windows, empty where there is none."""
-    from nightcrawler.data.video.reader import is_live
+    from nightcrawler.data.video.reader import fault_of_url, is_live
 
     source = arguments.source
     if (source is None) == (arguments.watch is None):
@@ -170,6 +170,9 @@ def find_fault(arguments: argparse.Namespace) -> str:
     if source == "":
         # Such as an unset "$VIDEO": the current folder must not be meant by accident.
         return "the source is empty: give a file, folder, list or URL (. is the current folder)"
+    fault = fault_of_url(source or "")
+    if fault:
+        return fault
     if arguments.mode is not None and not arguments.ensemble:
         return "--mode needs --ensemble"
     if (arguments.views is None) != (arguments.crops is None):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.reader import fault_of_url
 from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
 from nightcrawler.predict.long_video import VideoModel, predict_long_video
 from nightcrawler.predict.sliding_windows import check_window
@@ -54,6 +55,9 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
     if is_text_list(source):
+        if not source.is_file():
+            # Reading a pipe or a device could wait for ever.
+            raise UserError(f"{source}: not a regular file: expected a list")
         return _read_paths(source)
     return [VideoItem(source.name, -1, source, 1)]
 
@@ -99,6 +103,9 @@ def read_source(source: Source, num_classes: int) -> list[VideoItem | FrameArray
     if isinstance(source, (str, os.PathLike)):
         if not os.fspath(source):
             raise ValueError("source is empty: expected the path of a video, folder or list")
+        fault = fault_of_url(os.fspath(source))
+        if fault:
+            raise UserError(f"{source}: {fault}")
         return list(find_videos(Path(source), num_classes))
     if isinstance(source, np.ndarray):
         return [FrameArray("array", _checked_frames(source, "source"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -216,3 +217,22 @@ def test_an_empty_source_is_not_the_current_folder(capsys: pytest.CaptureFixture
 def test_only_arrays_are_enhanced(frames: Any) -> None:
     with pytest.raises(TypeError, match="expected a uint8 array"):
         nightcrawler.enhance(frames)
+
+
+@pytest.mark.parametrize("url", ["http://cam/a.mp4", "HTTPS://cam/a.mp4", "rtmp://cam/live"])
+def test_an_address_that_is_not_read_says_what_is(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^\w+://cam.* addresses are not read: .*rtsp://"):
+        read_source(url, 2)
+    with pytest.raises(SystemExit) as stopped:
+        predict_command.main([url, "--experiment", "demo/uniformer_b32_k600"])
+    assert stopped.value.code != 0
+    assert "addresses are not read: give a file" in capsys.readouterr().err
+
+
+def test_a_pipe_is_no_list(tmp_path: Path) -> None:
+    """Opening it would wait for a writer."""
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match="not a regular file"):
+        find_videos(tmp_path / "list.txt", 2)

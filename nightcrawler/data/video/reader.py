@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ LIVE_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
 LIVE_TIMEOUT_SEC = 10.0
 
 NETWORK = re.compile(r"rtsps?://.+", re.IGNORECASE)
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 CAMERA = re.compile(r"/dev/video\d+")
 # Exceptions that PyAV raises for faults of an input.
 FAULTS = (av.error.FFmpegError, OSError, ValueError)
@@ -32,6 +34,20 @@ FAULTS = (av.error.FFmpegError, OSError, ValueError)
 def is_live(source: str) -> bool:
     """Return whether a source is a network stream (rtsp) or a camera device, by its name."""
     return is_camera(source) or bool(NETWORK.fullmatch(source))
+
+
+def fault_of_url(source: str) -> str:
+    """Return why an address is no source, empty for everything else.
+
+    A file with such a name is one.
+    """
+    match = SCHEME.match(source)
+    if match is None or is_live(source) or os.path.exists(source):
+        return ""
+    return (
+        f"{match[0]} addresses are not read: give a file, a folder, a list, rtsp://, rtsps:// or "
+        "/dev/videoN (download a video of the web first)"
+    )
 
 
 def is_camera(source: str) -> bool:
