@@ -235,7 +235,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         path, state = resumable
         resume(trainer, path, state)
     elif start is not None:
-        trainer.load_state(start)
+        trainer.load_state(start, of_this_run=False)
     check_ranks_agree(trainer)
     return trainer
 

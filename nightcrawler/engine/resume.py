@@ -67,7 +67,7 @@ def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, An
         raise UserError(
             f"{path} is from another configuration ({differences or f'{found}, now {now}'}): "
             "remove the folder's checkpoints to start over, set TRAIN.AUTO_RESUME False, or give "
-            "another OUTPUT_DIR"
+            "another OUTPUT_DIR, there with TRAIN.CHECKPOINT_FILE_PATH to begin with its weights"
         )
     for kind, things in (("lists", "list"), ("videos", "content of the videos")):
         before = state.get(kind, {})
@@ -152,7 +152,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     file = find_weights(path)
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
         logger.info("start: continuing with epoch and optimiser of %s", file)
-        return _load_progress(file)
+        return _load_progress(file, cfg.SOLVER.MAX_EPOCH)
     # Weights of other projects have no sidecar; ours are checked against it.
     checkpoint_files.verify(file)
     with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
@@ -163,8 +163,12 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-def _load_progress(file: Path) -> dict[str, Any]:
-    """Read a checkpoint with the whole state of a run, for `TRAIN.CHECKPOINT_EPOCH_RESET` False."""
+def _load_progress(file: Path, max_epoch: int) -> dict[str, Any]:
+    """Read a checkpoint with the whole state of a run, for `TRAIN.CHECKPOINT_EPOCH_RESET` False.
+
+    Raises:
+        UserError: if it holds weights alone or averaged ones, or no epoch is left to train.
+    """
     state = checkpoint_files.load_checkpoint(file)
     lacking = [key for key in PROGRESS if key not in state]
     if lacking:
@@ -175,6 +179,11 @@ def _load_progress(file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: holds averaged weights, which training cannot continue from: take the run's "
             "latest checkpoint"
+        )
+    if state["epoch"] >= max_epoch:
+        raise UserError(
+            f"{file}: has trained {state['epoch']} epochs, and SOLVER.MAX_EPOCH is {max_epoch}: "
+            "nothing is left to train; raise SOLVER.MAX_EPOCH"
         )
     return state
 

@@ -105,8 +105,12 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         # Below any accuracy, so that the first validated epoch becomes the best.
-        self.best = self._best_entry(-math.inf, epoch=-1, weights=RAW)
+        self.best = self._no_best()
         self.stop = StopSignals()
+
+    def _no_best(self) -> dict[str, Any]:
+        """Return the entry of a run without a validated epoch, below any accuracy."""
+        return self._best_entry(-math.inf, epoch=-1, weights=RAW)
 
     def _best_entry(self, top1: float, epoch: int, weights: str) -> dict[str, Any]:
         return {
@@ -313,12 +317,14 @@ class Trainer:
             **self.config.run_metadata,
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any], of_this_run: bool = True) -> None:
         """Resume from a state.
 
         Args:
             state: return value of `state()`; without `ema_state`, the moving average starts from
                 the weights.
+            of_this_run: the state is this run's own. Another run's best figure is of its own
+                split, and its best checkpoint is not in this run's folder, so it is not taken.
         """
         self.model.load_state_dict(state["model_state"])
         if self.ema is not None:
@@ -328,7 +334,7 @@ class Trainer:
         self.epoch = state["epoch"]
         self.step = state["step"]
         self.train_step.num_skipped = state["num_skipped"]
-        self.best = dict(state["best"])
+        self.best = dict(state["best"]) if of_this_run else self._no_best()
         self.train_step.meter.sums = dict(state["meter"])
 
     def _write_marker(self, name: str = "", text: str = "", remove: Sequence[str] = ()) -> None:

@@ -94,12 +94,15 @@ FORMATS = (
             (r"^patch_embed\.patch_model\.", "patch_embed.proj."),
             (r"^norm_embed\.", "norm."),
             (r"^head\.proj\.", "head.projection."),
+            # Later versions name the pools twice, the second time inside a module of their own.
+            (r"\._attention_pool_([qkv])\.(pool|norm)\.", r".\2_\1."),
         ),
     ),
     Format(
         "PySlowFast SlowFast or ResNet",
         "resnet3d",
         r"(s1\.pathway\d_stem|s\d_fuse|s\d\.pathway\d_(res|nonlocal)\d+|head\.projection)\..+",
+        renames=((r"(_nonlocal\d+)\.bn\.", r"\1.norm."),),
     ),
     Format(
         "pytorchvideo SlowFast or ResNet",
@@ -253,10 +256,17 @@ def _renamed(path: Path, state: dict[str, Tensor], known: Format) -> dict[str, T
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         ours = known.renamed(name)
-        if ours in renamed:
-            raise UserError(f"{path}: two entries are renamed to {ours}, one of them is {name}")
+        if ours in renamed and not _same(renamed[ours], value):
+            raise UserError(
+                f"{path}: two entries of other values are renamed to {ours}, one of them is {name}"
+            )
         renamed[ours] = value
     return renamed
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two entries hold the same values: one module under two names."""
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _read_pickle(path: Path) -> Any:

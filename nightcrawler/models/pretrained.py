@@ -101,6 +101,17 @@ def is_head(name: str) -> bool:
     return name.startswith(HEADS)
 
 
+def _scales_and_biases(model: nn.Module) -> list[str]:
+    """Return the names of a model's biases, and of the scales of its normalisations."""
+    names = []
+    for module_name, module in model.named_modules():
+        is_norm = "norm" in type(module).__name__.lower()
+        for name, value in module.named_parameters(recurse=False):
+            if value.ndim == 1 and (is_norm or name.endswith("bias")):
+                names.append(f"{module_name}.{name}" if module_name else name)
+    return names
+
+
 class _Loading:
     """Matching of a checkpoint's entries with a model's.
 
@@ -115,6 +126,7 @@ class _Loading:
         # A model in a wrapper has prefixes too: matching goes by plain names on both sides.
         self.own_names = plain_names(entries)
         self.targets = {plain: entries[name] for plain, name in self.own_names.items()}
+        self._plain = {name: plain for plain, name in self.own_names.items()}
         # Only models with position tables have a grid.
         self.grid: Sequence[int] = getattr(model, "grid", ())
         self.file = file
@@ -143,6 +155,39 @@ class _Loading:
         left += [value for name, value in self.state.items() if name in self.report.skipped]
         # Counters of BatchNorm (integers) do not matter.
         return any(value.is_floating_point() for value in left)
+
+    def lost(self, model: nn.Module) -> list[str]:
+        """Return the entries whose loss a share of the parameters cannot see.
+
+        These are scales and biases: the model's that nothing fills, and the checkpoint's that have
+        no place in a layer which is filled otherwise. An entry of the checkpoint that is left over
+        beside one of the model of the same shape is the same entry under another name.
+
+        Args:
+            model: the model.
+        """
+        missing = [name for name in self.report.missing if not is_head(name)]
+        skipped = [name for name in self.report.skipped if not is_head(name)]
+        small = {self.own_names_of(name) for name in _scales_and_biases(model)}
+        lost = [f"{name} (the model's, not filled)" for name in missing if name in small]
+        layers = {name.rpartition(".")[0] for name in self.filled}
+        shapes = {
+            tuple(self.targets[name].shape)
+            for name in missing
+            if self.targets[name].is_floating_point() and self.targets[name].ndim
+        }
+        for name in skipped:
+            value = self.state[name]
+            if not value.is_floating_point() or not value.ndim:
+                continue
+            homeless = value.ndim == 1 and name.rpartition(".")[0] in layers
+            if homeless or (name not in self.targets and tuple(value.shape) in shapes):
+                lost.append(f"{name} (the checkpoint's, not used)")
+        return lost
+
+    def own_names_of(self, name: str) -> str:
+        """Return the plain name of one of the model's entries."""
+        return self._plain[name]
 
     def share(self, model: nn.Module) -> float:
         """Return the share of the parameters outside the head that are filled, 0 to 1.
@@ -241,7 +286,8 @@ def load_pretrained(
 
     Raises:
         UserError: if the file is missing or unreadable.
-        ArgumentError: if too little of it matches.
+        ArgumentError: if too little of it matches, or a scale, a bias or a renamed entry would be
+            lost.
 
     Example:
         >>> model = UniFormer(num_classes=11)
@@ -256,10 +302,16 @@ def load_pretrained(
     report = loading.report
     report.share = loading.share(model)
     fault = ""
+    lost = loading.lost(model)
     if report.share < min_match or not report.share:
         fault = (
             f"fills only {100 * report.share:.1f} % of the backbone's parameters, min_match is "
             f"{100 * min_match:.1f} %"
+        )
+    elif lost:
+        fault = (
+            f"{len(lost)} scales and biases would be lost, first {', '.join(lost[:SHOWN])}; "
+            "without them a model gives other answers, however small their share"
         )
     elif complete and loading.incomplete():
         fault = "its entries are not exactly those of this model"

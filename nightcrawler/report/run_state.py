@@ -27,8 +27,8 @@ class StageState(_Values):
 
     name: StrictStr
     round: StrictInt
-    models: list[StrictStr]
-    in_chain: StrictBool
+    models: list[StrictStr] = []
+    in_chain: StrictBool = True
 
 
 class TaskEntry(_Values):

@@ -17,6 +17,7 @@ from nightcrawler.utils.errors import UserError
 from tests import tiny
 
 LATEST = "checkpoints/checkpoint_latest.pyth"
+BEST = "best.pyth"
 STATE = (
     "model_state",
     "optimizer_state",
@@ -246,10 +247,17 @@ def test_weights_alone_or_the_whole_state_of_another_run(
     )
     more = ("TRAIN.CHECKPOINT_EPOCH_RESET", False, "SOLVER.MAX_EPOCH", 3)
     whole = build_trainer(tiny.config(data, tmp_path, *source, *more))
-    assert (whole.epoch, whole.best) == (2, state["best"])
+    # The other run's best checkpoint is not in this folder: its figure must not stand above ours.
+    assert (whole.epoch, whole.best["epoch"]) == (2, -1)
     assert not tiny.differences(whole.optimizer.state_dict(), state["optimizer_state"])
     whole.fit()
     assert [row["epoch"] for row in tiny.metrics(tmp_path, "train")] == [3, 3]
+    assert (tmp_path / BEST).is_file()
+    assert load_checkpoint(tmp_path / BEST)["best"]["epoch"] == 3
+    with pytest.raises(UserError, match=r"has trained 2 epochs, and SOLVER.MAX_EPOCH is 2"):
+        build_trainer(
+            tiny.config(data, tmp_path / "more", *source, *more[:2], "SOLVER.MAX_EPOCH", 2)
+        )
 
 
 def stopped_run(data: Path, out: Path) -> None:

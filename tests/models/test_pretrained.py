@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from nightcrawler.models.mvit import AttentionStyle, MViT
 from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.resnet3d import ResNet3D
+from nightcrawler.models.resnet3d_layout import ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.models.zoo import ZOO, ZooEntry, find_weights
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import ArgumentError, UserError
 from nightcrawler.utils.io import sha256_file
 from tests.models import public_files
 from tests.models.public_files import manifest, named, pyslowfast, split_attention
@@ -619,7 +621,7 @@ def test_a_missing_file_says_where_to_get_it(folder: Path, name: str) -> None:
 def test_other_missing_files_say_what_to_do(folder: Path) -> None:
     for name, text in {
         "uniformer": f"(known: {', '.join(sorted(ZOO))})",
-        "exp_adapt_bn/uniformer_b32_k600/best.pyth": "experiment first (bash exp_adapt_bn/uniformer_b32_k600/run.sh)",
+        "exp_adapt_bn/uniformer_b32_k600/best.pyth": "training writes it, so run that experiment first",
         "weights": "it is a folder",
         "some/where.pth": "some/where.pth: no such checkpoint",
     }.items():
@@ -652,3 +654,82 @@ def test_the_table_of_names_is_that_of_the_model_zoo() -> None:
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1] == f"`{entry.file}`"
         assert cells[-1] == (f"`{entry.sha256}`" if entry.sha256 else "unknown to us")
+
+
+def nonlocal_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state with the names of PySlowFast, whose non-local blocks call their norm `bn`."""
+    return {re.sub(r"(_nonlocal\d+)\.norm\.", r"\1.bn.", name): v for name, v in state.items()}
+
+
+def nonlocal_resnet() -> ResNet3D:
+    torch.manual_seed(3)
+    layout = ResNetLayout(nonlocal_blocks=(((), ()), ((0,), ()), ((), ()), ((), ())))
+    model = ResNet3D(4, depth=18, width=8, layout=layout)
+    for name, value in model.named_parameters():
+        if "nonlocal" in name:
+            torch.nn.init.normal_(value)
+    return model.eval()
+
+
+def test_norms_of_nonlocal_blocks_have_another_name_elsewhere(tmp_path: Path) -> None:
+    trained = nonlocal_resnet()
+    state = nonlocal_names(trained.state_dict())
+    assert any(".bn.weight" in name and "nonlocal" in name for name in state)
+    torch.save({"model_state": state}, tmp_path / "theirs.pyth")
+    model = nonlocal_resnet()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.zero_()
+    load_pretrained(model, tmp_path / "theirs.pyth", complete=True)
+    clip = torch.randn(1, 3, 8, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(clip), trained(clip))
+
+
+@pytest.mark.parametrize("lost", ["norm1.weight", "norm1.bias", "attn.qkv.bias"])
+def test_a_lost_scale_or_bias_is_an_error_whatever_the_share(tmp_path: Path, lost: str) -> None:
+    model = tiny_mvit()
+    name = next(one for one in model.state_dict() if one.endswith(lost))
+    state = {one: value for one, value in model.state_dict().items() if one != name}
+    torch.save({"model_state": state}, tmp_path / "a.pyth")
+    with pytest.raises(ArgumentError, match=rf"would be lost, first {re.escape(name)}"):
+        load_pretrained(tiny_mvit(), tmp_path / "a.pyth", min_match=0.1)
+
+
+def test_an_entry_under_another_name_is_an_error_whatever_the_share(tmp_path: Path) -> None:
+    state = tiny_mvit().state_dict()
+    name = next(one for one in state if one.endswith("attn.proj.weight"))
+    state[name.replace("attn.proj", "attn.output")] = state.pop(name)
+    torch.save({"model_state": state}, tmp_path / "a.pyth")
+    with pytest.raises(ArgumentError, match=r"attn\.output\.weight \(the checkpoint's, not used\)"):
+        load_pretrained(tiny_mvit(), tmp_path / "a.pyth", min_match=0.1)
+
+
+def test_biases_of_queries_alone_are_not_dropped(tmp_path: Path) -> None:
+    """VideoMAE keeps the biases of queries and values apart from the layer's weights."""
+    state = tiny_mvit(attention=AttentionStyle(qkv_bias=False)).state_dict()
+    name = next(one for one in state if one.endswith("attn.qkv.weight"))
+    attention = name.removesuffix("qkv.weight")
+    state[f"{attention}qkv.q_bias"] = torch.ones(len(state[name]) // 3)
+    torch.save({"model_state": state}, tmp_path / "a.pyth")
+    with pytest.raises(ArgumentError, match=r"q_bias \(the checkpoint's, not used\)"):
+        load_pretrained(tiny_mvit(attention=AttentionStyle(qkv_bias=False)), tmp_path / "a.pyth")
+
+
+def test_pools_that_pytorchvideo_names_twice_are_taken_once(tmp_path: Path) -> None:
+    trained = tiny_mvit()
+    theirs = {
+        public_files.pytorchvideo_mvit(name): value for name, value in trained.state_dict().items()
+    }
+    for name in list(theirs):
+        found = re.search(r"\.(pool|norm)_([qkv])\.", name)
+        if found:
+            module = f"._attention_pool_{found[2]}.{found[1]}."
+            theirs[name.replace(found[0], module)] = theirs[name]
+    assert len(theirs) > len(trained.state_dict())
+    torch.save({"model_state": theirs}, tmp_path / "theirs.pyth")
+    model = filled(tiny_mvit, 5)
+    report = load_pretrained(model, tmp_path / "theirs.pyth", complete=True)
+    assert not report.skipped
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name

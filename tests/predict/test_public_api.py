@@ -186,7 +186,9 @@ def test_options_change_what_is_run(models: list[Path], data: Path) -> None:
 def test_a_checkpoint_is_found_by_folder_or_file(models: list[Path], tmp_path: Path) -> None:
     best = models[0] / "best.pyth"
     assert find_checkpoint(models[0]) == find_checkpoint(str(best)) == best
-    with pytest.raises(UserError, match=r"best.pyth: no such checkpoint; train it first"):
+    with pytest.raises(
+        UserError, match=r"best.pyth: no such checkpoint; expected the folder of an experiment"
+    ):
         find_checkpoint(tmp_path)
     with pytest.raises(UserError, match=r"nowhere: no such checkpoint; expected an experiment"):
         find_checkpoint("nowhere")
