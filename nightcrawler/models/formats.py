@@ -211,7 +211,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         # Optimizer states and counters beside the tensors are not weights.
         tensors = {str(name): v for name, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise UserError(f"{path}: not a checkpoint, it holds no tensors by name")
+        raise UserError(f"{path}: not a checkpoint, it holds no tensors by name{_inside(content)}")
     # Formats describe plain names, so prefixes of wrappers go first.
     state = {plain: tensors[name] for plain, name in plain_names(tensors).items()}
     known = recognise(state)
@@ -226,6 +226,23 @@ def read_weights(path: str | Path) -> WeightsFile:
         config_text=texts.get("cfg", ""),
         config_hash=texts.get("config_hash", ""),
         labels=texts.get("labels", ""),
+    )
+
+
+def _inside(content: Any) -> str:
+    """Return which parts of a file hold tensors under a name that is not known, for its error."""
+    if not isinstance(content, dict):
+        return ""
+    parts = []
+    for name, part in content.items():
+        if isinstance(part, dict) and any(isinstance(one, Tensor) for one in part.values()):
+            parts.append(str(name))
+    if not parts:
+        return ""
+    known = ", ".join(CONTAINERS)
+    return (
+        f"; parts of it do ({', '.join(parts)}): save the one that is meant in a file of its own, "
+        f"or under one of {known}"
     )
 
 

@@ -5,7 +5,7 @@ A checkpoint either fills the model or is an error. Nothing is skipped without b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -301,6 +301,7 @@ def load_pretrained(
     loading.take_all()
     report = loading.report
     report.share = loading.share(model)
+    _check_finite(file, loading.filled)
     fault = ""
     lost = loading.lost(model)
     if report.share < min_match or not report.share:
@@ -325,6 +326,21 @@ def load_pretrained(
     filled = {loading.own_names[name]: value for name, value in loading.filled.items()}
     model.load_state_dict(filled, strict=False)
     return report
+
+
+def _check_finite(file: WeightsFile, filled: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite: every answer would be NaN.
+
+    Raises:
+        ArgumentError: naming the first of them.
+    """
+    for name, value in filled.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ArgumentError(
+                f"{file.path}: {name} holds values that are not finite: the run that wrote it had "
+                "diverged, take an earlier checkpoint",
+                "name_or_path",
+            )
 
 
 def _compare(file: WeightsFile, model_names: Sequence[str]) -> str:

@@ -321,3 +321,10 @@ def test_random_bytes_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     for suffix in (".pth", ".safetensors"):
         (tmp_path / f"a{suffix}").write_bytes(content)
         refusal(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("part", ["ema", "net", "module", "params"])
+def test_parts_of_unknown_names_are_named(tmp_path: Path, part: str) -> None:
+    torch.save({part: {"a.weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=rf"parts of it do \({part}\): save the one that is meant"):
+        read_weights(tmp_path / "a.pth")

@@ -733,3 +733,12 @@ def test_pools_that_pytorchvideo_names_twice_are_taken_once(tmp_path: Path) -> N
     assert not report.skipped
     for name, value in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = tiny_mvit().state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[0] = torch.nan
+    torch.save({"model_state": state}, tmp_path / "a.pyth")
+    with pytest.raises(ArgumentError, match=rf"{re.escape(name)} holds values that are not finite"):
+        load_pretrained(tiny_mvit(), tmp_path / "a.pyth")
