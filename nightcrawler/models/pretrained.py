@@ -302,20 +302,7 @@ def load_pretrained(
     report = loading.report
     report.share = loading.share(model)
     _check_finite(file, loading.filled)
-    fault = ""
-    lost = loading.lost(model)
-    if report.share < min_match or not report.share:
-        fault = (
-            f"fills only {100 * report.share:.1f} % of the backbone's parameters, min_match is "
-            f"{100 * min_match:.1f} %"
-        )
-    elif lost:
-        fault = (
-            f"{len(lost)} scales and biases would be lost, first {', '.join(lost[:SHOWN])}; "
-            "without them a model gives other answers, however small their share"
-        )
-    elif complete and loading.incomplete():
-        fault = "its entries are not exactly those of this model"
+    fault = _fault(loading, model, min_match, complete)
     if fault:
         comparison = _compare(file, list(loading.targets))
         raise ArgumentError(
@@ -326,6 +313,25 @@ def load_pretrained(
     filled = {loading.own_names[name]: value for name, value in loading.filled.items()}
     model.load_state_dict(filled, strict=False)
     return report
+
+
+def _fault(loading: _Loading, model: nn.Module, min_match: float, complete: bool) -> str:
+    """Return why a matched checkpoint must not be taken, or an empty text."""
+    share = loading.report.share
+    if share < min_match or not share:
+        return (
+            f"fills only {100 * share:.1f} % of the backbone's parameters, min_match is "
+            f"{100 * min_match:.1f} %"
+        )
+    lost = loading.lost(model)
+    if lost:
+        return (
+            f"{len(lost)} scales and biases would be lost, first {', '.join(lost[:SHOWN])}; "
+            "without them a model gives other answers, however small their share"
+        )
+    if complete and loading.incomplete():
+        return "its entries are not exactly those of this model"
+    return ""
 
 
 def _check_finite(file: WeightsFile, filled: Mapping[str, Tensor]) -> None:
