@@ -85,16 +85,20 @@ def main(argv: Sequence[str]) -> int:
     # Imported late, so that --help does not wait for PyAV and numpy.
     from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
     from nightcrawler.prepare.sources import read_source
-    from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.io import atomic_write
+    from nightcrawler.utils.outputs import check_targets
     from nightcrawler.utils.progress import progress
 
     def show(rows: Iterable[Measurement], total: int) -> Iterable[Measurement]:
         return progress(rows, total, "audit")
 
     # An unwritable folder must be found before hours of decoding.
-    check_targets([arguments.out / name for name in (CSV_NAME, PAGE_NAME)])
+    targets = [arguments.out / name for name in (CSV_NAME, PAGE_NAME)]
+    check_targets(targets, sources=arguments.given)
     # The same folder given twice would report every clip as leakage.
     sources = [read_source(given) for given in dict.fromkeys(arguments.given)]
+    for source in sources:
+        check_targets(targets, sources=source.paths)
     rows = audit(sources, arguments.out, arguments.jobs, show)
     # matplotlib is imported only now: the measuring processes are forked before and stay small.
     from nightcrawler.prepare.page import build_page

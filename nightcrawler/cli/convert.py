@@ -164,10 +164,13 @@ def main(argv: Sequence[str]) -> int:
     # Imported late, so that --help does not wait for PyTorch.
     from nightcrawler.models.formats import read_weights
     from nightcrawler.models.zoo import check_weights, find_weights
+    from nightcrawler.utils.outputs import check_targets
 
     path = find_weights(arguments.checkpoint)
     if arguments.to and arguments.to.resolve() == path.resolve():
         raise UserError(f"--to {arguments.to} is the file to read: give another name")
+    if arguments.to:
+        check_targets([arguments.to, Path(f"{arguments.to}.json")], sources=[path])
     file = read_weights(path)
     # A published name with other content is refused: it may be truncated or exchanged.
     check_weights(arguments.checkpoint, file.sha256)

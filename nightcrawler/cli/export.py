@@ -312,7 +312,7 @@ def main(argv: Sequence[str]) -> int:
 
     from nightcrawler.export.card import write_card
     from nightcrawler.export.trained import build_trained
-    from nightcrawler.utils.io import check_targets
+    from nightcrawler.utils.outputs import check_targets
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -276,17 +276,24 @@ def choose_outputs(arguments: argparse.Namespace) -> Outputs:
     )
 
 
+def output_files(arguments: argparse.Namespace) -> list[Path | None]:
+    """Return the files that the command line asks for."""
+    return [arguments.csv, arguments.json, arguments.jsonl, arguments.timeline]
+
+
 def predict(arguments: argparse.Namespace) -> int:
     """Run the prediction that the options ask for, and return the exit code."""
     from nightcrawler.predict import command, shards
     from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_videos
+    from nightcrawler.utils.outputs import check_targets
 
     window = choose_window(arguments)
     ensemble = build_models(arguments)
     items = []
     if not (arguments.watch or arguments.is_live):
         items = find_videos(Path(arguments.source), len(ensemble.class_names))
+        check_targets(output_files(arguments), sources=[item.path for item in items])
         if arguments.annotate:
             refuse_copies_among_sources(arguments.annotate, Path(arguments.source), items)
     # After the errors that the command line may have, which the note would hide.
@@ -342,7 +349,7 @@ def merge(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Predict, or merge parts."""
-    from nightcrawler.utils.io import check_targets
+    from nightcrawler.utils.outputs import check_targets
 
     # Not an argparse sub-command: a video or folder may be the first word of the others.
     if argv[:1] == ["merge"]:
@@ -350,6 +357,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     # Before the models are loaded: wrong options and outputs are found at once.
     choose_window(arguments)
-    files = (arguments.csv, arguments.json, arguments.jsonl, arguments.timeline)
-    check_targets(files, (arguments.annotate, arguments.out))
+    source = None
+    if arguments.source and Path(arguments.source).is_file():
+        source = arguments.source
+    models = [*arguments.experiment, arguments.ensemble]
+    check_targets(output_files(arguments), (arguments.annotate, arguments.out), [source, *models])
     return predict(arguments)

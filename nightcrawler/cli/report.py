@@ -102,10 +102,12 @@ def main(argv: Sequence[str]) -> int:
     # Imported late, so that --help does not wait for torch, pandas and matplotlib.
     from nightcrawler.report.page import read_figures, write_report
     from nightcrawler.report.table import table_lines
+    from nightcrawler.utils.outputs import check_targets
 
     page = None
     if is_single:
         page = arguments.out or arguments.runs[0] / "report.html"
+        check_targets([page, page.with_suffix(".json")], sources=truth.values())
         runs = [write_report(arguments.runs[0], project_root(), truth, page)]
     else:
         runs = [read_figures(path, project_root(), truth) for path in arguments.runs]

@@ -185,11 +185,12 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.utils.io import atomic_write, check_targets
+    from nightcrawler.utils.io import atomic_write
+    from nightcrawler.utils.outputs import check_targets
     from nightcrawler.utils.plugins import import_user_module, load_plugins
     from nightcrawler.utils.registries import ENHANCEMENTS
 
-    check_targets([arguments.out])
+    check_targets([arguments.out], sources=[*arguments.videos, arguments.zero_dce_weights])
     load_plugins()
     for module in arguments.imports:
         import_user_module(module)

@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import simplejson
 import torch
 
 from nightcrawler.adapt.base import AdaptReport
 from nightcrawler.utils import distributed
-from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.io import atomic_write, open_own
 from nightcrawler.utils.logging import JsonLines, get_logger, plain
 from nightcrawler.utils.progress import format_seconds
 
@@ -43,6 +43,10 @@ def write_run_folder(folder: Path, resolved: str, run_info: Mapping[str, Any]) -
 
 class TolerantJsonLines(JsonLines):
     """JSON lines file whose lines are dropped, with a warning, while the disk is full."""
+
+    def _open(self, path: Path) -> IO[str]:
+        """Open the file for one line, if it is no link to another file."""
+        return open_own(path)
 
     def write(self, **fields: Any) -> None:
         """Append one object as a whole line, or nothing.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import open_own
 from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
 
@@ -35,7 +36,7 @@ def run_lock(folder: Path, wanted: bool = True) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+    with open_own(folder / LOCK, "a+") as file:
         try:
             is_free = take_record_lock(file, wait=False)
         except OSError as error:  # a file system without locks

@@ -67,7 +67,7 @@ def read_done(path: Path) -> set[str]:
     # A killed process may leave half a character behind.
     text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
-        with open(path, "a", encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("\n")
     names = set()
     for line in text.splitlines():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from nightcrawler.utils.errors import UserError
+
+# Files by which the folder of a run is known: of trainings, pipelines, sharded predictions.
+RUN_MARKS = ("resolved.yaml", "pipeline.json", "run.json")
 
 
 def fsync_folder(folder: str | Path) -> None:
@@ -23,7 +28,9 @@ def fsync_folder(folder: str | Path) -> None:
     except OSError:
         return
     try:
-        os.fsync(descriptor)
+        # Network, FUSE and exFAT folders refuse: the file itself is synced, and complete.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -33,7 +40,9 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file that is renamed to `path` when the block ends without an error.
 
     The content is flushed and fsynced before the rename, the folder after it: a reader (or a
-    crash) sees the old file or the new one, never a part. Parent folders are created.
+    crash) sees the old file or the new one, never a part. Parent folders are created. The mode of a
+    file that is replaced is kept. A symbolic link is written through, but not one that lies in a
+    run's folder. A device or pipe is written to, not replaced.
 
     Args:
         path: Final name.
@@ -45,21 +54,32 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         4
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_link_in_run(path)
     text: dict[str, Any] = {}
     if "b" not in mode:
-        text = {"encoding": "utf-8", "newline": ""}
-    # In the same folder: a rename across file systems is not atomic.
+        # Names of files that are not UTF-8 are written as escapes.
+        text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    if _is_stream(path):
+        # Appended, as a stream may be a file that the shell has opened and still writes to.
+        with open(path, mode.replace("w", "a"), **text) as file:
+            yield file
+        return
+    # A rename would replace a link by a file, and leave what it points to as it was.
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename across file systems is not atomic. The name may be as long as the
+    # file system takes.
     descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+        dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp"
     )
     try:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read.
-        os.chmod(temporary, 0o666 & ~_umask())
+        # mkstemp makes files that only their owner can read. Some file systems have no modes.
+        with contextlib.suppress(OSError):
+            os.chmod(temporary, _mode_of(path))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -68,24 +88,70 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     fsync_folder(path.parent)
 
 
-def check_targets(files: Iterable[Path | None], folders: Iterable[Path | None] = ()) -> None:
-    """Refuse output paths that could not be written, before the work begins.
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is a device, a pipe, or an open file of a process."""
+    if path.is_file():
+        return str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return path.exists() and not path.is_dir()
 
-    Args:
-        files: Files to write, `None` for outputs that were not asked for.
-        folders: Folders to write into, likewise.
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a training, a pipeline or a sharded prediction keeps its state in a folder."""
+    return any(os.path.lexists(folder / name) for name in RUN_MARKS)
+
+
+def refuse_link_in_run(path: Path) -> None:
+    """Refuse a symbolic link in a run's folder: an archive of it may hold links to any file.
 
     Raises:
-        UserError: If a folder is in the place of a file, or a file in the place of a folder.
+        UserError: If the path is such a link.
     """
-    wanted = [path for path in files if path]
-    for path in wanted:
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder, expected a file to write")
-    for folder in [*(path.parent for path in wanted), *filter(None, folders)]:
-        for path in (folder, *folder.parents):
-            if path.exists() and not path.is_dir():
-                raise UserError(f"{path}: is a file, expected a folder to write into")
+    if path.is_symlink() and any(map(is_run_folder, (path.parent, path.parent.parent))):
+        raise UserError(
+            f"{path}: is a symbolic link to {os.readlink(path)}, and nothing is written through a "
+            "link in a run's folder: remove it"
+        )
+
+
+def open_own(path: str | Path, mode: str = "a") -> IO[Any]:
+    """Open a log or lock file of the program's own, for appending or updating.
+
+    Args:
+        path: The file, created if missing.
+        mode: `"a"` or `"a+"` (UTF-8), or `"ab"`.
+
+    Raises:
+        UserError: If the path is a symbolic link, or no regular file.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # Without waiting: a pipe in the place of the file has no reader.
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+    encoding = None if "b" in mode else "utf-8"
+    errors = None if "b" in mode else "backslashreplace"
+    try:
+        file = open(  # noqa: SIM115 (the caller closes it)
+            path, mode, encoding=encoding, errors=errors, opener=opener
+        )
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise UserError(
+                f"{path}: is a symbolic link or a pipe, expected a file: remove it"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path}: is no regular file: remove it")
+    return file
+
+
+def _mode_of(path: Path) -> int:
+    """Return the mode of a file, or the usual one of a new file."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0o666 & ~_umask()
 
 
 def _umask() -> int:

@@ -7,12 +7,14 @@ on after its parent's death.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import os
 from pathlib import Path
 from typing import IO, Any
 
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -58,7 +60,13 @@ def take_inheritable_lock(path: Path) -> int | None:
         OSError: If the file cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        # A link would be followed, and the file that it names created or locked.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path}: is a symbolic link, expected a file: remove it") from None
+        raise
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

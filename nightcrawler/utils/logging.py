@@ -6,9 +6,11 @@ import logging
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TextIO
 
 import simplejson
+
+from nightcrawler.utils.io import open_own, refuse_link_in_run
 
 ROOT_LOGGER = "nightcrawler"
 
@@ -46,7 +48,7 @@ def setup_logging(
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if output_dir is not None and rank == 0:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(Path(output_dir) / name, encoding="utf-8"))
+        handlers.append(_OwnFileHandler(Path(output_dir) / name))
     for handler in handlers:
         handler.setFormatter(formatter)
         logger.addHandler(handler)
@@ -73,6 +75,13 @@ def plain(value: Any) -> Any:
     return value
 
 
+class _OwnFileHandler(logging.FileHandler):
+    """Append to a log file that is no link to another file."""
+
+    def _open(self) -> TextIO:
+        return open_own(self.baseFilename)
+
+
 class JsonLines:
     """Writer of one JSON object per line, flushed at once.
 
@@ -85,10 +94,15 @@ class JsonLines:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
 
+    def _open(self, path: Path) -> IO[str]:
+        """Open the file for one line. A link that the user named is written through."""
+        refuse_link_in_run(path)
+        return open(path, "a", encoding="utf-8", errors="backslashreplace")
+
     def write(self, **fields: Any) -> None:
         """Append one object with these fields."""
         if self._path is None:
             return
         # Opened for each line: another process (a resumed run) may append in between.
-        with open(self._path, "a", encoding="utf-8") as file:
+        with self._open(self._path) as file:
             file.write(simplejson.dumps(plain(fields), sort_keys=False) + "\n")

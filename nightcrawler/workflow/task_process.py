@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from nightcrawler.utils.io import open_own
 from nightcrawler.utils.process import terminate_with_parent
 from nightcrawler.workflow.task import Task
 
@@ -65,7 +66,7 @@ class TaskProcess:
         self.log = log
         self.lock = lock
         self._started = time.monotonic()
-        with open(log, "ab") as file:
+        with open_own(log, "ab") as file:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             file.write(f"\n== {now} {' '.join(task.command)}\n".encode())
             file.flush()
