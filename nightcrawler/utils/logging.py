@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any
 
 import simplejson
 
@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
 class _OwnFileHandler(logging.FileHandler):
     """Append to a log file that is no link to another file."""
 
-    def _open(self) -> TextIO:
+    def _open(self) -> Any:
         return open_own(self.baseFilename)
 
 

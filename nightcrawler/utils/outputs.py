@@ -50,7 +50,10 @@ def check_targets(
     for path in wanted:
         if path.is_dir():
             raise UserError(f"{path}: is a folder, expected a file to write")
-    for folder in [*(path.parent for path in wanted), *map(Path, filter(None, folders))]:
+    for folder in [
+        *(path.parent for path in wanted),
+        *(Path(folder) for folder in folders if folder),
+    ]:
         for path in (folder, *folder.parents):
             if path.exists() and not path.is_dir():
                 raise UserError(f"{path}: is a file, expected a folder to write into")
@@ -91,7 +94,9 @@ def _refuse_sources(wanted: list[Path], sources: Iterable[PathLike | None]) -> N
     # Sources may be millions on a network: they are looked at only where an output exists.
     if not by_identity:
         return
-    for source in filter(None, sources):
+    for source in sources:
+        if not source:
+            continue
         target = by_identity.get(_identity(source) or (-1, -1))
         if target is not None:
             raise UserError(f"{target}: is a file to read ({source}), give another file to write")
