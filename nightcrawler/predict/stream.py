@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from nightcrawler.data.video.convert import EXACT, RgbConverter
+from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.decode import check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.probe import StreamInfo
@@ -58,9 +58,9 @@ def video_frames(
             sound.
     """
     limits = limits or Limits()
-    convert = RgbConverter(short_side, color)
     count = 0
     with open_video(path, limits) as (container, stream):
+        convert = RgbConverter(short_side, color, pixel_aspect(stream))
         decoded = decoded_frames(path, container, stream)
         for frame in _converted(path, decoded, stream, convert, limits):
             yield frame
@@ -83,8 +83,8 @@ def live_frames(
         VideoError: if the source does not exist, or is lost.
     """
     limits = limits or Limits()
-    convert = RgbConverter(short_side, color)
     with open_video(source, limits) as (container, stream):
+        convert = RgbConverter(short_side, color, pixel_aspect(stream))
         yield from _converted(source, _sound_frames(container, stream), stream, convert, limits)
 
 
@@ -109,6 +109,7 @@ def _converted(
         if size is None:
             size = (frame.width, frame.height)
             check_size(path, *size, limits)
+            check_size(path, *convert.square(frame), limits)
         elif size != (frame.width, frame.height):
             raise VideoError(path, f"picture size changes at frame {number}", "decode")
         stamp_sec = frame.time

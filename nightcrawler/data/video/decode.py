@@ -24,8 +24,9 @@ from typing import Protocol
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from nightcrawler.data.video.convert import EXACT, RgbConverter, scaled
+from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.reader import decoded_frames, open_video
@@ -43,7 +44,7 @@ class Decoded:
     """Decoded frames of a video.
 
     Attributes:
-        frames: uint8 `[n, H, W, 3]`, rotated upright.
+        frames: uint8 `[n, H, W, 3]`, upright, with square pixels.
         indices: n frame numbers, increasing.
         num_frames: number of frames in the whole video.
         fps: average frame rate in frames per second, 0 where the file does not state it.
@@ -240,20 +241,26 @@ class _FrameCollector:
         self, path: str, short_side: int, limits: Limits, color: str, num_wanted: int
     ) -> None:
         self.path = path
-        self.short_side = short_side
         self.limits = limits
         self.num_wanted = num_wanted
         self.size: tuple[int, int] | None = None
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
+        self._short_side = short_side
+        self._color = color
         self.convert = RgbConverter(short_side, color)
+
+    def begin(self, stream: VideoStream) -> None:
+        """Take the shape of the pixels from the opened stream."""
+        self.convert = RgbConverter(self._short_side, self._color, pixel_aspect(stream))
 
     def check(self, number: int, frame: VideoFrame) -> None:
         """Refuse a frame of another size than those before it, or over a limit."""
         size = (frame.width, frame.height)
         if self.size is None:
             check_size(self.path, *size, self.limits)
-            check_memory(self.path, self.num_wanted, *scaled(*size, self.short_side), self.limits)
+            check_size(self.path, *self.convert.square(frame), self.limits)
+            check_memory(self.path, self.num_wanted, *self.convert.size(frame), self.limits)
             self.size = size
         elif self.size != size:
             raise VideoError(self.path, f"picture size changes at frame {number}", "decode")
@@ -276,6 +283,7 @@ def _decode_all(wanted: Sequence[int], collector: _FrameCollector) -> Decoded:
     wanted_set = set(wanted)
     count = 0
     with open_video(collector.path, collector.limits) as (container, stream):
+        collector.begin(stream)
         for frame in decoded_frames(collector.path, container, stream):
             collector.check(count, frame)
             if count in wanted_set:
@@ -297,6 +305,7 @@ def _decode_runs(
         return None
     number_at = {time: number for number, time in enumerate(info.times)}
     with open_video(collector.path, collector.limits) as (container, stream):
+        collector.begin(stream)
         for start, run in runs:
             container.seek(info.times[start], stream=stream, backward=True)
             frames = decoded_frames(collector.path, container, stream)

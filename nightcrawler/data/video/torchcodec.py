@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.video.convert import PUBLISHED
+from nightcrawler.data.video.convert import PUBLISHED, display_matrix, pixel_aspect
 from nightcrawler.data.video.decode import Decoded, decode
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
+from nightcrawler.data.video.reader import decoded_frames, open_video
 from nightcrawler.utils.errors import UserError, VideoError
 
 # torchcodec gives the frames of these bit for bit as PyAV does; others (packed B-frames, more bits)
@@ -80,7 +81,7 @@ class TorchcodecReader:
             VideoError: if the file is over a limit, damaged, or cut short.
         """
         decoder_class = import_decoder()
-        if self.short_side or info.codec not in CODECS or info.bits != BITS:
+        if not self._reads(path, info):
             return decode(
                 path,
                 indices,
@@ -104,3 +105,13 @@ class TorchcodecReader:
             cause = f"{metadata.num_frames} of {info.num_frames} frames can be decoded"
             raise VideoError(path, f"cut short: {cause}", "decode")
         return Decoded(np.ascontiguousarray(frames), wanted, info.num_frames, info.fps)
+
+    def _reads(self, path: str, info: StreamInfo) -> bool:
+        """Return whether torchcodec gives the frames that PyAV gives, by the first of them."""
+        if self.short_side or info.codec not in CODECS or info.bits != BITS:
+            return False
+        with open_video(path, self.limits) as (container, stream):
+            if pixel_aspect(stream) != 1.0:
+                return False
+            frame = next(decoded_frames(path, container, stream), None)
+            return frame is not None and display_matrix(frame) is None

@@ -56,8 +56,12 @@ def upright(rgb: np.ndarray, rotation: int) -> np.ndarray:
 def plain_decode(path: Path) -> Iterator[np.ndarray]:
     """Every frame as uint8 `[H, W, 3]`, without any choice or check, colours as published."""
     with av.open(str(path), metadata_errors="ignore") as container:
-        for frame in container.decode(container.streams.best("video")):
-            yield upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+        stream = container.streams.best("video")
+        aspect = float(stream.sample_aspect_ratio or 1)
+        for frame in container.decode(stream):
+            width = round(frame.width * aspect)
+            picture = frame.reformat(width=width, height=frame.height, format="rgb24")
+            yield upright(picture.to_ndarray(), frame.rotation)
 
 
 def every_frame(num_frames: int) -> list[int]:
