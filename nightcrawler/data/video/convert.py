@@ -87,7 +87,8 @@ def display_matrix(frame: VideoFrame) -> np.ndarray | None:
         `[[a, b], [c, d]]` of int64: a pixel at (x, y) is shown at (a x + c y, b x + d y). None
         where the frame is shown as it is stored, or the matrix has no inverse.
     """
-    data: Any = frame.side_data.get(SideData.DISPLAYMATRIX)
+    side_data: Any = frame.side_data
+    data = side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return None
     # Nine numbers of 32 bits; the third column and row are of no use here.
