@@ -7,7 +7,6 @@ predicted as the models were tested.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.utils.command_line import make_parser
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.command_line import escape_controls, make_parser
+from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
     )
-    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
+    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video, at the end")
     outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
     outputs.add_argument(
         "--jsonl",
@@ -156,7 +155,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments.is_live = arguments.live or (source is not None and is_live(source))
     fault = find_fault(arguments) or find_output_fault(arguments)
     if fault:
-        parser.error(fault)
+        parser.error(mask_credentials(fault))
     return arguments
 
 
@@ -299,8 +298,12 @@ def predict(arguments: argparse.Namespace) -> int:
     # After the errors that the command line may have, which the note would hide.
     if not (arguments.experiment or arguments.ensemble):
         print(DEMO_NOTE, file=sys.stderr)
+
     # Flushed line by line: watches and cameras are followed through a pipe.
-    echo = functools.partial(print, flush=True)
+    def echo(line: str) -> None:
+        # Names of files may hold what a terminal obeys.
+        print(escape_controls(line), flush=True)
+
     writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
     if arguments.watch:
         command.predict_watched(ensemble, arguments.watch, window, writer)

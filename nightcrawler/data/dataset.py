@@ -114,7 +114,7 @@ def sample_rng(seed: int, epoch: int, name: str, *again: int) -> np.random.Gener
             occurrence, then, if it replaces another video, the index of that one and the attempt.
     """
     # The length beside the checksum: two names of one checksum and one length are unlikely.
-    checksum = zlib.crc32(name.encode("utf-8"))
+    checksum = zlib.crc32(name.encode("utf-8", "surrogateescape"))
     return np.random.default_rng([seed, epoch, checksum, len(name), *again])
 
 

@@ -28,17 +28,25 @@ from nightcrawler.predict.video_result import (
     to_record,
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
-from nightcrawler.utils.errors import UserError, VideoError
-from nightcrawler.utils.io import atomic_write, write_csv_rows
-from nightcrawler.utils.logging import JsonLines
+from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
+from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
+from nightcrawler.utils.logging import JsonLines, get_logger
 from nightcrawler.utils.progress import progress
 
+logger = get_logger(__name__)
+
+# Behind the name of the first file that is written at the end.
+PARTIAL_SUFFIX = ".partial.jsonl"
 # Longer tables are for the output files.
 MAX_SHOWN_VIDEOS = 200
 WINDOWS_PER_LINE = 100
 
 # Prints a line. The command line passes its own, as nothing else may write to standard output.
 Echo = Callable[[str], None]
+
+
+# Yields a result and its spans for each video, in order.
+PredictMany = Callable[[Sequence[VideoItem]], Iterator[tuple[VideoResult, list[ScoredSpan]]]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class ResultWriter:
         self.echo = echo
         self.num_bad = 0
         self._lines = JsonLines(outputs.jsonl)
+        self._partial = partial_file(outputs)
+        self._has_partial = self._partial is not None and self._partial.exists()
+        self._rows_so_far = JsonLines(self._partial)
 
     def take(
         self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan], **more: Any
@@ -99,7 +110,9 @@ class ResultWriter:
             result = self._annotated(item, result, spans)
         self.num_bad += not result.ok
         # At once, so that a watch that is stopped can resume after this video.
-        self._lines.write(**self._record(result), **more)
+        record = self._record(result)
+        self._lines.write(**record, **more)
+        self._rows_so_far.write(**record, **more)
         return result
 
     def _record(self, result: VideoResult) -> dict[str, Any]:
@@ -117,6 +130,8 @@ class ResultWriter:
             annotate(item.path, target, spans, names, first.enhance, first.color)
         except VideoError as error:
             return replace(result, status=f"error: {error.cause} ({error.where})")
+        except Exception as error:
+            return replace(result, status=_status_of(error, "annotate"))
         return result
 
     def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:
@@ -146,6 +161,52 @@ class ResultWriter:
             with atomic_write(outputs.json, "w") as file:
                 json.dump({"about": self.ensemble.about(), "videos": records}, file, indent=1)
                 file.write("\n")
+        # Rows of an earlier run, which ended before it wrote its files, are left.
+        if self._partial is not None and not self._has_partial:
+            self._partial.unlink(missing_ok=True)
+
+
+def partial_file(outputs: Outputs) -> Path | None:
+    """Return the file that holds the rows until all outputs are written, None for no such file.
+
+    Files that are written at the end would lose all rows if the process were killed before.
+    """
+    for path in (outputs.csv, outputs.json, outputs.timeline):
+        if path and not outputs.jsonl and (path.is_file() or not path.exists()):
+            return path.with_name(f"{path.name}{PARTIAL_SUFFIX}")
+    return None
+
+
+def _status_of(error: Exception, where: str) -> str:
+    """Return the status of a video that an unexpected error stopped, in one line."""
+    lines = str(error).splitlines() or ["no message"]
+    return f"error: {type(error).__name__}: {lines[0]} ({where})"
+
+
+def _survive(
+    ensemble: Ensemble, items: Sequence[VideoItem], predict: PredictMany
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    """Yield a result per video: an error that one video raises costs that video only."""
+    rest = list(items)
+    while rest:
+        done = 0
+        try:
+            for pair in predict(rest):
+                done += 1
+                yield pair
+        except UserError:
+            # Of the models or options: every video would raise it.
+            raise
+        except Exception as error:
+            logger.warning("%s: %s", rest[done].name, _status_of(error, "predict"))
+            yield _failed(ensemble, rest[done], error), []
+            done += 1
+        rest = rest[done:]
+
+
+def _failed(ensemble: Ensemble, item: VideoItem, error: Exception) -> VideoResult:
+    status = _status_of(error, "predict")
+    return VideoResult(item.name, item.label, status, tuple(ensemble.class_names))
 
 
 def predict_items(
@@ -167,10 +228,21 @@ def predict_items(
         def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
             return progress(windows, total, "windows", every=WINDOWS_PER_LINE, enabled=show_windows)
 
-        yield from predict_long_videos(ensemble, items, *window, show)
+        length, stride = window
+        yield from _survive(
+            ensemble,
+            items,
+            lambda rest: predict_long_videos(ensemble, rest, length, stride, show),
+        )
         return
-    results = ensemble.videos(items)
-    for result in progress(results, len(items), "predict", enabled=len(items) > 1):
+    pairs = _survive(ensemble, items, lambda rest: _whole_videos(ensemble, rest))
+    yield from progress(pairs, len(items), "predict", enabled=len(items) > 1)
+
+
+def _whole_videos(
+    ensemble: Ensemble, items: Sequence[VideoItem]
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    for result in ensemble.videos(items):
         spans = []
         if result.ok:
             spans.append(whole_video_span(result))
@@ -195,8 +267,9 @@ def predict_set(
     predicted = predict_items(ensemble, items, window)
     for item, (result, spans) in zip(items, predicted, strict=True):
         results.append(writer.take(item, result, spans))
-    writer.show(results)
+    # First: printing fails where the reader is gone (`| head`).
     writer.write(results)
+    writer.show(results)
 
 
 def predict_shard(
@@ -231,8 +304,10 @@ def predict_shard(
     due = shards.missing(out, key, mine)
     echo(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
     num_bad = 0
-    for result, _ in predict_items(ensemble, due, window):
-        shards.write_part(out, key, result)
+    # Taken before the files are read: one that changes meanwhile is due again.
+    states = [file_state(item.path) for item in due]
+    for state, (result, _) in zip(states, predict_items(ensemble, due, window), strict=True):
+        shards.write_part(out, key, result, state)
         num_bad += not result.ok
     echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read")
 
@@ -258,7 +333,7 @@ def predict_watched(
             "copies would be predicted again: give another folder"
         )
     # Results of an earlier watch, which wrote to the same file.
-    done: set[str] = set()
+    done: dict[str, tuple[int, int] | None] = {}
     if writer.outputs.jsonl:
         done = read_done(writer.outputs.jsonl)
     writer.echo(f"watching {folder}, {len(done)} videos are done; Ctrl-C ends it")
@@ -266,8 +341,10 @@ def predict_watched(
         for item in new_videos(folder.resolve(), done):
             if item is None:
                 continue
+            size, mtime_ns = file_state(item.path) or (None, None)
             for result, spans in predict_items(ensemble, [item], window, show_windows=False):
-                writer.show([writer.take(item, result, spans)])
+                result = writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
+                writer.show([result])
     except KeyboardInterrupt:
         writer.echo("stopped")
 
@@ -289,7 +366,8 @@ def predict_live(
     Raises:
         VideoError: if the source is lost.
     """
-    item = VideoItem(source, -1, Path(source), 1)
+    # The name is printed and written. Addresses of cameras hold passwords.
+    item = VideoItem(mask_credentials(source), -1, Path(source), 1)
     num_dropped = 0
     try:
         # All models get the frames of one decoder.

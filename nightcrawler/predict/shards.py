@@ -25,13 +25,15 @@ from nightcrawler.predict.video_result import (
     to_predictions,
 )
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, write_csv_rows
+from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
 
 # Names in an output folder. They are part of its format: shards of older versions are merged, too.
 PARTS = "parts"
 METADATA = "run.json"
 METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
 SHOWN_NAMES = 5
+# End of the status of files that could not be opened: a disk may have been away for a while.
+PASSING = "(open)"
 # Variables of launchers with the index of a process.
 ARRAY = "SLURM_ARRAY_TASK_ID"
 LAUNCHERS = ("RANK", ARRAY, "SLURM_PROCID")
@@ -119,7 +121,7 @@ def _number(env: Mapping[str, str], name: str, default: str = "") -> int:
 def part_path(out: Path, name: str) -> Path:
     """Return the part file of a video: named by a hash of its name, in one of 256 folders."""
     # Names may be paths or hold any character. Millions of files in one folder are slow to list.
-    digest = hashlib.sha256(name.encode()).hexdigest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     return out / PARTS / digest[:2] / f"{digest[2:34]}.json"
 
 
@@ -151,24 +153,41 @@ def open_run(out: Path, about: dict[str, Any]) -> str:
 
 
 def missing(out: Path, key: str, items: Sequence[VideoItem]) -> list[VideoItem]:
-    """Return the videos without a part of this run."""
-    return [item for item in items if not _has_part(out, key, item.name)]
+    """Return the videos without a part of this run, or whose part may not be final.
+
+    A file that was replaced since, or that could not be opened, is due again.
+    """
+    return [item for item in items if not _has_part(out, key, item)]
 
 
-def write_part(out: Path, key: str, result: VideoResult) -> None:
+def write_part(
+    out: Path, key: str, result: VideoResult, state: tuple[int, int] | None = None
+) -> None:
     """Write the part file of a video.
 
     Args:
         out: folder of the run.
         key: hash of the run.
         result: result of the video.
+        state: `file_state` of the video before it was read.
     """
+    content: dict[str, Any] = {"run": key, "row": to_plain(result)}
+    if state is not None or not result.ok:
+        content["file"] = state
     with atomic_write(part_path(out, result.name), "w") as file:
-        json.dump({"run": key, "row": to_plain(result)}, file, allow_nan=False)
+        json.dump(content, file, allow_nan=False)
 
 
-def _has_part(out: Path, key: str, name: str) -> bool:
-    return _read_part(out, key, name, ()) is not None
+def _has_part(out: Path, key: str, item: VideoItem) -> bool:
+    result = _read_part(out, key, item.name, ())
+    if result is None or result.status.endswith(PASSING):
+        return False
+    content = _read(part_path(out, item.name))
+    now = file_state(item.path)
+    # Parts of earlier versions hold no state, and an answer outlives the file that it is of.
+    if "file" not in content or (now is None and result.ok):
+        return True
+    return content["file"] == (now and list(now))
 
 
 def _read_part(out: Path, key: str, name: str, class_names: Sequence[str]) -> VideoResult | None:

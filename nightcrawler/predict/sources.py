@@ -19,7 +19,7 @@ from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import plain_name
+from nightcrawler.utils.io import plain_name, video_name
 
 MAX_LIST_BYTES = 1 << 30
 
@@ -59,7 +59,7 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
             # Reading a pipe or a device could wait for ever.
             raise UserError(f"{source}: not a regular file: expected a list")
         return _read_paths(source)
-    return [VideoItem(source.name, -1, source, 1)]
+    return [VideoItem(video_name(source.name), -1, source, 1)]
 
 
 def _read_paths(source: Path) -> list[VideoItem]:
@@ -123,12 +123,19 @@ _EXPECTED = "a path, a uint8 array [T, H, W, 3], or a list of these"
 def _read_clip(clip: Any, place: int) -> VideoItem | FrameArray:
     """Return one entry of a list, without opening its file."""
     if isinstance(clip, (str, os.PathLike)):
-        return VideoItem(os.fspath(clip), -1, Path(clip), place + 1)
+        return VideoItem(_as_given(os.fspath(clip)), -1, Path(clip), place + 1)
     if isinstance(clip, np.ndarray):
         return FrameArray(f"array {place}", _checked_frames(clip, f"source[{place}]"))
     raise TypeError(
         f"source[{place}]: expected a path or a uint8 array [T, H, W, 3], got {type(clip).__name__}"
     )
+
+
+def _as_given(path: str) -> str:
+    """Return a path as given, escaped only where it is no UTF-8."""
+    if path.isprintable():
+        return path
+    return video_name(path)
 
 
 def _checked_frames(frames: np.ndarray, name: str) -> np.ndarray:

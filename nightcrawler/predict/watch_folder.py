@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.prepare.sources import EmptyFolderError, read_videos
+from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import file_state
 
 # A file counts as complete when its size and modification time are unchanged for so long.
 QUIET_SEC = 2.0
+# Size and modification time in nanoseconds.
+FileState = tuple[int, int]
 
 
 def new_videos(
-    folder: Path, done: Collection[str] = (), quiet_sec: float = QUIET_SEC, poll_sec: float = 0.5
+    folder: Path,
+    done: Mapping[str, FileState | None] = MappingProxyType({}),
+    quiet_sec: float = QUIET_SEC,
+    poll_sec: float = 0.5,
 ) -> Iterator[VideoItem | None]:
     """Yield files in and below a folder as they become complete, without end.
 
     Args:
         folder: folder to watch. Files are named by their paths below it.
-        done: names to leave out.
+        done: names to leave out, each with the size and modification time of the file that was
+            read, None where any will do. A file that changed since is yielded again.
         quiet_sec: seconds that a complete file must be unchanged.
         poll_sec: seconds between scans of the folder.
 
@@ -33,20 +42,23 @@ def new_videos(
     Raises:
         UserError: if the folder does not exist, or disappears.
     """
-    taken = set(done)
+    taken = dict(done)
     # By name: the last state of a file that is not complete yet, and the time it was first seen so.
     growing: dict[str, tuple[tuple[int, int], float]] = {}
     while True:
         now = time.monotonic()
         for item in _videos(folder):
             state = _state(item.path)
-            if item.name in taken or state is None:
+            if state is None:
+                continue
+            if item.name in taken and taken[item.name] in (None, state):
                 continue
             before = growing.get(item.name)
             if before is None or before[0] != state:
                 growing[item.name] = (state, now)
             elif now - before[1] >= quiet_sec:
-                taken.add(item.name)
+                # An upload that paused, or a ring buffer that comes round, changes the file later.
+                taken[item.name] = state
                 del growing[item.name]
                 yield item
         # Callers that wait for something else, too, get control between scans.
@@ -54,8 +66,10 @@ def new_videos(
         time.sleep(poll_sec)
 
 
-def read_done(path: Path) -> set[str]:
-    """Return the names of videos in a JSON-lines file, so that a watch can resume.
+def read_done(path: Path) -> dict[str, FileState | None]:
+    """Return videos of a JSON-lines file with their files' states, so that a watch can resume.
+
+    Rows of errors are not done: the file may have been incomplete, or away.
 
     A last line that a killed process left incomplete is ended, to keep it apart from the next one.
 
@@ -63,26 +77,41 @@ def read_done(path: Path) -> set[str]:
         path: file of results, one JSON object per line. It may be missing.
     """
     if not path.exists():
-        return set()
+        return {}
     # A killed process may leave half a character behind.
     text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
         with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("\n")
-    names = set()
-    for line in text.splitlines():
-        name = _name(line)
-        if name is not None:
-            names.add(name)
-    return names
+    done: dict[str, FileState | None] = {}
+    # JSON lines end with \n alone: other separators of lines may be part of a name.
+    for line in text.split("\n"):
+        row = _row(line)
+        if row is None:
+            continue
+        name = str(row["video"])
+        done.pop(name, None)
+        if row.get("status", STATUS_OK) == STATUS_OK:
+            done[name] = _state_of_row(row)
+    return done
 
 
-def _name(line: str) -> str | None:
-    """Return the video's name in a line, None for an incomplete line."""
+def _row(line: str) -> dict[str, Any] | None:
+    """Return the object of a line, None for a line that is incomplete or no result."""
     try:
-        return str(json.loads(line)["video"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(row, dict) or "video" not in row:
+        return None
+    return row
+
+
+def _state_of_row(row: dict[str, Any]) -> FileState | None:
+    size, time_ns = row.get("size"), row.get("mtime_ns")
+    if isinstance(size, int) and isinstance(time_ns, int):
+        return size, time_ns
+    return None
 
 
 def _videos(folder: Path) -> list[VideoItem]:
@@ -97,10 +126,7 @@ def _videos(folder: Path) -> list[VideoItem]:
 
 def _state(path: Path) -> tuple[int, int] | None:
     """Return size and modification time, None for a file that is empty or gone."""
-    try:
-        status = os.stat(path)
-    except OSError:
+    state = file_state(path)
+    if state is None or not state[0]:
         return None
-    if not status.st_size:
-        return None
-    return status.st_size, status.st_mtime_ns
+    return state

@@ -12,7 +12,7 @@ from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.data.video.suffixes import NOT_VIDEOS, is_csv_list, suffix_of
 from nightcrawler.prepare.folders import printable, walk_folders
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import plain_name
+from nightcrawler.utils.io import plain_name, video_name
 
 # Number of classes that accepts every label: an audit does not use labels.
 ANY_LABEL = 1 << 30
@@ -80,7 +80,7 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
         _refuse_twins(given, names)
         items = []
         for row, name in enumerate(names, start=1):
-            items.append(VideoItem(plain_name(name), -1, Path(os.path.abspath(given / name)), row))
+            items.append(VideoItem(video_name(name), -1, Path(os.path.abspath(given / name)), row))
         return items
     if not is_csv_list(given):
         raise UserError(f"{given}: expected a folder, or a list with the suffix .csv")

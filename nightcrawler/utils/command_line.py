@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
+import re
 import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, mask_credentials
 
 EXIT_USER_ERROR = 2
 # As shells report a process that ended by SIGINT (128 + 2) and by SIGPIPE (128 + 13).
@@ -35,6 +37,10 @@ def invoked_as(program: str) -> Iterator[None]:
         yield
     finally:
         _invocation.pop()
+
+
+# Of both ranges, and those that turn the direction of text.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def invocation() -> str:
@@ -119,6 +125,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         The exit code of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _tolerate_any_text()
     try:
         code = main(arguments) or 0
         sys.stdout.flush()
@@ -135,11 +142,33 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         return EXIT_USER_ERROR
 
 
+def _tolerate_any_text() -> None:
+    """Print what the terminal cannot show as escapes, and nothing where output is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed by the caller (`>&-`): printing must not end the work.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a line whose control characters, which terminals obey, are escapes.
+
+    Example:
+        >>> escape_controls("\x1b[31mred")
+        '\\x1b[31mred'
+    """
+    return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], text)
+
+
 def _format_error(error: Exception) -> str:
     """Return an error as one line, with the file in front for errors of the system."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename2 or error.filename}: {error.strerror}"
-    return str(error)
+        place = mask_credentials(str(error.filename2 or error.filename))
+        return escape_controls(f"{place}: {error.strerror}")
+    return "\n".join(map(escape_controls, mask_credentials(str(error)).split("\n")))
 
 
 def _reader_is_gone() -> bool:

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+# `user:password@` of an address, and passwords among its parameters.
+_USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/{1,2})[^/\s]*@")
+_SECRET_FIELD = re.compile(r"(?i)(?<=[?&/;_])((?:password|passwd|pass|pwd|token|secret)=)[^&\s;/]+")
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text whose addresses have `***` in the place of users and passwords.
+
+    Example:
+        >>> mask_credentials("rtsp://admin:secret@10.0.0.2/stream: lost")
+        'rtsp://***@10.0.0.2/stream: lost'
+    """
+    # Names of files with an @ or = in them stay as they are.
+    if ":/" not in text:
+        return text
+    return _SECRET_FIELD.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
 
 
 class UserError(Exception):
@@ -60,9 +78,10 @@ class VideoError(UserError):
 
     def __init__(self, path: str | Path, cause: str, where: str = "decode") -> None:
         # The parts are kept beside the text: reports count causes and stages.
-        super().__init__(f"{path}: {cause} (while {where})")
-        self.path = str(path)
-        self.cause = cause
+        # Addresses of cameras hold passwords, and errors are printed and written.
+        self.path = mask_credentials(str(path))
+        self.cause = mask_credentials(cause)
+        super().__init__(f"{self.path}: {self.cause} (while {where})")
         self.where = where
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:

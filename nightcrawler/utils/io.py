@@ -161,6 +161,31 @@ def _umask() -> int:
     return current
 
 
+def file_state(path: str | Path) -> tuple[int, int] | None:
+    """Return size and modification time (ns) of a file, `None` where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def video_name(name: str) -> str:
+    r"""Return the name of a video's row: `plain_name`, with bytes that are no UTF-8 as escapes.
+
+    Example:
+        >>> video_name("caf\udce9.mp4")
+        'caf\\xe9.mp4'
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        # With backslashes escaped, so that no two files get one name.
+        raw = os.fsencode(name).replace(b"\\", b"\\\\")
+        name = raw.decode("utf-8", "backslashreplace")
+    return plain_name(name)
+
+
 def write_csv_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as comma-separated values, LF line ends, atomically."""
     with atomic_write(path, "w") as file:
