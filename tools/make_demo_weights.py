@@ -21,7 +21,7 @@ from nightcrawler.utils.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = """\
   python tools/make_demo_weights.py --work demo/weights --out configs/demo_weights
-  python tools/make_demo_weights.py --work demo/weights --out /tmp/weights \\
+  python tools/make_demo_weights.py --work demo/weights --out demo/tried \\
       --only sf32_k700 SOLVER.MAX_EPOCH 1"""
 # Clips of each class; the data's seeds are far from those of the demo (0, 1, 2, ...).
 CLIPS = ("--train", "120", "--val", "20", "--unlabel", "1", "--arid", "1", "--test", "1")

@@ -3,9 +3,9 @@
 They are made once and never again: they stand for the files that users of 0.1 have. In a checkout
 of that commit, with its environment active::
 
-    PYTHONPATH=CHECKOUT python tests/compat/make_fixtures.py /tmp/nightcrawler-0.1
+    PYTHONPATH=CHECKOUT python tests/compat/make_fixtures.py WORK
 
-and copy `/tmp/nightcrawler-0.1/fixtures` to `tests/compat/v0_1`. The run is stopped in the middle
+and copy `WORK/fixtures` to `tests/compat/v0_1`. The run is stopped in the middle
 of its second epoch, where its checkpoint is kept, and then continued by the same old code;
 `expected.json` has its end.
 """
