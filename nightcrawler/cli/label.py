@@ -35,6 +35,7 @@ from nightcrawler.pseudo.results_metadata import (
 from nightcrawler.pseudo.thresholds import LABELLED, search_precision
 from nightcrawler.utils.command_line import at_least, invocation, invoked_as, make_parser
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.outputs import check_targets
 from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\
@@ -159,6 +160,8 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     folder = root / stage_before(stage)
     out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
     arguments.labelled = arguments.labelled or get_split("train", arguments.data).list_file
+    read = [arguments.recipe, arguments.labelled, *(arguments.calibrate or [])]
+    check_targets([out, out.with_suffix(".json")], sources=read)
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)

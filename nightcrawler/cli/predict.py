@@ -282,6 +282,7 @@ def output_files(arguments: argparse.Namespace) -> list[Path | None]:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Run the prediction that the options ask for, and return the exit code."""
+    from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
     from nightcrawler.predict import command, shards
     from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_videos
@@ -293,6 +294,9 @@ def predict(arguments: argparse.Namespace) -> int:
     if not (arguments.watch or arguments.is_live):
         items = find_videos(Path(arguments.source), len(ensemble.class_names))
         check_targets(output_files(arguments), sources=[item.path for item in items])
+        source = Path(arguments.source)
+        if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
+            print(f"{source}: read as a list of {len(items)} videos", file=sys.stderr)
         if arguments.annotate:
             refuse_copies_among_sources(arguments.annotate, Path(arguments.source), items)
     # After the errors that the command line may have, which the note would hide.

@@ -24,6 +24,7 @@ from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.outputs import check_targets
 from nightcrawler.utils.project import project_root
 
 RECIPE = Path("configs/vote/default.yaml")
@@ -115,6 +116,8 @@ def vote_for_sub(
     if not paths:
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
+    path = Path(out or project_root() / OUT) / "arid_pred.csv"
+    check_targets([path, path.with_suffix(".json")], sources=sources)
     submission = vote(
         [read_submission(path) for path in sources], [str(path) for path in sources], tie
     )
@@ -122,7 +125,6 @@ def vote_for_sub(
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     # A video is without a prediction only if no voter had one.
     lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
-    path = Path(out or project_root() / OUT) / "arid_pred.csv"
     write_submission(path, submission, form)
     without = {"without_prediction": [name for name in submission.names if name in lacking]}
     write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})

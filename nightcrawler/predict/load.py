@@ -9,6 +9,7 @@ from typing import Any
 
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
+from nightcrawler.utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -60,6 +61,11 @@ def load(
         >>> result.timeline[0].start_sec
         0.0
     """
+    if not isinstance(path_or_name, (str, os.PathLike)) or not os.fspath(path_or_name):
+        raise UserError(
+            f"load: {path_or_name!r}: expected the path of an experiment or checkpoint, or the "
+            "name of a model inside the package"
+        )
     # `str` accepts torch.device, too, without importing PyTorch for an annotation.
     if str(device) not in DEVICES:
         raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")

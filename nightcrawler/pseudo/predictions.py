@@ -6,6 +6,7 @@ A results file is a pickle of one dict of plain numpy arrays, strings and number
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -151,6 +152,8 @@ def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predic
         >>> known = results.ok & (results.labels >= 0)
         >>> (results.probs.argmax(axis=1) == results.labels)[known].mean()
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f"read_results: {path!r}: expected the path of a results file")
     content = read_plain_pickle(path)
     for key in ("video_preds", "video_labels"):
         if not isinstance(content.get(key), np.ndarray):

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import nightcrawler
+from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import command, shards
 from nightcrawler.predict.video_result import VideoResult
@@ -166,3 +168,29 @@ def test_passwords_of_cameras_are_masked(
     assert "secret" not in str(VideoError(address, f"no answer of {address}", "open"))
     assert "10.0.0.2" in mask_credentials(address) or "host" in mask_credentials(address)
     assert mask_credentials("a@b=c.mp4") == "a@b=c.mp4"
+
+
+def test_files_beside_videos_get_no_rows(tmp_path: Path) -> None:
+    for name in ("a.mp4", "notes.pdf", "song.MP3", "half.mp4.part", "b.unusual"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [item.name for item in read_videos(tmp_path, 0)] == ["a.mp4", "b.unusual"]
+
+
+@pytest.mark.parametrize("path", [None, 3, ""])
+def test_no_path_is_a_plain_error(path: Any) -> None:
+    with pytest.raises(UserError, match="expected the path"):
+        nightcrawler.load(path)
+    if path != "":
+        with pytest.raises(UserError, match="expected the path"):
+            nightcrawler.read_results(path)
+
+
+def test_an_output_that_is_the_video_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "night.mp4"
+    video.write_bytes(b"video")
+    for option in ("--csv", "--json", "--jsonl"):
+        assert run(predict_main, [str(video), option, str(video)]) == 2
+        assert "is a file to read" in capsys.readouterr().err
+    assert video.read_bytes() == b"video"

@@ -138,7 +138,7 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
     ("argv", "said"),
     [
         (("nothing.mp4",), "nothing.mp4: no such file or folder"),
-        (("http://host/clip.mp4",), "no such file or folder"),
+        (("http://u:secret@host/clip.mp4",), "http:// addresses are not read"),
         (("rtsp://127.0.0.1:1/x",), "no live source there"),
         (("--watch", "nowhere"), "nowhere: no such folder to watch"),
         (("a.mp4", "--window-sec", "0"), "expected a window above 0 s"),
