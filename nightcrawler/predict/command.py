@@ -28,7 +28,7 @@ from nightcrawler.predict.video_result import (
     to_record,
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
-from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
+from nightcrawler.utils.errors import UserError, VideoError, describe_error, mask_credentials
 from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
 from nightcrawler.utils.progress import progress
@@ -179,8 +179,7 @@ def partial_file(outputs: Outputs) -> Path | None:
 
 def _status_of(error: Exception, where: str) -> str:
     """Return the status of a video that an unexpected error stopped, in one line."""
-    lines = str(error).splitlines() or ["no message"]
-    return f"error: {type(error).__name__}: {lines[0]} ({where})"
+    return f"error: {describe_error(error)} ({where})"
 
 
 def _survive(

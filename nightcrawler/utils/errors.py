@@ -25,6 +25,17 @@ def mask_credentials(text: str) -> str:
     return _SECRET_FIELD.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
 
 
+def describe_error(error: Exception) -> str:
+    """Return kind and first line of an unexpected error.
+
+    Example:
+        >>> describe_error(ValueError("no such size"))
+        'ValueError: no such size'
+    """
+    lines = mask_credentials(str(error)).splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
 class UserError(Exception):
     """Error that the user can mend, printed by command lines as one line without a traceback."""
 

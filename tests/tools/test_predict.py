@@ -243,6 +243,8 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     assert predict("merge", "--out", out, many) == 2
     assert "of 24 videos have no prediction: '" in capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").rglob("*.json")}
+    # A file that could not be opened is tried again: its disk may have been away.
+    before.pop(shards.part_path(out, "5.mp4"), None)
     for index in range(5):
         assert predict(many, "--experiment", model, "--out", out, "--shard", f"{index}/5") == 0
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
