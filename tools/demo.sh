@@ -28,6 +28,6 @@ for enhancement in none gamma; do
             TEST.CHECKPOINT_FILE_PATH "configs/demo_weights/$model.safetensors" >"$out/source.log" 2>&1
     done
 done
-"$python" tools/score.py --truth "$data/truth/test.csv" "$out"/source_*/*/test*.pkl
+"$python" tools/score.py --truth "$data/truth/test.csv" "$out"/source_*/*/test*.npz
 echo "== 4/4 the report"
 "$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table

@@ -29,7 +29,7 @@ PRECISION = 0.9
 EXAMPLES = """\
   {command} --stage 1 --precision 0.9
   {command} --stage 1 --split val_dark --precision 0.8
-  {command} --predictions a.pkl b.pkl --weights 0.5 0.5 --f1
+  {command} --predictions a.npz b.npz --weights 0.5 0.5 --f1
   {command} --pseudo data/pseudo/stage*.csv --labels data/arid.csv"""
 
 

@@ -43,7 +43,7 @@ EXAMPLES = """\
 ROUND_EXAMPLES = """\
   {command}
   {command} --recipe configs/pseudo/ug2_2022/stage{stage}.yaml
-  {command} --predictions a.pkl b.pkl --weights 0.6 0.4 \\
+  {command} --predictions a.npz b.npz --weights 0.6 0.4 \\
       --thresholds data/pseudo/thresholds_stage{stage}.yaml --out data/pseudo/stage{stage}.csv"""
 
 

@@ -13,8 +13,8 @@ from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
 
 EXAMPLES = """\
-  {command} exp_adapt_bn/uniformer_b32_k600/arid*.pkl
-  {command} --truth data/synthetic/truth/test.csv exp_*/*/testx*.pkl"""
+  {command} exp_adapt_bn/uniformer_b32_k600/arid*.npz
+  {command} --truth data/synthetic/truth/test.csv exp_*/*/testx*.npz"""
 
 
 def parse(argv: Sequence[str]) -> Any:

@@ -47,6 +47,7 @@ TEST_KEYS = (
     "TEST.NUM_ENSEMBLE_VIEWS",
     "TEST.NUM_SPATIAL_CROPS",
     "TEST.BATCH_SIZE",
+    "TEST.RESULTS_FORMAT",
 )
 # Differences that a message names.
 MAX_NAMED = 4

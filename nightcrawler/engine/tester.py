@@ -24,7 +24,7 @@ from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.engine.run_metadata import run_metadata_of, video_fingerprints_of
 from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
-from nightcrawler.pseudo.results_metadata import ORACLE, results_name
+from nightcrawler.pseudo.results_metadata import ORACLE, RESULTS_FORMAT, results_name
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows
@@ -46,6 +46,7 @@ class Tester:
         max_bad_fraction: part of unreadable videos, in [0, 1], above which the test fails.
         meta: metadata of every results file. `num_frames`, `crop_size` and `gammas` are part of
             its name.
+        results_format: `npz`, or `pkl` for the published form.
         limit_name: name of `max_bad_fraction` in messages, as the user sets it.
     """
 
@@ -56,6 +57,7 @@ class Tester:
     num_classes: int
     max_bad_fraction: float
     meta: dict[str, Any]
+    results_format: str = RESULTS_FORMAT
     limit_name: str = "max_bad_fraction"
 
     def results_path(self, pair: tuple[int, int]) -> Path:
@@ -66,7 +68,12 @@ class Tester:
         """
         meta = self.meta
         name = results_name(
-            self.eval_set.split.name, meta["num_frames"], meta["crop_size"], pair, meta["gammas"]
+            self.eval_set.split.name,
+            meta["num_frames"],
+            meta["crop_size"],
+            pair,
+            meta["gammas"],
+            self.results_format,
         )
         return self.output_dir / name
 
@@ -204,5 +211,6 @@ def build_tester(cfg: CfgNode) -> Tester:
         num_classes=cfg.MODEL.NUM_CLASSES,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
         meta=results_metadata_from_cfg(cfg, eval_set, weights),
+        results_format=cfg.TEST.RESULTS_FORMAT,
         limit_name="DATA.MAX_BAD_FRACTION",
     )

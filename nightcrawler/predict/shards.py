@@ -234,7 +234,7 @@ def read_about(out: Path) -> dict[str, Any]:
 def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoResult], list[Path]]:
     """Check that a run is complete, and write one result of all parts.
 
-    Writes `predictions.csv`, `predictions.pkl` and, for windows, `timeline.csv`.
+    Writes `predictions.csv`, `predictions.npz` and, for windows, `timeline.csv`.
 
     Args:
         out: folder of the run.
@@ -271,7 +271,7 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoRe
             f"{out}: {len(extra)} parts are of videos that the list does not have, "
             f"such as {min(extra)}"
         )
-    files = [out / "predictions.csv", out / "predictions.pkl"]
+    files = [out / "predictions.csv", out / "predictions.npz"]
     write_csv_rows(files[0], csv_rows(results, top))
     to_predictions(results, len(class_names), {**about, "run": key}).save(files[1])
     if any(result.segments for result in results):

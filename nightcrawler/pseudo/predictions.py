@@ -1,11 +1,13 @@
 """Results files: a model's predictions for each video of a split, with the videos' names.
 
-A results file is a pickle of one dict of plain numpy arrays, strings and numbers. It is read by
-`utils/plain_pickle.py`, which runs and looks up nothing that a file names.
+A results file is an `.npz` of arrays and of metadata as JSON, or in the published form a pickle of
+one dict of plain numpy arrays, strings and numbers. Both are read by `utils/npz.py` and
+`utils/plain_pickle.py`, which run and look up nothing that a file names.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sys
@@ -19,6 +21,7 @@ from numpy.typing import DTypeLike
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, plain_name
+from nightcrawler.utils.npz import ZIP_START, read_npz_bytes, write_npz
 from nightcrawler.utils.plain_pickle import read_plain_bytes
 
 STATUS_OK = "ok"
@@ -93,20 +96,23 @@ class Predictions:
         """Write the results file, atomically.
 
         Args:
-            path: the `.pkl` file.
+            path: the file. A name that ends in `.npz` gives that form, any other the published
+                one, a pickle.
         """
         # Key names are those of the published results files, so that their readers work.
-        content = {
+        content: dict[str, Any] = {
             "video_preds": self.logits.astype(np.float32),
             "video_probs": self.probs.astype(np.float32),
             "video_labels": self.labels.astype(np.int64),
             "video_names": np.array(self.names, dtype=np.str_),
             "num_clips": self.num_clips.astype(np.int64),
             "status": np.array(self.status, dtype=np.str_),
-            "meta": self.meta,
         }
         with atomic_write(path) as file:
-            pickle.dump(content, file, protocol=4)
+            if Path(path).suffix == ".npz":
+                write_npz(file, {**content, "meta": np.array(json.dumps(self.meta))})
+            else:
+                pickle.dump({**content, "meta": self.meta}, file, protocol=4)
 
 
 def softmax(scores: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
@@ -138,7 +144,7 @@ def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predic
     """Read a results file.
 
     Args:
-        path: the `.pkl` file that `test.sh` wrote.
+        path: the `.npz` or `.pkl` file that `test.sh` wrote.
         names: names of the rows, only for files in the old two-key form (`video_preds`,
             `video_labels`).
 
@@ -148,13 +154,13 @@ def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predic
             length.
 
     Example:
-        >>> results = read_results("exp_adapt_bn/uniformer_b32_k600/aridx32x224x1x1.pkl")
+        >>> results = read_results("exp_adapt_bn/uniformer_b32_k600/aridx32x224x1x1.npz")
         >>> known = results.ok & (results.labels >= 0)
         >>> (results.probs.argmax(axis=1) == results.labels)[known].mean()
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UserError(f"read_results: {path!r}: expected the path of a results file")
-    content = read_plain_pickle(path)
+    content = read_content(path)
     for key in ("video_preds", "video_labels"):
         if not isinstance(content.get(key), np.ndarray):
             raise UserError(f"{path}: no array '{key}': this is not a results file")
@@ -164,8 +170,10 @@ def read_results(path: str | Path, names: Sequence[str] | None = None) -> Predic
     return _from_old_form(path, content, names)
 
 
-def read_plain_pickle(path: str | Path) -> dict[str, Any]:
-    """Read a pickled dict of arrays and plain values without the unpickler.
+def read_content(path: str | Path) -> dict[str, Any]:
+    """Read a dict of arrays and plain values, from an `.npz` file or a pickle, by its first bytes.
+
+    Nothing is unpickled.
 
     Args:
         path: the file.
@@ -181,17 +189,29 @@ def read_plain_pickle(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB: not a results file")
     try:
-        content = read_plain_bytes(path.read_bytes())
+        raw = path.read_bytes()
+        content = _read_npz(raw) if raw.startswith(ZIP_START) else read_plain_bytes(raw)
     except UserError as error:
         raise UserError(f"{path}: refused: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, MemoryError):
+    except (ValueError, MemoryError, RecursionError):
         raise UserError(
             f"{path}: not a readable results file: damaged, truncated, or another kind of file"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a dict of arrays")
+    return content
+
+
+def _read_npz(raw: bytes) -> dict[str, Any]:
+    """Return the arrays of an `.npz` file, and its metadata as a dict."""
+    content: dict[str, Any] = dict(read_npz_bytes(raw))
+    text = content.pop("meta", None)
+    if text is not None:
+        if text.dtype.kind != "U" or text.ndim:
+            raise UserError("'meta' in it is no text")
+        content["meta"] = json.loads(str(text))
     return content
 
 

@@ -25,6 +25,10 @@ LABEL_FREE = "label-free"
 ORACLE = "oracle"
 # Dark clips whose labels an oracle calibrates with.
 ORACLE_SPLIT = "arid"
+# Forms of results files, which end their names: arrays, and the published pickle.
+RESULTS_FORMAT = "npz"
+PUBLISHED_FORMAT = "pkl"
+_ENDING = r"x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.{suffix}"
 # Fields of a results file's metadata that are copied into metadata of outputs.
 META_KEYS = (
     "split",
@@ -39,9 +43,14 @@ META_KEYS = (
 
 
 def results_name(
-    split: str, num_frames: int, crop_size: int, pair: tuple[int, int], gammas: Sequence[float] = ()
+    split: str,
+    num_frames: int,
+    crop_size: int,
+    pair: tuple[int, int],
+    gammas: Sequence[float] = (),
+    form: str = RESULTS_FORMAT,
 ) -> str:
-    """Return the name of a results file: `{split}x{T}x{size}x{V}x{C}.pkl`.
+    """Return the name of a results file: `{split}x{T}x{size}x{V}x{C}.npz`.
 
     Args:
         split: name of the split.
@@ -49,22 +58,38 @@ def results_name(
         crop_size: side of a crop in pixels.
         pair: views V and crops C of each video.
         gammas: gammas whose predictions were averaged, for the ending `xg{a}-{b}`.
+        form: `npz`, or `pkl` for the published form.
 
     Example:
         >>> results_name("test", 32, 224, (3, 3), [0.25, 0.5])
-        'testx32x224x3x3xg0.25-0.5.pkl'
+        'testx32x224x3x3xg0.25-0.5.npz'
     """
     views, crops = pair
     ending = ""
     if gammas:
         ending = "xg" + "-".join(f"{gamma:g}" for gamma in gammas)
-    return f"{split}x{num_frames}x{crop_size}x{views}x{crops}{ending}.pkl"
+    return f"{split}x{num_frames}x{crop_size}x{views}x{crops}{ending}.{form}"
 
 
 def _results_pattern(split: str, pair: tuple[int, int]) -> re.Pattern[str]:
     """Return the pattern of `results_name` for any clip length, crop size and gammas."""
     views, crops = pair
-    return re.compile(rf"{re.escape(split)}x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.pkl")
+    ending = _ENDING.format(views=views, crops=crops, suffix="(npz|pkl)")
+    return re.compile(re.escape(split) + ending)
+
+
+def holds_published_form(folder: Path) -> bool:
+    """Return whether all results files of an experiment's folder are of the published form.
+
+    Args:
+        folder: of the experiment, which need not exist.
+    """
+    forms = set()
+    for form in (RESULTS_FORMAT, PUBLISHED_FORMAT):
+        pattern = re.compile(".+" + _ENDING.format(views=r"\d+", crops=r"\d+", suffix=form))
+        if any(pattern.fullmatch(path.name) for path in folder.glob(f"*.{form}")):
+            forms.add(form)
+    return forms == {PUBLISHED_FORMAT}
 
 
 def results_file(folder: Path, split: str, pair: tuple[int, int]) -> Path:
@@ -80,7 +105,7 @@ def results_file(folder: Path, split: str, pair: tuple[int, int]) -> Path:
     """
     views, crops = pair
     pattern = _results_pattern(split, pair)
-    found = sorted(path for path in folder.glob("*.pkl") if pattern.fullmatch(path.name))
+    found = sorted(path for path in folder.glob("*.*") if pattern.fullmatch(path.name))
     if not found:
         settings = (
             f"TEST.DATA_SELECT {split} TEST.NUM_ENSEMBLE_VIEWS {views} "

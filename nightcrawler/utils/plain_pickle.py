@@ -11,7 +11,7 @@ import io
 import pickletools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,25 +105,47 @@ class _Array:
         """Make the array, whose number of bytes must be that of its shape."""
         if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _Dtype):
             raise UserError("an array in it is not made of bytes and a dtype")
-        if not isinstance(shape, tuple) or len(shape) > MAX_NESTING or order not in ("C", "F"):
+        if not isinstance(shape, tuple) or order not in ("C", "F"):
             raise UserError("the shape of an array in it is of another form")
-        count = 1
-        for size in shape:
-            if type(size) is not int or not 0 <= size <= MAX_SIDE:
-                raise UserError("the shape of an array in it does not fit its bytes")
-            count *= size
-        kind = dtype.dtype
-        if count * kind.itemsize != len(content) or not kind.itemsize:
+        self.value = make_array(content, dtype.dtype, shape, order)
+
+
+def make_array(
+    content: bytes | bytearray, kind: np.dtype, shape: tuple[Any, ...], order: Literal["C", "F"]
+) -> np.ndarray:
+    """Make an array of bytes whose number must be that of its shape.
+
+    Args:
+        content: Its bytes, which are copied.
+        kind: Dtype of numbers or text.
+        shape: Its shape, as a file says.
+        order: `C` or `F`, the order of the bytes.
+
+    Raises:
+        UserError: If the bytes do not fit the shape, or are no characters of a text.
+
+    Example:
+        >>> make_array(bytes(8), np.dtype("u1"), (2, 4), "C").shape
+        (2, 4)
+    """
+    if len(shape) > MAX_NESTING:
+        raise UserError("the shape of an array in it is of another form")
+    count = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size <= MAX_SIDE:
             raise UserError("the shape of an array in it does not fit its bytes")
-        values = np.zeros(0, kind)
-        if count:
-            # A copy: arrays of a buffer cannot be written to.
-            values = np.frombuffer(content, kind).copy()
-        if count and kind.kind == "U":
-            points = np.frombuffer(content, np.dtype("u4").newbyteorder(kind.byteorder))
-            if points.max() > MAX_CODE_POINT:
-                raise UserError("a text in it holds numbers that are no characters")
-        self.value = values.reshape(shape, order=order)
+        count *= size
+    if count * kind.itemsize != len(content) or not kind.itemsize:
+        raise UserError("the shape of an array in it does not fit its bytes")
+    values = np.zeros(0, kind)
+    if count:
+        # A copy: arrays of a buffer cannot be written to.
+        values = np.frombuffer(content, kind).copy()
+    if count and kind.kind == "U":
+        points = np.frombuffer(content, np.dtype("u4").newbyteorder(kind.byteorder))
+        if points.max() > MAX_CODE_POINT:
+            raise UserError("a text in it holds numbers that are no characters")
+    return values.reshape(shape, order=order)
 
 
 def read_plain_bytes(content: bytes) -> Any:

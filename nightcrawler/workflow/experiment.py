@@ -59,6 +59,7 @@ class Experiment:
         num_frames: Frames of a test clip, for the names of results files.
         crop_size: Side of a test crop in pixels, for the same names.
         gammas: Gammas of dark splits, for the same names, empty without `TEST.GAMMAS`.
+        results_format: End of the same names.
         class_names: Class names in index order.
         train_signature: Hash of the keys that a training depends on.
         test_signature: Hash of the keys that a test depends on.
@@ -84,6 +85,7 @@ class Experiment:
     num_frames: int
     crop_size: int
     gammas: tuple[float, ...]
+    results_format: str
     class_names: tuple[str, ...]
     train_signature: str
     test_signature: str
@@ -136,7 +138,8 @@ class Experiment:
     def results_name(self, split: str, pair: tuple[int, int]) -> str:
         """Return the name of the results file of a split and of (views, crops)."""
         gammas = self.gammas if get_split(split, self.prefix).dark else ()
-        return results_name(split, self.num_frames, self.crop_size, pair, gammas)
+        form = self.results_format
+        return results_name(split, self.num_frames, self.crop_size, pair, gammas, form)
 
     def arguments(self) -> list[str]:
         """Return the arguments of the programs `train` and `test`."""
@@ -185,6 +188,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         num_frames=cfg.DATA.NUM_FRAMES,
         crop_size=cfg.DATA.TEST_CROP_SIZE,
         gammas=tuple(cfg.TEST.GAMMAS) if cfg.ENHANCE.TEST == "gamma" else (),
+        results_format=cfg.TEST.RESULTS_FORMAT,
         class_names=tuple(cfg.MODEL.CLASS_NAMES) or tuple(map(str, range(cfg.MODEL.NUM_CLASSES))),
         train_signature=config_hash(without_idle_keys(cfg), of_training),
         test_signature=test_hash(cfg),

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, find_weights
 from nightcrawler.prepare.lists import Tree
-from nightcrawler.pseudo.results_metadata import ORACLE_SPLIT
+from nightcrawler.pseudo.results_metadata import (
+    ORACLE_SPLIT,
+    PUBLISHED_FORMAT,
+    holds_published_form,
+)
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import BEST, Experiment, build_experiment
 from nightcrawler.workflow.pipeline_file import relative_to_root
 from nightcrawler.workflow.recipe import Model, Recipe, Stage
 from nightcrawler.workflow.recipe_file import CONTROL, as_settings
 
+RESULTS_KEY = "TEST.RESULTS_FORMAT"
 # Keys that the tasks of a pipeline set, each with what decides it.
 TASK_KEYS = {
     "TEST.DATA_SELECT": "its recipe tests the splits that it needs (TEST.SPLITS, VOTE.SPLIT)",
@@ -177,6 +182,7 @@ class TrainingJobs:
                 "OUTPUT_DIR": self.options.shown(folder),
                 "TRAIN.CHECKPOINT_FILE_PATH": self.options.shown(start),
             }
+            linked.update(_kept_form(folder, job.experiment.settings))
             experiment = self._with_settings(job.experiment, linked)
             reads = {**job.reads, "start": start}
             controls[name] = TrainingJob(
@@ -200,7 +206,7 @@ class TrainingJobs:
                 "pipeline, whose --out names the folder of all runs: remove the key"
             )
         folder = self.options.out / name
-        linked = {"OUTPUT_DIR": self.options.shown(folder)}
+        linked = {"OUTPUT_DIR": self.options.shown(folder), **_kept_form(folder, settings)}
         reads = {}
         if raw.start:
             reads["start"] = self._start_of(name, raw.start)
@@ -283,6 +289,13 @@ class TrainingJobs:
         """Return the stage that a stage builds on."""
         earlier = self.recipe.stages[: self.recipe.stages.index(stage)]
         return [other for other in earlier if other.in_chain][-1]
+
+
+def _kept_form(folder: Path, settings: Sequence[str]) -> dict[str, str]:
+    """Return the setting with which a run of earlier results in the published form goes on."""
+    if RESULTS_KEY in settings or not holds_published_form(folder):
+        return {}
+    return {RESULTS_KEY: PUBLISHED_FORMAT}
 
 
 def _flat(settings: Mapping[str, str]) -> list[str]:

@@ -189,7 +189,7 @@ def test_a_training_its_test_and_its_checkpoint_know_them(project: Path) -> None
         "run_net.py", "test", *shrunk, *workers, "TEST.DATA_SELECT", "own_split", **environment
     )
     assert tested.returncode == 0, tested.stderr + tested.stdout
-    assert list(out.rglob("own_splitx*.pkl"))
+    assert list(out.rglob("own_splitx*.npz"))
     clip = str(next((data / "Test").glob("*.mp4")))
     model = ["--experiment", str(out / "best.pyth")]
     allowed = ["--imports", "own_models.everything"]

@@ -149,8 +149,8 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".pkl" and published:
             path.write_bytes(self._old_results(zlib.crc32(name.encode())))
-        elif path.suffix == ".pkl":
-            shutil.copy(next(self.made.trained.glob("arid*.pkl")), path)
+        elif path.suffix == ".npz":
+            shutil.copy(next(self.made.trained.glob("arid*.npz")), path)
         elif path.suffix == ".pyth" and not published:
             shutil.copy(self.made.trained / "best.pyth", path)
         elif path.suffix == ".pyth":

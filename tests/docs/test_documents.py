@@ -227,7 +227,7 @@ def test_a_wrong_command_is_found(line: str, fault: str) -> None:
         "python tools/prepare_data.py tree src --dark d --out o",
         "NPROC=2 bash exp_adapt_bn/uniformer_b32_k600/run.sh --overlay configs/demo.yaml SOLVER.MAX_EPOCH 2",
         "python tools/model_info.py --markdown configs/models/*.yaml",
-        "python tools/score.py exp_adapt_bn/uniformer_b32_k600/arid*.pkl",
+        "python tools/score.py exp_adapt_bn/uniformer_b32_k600/arid*.npz",
         "make test",
     ],
 )

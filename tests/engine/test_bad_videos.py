@@ -65,7 +65,7 @@ def test_a_bad_test_clip_keeps_its_row(own_data: Path, trained: Path, tmp_path: 
     tiny.damage(own_data / "Test/1.mp4")
     weights = ("TEST.CHECKPOINT_FILE_PATH", trained / "best.pyth", "TEST.DATA_SELECT", "test")
     assert tiny.run_net("test", own_data, tmp_path / "run", *weights) == 3
-    found = read_results(tmp_path / "run/testx4x32x1x1.pkl")
+    found = read_results(tmp_path / "run/testx4x32x1x1.npz")
     assert found.names == ["0.mp4", "1.mp4", "2.mp4"]
     assert found.ok.tolist() == [True, False, True]
     assert found.status[1].startswith("error: not a video")
@@ -79,4 +79,4 @@ def test_a_bad_test_clip_keeps_its_row(own_data: Path, trained: Path, tmp_path: 
         UserError, match=r"2 of 3 videos of 'test' cannot be read.*results are written"
     ):
         build_tester(whole).run()
-    assert read_results(tmp_path / "two/testx4x32x1x1.pkl").ok.tolist() == [True, False, False]
+    assert read_results(tmp_path / "two/testx4x32x1x1.npz").ok.tolist() == [True, False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint_files import load_checkpoint
@@ -21,6 +23,7 @@ from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
 from tests import tiny
+from tests.paths import ROOT
 from tests.reading import count_decodes
 
 PAIRS = ("TEST.NUM_ENSEMBLE_VIEWS", "[1, 3, 1]", "TEST.NUM_SPATIAL_CROPS", "[1, 3, 3]")
@@ -37,11 +40,27 @@ def loaded_model(cfg: Any, trained: Path) -> torch.nn.Module:
     return model.eval()
 
 
+def test_the_published_overlay_writes_what_the_published_vote_reads(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    run_test(data, trained, tmp_path, "arid")
+    values = read_yaml(ROOT / "configs/stages/published.yaml").values
+    form = values["TEST.RESULTS_FORMAT"]
+    run_test(data, trained, tmp_path, "arid", "TEST.RESULTS_FORMAT", form)
+    # The published vote unpickles a dict, and adds arrays of it.
+    with open(tmp_path / "aridx4x32x1x1.pkl", "rb") as file:
+        published = pickle.load(file)
+    ours = read_results(tmp_path / "aridx4x32x1x1.npz")
+    np.testing.assert_array_equal(published["video_preds"], ours.logits)
+    np.testing.assert_array_equal(published["video_labels"], ours.labels)
+    assert read_results(tmp_path / "aridx4x32x1x1.pkl").meta == ours.meta
+
+
 def test_results_hold_rows_in_list_order_with_names_and_meta(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
     run_test(data, trained, tmp_path, "arid")
-    found = read_results(tmp_path / "aridx4x32x1x1.pkl")
+    found = read_results(tmp_path / "aridx4x32x1x1.npz")
     rows = [line.split(",") for line in (data / "arid.csv").read_text().split()]
     assert found.names == [name for name, _ in rows]
     assert found.labels.tolist() == [int(label) for _, label in rows]
@@ -79,7 +98,7 @@ def test_the_tested_checkpoint_has_the_accuracy_that_validation_saw(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
     run_test(data, trained, tmp_path, "val_dry")
-    found = read_results(tmp_path / "val_dryx4x32x1x1.pkl")
+    found = read_results(tmp_path / "val_dryx4x32x1x1.npz")
     best = load_checkpoint(trained / "best.pyth")["best"]
     assert 100 * np.mean(found.probs.argmax(1) == found.labels) == pytest.approx(best["top1"])
     assert found.meta["enhancement"] == "none"
@@ -91,11 +110,11 @@ def test_all_pairs_come_from_one_decode_of_each_video(
     decoded = count_decodes(monkeypatch)
     run_test(data, trained, tmp_path, "test", *PAIRS)
     assert sorted(decoded) == ["0.mp4", "1.mp4", "2.mp4"]
-    assert sorted(p.name for p in tmp_path.glob("*.pkl")) == [
-        f"testx4x32x{p}.pkl" for p in ("1x1", "1x3", "3x3")
+    assert sorted(p.name for p in tmp_path.glob("*.npz")) == [
+        f"testx4x32x{p}.npz" for p in ("1x1", "1x3", "3x3")
     ]
     for views, crops in ((1, 1), (1, 3), (3, 3)):
-        found = read_results(tmp_path / f"testx4x32x{views}x{crops}.pkl")
+        found = read_results(tmp_path / f"testx4x32x{views}x{crops}.npz")
         assert found.num_clips.tolist() == [views * crops] * tiny.NUM_TEST
         assert (found.meta["views"], found.meta["crops"]) == (views, crops)
 
@@ -107,7 +126,7 @@ def test_pairs_together_and_alone_give_the_same_rows(
     for views, crops in ((1, 1), (3, 3)):
         alone = ("TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.NUM_SPATIAL_CROPS", crops)
         run_test(data, trained, tmp_path / "alone", "test", *alone, "TEST.BATCH_SIZE", 64)
-        name = f"testx4x32x{views}x{crops}.pkl"
+        name = f"testx4x32x{views}x{crops}.npz"
         left, right = (read_results(tmp_path / place / name) for place in ("together", "alone"))
         np.testing.assert_allclose(left.logits, right.logits, rtol=0, atol=1e-5)
         np.testing.assert_allclose(left.probs, right.probs, rtol=0, atol=1e-6)
@@ -143,7 +162,7 @@ def test_rows_against_the_method_written_out(data: Path, trained: Path, tmp_path
         for (num_views, num_crops), clip in clips.items():
             with torch.no_grad():
                 logits = model(clip).double()
-            found = read_results(tmp_path / f"testx4x32x{num_views}x{num_crops}.pkl")
+            found = read_results(tmp_path / f"testx4x32x{num_views}x{num_crops}.npz")
             np.testing.assert_allclose(found.logits[row], logits.mean(0), rtol=0, atol=2e-5)
             np.testing.assert_allclose(
                 found.probs[row], logits.softmax(1).mean(0), rtol=0, atol=5e-6
@@ -222,4 +241,4 @@ def test_only_a_whole_checkpoint_of_this_model_is_tested(
     }
     with pytest.raises(UserError, match=expected[fault]):
         tiny.run_net("test", data, tmp_path, *overrides)
-    assert not list(tmp_path.glob("*.pkl"))
+    assert not list(tmp_path.glob("*.npz"))

@@ -18,7 +18,7 @@ def results_of(
 ) -> dict[str, Predictions]:
     weights = ("TEST.CHECKPOINT_FILE_PATH", trained / "best.pyth", "TEST.DATA_SELECT", split)
     assert tiny.run_net("test", data, out, *weights, *PAIRS, *overrides) == 0
-    return {path.name: read_results(path) for path in sorted(out.glob("*.pkl"))}
+    return {path.name: read_results(path) for path in sorted(out.glob("*.npz"))}
 
 
 def test_a_sweep_is_the_mean_of_single_gammas(data: Path, trained: Path, tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_sweep_is_the_mean_of_single_gammas(data: Path, trained: Path, tmp_pat
     single = [
         results_of(data, trained, tmp_path / str(g), "arid", "ENHANCE.GAMMA", g) for g in gammas
     ]
-    assert list(swept) == ["aridx4x32x1x1xg0.2-0.35-0.6.pkl", "aridx4x32x2x3xg0.2-0.35-0.6.pkl"]
+    assert list(swept) == ["aridx4x32x1x1xg0.2-0.35-0.6.npz", "aridx4x32x2x3xg0.2-0.35-0.6.npz"]
     for (name, found), num_clips in zip(swept.items(), (3, 18), strict=True):
         alone = [one[name.replace("xg0.2-0.35-0.6", "")] for one in single]
         assert np.ptp([one.logits for one in alone], axis=0).max() > 1e-3
@@ -60,8 +60,8 @@ def test_bright_clips_and_other_enhancements_name_no_gamma(
         "ENHANCE.DENOISE_FRAMES",
         3,
     )
-    assert list(bright) == ["val_dryx4x32x1x1.pkl", "val_dryx4x32x2x3.pkl"]
-    assert list(other) == ["aridx4x32x1x1.pkl", "aridx4x32x2x3.pkl"]
+    assert list(bright) == ["val_dryx4x32x1x1.npz", "val_dryx4x32x2x3.npz"]
+    assert list(other) == ["aridx4x32x1x1.npz", "aridx4x32x2x3.npz"]
     keys = ("enhancement", "gamma", "gammas", "denoise_frames")
     assert {tuple(map(str, (one.meta[key] for key in keys))) for one in bright.values()} == {
         ("none", "None", "[]", "1")

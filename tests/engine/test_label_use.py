@@ -52,7 +52,7 @@ def test_results_are_stamped_as_the_checkpoint_is_whatever_the_configuration(
     data, run = tiny.build_data(tmp_path / "data"), tmp_path / "run"
     assert tiny.run_net("train", data, run, "TRAIN.BEST_SPLIT", "arid", "SOLVER.MAX_EPOCH", 1) == 0
     assert tiny.run_net("test", data, run, "TEST.DATA_SELECT", "val_dry") == 0
-    (path,) = run.glob("val_dry*.pkl")
+    (path,) = run.glob("val_dry*.npz")
     assert read_results(path).meta["labels"] == "oracle"
     for log in ("train.log", "test.log"):
         assert "oracle" in (run / log).read_text()

@@ -143,7 +143,7 @@ def test_adaptation_sees_each_dark_clip_once(folders: tuple[Path, Path]) -> None
 
 @pytest.mark.parametrize("pair", ["1x1", "3x3"])
 def test_results_files_are_equal(folders: tuple[Path, Path], pair: str) -> None:
-    one, two = (read_results(folder / f"test/total_unlabelx4x32x{pair}.pkl") for folder in folders)
+    one, two = (read_results(folder / f"test/total_unlabelx4x32x{pair}.npz") for folder in folders)
     assert len(one.names) == tiny.NUM_DARK + tiny.NUM_ARID
     assert one.names == two.names
     assert one.status == two.status

@@ -37,7 +37,7 @@ def test_two_ranks_predict_what_one_does(data: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(data, tmp_path / "data"))
     train_and_test(own, tmp_path)
     on_ranks(2, tmp_path, train_and_test, own, tmp_path)
-    ((one,), (two,)) = ((tmp_path / world).glob("total_unlabel*.pkl") for world in "12")
+    ((one,), (two,)) = ((tmp_path / world).glob("total_unlabel*.npz") for world in "12")
     assert one.name == two.name
     left, right = read_results(one), read_results(two)
     assert (

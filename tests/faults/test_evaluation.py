@@ -76,7 +76,7 @@ def many(tmp_path: Path) -> Path:
 
 
 def results(out: Path) -> Predictions:
-    (path,) = out.glob("*.pkl")
+    (path,) = out.glob("*.npz")
     return read_results(path)
 
 

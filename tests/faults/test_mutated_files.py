@@ -50,7 +50,7 @@ def mutated(whole: bytes, rng: random.Random) -> bytes:
 
 def make(kind: str, path: Path) -> None:
     """Write a whole file of a kind."""
-    if kind == "results":
+    if "results" in kind:
         some().save(path)
     elif kind == "state":
         write_state(path, TaskState(DONE, "k", {"a": "1"}, {"b": "2"}, ["x"], 1.5))
@@ -72,7 +72,8 @@ def make(kind: str, path: Path) -> None:
 
 RECIPE = "configs/vote/ug2_2022.yaml"
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
-    "results": ("a.pkl", read_results),
+    "results": ("a.npz", read_results),
+    "published results": ("a.pkl", read_results),
     "state": ("a.json", read_state),
     "metadata": ("out.json", lambda path: read_metadata(path.with_name("out.csv"))),
     "list": ("a.csv", lambda path: read_list(path, [path.parent], 2)),

@@ -28,7 +28,7 @@ from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.reading import read_file
 
-RESULTS = {(1, 1): "x4x32x1x1.pkl", (2, 3): "x4x32x2x3.pkl"}
+RESULTS = {(1, 1): "x4x32x1x1.npz", (2, 3): "x4x32x2x3.npz"}
 RECIPE = """\
 CLASSES: [Drink, Jump, Pick, Pour, Push, Run, Sit, Stand, Turn, Walk, Wave]
 LABELS: label-free

@@ -53,7 +53,7 @@ def test_every_public_name_can_be_imported() -> None:
 def test_a_list_is_predicted_like_its_results_file(
     predictor: Predictor, models: list[Path], data: Path, split: str
 ) -> None:
-    written = read_results(models[0] / f"{split}x4x32x1x1.pkl")
+    written = read_results(models[0] / f"{split}x4x32x1x1.npz")
     results = predictor.predict(str(data / f"{split}.csv"))
     assert [result.name for result in results] == written.names
     found = np.stack([result.probabilities for result in results])
@@ -178,7 +178,7 @@ def test_options_change_what_is_run(models: list[Path], data: Path) -> None:
     assert bright.about["enhancement"] == "none"
     assert bright.name == "best.pyth"
     views = nightcrawler.load(str(models[0]), "cpu", views=2, crops=3)
-    written = read_results(models[0] / "testx4x32x2x3.pkl")
+    written = read_results(models[0] / "testx4x32x2x3.npz")
     found = np.stack([result.probabilities for result in views.predict(data / "test.csv")])
     np.testing.assert_allclose(found, written.probs, atol=1e-6)
 

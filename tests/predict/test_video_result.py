@@ -58,7 +58,7 @@ def test_a_part_of_version_0_1_is_read_and_written_alike(tmp_path: Path) -> None
     assert shards.missing(tmp_path, key, items) == []
     results, files = shards.merge(tmp_path, items, 2)
     assert results == [RESULT]
-    assert [file.name for file in files] == ["predictions.csv", "predictions.pkl", "timeline.csv"]
+    assert [file.name for file in files] == ["predictions.csv", "predictions.npz", "timeline.csv"]
     before = path.read_text()
     shards.write_part(tmp_path, key, RESULT)
     assert path.read_text() == before

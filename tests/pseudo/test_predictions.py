@@ -14,7 +14,7 @@ from scipy import special
 
 from nightcrawler.pseudo.predictions import (
     Predictions,
-    read_plain_pickle,
+    read_content,
     read_results,
     softmax,
 )
@@ -74,7 +74,7 @@ def test_code_in_a_results_file_never_runs(tmp_path: Path, protocol: int) -> Non
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_results_of_any_protocol_are_read(tmp_path: Path, protocol: int) -> None:
     some().save(tmp_path / "r.pkl")
-    content = read_plain_pickle(tmp_path / "r.pkl")
+    content = read_content(tmp_path / "r.pkl")
     (tmp_path / "old.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
     found = read_results(tmp_path / "old.pkl")
     np.testing.assert_array_equal(found.probs, some().probs)
@@ -116,7 +116,7 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None
 @pytest.mark.parametrize("key", ["video_preds", "video_probs", "video_labels", "num_clips"])
 def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
     some().save(tmp_path / "r.pkl")
-    content = read_plain_pickle(tmp_path / "r.pkl")
+    content = read_content(tmp_path / "r.pkl")
     (tmp_path / "r.pkl").write_bytes(
         pickle.dumps({**content, key: content[key].dtype.type(1)[...]})
     )
@@ -124,9 +124,19 @@ def test_arrays_of_another_form_are_named(tmp_path: Path, key: str) -> None:
         read_results(tmp_path / "r.pkl")
 
 
-def test_truncations_never_pass(tmp_path: Path) -> None:
-    some().save(tmp_path / "r.pkl")
-    whole = (tmp_path / "r.pkl").read_bytes()
+@pytest.mark.parametrize("form", ["npz", "pkl"])
+def test_both_forms_hold_the_same(tmp_path: Path, form: str) -> None:
+    some().save(tmp_path / f"r.{form}")
+    found = read_results(tmp_path / f"r.{form}")
+    for name in ("logits", "probs", "labels", "num_clips"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(some(), name))
+    assert (found.names, found.status, found.meta) == (some().names, some().status, some().meta)
+
+
+@pytest.mark.parametrize("form", ["npz", "pkl"])
+def test_truncations_never_pass(tmp_path: Path, form: str) -> None:
+    some().save(tmp_path / f"r.{form}")
+    whole = (tmp_path / f"r.{form}").read_bytes()
     for length in range(0, len(whole) - 1, 7):
         (tmp_path / "cut.pkl").write_bytes(whole[:length])
         with pytest.raises(UserError):

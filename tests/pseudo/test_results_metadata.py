@@ -11,6 +11,7 @@ import pytest
 
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.results_metadata import (
+    holds_published_form,
     label_use,
     load_joined,
     read_metadata,
@@ -42,12 +43,12 @@ def test_the_results_of_a_split_and_a_pair_are_found_at_any_clip_size(tmp_path: 
 @pytest.mark.parametrize(
     ("gammas", "name"),
     [
-        ((), "darkx16x112x3x1.pkl"),
-        ([0.25], "darkx16x112x3x1xg0.25.pkl"),
-        ([0.25, 1.0, 2], "darkx16x112x3x1xg0.25-1-2.pkl"),
+        ((), "darkx16x112x3x1.npz"),
+        ([0.25], "darkx16x112x3x1xg0.25.npz"),
+        ([0.25, 1.0, 2], "darkx16x112x3x1xg0.25-1-2.npz"),
     ],
 )
-def test_a_name_is_the_published_one_and_is_found_again(
+def test_a_name_is_of_its_form_and_is_found_again(
     tmp_path: Path, gammas: list[float], name: str
 ) -> None:
     assert results_name("dark", 16, 112, (3, 1), gammas) == name
@@ -55,11 +56,29 @@ def test_a_name_is_the_published_one_and_is_found_again(
     assert results_file(tmp_path, "dark", (3, 1)).name == name
 
 
+def test_both_forms_are_found_but_not_beside_each_other(tmp_path: Path) -> None:
+    name = results_name("dark", 16, 112, (3, 1), form="pkl")
+    assert name == "darkx16x112x3x1.pkl"
+    assert not holds_published_form(tmp_path)
+    (tmp_path / "other.pkl").touch()
+    assert not holds_published_form(tmp_path)
+    (tmp_path / name).touch()
+    assert holds_published_form(tmp_path)
+    assert results_file(tmp_path, "dark", (3, 1)).name == name
+    (tmp_path / results_name("dark", 16, 112, (3, 1))).touch()
+    assert not holds_published_form(tmp_path)
+    with pytest.raises(UserError, match="several results"):
+        results_file(tmp_path, "dark", (3, 1))
+
+
 def test_no_results_or_several_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such experiment: train it first"):
+        results_file(tmp_path / "absent", "test", (1, 3))
+    (tmp_path / "test.sh").touch()
     with pytest.raises(
         UserError, match=r"run .*test\.sh TEST\.DATA_SELECT test TEST\.NUM_ENSEMBLE_VIEWS 1"
     ):
-        results_file(tmp_path / "absent", "test", (1, 3))
+        results_file(tmp_path, "test", (1, 3))
     for size in (64, 224):
         (tmp_path / f"testx32x{size}x1x3.pkl").touch()
     with pytest.raises(

@@ -250,9 +250,9 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
     assert predict(many, "--experiment", model, "--out", tmp_path / "one") == 0
     files = merged(out, many)
-    assert set(files) == {"predictions.csv", "predictions.pkl"}
+    assert set(files) == {"predictions.csv", "predictions.npz"}
     assert files == merged(tmp_path / "one", many)
-    results = read_results(out / "predictions.pkl")
+    results = read_results(out / "predictions.npz")
     assert results.names == [f"{number}.mp4" for number in range(24)]
     assert np.flatnonzero(~results.ok).tolist() == [5]
     assert results.labels.tolist() == [number % 11 for number in range(24)]

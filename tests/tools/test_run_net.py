@@ -327,7 +327,7 @@ def test_several_processes_keep_the_exit_code_of_unreadable_videos(
     tiny.damage(data / "dark_train/Train/1.mp4")
     weights = ("TEST.CHECKPOINT_FILE_PATH", tmp_path / "train/best.pyth")
     process = tiny.launch("test", 2, data, tmp_path / "run", *weights)
-    found = read_results(tmp_path / "run/total_unlabelx4x32x1x1.pkl")
+    found = read_results(tmp_path / "run/total_unlabelx4x32x1x1.npz")
     assert found.names == [
         line.split(",")[0] for line in (data / "total_unlabel.csv").read_text().split()
     ]

@@ -83,7 +83,7 @@ def label_uses(out: Path) -> set[str]:
     ]
     for path in out.rglob("metrics.jsonl"):
         found += [row["labels"] for row in tiny.metrics(path.parent, "val")]
-    found += [read_results(path).meta["labels"] for path in out.rglob("*.pkl")]
+    found += [read_results(path).meta["labels"] for path in out.rglob("*.npz")]
     found += [load_checkpoint(path)["labels"] for path in out.rglob("*.pyth")]
     return set(found)
 

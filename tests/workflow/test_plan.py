@@ -73,6 +73,31 @@ def test_an_oracle_is_not_overruled(tmp_path: Path) -> None:
         plan(DEMO, tmp_path, overrides=("TRAIN.BEST_SPLIT", "val_dry"), oracle=True)
 
 
+def test_a_chain_of_earlier_results_goes_on_with_their_form(tmp_path: Path) -> None:
+    before = plan(UG2, tmp_path)
+    label = before["label/exp_pseudo_stage1"]
+    assert {path.suffix for path in label.inputs.values()} == {".npz"}
+    published = plan(UG2, tmp_path, overrides=("TEST.RESULTS_FORMAT", "pkl"))
+    names = [name for name in before if name.startswith("test/exp_adapt_bn/")]
+    for name in names:
+        for path in published[name].outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    after = plan(UG2, tmp_path)
+    for name, task in before.items():
+        # Nothing is out of date for it: only names of files differ.
+        assert task.signature == after[name].signature == published[name].signature
+        if name in names:
+            assert after[name].outputs == published[name].outputs
+            assert value(after[name], "TEST.RESULTS_FORMAT") == "pkl"
+        elif task.kind == "test":
+            assert after[name].outputs == task.outputs
+    assert {path.suffix for path in after["label/exp_pseudo_stage1"].inputs.values()} == {".pkl"}
+    # Asked for in so many words, the other form is written.
+    asked = plan(UG2, tmp_path, overrides=("TEST.RESULTS_FORMAT", "npz"))
+    assert asked[names[0]].outputs == before[names[0]].outputs
+
+
 def test_the_published_chain_has_21_trainings_four_rounds_and_a_vote(tmp_path: Path) -> None:
     tasks = plan(UG2, tmp_path)
     counts = Counter(task.kind for task in tasks.values())
@@ -120,7 +145,7 @@ def test_the_vote_has_its_views_tested(tmp_path: Path) -> None:
     )
     made = {path for task in tasks.values() for path in task.outputs}
     for folder, (views, crops) in wanted:
-        assert tmp_path / folder / f"testx32x224x{views}x{crops}.pkl" in made
+        assert tmp_path / folder / f"testx32x224x{views}x{crops}.npz" in made
     assert set(tasks["vote"].inputs.values()) <= made
     assert len(tasks["vote"].inputs) == len(wanted)
 
@@ -441,8 +466,8 @@ def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> N
     label = tasks["label/round1"]
     at = label.command.index("--predictions")
     assert [Path(text).relative_to(tmp_path) for text in label.command[at + 1 : at + 3]] == [
-        Path("adapt/b/total_unlabelx32x224x1x3.pkl"),
-        Path("adapt/a/total_unlabelx32x224x1x1.pkl"),
+        Path("adapt/b/total_unlabelx32x224x1x3.npz"),
+        Path("adapt/a/total_unlabelx32x224x1x1.npz"),
     ]
     labels.write_text(labels.read_text().replace("0.7", "0.6"))
     assert plan(path, tmp_path)["label/round1"].signature != label.signature
@@ -460,7 +485,7 @@ def test_pseudo_labels_wait_for_what_calibrates_them(tmp_path: Path, own: Places
     ]
     assert set(after["label/round2"]) == {*tests, "data"}
     at, to = (label.command.index(option) for option in ("--calibrate", "--labelled"))
-    found = [tmp_path / f"out/round1/{model}/val_darkx32x224x1x1.pkl" for model in MODELS_OF_OWN]
+    found = [tmp_path / f"out/round1/{model}/val_darkx32x224x1x1.npz" for model in MODELS_OF_OWN]
     assert list(label.command[at + 1 : to]) == list(map(str, found))
     assert label.command[to + 1] == str(tmp_path / "data/train_label+val_dry.csv")
     assert "--oracle" not in label.command

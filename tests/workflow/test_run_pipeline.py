@@ -81,7 +81,7 @@ def test_the_real_chain_on_five_other_classes_and_two_models(tmp_path: Path, vid
         rows = list(csv.DictReader(file))
     assert sorted(row["Video"] for row in rows) == [f"{number}.mp4" for number in range(NUM_DARK)]
     assert {int(row["ClassID"]) for row in rows} <= set(range(5))
-    found = read_results(next((out / "round1/two").glob("total_unlabelx*x1x3.pkl")))
+    found = read_results(next((out / "round1/two").glob("total_unlabelx*x1x3.npz")))
     assert (found.probs.shape, found.meta["class_names"]) == ((NUM_DARK, 5), CLASSES)
     assert {task["status"] for task in state(tmp_path)["links"]} == {"done"}
     assert state(tmp_path)["class_names"] == CLASSES

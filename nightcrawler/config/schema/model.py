@@ -76,6 +76,16 @@ TEST = (
         "Combination of a video's clips.",
         choices={"mean": "mean", "max": "maximum of logits and of probabilities"},
     ),
+    Key(
+        "TEST.RESULTS_FORMAT",
+        "npz",
+        "Form of the results files, and the end of their names.",
+        choices={
+            "npz": "arrays by name, without a pickle; numpy reads it",
+            "pkl": "as published: a pickle, for programs that read those files",
+        },
+        hashed_by_default=False,
+    ),
     Key("TEST.CHECKPOINT_FILE_PATH", "", "Checkpoint to test; empty takes OUTPUT_DIR/best.pyth."),
 )
 
