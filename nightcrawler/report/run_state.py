@@ -70,7 +70,8 @@ class MetricsRow(_Values):
     epoch: StrictInt | None = None
     split: StrictStr = ""
     weights: StrictStr = "raw"
-    top1: StrictInt | StrictFloat | None = None
+    # A number of a validation, one a stream in a row of training.
+    top1: StrictInt | StrictFloat | dict[str, StrictInt | StrictFloat | None] | None = None
     num_videos: StrictInt | None = Field(default=None, ge=0)
 
 

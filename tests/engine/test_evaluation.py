@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.build import build_eval_set
+from nightcrawler.data.video.convert import RgbConverter
 from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.models.build import build_model
@@ -134,7 +135,7 @@ def test_pairs_together_and_alone_give_the_same_rows(
 
 def frames_of(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return np.stack([RgbConverter()(frame) for frame in container.decode(video=0)])
 
 
 def clips_by_hand(frames: np.ndarray, wanted: list[int], crops: list[int]) -> torch.Tensor:

@@ -94,7 +94,7 @@ def test_faults_are_one_line(
 ) -> None:
     plain = [experiment, "--formats", "safetensors"]
     for argv, text in {
-        (data,): "no such checkpoint; train it first",
+        (data,): "no such checkpoint; expected the folder of an experiment",
         (*plain, "--out", data / "test.csv"): "test.csv: is a file, expected a folder",
         (*plain, "--split", "val_dry", "--data", data): "--split val_dry is bright",
         (*plain, "--split", "test", "--data", data): "no video has a label: give --truth CSV",

@@ -70,7 +70,12 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         "starlette", reason="needs the extra: pip install 'nightcrawler-video[web]'"
     )
     for argv, text in {
-        ("--experiment", str(tmp_path), "--port", "0"): "no such checkpoint; train it first",
+        (
+            "--experiment",
+            str(tmp_path),
+            "--port",
+            "0",
+        ): "no such checkpoint; expected the folder of an experiment",
         ("--experiment", str(tmp_path), "--port", "99999"): "--port 99999: cannot be used",
     }.items():
         process = tiny.run_tool("serve.py", *argv)

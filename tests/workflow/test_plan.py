@@ -293,7 +293,9 @@ def test_signatures_are_those_of_version_0_1(name: str) -> None:
     A change here makes every pipeline that 0.1 finished run again.
     """
     kept = json.loads((Path(__file__).parent / "signatures_0_1.json").read_text())[name]
-    tasks = plan(ROOT / f"configs/pipeline/{name}.yaml", Path("/x/out"))
+    # The colours of 0.1: with the exact ones, its pipelines are of another configuration.
+    colours = ("DATA.COLOR", "published")
+    tasks = plan(ROOT / f"configs/pipeline/{name}.yaml", Path("/x/out"), overrides=colours)
     assert list(tasks) == list(kept)
     for key, task in tasks.items():
         # The rules of configs/pseudo/default.yaml are stricter since, so its labels are due again.
