@@ -46,7 +46,7 @@ def fail() -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[], None], str]] = {
-    "killed": (die, "exited unexpectedly (killed, perhaps for lack of memory)"),
+    "killed": (die, "killed"),
     "hung": (hang, "timed out after 2 seconds"),
     "failed": (fail, "RuntimeError: the decoder has a fault"),
 }
