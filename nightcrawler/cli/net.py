@@ -197,12 +197,13 @@ def _run(arguments: Any) -> int:
     # Showing needs neither a log nor ranks, and must not create the output folder.
     if arguments.task == "show-config":
         return show(load(arguments))
+    # A fault in a configuration is told before torch is imported.
+    cfg = load(arguments)
     from nightcrawler.utils import distributed
     from nightcrawler.utils.logging import setup_logging
 
     distributed.end_with_launcher()
     distributed.check_launcher_variables()
-    cfg = load(arguments)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logging(cfg.OUTPUT_DIR, distributed.launched_rank(), f"{arguments.task}.log")
     with distributed.peer_failure_as_error():
