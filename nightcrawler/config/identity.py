@@ -37,7 +37,7 @@ MACHINE_KEYS = (
     "TRAIN.MAX_FAILED_SAVES",
     "TEST",
 )
-# Keys of the same kind that hashes of versions 0.1 and 0.2 hold: they are hashed as their defaults.
+# Keys of the same kind that hashes of version 0.1 hold: they are hashed as their defaults.
 IDLE_KEYS = ("DATA.CACHE", "DATA.CACHE_DIR", "DATA.CACHE_GIB", "TRAIN.AUTO_RESUME")
 # Files that other tasks of a pipeline write: their bytes count, not their location.
 LINKED_KEYS = ("TRAIN.CHECKPOINT_FILE_PATH", "DATA.PSEUDO_CSV")

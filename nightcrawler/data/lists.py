@@ -5,8 +5,6 @@ An error names the bad rows.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import check_relative, plain_name
+from nightcrawler.utils.io import check_relative, plain_name, read_csv_rows
 
 MAX_LIST_BYTES = 1 << 30
 SHOWN_FAULTS = 5
@@ -157,20 +155,8 @@ def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
         )
     if csv_path.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{csv_path}: larger than 1 GiB: not a list")
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        text = csv_path.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        for fields in reader:
-            if fields:
-                rows.append((reader.line_num, [field.strip() for field in fields]))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{csv_path}: not UTF-8 text (byte {error.start})") from None
-    except csv.Error as error:
-        raise UserError(f"{csv_path}: row {reader.line_num}: {error}") from None
     # The published lists have no header, those of spreadsheets have one.
-    if rows and rows[0][1][:2] == ["path", "label"]:
-        rows = rows[1:]
+    rows = read_csv_rows(csv_path, ("path", "label"))
     if not rows:
         raise UserError(f"{csv_path}: the list is empty")
     return rows

@@ -97,7 +97,7 @@ def notes_on_record(state: Mapping[str, Any]) -> list[str]:
     notes = []
     if "videos" not in state:
         notes.append(
-            "of version 0.1 or 0.2, which recorded no fingerprint of the videos: whether they are "
+            "of version 0.1, which recorded no fingerprint of the videos: whether they are "
             "those of before cannot be compared"
         )
     differences = compare_versions(state.get("versions", {}))

@@ -168,7 +168,7 @@ class _Loading:
         """
         missing = [name for name in self.report.missing if not is_head(name)]
         skipped = [name for name in self.report.skipped if not is_head(name)]
-        small = {self.own_names_of(name) for name in _scales_and_biases(model)}
+        small = {self._plain[name] for name in _scales_and_biases(model)}
         lost = [f"{name} (the model's, not filled)" for name in missing if name in small]
         layers = {name.rpartition(".")[0] for name in self.filled}
         shapes = {
@@ -184,10 +184,6 @@ class _Loading:
             if homeless or (name not in self.targets and tuple(value.shape) in shapes):
                 lost.append(f"{name} (the checkpoint's, not used)")
         return lost
-
-    def own_names_of(self, name: str) -> str:
-        """Return the plain name of one of the model's entries."""
-        return self._plain[name]
 
     def share(self, model: nn.Module) -> float:
         """Return the share of the parameters outside the head that are filled, 0 to 1.

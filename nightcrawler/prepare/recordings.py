@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import plain_name
+from nightcrawler.utils.io import plain_name, read_csv_rows
 
 # The number of a clip at the end of its name: `_3`, `-c02`, `.12`, or a time range `_10-20`.
 CLIP_NUMBER = re.compile(r"(?:[_ .]\d+-\d+|[-_. ]+[A-Za-z]{0,4}\d+)$")
@@ -68,16 +67,10 @@ def read_recordings(path: Path) -> RecordingOf:
         UserError: if the table cannot be read, or later for a clip that it does not name.
     """
     recordings: dict[str, str] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, fields in enumerate(csv.reader(file, strict=True), start=1):
-                if not fields or (number == 1 and fields == ["path", "recording"]):
-                    continue
-                if len(fields) != 2 or not fields[1].strip():
-                    raise UserError(f"{path}: row {number}: expected path,recording, got {fields}")
-                recordings[plain_name(fields[0].strip())] = fields[1].strip()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of path,recording rows ({error})") from None
+    for number, fields in read_csv_rows(path, ("path", "recording")):
+        if len(fields) != 2 or not fields[1]:
+            raise UserError(f"{path}: row {number}: expected path,recording, got {fields}")
+        recordings[plain_name(fields[0])] = fields[1]
 
     def recording(name: str) -> str:
         found = recordings.get(plain_name(name))

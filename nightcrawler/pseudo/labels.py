@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from nightcrawler.pseudo.thresholds import (
     top_fraction,
 )
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import plain_name, write_csv_rows
+from nightcrawler.utils.io import plain_name, read_csv_rows, write_csv_rows
 
 
 @dataclass(frozen=True)
@@ -137,25 +136,13 @@ def read_labels(path: Path) -> dict[str, int]:
         UserError: if the file cannot be read, or a row has no label or a repeated name.
     """
     labels: dict[str, int] = {}
-    # utf-8-sig: spreadsheets put a byte order mark before the first name.
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for row, fields in enumerate(csv.reader(file, strict=True), start=1):
-                # A list has a header only if a spreadsheet wrote it.
-                if not fields or (row == 1 and fields[:2] == ["path", "label"]):
-                    continue
-                if len(fields) < 2 or not fields[1].strip().removeprefix("-").isdecimal():
-                    raise UserError(
-                        f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label"
-                    )
-                name = plain_name(fields[0].strip())
-                if name in labels:
-                    raise UserError(f"{path}: row {row}: a second row of '{name}'")
-                labels[name] = int(fields[1])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a list ({error})") from None
+    for row, fields in read_csv_rows(path, ("path", "label")):
+        if len(fields) < 2 or not fields[1].removeprefix("-").isdecimal():
+            raise UserError(f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label")
+        name = plain_name(fields[0])
+        if name in labels:
+            raise UserError(f"{path}: row {row}: a second row of '{name}'")
+        labels[name] = int(fields[1])
     if not labels:
         raise UserError(f"{path}: the list is empty")
     return labels

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
@@ -184,6 +185,37 @@ def video_name(name: str) -> str:
         raw = os.fsencode(name).replace(b"\\", b"\\\\")
         name = raw.decode("utf-8", "backslashreplace")
     return plain_name(name)
+
+
+def read_csv_rows(path: str | Path, header: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Return the line number and the fields of every row of a table that is not blank.
+
+    Args:
+        path: CSV file in UTF-8, perhaps with a byte order mark, as spreadsheets write it.
+        header: Fields that a header begins with: such a first row is left out.
+
+    Raises:
+        UserError: If it is no regular file (a pipe would be waited for), cannot be read, or is no
+            CSV.
+    """
+    path = Path(path)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a regular file, expected a table")
+        reader = csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline=""), strict=True)
+        for fields in reader:
+            if fields:
+                rows.append((reader.line_num, [field.strip() for field in fields]))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: row {reader.line_num}: {error}") from None
+    if rows and rows[0][1][: len(header)] == list(header):
+        rows = rows[1:]
+    return rows
 
 
 def write_csv_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:

@@ -9,8 +9,9 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 
-# Raised by each change after which the same inputs and seed give other numbers. 1: versions 0.1 and
-# 0.2, which did not record it.
+# Raised by each change after which the same inputs and seed give other numbers. 1: version 0.1,
+# which did not record it. 2: clips that come again are augmented anew, steps count what they hold.
+# 3: exact colours.
 NUMERICS = 3
 NUMERICS_NAME = "numerics"
 # Libraries that numbers depend on: run folders and results files record their versions.
@@ -40,7 +41,7 @@ def compare_versions(before: Mapping[str, str]) -> str:
     """Return the differences from recorded versions to those of now, for people.
 
     Args:
-        before: Record of `library_versions`. Without `numerics` it is of version 0.1 or 0.2.
+        before: Record of `library_versions`. Without `numerics` it is of version 0.1.
 
     Returns:
         Such as `torch 2.4.0 (now 2.9.1), numerics 1 (now 2)`, empty if there is no difference.

@@ -46,7 +46,7 @@ class Comparison:
         """Yield a line for each thing that a user should know."""
         if self._uncompared:
             yield (
-                f"{self._uncompared} tasks were finished by version 0.1 or 0.2, which recorded no "
+                f"{self._uncompared} tasks were finished by version 0.1, which recorded no "
                 "fingerprint of the videos: whether these are the same cannot be compared, so they "
                 "are taken as they are now"
             )

@@ -63,7 +63,7 @@ class Experiment:
         class_names: Class names in index order.
         train_signature: Hash of the keys that a training depends on.
         test_signature: Hash of the keys that a test depends on.
-        older_signatures: Hashes of a training and of a test as versions 0.1 and 0.2 made them.
+        older_signatures: Hashes of a training and of a test as version 0.1 made them.
         run_hash: Hash that a run of it writes into `run.json`.
         config: Keys that a training depends on, with their values.
         stamps: What its results files of bright and of dark splits say of the way they were made.

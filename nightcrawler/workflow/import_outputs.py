@@ -133,7 +133,7 @@ def _stamps_of_training(task: Task, record: Mapping[str, Any]) -> dict[str, str]
     """Return the stamps of a training by the names of `_wanted_stamps`."""
     source: Mapping[str, Any] = record
     if not isinstance(record.get(LISTS), dict):
-        # Versions 0.1 and 0.2 stamped checkpoints only.
+        # Version 0.1 stamped checkpoints only.
         source = _checkpoint_of(task)
     stamps: dict[str, str] = {}
     lists = source.get(LISTS)

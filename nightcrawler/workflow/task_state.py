@@ -53,7 +53,7 @@ class TaskState:
         error: Last line of output of a failed command.
         imported: The outputs existed already and were imported.
         versions: Versions that its numbers depend on (`utils/versions.py`), empty in states of
-            versions 0.1 and 0.2.
+            version 0.1.
     """
 
     status: str
@@ -146,7 +146,7 @@ def check_task(task: Task, hashes: FileHashes) -> TaskCheck:
 
 
 def _older_keys(task: Task, state: TaskState, inputs: Mapping[str, str]) -> list[str]:
-    """Return the keys of the same run in states of versions 0.1 and 0.2.
+    """Return the keys of the same run in states of version 0.1.
 
     They held no fingerprint of the videos, and hashed keys that change no number.
     """

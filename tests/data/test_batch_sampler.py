@@ -75,7 +75,7 @@ def test_balanced_classes_come_equally_often_and_so_do_videos_of_a_class(
 
 
 def test_a_class_of_few_clips_leaves_draws_to_the_others() -> None:
-    """Of 358 draws a class of one clip takes 10 at most, one of seven 70, the others share 278."""
+    """Share out 358 draws: 10 to a class of one clip, 70 to one of seven, 278 to the others."""
     counts = np.array([300, 50, 7, 1])
     assert balanced_shares(counts, 0).tolist() == [90, 90, 90, 90]
     assert balanced_shares(counts, 10).tolist() == [139, 139, 70, 10]

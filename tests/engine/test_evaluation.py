@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from nightcrawler.data.video.convert import RgbConverter
 from nightcrawler.engine.build import build_evaluator
 from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.models.build import build_model
-from nightcrawler.pseudo.predictions import Predictions, read_results
+from nightcrawler.pseudo.predictions import Predictions, read_content, read_results
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
@@ -48,9 +47,8 @@ def test_the_published_overlay_writes_what_the_published_vote_reads(
     values = read_yaml(ROOT / "configs/stages/published.yaml").values
     form = values["TEST.RESULTS_FORMAT"]
     run_test(data, trained, tmp_path, "arid", "TEST.RESULTS_FORMAT", form)
-    # The published vote unpickles a dict, and adds arrays of it.
-    with open(tmp_path / "aridx4x32x1x1.pkl", "rb") as file:
-        published = pickle.load(file)
+    # The published vote takes a dict from the pickle, and adds arrays of it.
+    published = read_content(tmp_path / "aridx4x32x1x1.pkl")
     ours = read_results(tmp_path / "aridx4x32x1x1.npz")
     np.testing.assert_array_equal(published["video_preds"], ours.logits)
     np.testing.assert_array_equal(published["video_labels"], ours.labels)

@@ -44,7 +44,7 @@ def test_schedule_against_the_formula_written_out(after: bool, warmup: float) ->
 
 @pytest.mark.parametrize("after", [True, False])
 def test_a_warm_up_longer_than_training_does_not_reach_its_end(after: bool) -> None:
-    """Of 40 epochs of warm-up to 1e-3 (or to the cosine's end, 1e-5), 10 are trained: a quarter."""
+    """Train a quarter of a warm-up to 1e-3 (or to the cosine's end, 1e-5): 10 of 40 epochs."""
     schedule = cosine_with_warmup(1e-3, 1e-5, 1e-6, 40, 10, after)
     for part in (0.0, 0.5, 1.0):
         rise = (1e-3 if after else 1e-5) - 1e-6

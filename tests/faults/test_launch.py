@@ -272,7 +272,7 @@ def test_a_host_name_without_address_and_no_network(tmp_path: Path) -> None:
 
 
 def test_a_closed_terminal_saves(data: Path, tmp_path: Path) -> None:
-    """As when a connection breaks: SIGHUP, and every write to the terminal is an error from then on."""
+    """Break the connection: SIGHUP, and every write to the terminal is an error from then on."""
     out = tmp_path / "run"
     master, slave = os.openpty()
     # It validates all the time, with a bar.

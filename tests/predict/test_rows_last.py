@@ -171,7 +171,7 @@ def test_passwords_of_cameras_are_masked(
 
 
 def test_files_beside_videos_get_no_rows(tmp_path: Path) -> None:
-    for name in ("a.mp4", "notes.pdf", "song.MP3", "half.mp4.part", "b.unusual"):
+    for name in ("a.mp4", "notes.pdf", "scan.PDF", "half.mp4.part", "b.unusual"):
         (tmp_path / name).write_bytes(b"x")
     assert [item.name for item in read_videos(tmp_path, 0)] == ["a.mp4", "b.unusual"]
 

@@ -111,5 +111,5 @@ def test_a_bad_table_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "rec.csv").write_text(text)
     with pytest.raises(UserError, match=r"rec\.csv: row 1: expected path,recording"):
         read_recordings(tmp_path / "rec.csv")
-    with pytest.raises(UserError, match=r"none\.csv: not a table"):
+    with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
         read_recordings(tmp_path / "none.csv")

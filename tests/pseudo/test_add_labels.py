@@ -29,5 +29,5 @@ def test_a_label_that_is_no_class_is_an_error() -> None:
 
 def test_what_is_no_text_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe,1\n")
-    with pytest.raises(UserError, match=r"t\.csv: cannot be read as a list"):
+    with pytest.raises(UserError, match=r"t\.csv: not UTF-8 text"):
         read_labels(tmp_path / "t.csv")

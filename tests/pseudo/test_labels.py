@@ -93,8 +93,8 @@ def test_what_is_written_is_what_training_reads(tmp_path: Path) -> None:
         ("a,one\n", "row 1 is 'a,one'"),
         ("a,1.0\n", "row 1"),
         ("a,1\na,2\n", "row 2: a second row of 'a'"),
-        ('a,1\n"b,2\n', "cannot be read"),
-        ("a,\xff\n", "cannot be read"),
+        ('a,1\n"b,2\n', "row 2: unexpected end of data"),
+        ("a,\xff\n", "not UTF-8 text"),
     ],
 )
 def test_a_bad_list_is_a_one_line_error(text: str, said: str, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_process_whose_launcher_is_dead_says_so(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_wrapper_between_launcher_and_process_is_no_reason_to_end() -> None:
-    """As of `--no-python wrapper.sh`: the parent is the wrapper, the launcher lives."""
+    """Start as `--no-python wrapper.sh` does: the parent is the wrapper, the launcher lives."""
     program = (
         "import os; from nightcrawler.utils import distributed\n"
         "distributed.end_with_launcher(); print('goes on')"

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightcrawler.data.lists import read_list
+from nightcrawler.prepare.recordings import read_recordings
+from nightcrawler.pseudo.labels import read_labels
+from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, safe_join, sha256_file, write_csv_rows
+from nightcrawler.utils.io import (
+    atomic_write,
+    read_csv_rows,
+    safe_join,
+    sha256_file,
+    write_csv_rows,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -74,3 +84,27 @@ def test_csv_rows_and_hash(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "empty").startswith(
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b"
     )
+
+
+def test_csv_rows_are_read_without_header_mark_and_blank_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'\xef\xbb\xbfpath,label,more\r\na, 1\r\n\r\n"b\nc",2\r\n')
+    assert read_csv_rows(path, ("path", "label")) == [(2, ["a", "1"]), (5, ["b\nc", "2"])]
+    assert read_csv_rows(path, ("path", "recording"))[0] == (1, ["path", "label", "more"])
+
+
+READERS = {
+    "labels": read_labels,
+    "recordings": read_recordings,
+    "rows": lambda path: read_csv_rows(path, ()),
+    "list": lambda path: read_list(path, [path.parent], 2),
+    "submission": read_submission,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_in_the_place_of_a_table_is_not_waited_for(tmp_path: Path, reader: str) -> None:
+    path = tmp_path / "t.csv"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"t\.csv: (not a regular file|no such)"):
+        READERS[reader](path)

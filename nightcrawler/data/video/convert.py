@@ -29,9 +29,9 @@ class RgbConverter:
     """Convert frames of one video to RGB: upright, with square pixels, scaled down.
 
     Args:
-        aspect: width / height of a pixel, see `pixel_aspect`.
         short_side: scale frames down to this short side in pixels (0 keeps their size).
         color: conversion of colours, one of `FLAGS`.
+        aspect: width / height of a pixel, see `pixel_aspect`.
 
     Raises:
         ValueError: if there is no such conversion.

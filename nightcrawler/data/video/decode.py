@@ -16,7 +16,6 @@ once more.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -193,12 +192,15 @@ def decode(
         FrameCountError: if the decoder yields another number of frames than `info.num_frames`.
         VideoError: if the file is over a limit, damaged, or cut short.
     """
-    collect = functools.partial(
-        _FrameCollector, path, short_side, limits or Limits(), color, len(indices)
-    )
-    decoded = _decode_runs(info, indices, collect())
+    limits = limits or Limits()
+
+    def collect(stream: VideoStream) -> _FrameCollector:
+        convert = RgbConverter(short_side, color, pixel_aspect(stream))
+        return _FrameCollector(path, convert, limits, len(indices))
+
+    decoded = _decode_runs(path, info, indices, limits, collect)
     if decoded is None:
-        decoded = _decode_all(indices, collect())
+        decoded = _decode_all(path, indices, limits, collect)
     if decoded.num_frames != info.num_frames:
         check_complete(path, info, decoded.num_frames)
         raise FrameCountError(path, decoded.num_frames)
@@ -231,28 +233,19 @@ class _FrameCollector:
 
     Args:
         path: the video file.
-        short_side: see `decode`.
+        convert: converts the frames of this video.
         limits: see `decode`.
-        color: see `decode`.
         num_wanted: number of frames that will be kept at most.
     """
 
-    def __init__(
-        self, path: str, short_side: int, limits: Limits, color: str, num_wanted: int
-    ) -> None:
+    def __init__(self, path: str, convert: RgbConverter, limits: Limits, num_wanted: int) -> None:
         self.path = path
+        self.convert = convert
         self.limits = limits
         self.num_wanted = num_wanted
         self.size: tuple[int, int] | None = None
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
-        self._short_side = short_side
-        self._color = color
-        self.convert = RgbConverter(short_side, color)
-
-    def begin(self, stream: VideoStream) -> None:
-        """Take the shape of the pixels from the opened stream."""
-        self.convert = RgbConverter(self._short_side, self._color, pixel_aspect(stream))
 
     def check(self, number: int, frame: VideoFrame) -> None:
         """Refuse a frame of another size than those before it, or over a limit."""
@@ -278,13 +271,17 @@ class _FrameCollector:
         return Decoded(self.frames[: len(self.indices)], self.indices, num_frames, fps)
 
 
-def _decode_all(wanted: Sequence[int], collector: _FrameCollector) -> Decoded:
+# Makes the collector of a video from its opened stream.
+_Collect = Callable[[VideoStream], _FrameCollector]
+
+
+def _decode_all(path: str, wanted: Sequence[int], limits: Limits, collect: _Collect) -> Decoded:
     """Decode the whole video and keep the wanted frames that exist."""
     wanted_set = set(wanted)
     count = 0
-    with open_video(collector.path, collector.limits) as (container, stream):
-        collector.begin(stream)
-        for frame in decoded_frames(collector.path, container, stream):
+    with open_video(path, limits) as (container, stream):
+        collector = collect(stream)
+        for frame in decoded_frames(path, container, stream):
             collector.check(count, frame)
             if count in wanted_set:
                 collector.keep(count, frame)
@@ -293,7 +290,7 @@ def _decode_all(wanted: Sequence[int], collector: _FrameCollector) -> Decoded:
 
 
 def _decode_runs(
-    info: StreamInfo, wanted: Sequence[int], collector: _FrameCollector
+    path: str, info: StreamInfo, wanted: Sequence[int], limits: Limits, collect: _Collect
 ) -> Decoded | None:
     """Seek to keyframes and decode the wanted frames after each.
 
@@ -304,11 +301,11 @@ def _decode_runs(
     if not runs:
         return None
     number_at = {time: number for number, time in enumerate(info.times)}
-    with open_video(collector.path, collector.limits) as (container, stream):
-        collector.begin(stream)
+    with open_video(path, limits) as (container, stream):
+        collector = collect(stream)
         for start, run in runs:
             container.seek(info.times[start], stream=stream, backward=True)
-            frames = decoded_frames(collector.path, container, stream)
+            frames = decoded_frames(path, container, stream)
             if not _decode_run(frames, run, number_at, collector):
                 return None
         return collector.decoded(info.num_frames, info.fps)

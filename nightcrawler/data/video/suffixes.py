@@ -17,8 +17,8 @@ VIDEO_SUFFIXES = (
 NOT_VIDEOS = frozenset({
     ".csv", ".txt", ".md", ".json", ".jsonl", ".html", ".yaml", ".yml", ".png", ".jpg", ".jpeg",
     ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".odt", ".log", ".xml", ".ini", ".nfo", ".url",
-    ".lnk", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".svg", ".thm", ".mp3", ".wav", ".aac",
-    ".m4a", ".flac", ".zip", ".gz", ".tar", ".7z", ".rar", ".py", ".sh", ".ipynb", ".tmp", ".part",
+    ".lnk", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".svg", ".thm",
+    ".zip", ".gz", ".tar", ".7z", ".rar", ".py", ".sh", ".ipynb", ".tmp", ".part",
     ".crdownload", ".db", ".npy", ".pt", ".onnx", ".pkl", ".npz", ".pyth", ".pth", ".safetensors",
     ".srt", ".vtt", ".dvc", ".sha256",
 })  # fmt: skip

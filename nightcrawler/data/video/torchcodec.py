@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.data.video.convert import PUBLISHED, display_matrix, pixel_aspect
-from nightcrawler.data.video.decode import Decoded, decode
+from nightcrawler.data.video.decode import Decoded, FileReader
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.reader import decoded_frames, open_video
@@ -82,14 +82,8 @@ class TorchcodecReader:
         """
         decoder_class = import_decoder()
         if not self._reads(path, info):
-            return decode(
-                path,
-                indices,
-                info,
-                short_side=self.short_side,
-                limits=self.limits,
-                color=PUBLISHED,
-            )
+            reader = FileReader(self.short_side, self.limits, PUBLISHED)
+            return reader.decode(path, indices, info)
         wanted = list(indices)
         frames = None
         try:

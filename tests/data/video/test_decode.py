@@ -59,7 +59,8 @@ def plain_decode(path: Path) -> Iterator[np.ndarray]:
         stream = container.streams.best("video")
         aspect = float(stream.sample_aspect_ratio or 1)
         for frame in container.decode(stream):
-            width = round(frame.width * aspect)
+            # Nearly square pixels are left alone.
+            width = round(frame.width * aspect) if abs(aspect - 1) > 0.02 else frame.width
             picture = frame.reformat(width=width, height=frame.height, format="rgb24")
             yield upright(picture.to_ndarray(), frame.rotation)
 

@@ -137,3 +137,10 @@ def test_a_shape_of_pixels_counts_for_the_limits(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.mp4", noise_planes(20, 200), (2, 1))
     with pytest.raises(VideoError, match="128x48 pixels, over the limit of 100"):
         read_file(path, range, limits=Limits(side_px=100))
+
+
+def test_a_thin_picture_is_refused_before_it_is_scaled(tmp_path: Path) -> None:
+    """Scaled to a short side of 224 it would be 14,336 pixels long."""
+    path = encode(tmp_path / "thin.mp4", noise_planes(20, 200, (1024, 16)), size=(1024, 16))
+    with pytest.raises(VideoError, match="1024x16 pixels, a side over 16 times the other"):
+        read_file(path, range)

@@ -24,6 +24,8 @@ class Limits:
         file_bytes: size of the file in bytes.
         side_px: width and height in pixels.
         pixels: width x height.
+        ratio: longer side / shorter side. Models see the short side in full, so a thin picture
+            becomes a huge one when it is scaled.
         frames: number of frames.
         memory_bytes: size of the decoded frames of one video in bytes.
     """
@@ -31,6 +33,7 @@ class Limits:
     file_bytes: int = 8 << 30
     side_px: int = 8192
     pixels: int = 4096 * 4096
+    ratio: float = 16.0
     frames: int = 1_000_000
     memory_bytes: int = 4 << 30
 
@@ -113,6 +116,9 @@ def check_size(path: str, width: int, height: int, limits: Limits) -> None:
     if max(width, height) > limits.side_px or width * height > limits.pixels:
         most = f"{limits.side_px} a side and {limits.pixels} in all"
         raise VideoError(path, f"{width}x{height} pixels, over the limit of {most}", "limits")
+    if max(width, height) > limits.ratio * min(width, height):
+        cause = f"{width}x{height} pixels, a side over {limits.ratio:g} times the other"
+        raise VideoError(path, cause, "limits")
 
 
 def check_memory(path: str, num_frames: int, width: int, height: int, limits: Limits) -> None:
