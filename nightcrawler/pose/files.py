@@ -1,0 +1,134 @@
+"""Poses of one video, or the motion of one recording, in a small file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nightcrawler.pose.layouts import get_layout
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.npz import read_npz_bytes, write_npz
+
+SUFFIX = ".pose.npz"
+PICTURE = "picture"
+WORLD = "world"
+SPACES = (PICTURE, WORLD)
+# Twelve hours at 30 frames per second, of two people.
+MAX_BYTES = 2**31
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the joints of people are, over time.
+
+    Attributes:
+        points: float32 `[P, T, V, 3]` of P people, the main one first. In space `picture`: x and y
+            in pixels of the upright picture and a confidence from 0 to 1. In space `world`: x to
+            the right, y up, z to the camera, in any unit. NaN where the person was not seen.
+        fps: Frames per second of `points`.
+        layout: Layout of the joints, a name of `pose.layouts.LAYOUTS`.
+        space: `picture` or `world`.
+        width: Width of the picture in pixels, 0 in space `world`.
+        height: Height of the picture in pixels, 0 in space `world`.
+        source: What made it: an estimator with its release, a recording.
+        fingerprint: Fingerprint of the video's content, empty where there is no video.
+    """
+
+    points: np.ndarray
+    fps: float
+    layout: str
+    space: str = PICTURE
+    width: int = 0
+    height: int = 0
+    source: str = ""
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        joints = get_layout(self.layout).num_joints
+        shape = self.points.shape
+        if len(shape) != 4 or shape[2:] != (joints, 3):
+            raise UserError(f"points have shape {list(shape)}, expected [P, T, {joints}, 3]")
+        if not (np.isfinite(self.fps) and self.fps > 0):
+            raise UserError(f"fps is {self.fps}, expected a positive number")
+        if self.space not in SPACES:
+            raise UserError(f"space is '{self.space}', expected {' or '.join(SPACES)}")
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames, T."""
+        return int(self.points.shape[1])
+
+
+def write_pose(path: str | Path, pose: Pose) -> None:
+    """Write a pose file. Equal poses give equal bytes.
+
+    Args:
+        path: The file, whose name should end in `SUFFIX`.
+        pose: What it holds.
+    """
+    arrays = {
+        "format": np.array(FORMAT),
+        "points": pose.points.astype(np.float32),
+        "fps": np.array(pose.fps, np.float64),
+        "size": np.array([pose.width, pose.height], np.int64),
+        "layout": np.array(pose.layout),
+        "space": np.array(pose.space),
+        "source": np.array(pose.source),
+        "fingerprint": np.array(pose.fingerprint),
+    }
+    with atomic_write(path) as file:
+        write_npz(file, arrays)
+
+
+def read_pose(path: str | Path) -> Pose:
+    """Read a pose file.
+
+    Raises:
+        UserError: If the file cannot be read, or is no pose file.
+
+    Example:
+        >>> pose = read_pose("poses/Run_1.mp4.pose.npz")
+        >>> pose.points.shape
+        (1, 60, 33, 3)
+    """
+    try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise UserError(f"is larger than {MAX_BYTES} bytes")
+        return _to_pose(read_npz_bytes(Path(path).read_bytes()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (UserError, ValueError) as error:
+        raise UserError(f"{path} is no pose file: {error}") from None
+
+
+def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
+    kinds = {
+        "format": ("iu", ()),
+        "points": ("f", None),
+        "fps": ("f", ()),
+        "size": ("iu", (2,)),
+        "layout": ("U", ()),
+        "space": ("U", ()),
+        "source": ("U", ()),
+        "fingerprint": ("U", ()),
+    }
+    for name, (kind, shape) in kinds.items():
+        array = arrays.get(name)
+        if array is None or array.dtype.kind not in kind or shape not in (None, array.shape):
+            raise UserError(f"array '{name}' is missing or of another kind")
+    if int(arrays["format"]) != FORMAT:
+        raise UserError(f"its format is {int(arrays['format'])}, this version reads {FORMAT}")
+    return Pose(
+        points=arrays["points"].astype(np.float32),
+        fps=float(arrays["fps"]),
+        layout=str(arrays["layout"]),
+        space=str(arrays["space"]),
+        width=int(arrays["size"][0]),
+        height=int(arrays["size"][1]),
+        source=str(arrays["source"]),
+        fingerprint=str(arrays["fingerprint"]),
+    )
