@@ -1,4 +1,4 @@
-"""Open video files and live sources with restricted formats and protocols."""
+"""Open video files and live sources with restricted formats, codecs and protocols."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 import av
+from av.codec import Codec
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -20,6 +21,13 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,h264,hevc,"
     "ivf,av1,obu,dhav"
 )
+# Decoders of what cameras, recorders and the web write. FFmpeg has 300, most of them for files of
+# old programs and games, and each is code that a file from a stranger would reach.
+CODECS = (
+    "h264", "hevc", "libdav1d", "vp8", "vp9", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video", "h263",
+    "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6", "vp6f",
+    "theora", "gif", "dvvideo", "dnxhd", "prores", "ffv1", "rawvideo",
+)  # fmt: skip
 LIVE_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
 # A live source that sends nothing for so long is lost.
 LIVE_TIMEOUT_SEC = 10.0
@@ -90,7 +98,8 @@ def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, Vide
 
 
 def _open_container(path: str, limits: Limits) -> InputContainer:
-    options = {"max_pixels": str(limits.pixels)}
+    # FFmpeg tries decoders while it opens a file, before `_check_codec` can look at it.
+    options = {"max_pixels": str(limits.pixels), "codec_whitelist": ",".join(CODECS)}
     if not is_live(path):
         options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         # The prefix makes `http:a.mp4` the name of a file.
@@ -107,6 +116,7 @@ def _video_stream(path: str, container: InputContainer, limits: Limits) -> Video
         raise VideoError(path, "no video stream in it", "open")
     if stream.codec_context is None:
         raise VideoError(path, "its video codec is unknown", "open")
+    _check_codec(path, stream.codec_context.codec)
     check_size(path, stream.codec_context.width, stream.codec_context.height, limits)
     # Loaders run one worker a core: threads of a decoder would only wait for each other.
     stream.thread_type = "NONE"
@@ -114,6 +124,17 @@ def _video_stream(path: str, container: InputContainer, limits: Limits) -> Video
         # Concealed damage is an error, and so is a wrong checksum where the codec has one.
         stream.codec_context.options = {"err_detect": "explode+crccheck"}
     return stream
+
+
+def _check_codec(path: str, codec: Codec) -> None:
+    """Refuse a codec whose decoder is not in `CODECS`."""
+    if codec.name not in CODECS:
+        raise VideoError(
+            path,
+            f"its codec {codec.canonical_name} is none of cameras, recorders and the web: convert "
+            "it to H.264 first (ffmpeg -i FILE -c:v libx264 -crf 12 OUT.mp4)",
+            "open",
+        )
 
 
 def _reason(error: BaseException) -> str:

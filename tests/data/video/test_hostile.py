@@ -14,10 +14,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.codec import Codec
 
 import nightcrawler.data.video.decode as decode_module
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.video.integrity.limits import EMPTY_TABLE, Limits, check_file
+from nightcrawler.data.video.reader import CODECS, open_video
 from nightcrawler.utils.errors import UserError, VideoError
 from tests.conftest import MakeClip
 from tests.reading import read_file
@@ -66,6 +68,74 @@ def test_a_protocol_for_a_path(
 ) -> None:
     cause = cause_of(path.format(port=port, clip=clip), monkeypatch)
     assert cause == "cannot be opened: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.avi", "huffyuv", "yuv422p"),
+        ("a.mov", "png", "rgb24"),
+        ("a.mov", "qtrle", "rgb24"),
+        ("a.avi", "cinepak", "rgb24"),
+        ("a.mkv", "snow", "yuv420p"),
+        ("a.flv", "flashsv", "bgr24"),
+        ("a.mp4", "jpeg2000", "yuv420p"),
+    ],
+)
+def test_a_codec_that_no_camera_writes(
+    make_clip: MakeClip,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    pix_fmt: str,
+) -> None:
+    path = make_clip(tmp_path / name, 3, codec=codec, pix_fmt=pix_fmt, options={"strict": "-2"})
+    cause = cause_of(path, monkeypatch)
+    assert f"its codec {codec} is none of" in cause
+    assert "convert it to H.264" in cause
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.avi", "msmpeg4v2", "yuv420p"),
+        ("a.wmv", "wmv2", "yuv420p"),
+        ("a.flv", "flv", "yuv420p"),
+        ("a.mov", "prores_ks", "yuv422p10le"),
+        ("a.mkv", "ffv1", "yuv420p"),
+        ("a.avi", "rawvideo", "yuv420p"),
+        ("a.gif", "gif", "rgb8"),
+        ("a.mpg", "mpeg1video", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+    ],
+)
+def test_codecs_of_cameras_recorders_and_the_web(
+    make_clip: MakeClip, tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    path = make_clip(tmp_path / name, 3, codec=codec, pix_fmt=pix_fmt)
+    assert len(read_file(path, range).frames) == 3
+
+
+def test_codecs_are_names_of_decoders() -> None:
+    """The list is a white list of FFmpeg too, which ignores names that it does not know."""
+    assert {Codec(name, "r").name for name in CODECS} == set(CODECS)
+
+
+def test_no_source_is_opened_with_another_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, str] = {}
+
+    def refuse(name: str, *, options: dict[str, str], **_: object) -> None:
+        opened[name] = options["codec_whitelist"]
+        raise OSError
+
+    monkeypatch.setattr(av, "open", refuse)
+    for source in ("a.mp4", "rtsp://camera/1", "/dev/video0"):
+        with pytest.raises(VideoError), open_video(source, Limits()):
+            pass
+    assert list(opened) == ["file:a.mp4", "rtsp://camera/1", "/dev/video0"]
+    assert set(opened.values()) == {",".join(CODECS)}
 
 
 @pytest.mark.parametrize(
