@@ -50,6 +50,23 @@ def test_distillation_takes_zeros_and_vanishes_at_the_teacher() -> None:
     assert distillation(logits, logits.softmax(1), 3.0).item() == pytest.approx(0, abs=1e-12)
 
 
+def test_the_published_distillation_rounds_the_teacher_to_float16() -> None:
+    """By NumPy's float16, whose smallest number above 0 is 6e-8: a teacher below counts as 0."""
+    logits = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
+    teacher = np.array([[0.3333, 0.6666, 1e-9], [0.7001, 0.2, 0.0999]])
+    rounded = teacher.astype(np.float16).astype(np.float64) / 2
+    log_student = logits / 2 - np.log(np.exp(logits / 2).sum(axis=1, keepdims=True))
+    entropy = np.where(rounded > 0, rounded * np.log(np.where(rounded > 0, rounded, 1)), 0)
+    expected = 4 * (entropy - rounded * log_student).mean()
+    found = distillation_published(torch.tensor(logits), torch.tensor(teacher), 2.0)
+    # Products with logarithms of float16 are float16 again: half a unit in the last place, 2^-12.
+    assert found.item() == pytest.approx(expected, abs=2**-12)
+    exact = distillation_published(
+        torch.tensor(logits), torch.tensor(teacher), 2.0, teacher_dtype=torch.float64
+    )
+    assert abs(found.item() - exact.item()) > 1e-6
+
+
 def test_every_named_loss_is_built_at_its_temperature() -> None:
     """Cross entropy is never softened, the distillations are."""
     logits = torch.randn(4, 5, dtype=torch.float64)
