@@ -172,6 +172,7 @@ def _build_transform(cfg: CfgNode, darken_prob: float) -> TrainTransform:
             scale=tuple(aug.SCALE),
             aspect=tuple(aug.ASPECT),
             rand_augment=aug.AA_TYPE,
+            interpolation=aug.INTERPOLATION,
             flip_prob=aug.FLIP_PROB,
             erase_prob=aug.RE_PROB,
             erase_mode=aug.RE_MODE,

@@ -11,6 +11,7 @@ from nightcrawler.config.schema.conditions import (
     enhances_with,
     equals,
     is_positive,
+    is_set,
 )
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import (
@@ -265,6 +266,17 @@ AUG = (
         "rand-m7-n4-mstd0.5-inc1",
         "RandAugment policy as timm writes it; empty for none.",
         rule=is_rand_augment,
+    ),
+    Key(
+        "AUG.INTERPOLATION",
+        "bilinear",
+        "Interpolation of RandAugment's rotation, shear and translation.",
+        choices={
+            "bilinear": "fast, on the device of AUG.DEVICE; translations are whole pixels",
+            "bicubic": "as published: Pillow's, on the CPU, about seven times as slow",
+        },
+        needs=is_set("AUG.AA_TYPE"),
+        hashed_by_default=False,
     ),
     # Random resized crop (Szegedy et al. 2015).
     Key(

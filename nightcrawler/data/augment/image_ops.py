@@ -1,4 +1,4 @@
-"""Image operations of RandAugment: geometry, level tables and blends, as ops of whole clips.
+"""Image operations of RandAugment: level tables and blends, and the table of all operations.
 
 Operations and magnitudes are those of timm's "increasing" set, on uint8 tensors `[T, 3, H, W]`.
 """
@@ -6,145 +6,27 @@ Operations and magnitudes are those of timm's "increasing" set, on uint8 tensors
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from nightcrawler.data.augment.ops import Box, Op, Size, clip_box, crop, pointwise_op
+from nightcrawler.data.augment import geometry
+from nightcrawler.data.augment.ops import (
+    CHUNK,
+    Box,
+    Op,
+    Size,
+    clip_box,
+    crop,
+    pointwise_op,
+    random_sign,
+)
 
-# Grey that fills the parts that geometry leaves empty.
-FILL = 128
-# Frames that are warped at a time: intermediate results then fit into the processor's cache.
-CHUNK = 2
-
-
-# Geometry.
-
-
-def _random_sign(rng: np.random.Generator) -> float:
-    return -1.0 if rng.random() < 0.5 else 1.0
-
-
-def _sampling_grid(size: Size, matrix: Tensor, about_center: bool) -> Tensor:
-    """Return the sampling grid of a linear map of pixel positions.
-
-    Args:
-        size: height and width of the frame.
-        matrix: float32 `[2, 2]`, from (x, y) of the result to (x, y) of the input, in pixels.
-        about_center: positions are measured from the frame's centre instead of its first corner.
-
-    Returns:
-        float32 `[1, H, W, 2]` in the normalised coordinates of `grid_sample`.
-    """
-    half = torch.tensor([size[1] / 2, size[0] / 2])
-    scaled = matrix * half / half[:, None]
-    offset = torch.zeros(2) if about_center else scaled.sum(dim=1) - 1
-    theta = torch.cat([scaled, offset[:, None]], dim=1)[None]
-    return functional.affine_grid(theta, [1, 1, *size], align_corners=False)
-
-
-def _sample_bilinearly(frames: Tensor, grid: Tensor) -> Tensor:
-    """Sample frames at a grid, grey outside.
-
-    Args:
-        frames: uint8 `[T, 3, H, W]`.
-        grid: float32 `[1, h, w, 2]`.
-
-    Returns:
-        uint8 `[T, 3, h, w]`.
-    """
-    warped = frames.new_empty((*frames.shape[:2], *grid.shape[1:3]))
-    for part, result in zip(frames.split(CHUNK), warped.split(CHUNK), strict=True):
-        # All planes of a few frames are channels of one picture, so that positions and weights are
-        # computed once, not once a frame. `grid_sample` pads with 0: subtract the grey before.
-        planes = part.flatten(0, 1)[None].float().sub_(FILL)
-        sampled = functional.grid_sample(planes, grid, mode="bilinear", align_corners=False)
-        result.copy_(sampled.add_(FILL).round_().view_as(result))
-    return warped
-
-
-def _warp(matrix: Tensor, about_center: bool = False) -> Op:
-    """Return the op of a linear map, see `_sampling_grid`."""
-
-    def apply(frames: Tensor, box: Box) -> Tensor:
-        """Sample a box of the result."""
-        y, x, height, width = box
-        grid = _sampling_grid((frames.shape[-2], frames.shape[-1]), matrix, about_center)
-        return _sample_bilinearly(frames, grid[:, y : y + height, x : x + width].to(frames.device))
-
-    def input_box(box: Box, size: Size) -> Box:
-        """Return the bounding box of the positions that a box is sampled at."""
-        y, x, height, width = box
-        grid = _sampling_grid(size, matrix, about_center)[0]
-        # A linear map takes the extremes of a box to the extremes of its image.
-        corners = grid[[y, y + height - 1]][:, [x, x + width - 1]].flatten(0, 1)
-        positions = ((corners + 1) * torch.tensor([size[1], size[0]]) - 1) / 2
-        left, top = positions.amin(0).floor().int().tolist()
-        right, bottom = positions.amax(0).ceil().int().tolist()
-        # One pixel more on each side: bilinear sampling reads neighbours.
-        return clip_box(top - 1, left - 1, bottom + 2, right + 2, size)
-
-    return Op(apply, input_box)
-
-
-def _shear(level: float, rng: np.random.Generator, along: int) -> Op:
-    """Shear along x (0) or y (1) by up to 0.3."""
-    matrix = torch.eye(2)
-    matrix[along, 1 - along] = _random_sign(rng) * 0.3 * level
-    return _warp(matrix)
-
-
-def _rotate(level: float, rng: np.random.Generator) -> Op:
-    """Rotate about the centre by up to 30 degrees."""
-    angle = math.radians(_random_sign(rng) * 30.0 * level)
-    cos = math.cos(angle)
-    sin = math.sin(angle)
-    return _warp(torch.tensor([[cos, -sin], [sin, cos]]), about_center=True)
-
-
-def _translated(frames: Tensor, box: Box, share: float, dim: int) -> Tensor:
-    """Return a box of frames translated by whole pixels.
-
-    Args:
-        frames: uint8 `[T, 3, H, W]`.
-        box: wanted box of the result.
-        share: translation in shares of the side, positive to the right or down.
-        dim: -2 for rows, -1 for columns.
-    """
-    result = torch.full_like(crop(frames, box), FILL)
-    size = frames.shape[dim]
-    first = box[dim + 2]
-    shift = round(share * size)
-    # Rows (or columns) of the input that are visible in the box.
-    start = min(max(first - shift, 0), size)
-    stop = min(max(first + box[dim] - shift, 0), size)
-    if dim == -1:
-        band = crop(frames, (box[0], 0, box[2], size))
-    else:
-        band = crop(frames, (0, box[1], size, box[3]))
-    target = min(max(start + shift - first, 0), box[dim])
-    result.narrow(dim, target, stop - start).copy_(band.narrow(dim, start, stop - start))
-    return result
-
-
-def _translate(level: float, rng: np.random.Generator, dim: int) -> Op:
-    """Translate rows (-2) or columns (-1) by up to 0.45 of the side."""
-    share = _random_sign(rng) * 0.45 * level
-
-    def input_box(box: Box, size: Size) -> Box:
-        """Return the box before the translation."""
-        down = round(share * size[0]) if dim == -2 else 0
-        right = round(share * size[1]) if dim == -1 else 0
-        y, x, height, width = box
-        return clip_box(y - down, x - right, y - down + height, x - right + width, size)
-
-    return Op(lambda frames, box: _translated(frames, box, share, dim), input_box)
+MakeOp = Callable[[float, np.random.Generator], Op]
 
 
 # Tables of levels.
@@ -271,7 +153,7 @@ def _solarize_add(level: float, rng: np.random.Generator) -> Op:
 
 def _factor(level: float, rng: np.random.Generator) -> float:
     """Draw the strength of a blend: 1 leaves the frames, the distance from 1 grows to 0.9."""
-    return max(0.1, 1.0 + _random_sign(rng) * 0.9 * level)
+    return max(0.1, 1.0 + random_sign(rng) * 0.9 * level)
 
 
 def saturate(frames: Tensor, factor: float) -> Tensor:
@@ -355,11 +237,11 @@ def _sharpness(level: float, rng: np.random.Generator) -> Op:
 
 
 # Name to a function of level in [0, 1] and generator; timm's "increasing" set, in its order.
-OPS: dict[str, Callable[[float, np.random.Generator], Op]] = {
+OPS: dict[str, MakeOp] = {
     "AutoContrast": lambda level, rng: Op(_auto_contrast),
     "Equalize": lambda level, rng: Op(_equalize),
     "Invert": lambda level, rng: pointwise_op(transforms.invert),
-    "Rotate": _rotate,
+    "Rotate": functools.partial(geometry.rotate, warp=geometry.warp_bilinearly),
     "PosterizeIncreasing": _posterize,
     "SolarizeIncreasing": _solarize,
     "SolarizeAdd": _solarize_add,
@@ -367,8 +249,18 @@ OPS: dict[str, Callable[[float, np.random.Generator], Op]] = {
     "ContrastIncreasing": _contrast,
     "BrightnessIncreasing": _brightness,
     "SharpnessIncreasing": _sharpness,
-    "ShearX": functools.partial(_shear, along=0),
-    "ShearY": functools.partial(_shear, along=1),
-    "TranslateXRel": functools.partial(_translate, dim=-1),
-    "TranslateYRel": functools.partial(_translate, dim=-2),
+    "ShearX": functools.partial(geometry.shear, along=0, warp=geometry.warp_bilinearly),
+    "ShearY": functools.partial(geometry.shear, along=1, warp=geometry.warp_bilinearly),
+    "TranslateXRel": functools.partial(geometry.translate, dim=-1),
+    "TranslateYRel": functools.partial(geometry.translate, dim=-2),
 }
+BICUBIC_OPS: dict[str, MakeOp] = {
+    **OPS,
+    "Rotate": functools.partial(geometry.rotate, warp=geometry.warp_bicubically),
+    "ShearX": functools.partial(geometry.shear, along=0, warp=geometry.warp_bicubically),
+    "ShearY": functools.partial(geometry.shear, along=1, warp=geometry.warp_bicubically),
+    "TranslateXRel": functools.partial(geometry.translate_bicubically, dim=-1),
+    "TranslateYRel": functools.partial(geometry.translate_bicubically, dim=-2),
+}
+# By the choices of `AUG.INTERPOLATION`.
+OPS_BY_INTERPOLATION = {"bilinear": OPS, "bicubic": BICUBIC_OPS}

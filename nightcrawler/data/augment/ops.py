@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 # (y, x, height, width) of a part of a frame, in pixels.
 Box = tuple[int, int, int, int]
 # (height, width) of a frame, in pixels.
 Size = tuple[int, int]
+# Frames that are computed at a time: intermediate results then fit into the processor's cache.
+CHUNK = 2
 
 
 def _whole_frame(box: Box, size: Size) -> Box:
@@ -32,6 +35,11 @@ class Op:
     apply: Callable[[Tensor, Box], Tensor]
     input_box: Callable[[Box, Size], Box] = _whole_frame
     pointwise: bool = False
+
+
+def random_sign(rng: np.random.Generator) -> float:
+    """Draw -1 or 1, equally often."""
+    return -1.0 if rng.random() < 0.5 else 1.0
 
 
 def full_box(frames: Tensor) -> Box:

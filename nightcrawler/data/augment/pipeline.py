@@ -139,6 +139,7 @@ class TrainTransform:
         scale: least and largest area of the random crop, in shares of the frame.
         aspect: least and largest width over height of the random crop.
         rand_augment: RandAugment policy such as `rand-m7-n4-mstd0.5-inc1`, empty for none.
+        interpolation: `bilinear` or `bicubic`, of RandAugment's geometry.
         flip_prob: probability of a horizontal flip.
         erase_prob: probability of random erasing.
         erase_mode: `pixel`, `rand` or `const`, see `erase`.
@@ -160,6 +161,7 @@ class TrainTransform:
         scale: Sequence[float],
         aspect: Sequence[float],
         rand_augment: str,
+        interpolation: str = "bilinear",
         flip_prob: float,
         erase_prob: float,
         erase_mode: str,
@@ -172,7 +174,9 @@ class TrainTransform:
         self.size = size
         self.scale = (scale[0], scale[1])
         self.aspect = (aspect[0], aspect[1])
-        self.rand_augment = parse_rand_augment(rand_augment) if rand_augment else None
+        self.rand_augment = None
+        if rand_augment:
+            self.rand_augment = parse_rand_augment(rand_augment, interpolation)
         self.flip_prob = flip_prob
         self.erase = functools.partial(
             erase, prob=erase_prob, mode=erase_mode, max_count=erase_count
