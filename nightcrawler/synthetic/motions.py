@@ -1,0 +1,100 @@
+"""Motions of figures as joints alone: what skeleton models learn from, without any rendering.
+
+The actions are those that are rendered, widened by what people do around them: they wait before and
+after, are slow or fast, walk a bend, turn towards a chair before they sit on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nightcrawler.pose.layouts import HEAD
+from nightcrawler.synthetic.actions import ACTIONS, ease
+from nightcrawler.synthetic.skeleton import Joints, joint_positions, sample_body
+
+# Frames per second of the motions.
+FPS = 15.0
+SECONDS = (1.0, 4.5)
+# Rate of the action's own time.
+SPEEDS = (0.65, 1.5)
+# Seconds that are waited before and after an action, for the share of motions that wait.
+WAITS = (0.2, 1.2)
+WAITING_SHARE = 0.4
+# Actions that move along a way, which can bend.
+ON_THE_WAY = ("Walk", "Run", "Push")
+BEND = np.radians(100)
+# Actions before which people turn their back to something.
+AFTER_A_TURN = ("Sit",)
+SIDED = ("shoulder", "elbow", "hand", "hip", "knee", "ankle")
+
+
+def sample_motion(action: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw a motion of a person who does one of the eleven actions.
+
+    Args:
+        action: A name of `ACTIONS`.
+        rng: Generator of the draws.
+
+    Returns:
+        float64 `[T, 13, 3]` of layout `body`, in body heights, at `FPS` frames per second. Space
+        `world`: x to the right, y up, z to the camera.
+
+    Example:
+        >>> sample_motion("Walk", np.random.default_rng(0)).shape[1:]
+        (13, 3)
+    """
+    seconds = rng.uniform(*SECONDS)
+    joints = _act(action, rng, _action_time(rng, int(seconds * FPS)))
+    points = _to_body(joints)
+    if action in ON_THE_WAY:
+        return _bend_way(points, rng)
+    if action in AFTER_A_TURN and rng.random() < 0.4:
+        return _turn_before(points, rng)
+    return points
+
+
+def _action_time(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """Return the time within the action at every frame, which stands still while people wait."""
+    seconds = np.arange(num_frames) / FPS
+    rate = np.full(num_frames, rng.uniform(*SPEEDS))
+    if rng.random() < WAITING_SHARE:
+        rate = rate * ease(seconds, rng.uniform(*WAITS), 0.3)
+    if rng.random() < WAITING_SHARE:
+        rate = rate * (1 - ease(seconds, seconds[-1] - rng.uniform(*WAITS), 0.3))
+    return np.concatenate([[0.0], np.cumsum(rate[1:])]) / FPS
+
+
+def _act(action: str, rng: np.random.Generator, time: np.ndarray) -> Joints:
+    motion = ACTIONS[action](rng, time)
+    return joint_positions(sample_body(rng), motion.pose, float(rng.uniform(0, 2 * np.pi)))
+
+
+def _to_body(joints: Joints) -> np.ndarray:
+    """Return joints in the order of layout `body`, `[T, 13, 3]`."""
+    sides = [joints[name][:, side] for name in SIDED for side in (0, 1)]
+    return np.stack([joints["head"], *sides], axis=1)
+
+
+def _turned(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Turn each frame of points about the vertical, `[T, V, 3]` by `[T]` radians."""
+    cos = np.cos(angle)[:, None]
+    sin = np.sin(angle)[:, None]
+    x = points[..., 0] * cos - points[..., 2] * sin
+    z = points[..., 0] * sin + points[..., 2] * cos
+    return np.stack([x, points[..., 1], z], axis=-1)
+
+
+def _bend_way(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Bend the way of a figure, which keeps looking where it goes."""
+    angle = rng.uniform(-BEND, BEND) * ease(np.linspace(0, 1, len(points)), 0, 1)
+    way = points[:, HEAD] * [1, 0, 1]
+    steps = np.diff(way, axis=0, prepend=way[:1])
+    bent = np.cumsum(_turned(steps[:, None], angle)[:, 0], axis=0)
+    return _turned(points - way[:, None], angle) + bent[:, None]
+
+
+def _turn_before(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn a figure on its place, ending at the place and time where the action begins."""
+    angle = rng.uniform(0.4, 1.0) * np.pi * rng.choice([-1, 1])
+    time = np.linspace(0, 1, len(points))
+    return _turned(points, angle * (1 - ease(time, 0, rng.uniform(0.2, 0.5))))
