@@ -10,6 +10,8 @@ from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.schema.conditions import enhancements_of, value_of
 from nightcrawler.utils.errors import ConfigError
 
+# Models whose clips are joints, not frames.
+SKELETON_MODELS = ("stgcn", "poseconv")
 # Key and text of each fault.
 Faults = Iterator[tuple[str, str]]
 
@@ -102,11 +104,18 @@ def _abilities(cfg: CfgNode) -> Faults:
     """Yield the keys that an architecture cannot obey."""
     model = cfg.MODEL
     family, slash, _ = model.NAME.partition("/")
-    convolutional = model.NAME in ("slowfast", "resnet3d")
+    skeletal = model.NAME in SKELETON_MODELS
+    convolutional = skeletal or model.NAME in ("slowfast", "resnet3d")
     if (slash or convolutional) and model.USE_CHECKPOINT:
         yield "MODEL.USE_CHECKPOINT", f"{model.NAME} cannot recompute activations: set it to False"
     if convolutional and model.DROP_PATH_RATE:
         yield "MODEL.DROP_PATH_RATE", f"{model.NAME} has no stochastic depth: set it to 0"
+    if skeletal and model.MOTION_STEM:
+        text = f"{model.NAME} has the stream velocity instead (SKELETON.STREAMS): set it to False"
+        yield "MODEL.MOTION_STEM", text
+    if skeletal and model.CHANNELS_LAST:
+        text = f"{model.NAME} sees joints, this layout is for clips of frames: set it to False"
+        yield "MODEL.CHANNELS_LAST", text
     if family == "timm" and model.CHANNELS_LAST:
         text = f"{model.NAME} sees single frames, this layout is for clips: set it to False"
         yield "MODEL.CHANNELS_LAST", text

@@ -21,10 +21,12 @@ from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
+from nightcrawler.models.poseconv import PoseConv
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.resnet3d import ResNet3D
 from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
+from nightcrawler.models.stgcn import StGcn
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
 from nightcrawler.utils.lazy_registry import unknown_name
@@ -48,6 +50,8 @@ COMMON_KEYS = {
 ARCHITECTURE_KEYS = {
     "slowfast": {"width": "SLOWFAST.WIDTH"},
     "resnet3d": {"width": "RESNET.WIDTH_PER_GROUP"},
+    "stgcn": {"width": "SKELETON.WIDTH", "streams": "SKELETON.STREAMS"},
+    "poseconv": {"width": "SKELETON.WIDTH", "streams": "SKELETON.STREAMS"},
     "mvit": {
         "embed_dim": "MVIT.EMBED_DIM",
         "num_heads": "MVIT.NUM_HEADS",
@@ -203,6 +207,34 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
     )
 
 
+def build_stgcn(cfg: CfgNode) -> nn.Module:
+    """Build an ST-GCN++ from `SKELETON`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    return StGcn(
+        num_classes=cfg.MODEL.NUM_CLASSES,
+        width=cfg.SKELETON.WIDTH,
+        streams=cfg.SKELETON.STREAMS,
+        dropout=cfg.MODEL.DROPOUT_RATE,
+    )
+
+
+def build_poseconv(cfg: CfgNode) -> nn.Module:
+    """Build a PoseConv from `SKELETON`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    return PoseConv(
+        num_classes=cfg.MODEL.NUM_CLASSES,
+        width=cfg.SKELETON.WIDTH,
+        streams=cfg.SKELETON.STREAMS,
+        dropout=cfg.MODEL.DROPOUT_RATE,
+    )
+
+
 def build_torchvision(cfg: CfgNode) -> nn.Module:
     """Build the video model of torchvision that `MODEL.NAME` names after the slash.
 
@@ -288,8 +320,8 @@ def create_model(
 ) -> nn.Module:
     """Create a model from keyword arguments, in training mode.
 
-    The defaults are those of the published models: UniFormer-B, MViT-B 32x3, SlowFast-R101 and
-    SlowFast-R50 of PySlowFast (`resnet3d`).
+    The defaults are those of the published models: UniFormer-B, MViT-B 32x3, SlowFast-R101,
+    SlowFast-R50 of PySlowFast (`resnet3d`) and ST-GCN++ (`stgcn`).
 
     Args:
         name: one of `list_models()`, or `timm/` and a name of timm.
@@ -297,10 +329,11 @@ def create_model(
         pretrained: checkpoint to load, a file or a name of `zoo.ZOO`. Random weights when absent.
         class_names: names of the K classes, to reorder a classifier that has names.
         options: arguments of the architecture, such as `drop_path`, `num_frames` or `depth`, see
-            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `torchvision_video`, `timm_frames`.
+            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `StGcn`, `PoseConv`, `torchvision_video`,
+            `timm_frames`.
 
     Returns:
-        A module from clips `[B, 3, T, H, W]` to logits `[B, K]`.
+        A module from clips `[B, 3, T, H, W]`, or `[B, 3, T, V]` of skeletons, to logits `[B, K]`.
 
     Raises:
         UserError: if the name or an option is unknown (the message names close ones), a value does
@@ -335,6 +368,8 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "mvit": MViT,
     "slowfast": SlowFast,
     "resnet3d": ResNet3D,
+    "stgcn": StGcn,
+    "poseconv": PoseConv,
     "torchvision/": torchvision_video,
     TIMM_FAMILY: timm_frames,
 }

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from nightcrawler.utils.lazy_registry import Registry
 
-# Builders take the configuration and return an `nn.Module`: clips `[B, 3, T, H, W]` to logits
-# `[B, K]`.
+# Builders take the configuration and return an `nn.Module`: clips `[B, 3, T, H, W]`, or
+# `[B, 3, T, V]` of skeletons, to logits `[B, K]`.
 MODELS = Registry("model")
 MODELS.add("uniformer", "nightcrawler.models.build:build_uniformer", "UniFormer")
 MODELS.add("mvit", "nightcrawler.models.build:build_mvit", "MViT or MViTv2")
@@ -37,6 +37,9 @@ for _name in (
     "s3d",
 ):
     MODELS.add(f"torchvision/{_name}", "nightcrawler.models.build:build_torchvision")
+# Models of skeletons: clips `[B, 3, T, V]`.
+MODELS.add("stgcn", "nightcrawler.models.build:build_stgcn", "ST-GCN++, of skeletons")
+MODELS.add("poseconv", "nightcrawler.models.build:build_poseconv", "a small one, of skeletons")
 # Any name of timm: listing them takes seconds, so they are looked up when the model is built.
 MODELS.add("timm/", "nightcrawler.models.build:build_timm", "image model, averaged over frames")
 

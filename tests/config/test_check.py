@@ -105,6 +105,10 @@ WRONG_VALUES = [
     ("MODEL.NUM_CLASSES", "12", "MODEL.CLASS_NAMES: has 11 names, MODEL.NUM_CLASSES is 12"),
     ("MODEL.CLASS_NAMES", "[a, a]\n  NUM_CLASSES: 2", "has a name twice"),
     ("MODEL.DROP_PATH_RATE", "1", "between 0 and 0.999"),
+    ("SKELETON.STREAMS", "[]", "[]: expected one or more of joint, bone, velocity, each once"),
+    ("SKELETON.STREAMS", "[bone, bone]", "each once"),
+    ("SKELETON.STREAMS", "[skin]", "['skin']: expected one or more"),
+    ("SKELETON.WIDTH", "5", "between 6 and 4096"),
     (
         "UNIFORMER.EMBED_DIM",
         "[64, 128, 320, 500]",

@@ -23,7 +23,10 @@ def from_config(name: str, *settings: Any) -> torch.nn.Module:
     return build_model(cfg)
 
 
-@pytest.mark.parametrize("name", ["uniformer", "mvit", "slowfast", "resnet3d", "torchvision/s3d"])
+DEFAULTS = ["uniformer", "mvit", "slowfast", "resnet3d", "stgcn", "poseconv", "torchvision/s3d"]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_the_defaults_are_those_of_the_configuration(name: str) -> None:
     with torch.device("meta"):
         created, built = create_model(name, 5).state_dict(), from_config(name).state_dict()
@@ -56,7 +59,7 @@ def test_every_name_has_a_constructor_and_every_constructor_a_name() -> None:
 
 
 def test_names_are_listed_by_pattern() -> None:
-    assert {"uniformer", "mvit", "slowfast", "resnet3d"} <= set(list_models())
+    assert set(DEFAULTS) <= set(list_models())
     assert list_models("torchvision/mvit*") == ["torchvision/mvit_v1_b", "torchvision/mvit_v2_s"]
     assert "timm/resnet50" in list_models("timm/resnet*")
     assert not [name for name in list_models() if name.startswith("timm")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import (
+    are_streams,
     is_block_rows,
     is_number_of,
     is_sizes_or_empty,
@@ -232,4 +233,25 @@ RESNET = (
     ),
 )
 
-KEYS = (*UNIFORMER, *MVIT, *SLOWFAST, *RESNET)
+SKELETON = (
+    # Models of skeletons: stgcn is ST-GCN++ (Duan et al. 2022), poseconv a small convolution.
+    Key(
+        "SKELETON.STREAMS",
+        ["joint"],
+        "What models of skeletons see of each joint: joint (its place), bone (the vector from the "
+        "joint nearer to the trunk), velocity (the difference to the next step). Several are "
+        "channels of one model.",
+        rule=are_streams,
+        hashed_by_default=False,
+    ),
+    Key(
+        "SKELETON.WIDTH",
+        64,
+        "Channels of the first block or layer of models of skeletons.",
+        minimum=6,
+        maximum=4096,
+        hashed_by_default=False,
+    ),
+)
+
+KEYS = (*UNIFORMER, *MVIT, *SLOWFAST, *RESNET, *SKELETON)

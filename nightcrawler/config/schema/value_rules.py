@@ -10,6 +10,8 @@ from nightcrawler.config.schema.conditions import DARKENED
 from nightcrawler.config.schema.key import Rule
 from nightcrawler.utils.plugins import MODULE_NAME
 
+# Streams of `models.skeleton` (a test compares them).
+STREAMS = ("joint", "bone", "velocity")
 # As timm writes a policy: magnitude, operations, standard deviation, increasing severity.
 RAND_AUGMENT = re.compile(r"rand(-(m\d+(\.\d+)?|n\d+|mstd\d+(\.\d+)?|inc[01]))*")
 
@@ -102,6 +104,13 @@ def is_threshold(value: float) -> str | None:
 def is_unique(names: Sequence[str]) -> str | None:
     """Require names that differ."""
     return "has a name twice" if len(set(names)) != len(names) else None
+
+
+def are_streams(names: Sequence[str]) -> str | None:
+    """Require one or more streams of a skeleton, each once."""
+    if names and set(names) <= set(STREAMS) and len(set(names)) == len(names):
+        return None
+    return f"{list(names)}: expected one or more of {', '.join(STREAMS)}, each once"
 
 
 def is_no_darkened_split(name: str) -> str | None:
