@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.decode import check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
+from nightcrawler.data.video.parts import part_frames
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.reader import decoded_frames, open_video
 from nightcrawler.utils.errors import VideoError
@@ -90,7 +91,7 @@ def live_frames(
 
 def _sound_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     # A camera drops packets now and then: the damaged frames after it are no reason to stop.
-    return (frame for frame in container.decode(stream) if not frame.is_corrupt)
+    return (frame for frame in part_frames(container, stream) if not frame.is_corrupt)
 
 
 def _converted(

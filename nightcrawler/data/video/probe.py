@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.limits import Limits, check_file
 from nightcrawler.data.video.integrity.matroska import check_matroska
+from nightcrawler.data.video.parts import PartFinder, Place
 from nightcrawler.data.video.reader import open_video
 from nightcrawler.data.video.seek import is_random_access_point
 from nightcrawler.utils.errors import VideoError
@@ -46,6 +47,9 @@ class StreamInfo:
         starts: numbers of the frames at which decoding can start.
         num_leading: number of frames shown before the first keyframe, as in a recording cut out of
             a longer one. They need frames that are missing, and a decoder may leave them out.
+        num_left_out: number of packets before the first keyframe, which are no frames: nothing that
+            they refer to is in the file.
+        steps_back: True where times step back, as in recordings that were joined byte by byte.
     """
 
     num_frames: int
@@ -55,6 +59,8 @@ class StreamInfo:
     times: Sequence[int] = ()
     starts: Sequence[int] = ()
     num_leading: int = 0
+    num_left_out: int = 0
+    steps_back: bool = False
 
     def with_num_frames(self, num_frames: int) -> StreamInfo:
         """Return the same with the true number of frames, where packets promise another.
@@ -97,8 +103,8 @@ def probe(path: str, limits: Limits) -> StreamInfo:
 def _probe(path: str, limits: Limits) -> StreamInfo:
     check_file(path, limits)
     check_matroska(path)
-    packets = _PacketStatistics()
     with open_video(path, limits) as (container, stream):
+        packets = _PacketStatistics(container.format.name)
         for packet in container.demux(stream):
             if packet.size and packet.is_corrupt:
                 raise VideoError(path, f"damaged packet {packets.num_frames}", "demux")
@@ -114,14 +120,19 @@ def _probe(path: str, limits: Limits) -> StreamInfo:
 class _PacketStatistics:
     """Count packets, and collect times of frames and keyframes that decoding can start from.
 
-    Frames that an MP4 file leaves out, as it may at its beginning and end, are counted apart.
+    Frames that an MP4 file discards, as it may at its beginning and end, are counted apart.
+
+    Args:
+        container_format: FFmpeg's name of the format.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, container_format: str) -> None:
+        self.parts = PartFinder(container_format)
         self.num_packets = 0
         self.num_frames = 0
-        self.num_left_out = 0
+        self.num_discarded = 0
         self.num_leading = 0
+        self.num_left_out = 0
         self.first_key: int | None = None
         self.duration = 0
         self.end = 0
@@ -139,8 +150,14 @@ class _PacketStatistics:
             self.end = max(self.end, packet.pts + duration)
         if not packet.size:
             return
-        if packet.is_discard:
+        place = self.parts.place(packet)
+        if place is Place.LEFT_OUT:
             self.num_left_out += 1
+            return
+        if place is Place.BEGINS:
+            self.first_key = None
+        if packet.is_discard:
+            self.num_discarded += 1
         else:
             self.num_frames += 1
             self.duration += duration
@@ -174,6 +191,8 @@ class _PacketStatistics:
         Returns:
             The fault, or an empty text.
         """
+        if self.num_frames == 0 and self.num_left_out:
+            return "begins between key frames and holds none: no frame can be decoded"
         if self.num_frames == 0:
             return "no frame in it"
         if self.num_packets < stream.frames - SLACK_PACKETS:
@@ -182,7 +201,7 @@ class _PacketStatistics:
         end_sec = float(self.end * (stream.time_base or 0))
         if end_sec < LEAST_DURATION * promised_sec:
             return f"cut short: ends at {end_sec:.1f} of {promised_sec:.1f} seconds"
-        if self.num_left_out and stream.duration:
+        if self.num_discarded and stream.duration:
             missing = stream.duration - self.duration
             frame = self.duration / self.num_frames
             if missing > SLACK_DURATION * frame or self.duration > 2 * stream.duration:
@@ -195,11 +214,20 @@ class _PacketStatistics:
         bits = 0
         if context.format:
             bits = max((component.bits for component in context.format.components), default=0)
-        info = StreamInfo(self.num_frames, context.name, bits, float(stream.average_rate or 0))
-        # Packets come in order of decoding, frames in order of presentation.
+        info = StreamInfo(
+            num_frames=self.num_frames,
+            codec=context.name,
+            bits=bits,
+            fps=float(stream.average_rate or 0),
+            num_leading=self.num_leading,
+            num_left_out=self.num_left_out,
+            steps_back=self.parts.steps_back,
+        )
+        # Packets come in order of decoding, frames in order of presentation. Times of recordings
+        # that were joined are in neither.
         times = sorted(set(self.times or ()))
-        if len(times) < self.num_frames or self.num_leading:
-            return replace(info, num_leading=self.num_leading)
+        if len(times) < self.num_frames or self.num_leading or self.parts.steps_back:
+            return info
         starts = tuple(number for number, time in enumerate(times) if time in self.starts)
         return replace(info, times=array("q", times), starts=starts)
 

@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.limits import Limits, check_size
+from nightcrawler.data.video.parts import part_frames
 from nightcrawler.utils.errors import VideoError
 
 # No playlist and no list of files, which could lead FFmpeg to other files and to the network.
@@ -153,7 +154,7 @@ def decoded_frames(
     Raises:
         VideoError: at the first that is damaged.
     """
-    for number, frame in enumerate(container.decode(stream)):
+    for number, frame in enumerate(part_frames(container, stream)):
         if frame.is_corrupt:
             raise VideoError(path, f"frame {number} is damaged", "decode")
         yield frame

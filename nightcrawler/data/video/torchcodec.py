@@ -104,6 +104,9 @@ class TorchcodecReader:
         """Return whether torchcodec gives the frames that PyAV gives, by the first of them."""
         if self.short_side or info.codec not in CODECS or info.bits != BITS:
             return False
+        # It counts packets before the first keyframe, and orders frames by their times.
+        if info.num_left_out or info.steps_back:
+            return False
         with open_video(path, self.limits) as (container, stream):
             if pixel_aspect(stream) != 1.0:
                 return False
