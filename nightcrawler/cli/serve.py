@@ -17,9 +17,9 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
+    from nightcrawler.utils.clip_worker import Worker
     from nightcrawler.web.app import Site
     from nightcrawler.web.inference import InferenceOptions
-    from nightcrawler.web.worker import Worker
 
 HOST = "127.0.0.1"
 INSTALL = "pip install 'nightcrawler-video[web]'"
@@ -255,8 +255,8 @@ def main(argv: Sequence[str]) -> int:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"the page needs {error.name}: {INSTALL}") from None
+    from nightcrawler.utils.clip_worker import Worker
     from nightcrawler.web.inference import build_inference
-    from nightcrawler.web.worker import Worker
 
     # The port is taken before the models are loaded: a used one is found at once.
     listening = listen(arguments.port)

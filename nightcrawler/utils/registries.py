@@ -1,4 +1,4 @@
-"""Everything that a configuration can name: models, enhancements, adapters and losses.
+"""Everything that can be named: models, enhancements, adapters, losses and estimators of poses.
 
 Built-in names are added lazily, by the place of their builder, so that checking a configuration
 imports none of them. A user's own module registers its names by decorator:
@@ -76,4 +76,10 @@ LOSSES.add(
     "kl_published",
     "nightcrawler.engine.losses:distillation_published_loss",
     "as published: teacher divided by T, mean over all elements",
+)
+
+# Builders take `pose.estimators.base.EstimatorOptions` and return a `PoseEstimator`.
+ESTIMATORS = Registry("estimator")
+ESTIMATORS.add(
+    "mediapipe", "nightcrawler.pose.estimators.blazepose:build_mediapipe", "BlazePose, 33 joints"
 )

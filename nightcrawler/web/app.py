@@ -23,10 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, has_video_suffix, suffix_of
-from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.logging import get_logger
-from nightcrawler.web.inference import AFTER, BEFORE
-from nightcrawler.web.worker import (
+from nightcrawler.utils.clip_worker import (
     FULL,
     ClipError,
     StorageFullError,
@@ -34,6 +31,9 @@ from nightcrawler.web.worker import (
     WorkerError,
     is_disk_full,
 )
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.logging import get_logger
+from nightcrawler.web.inference import AFTER, BEFORE
 
 logger = get_logger(__name__)
 
@@ -311,7 +311,7 @@ def _as_request_error(error: BaseException) -> BaseException:
     if isinstance(error, ClipError):
         return RequestError(422, f"this clip cannot be used: {error}")
     if isinstance(error, WorkerError):
-        return RequestError(500, str(error))
+        return RequestError(500, f"{error}; the next one can be sent")
     if isinstance(error, UserError):
         return RequestError(500, f"the models cannot be loaded: {error}")
     if isinstance(error, TimeoutError):

@@ -22,8 +22,8 @@ from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.video_result import VideoResult, to_record
 from nightcrawler.synthetic.video import write_video
+from nightcrawler.utils.clip_worker import Answer, Question
 from nightcrawler.utils.errors import VideoError
-from nightcrawler.web.worker import Answer, Question
 
 SHOWN_CLASSES = 5
 # Length, frame rate and short side of the previews: enough to see, and quick to load.

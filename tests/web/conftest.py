@@ -67,8 +67,8 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
     """A server of what `build` makes, in a thread."""
     import uvicorn
 
+    from nightcrawler.utils.clip_worker import Worker
     from nightcrawler.web.app import Site, make_app
-    from nightcrawler.web.worker import Worker
 
     worker = Worker(build, answer_sec, start_sec=120)
     worker.start()

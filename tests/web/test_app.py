@@ -20,9 +20,9 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.synthetic.video import write_video
+from tests import answers
 from tests.reading import read_file
 from tests.waiting import wait_until
-from tests.web import answers
 from tests.web.conftest import MAX_BYTES, WHY, Served, serving
 
 

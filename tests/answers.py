@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nightcrawler.utils.clip_worker import report_alive
 from nightcrawler.utils.errors import UserError, VideoError
 
 ABOUT = {"models": ["tested"]}
@@ -22,6 +23,10 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
             with open(name, "w"):
                 pass
         time.sleep(600)
+    if "long" in name:
+        for _ in range(4):
+            time.sleep(0.8)
+            report_alive()
     if "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "bug" in name:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nightcrawler.utils.clip_worker import ClipError, StorageFullError, Worker, WorkerError
 from nightcrawler.utils.errors import UserError
-from nightcrawler.web.worker import ClipError, StorageFullError, Worker, WorkerError
+from tests import answers
 from tests.waiting import wait_until
-from tests.web import answers
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,12 @@ def test_a_clip_that_hangs_or_kills_it_fails_alone(worker: Worker, name: str, te
     assert not alive(before)
     found = ask(worker, "a")
     assert found["pid"] == worker.pid != before
+
+
+def test_a_long_clip_that_goes_on_is_waited_for(worker: Worker) -> None:
+    start = time.monotonic()
+    assert ask(worker, "long")["name"] == "long"
+    assert time.monotonic() - start > worker.answer_sec
 
 
 def test_killed_from_outside_between_clips_it_comes_back(worker: Worker) -> None:

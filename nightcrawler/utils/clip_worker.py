@@ -1,4 +1,4 @@
-"""Worker process that decodes and predicts clips of strangers. It may hang or die without harm.
+"""Worker process that decodes clips of strangers. It may hang or die without harm.
 
 Questions and answers are JSON over a pipe, so nothing from the worker is ever unpickled.
 """
@@ -25,10 +25,13 @@ logger = get_logger(__name__)
 # Far more than an answer needs.
 MAX_ANSWER_BYTES = 4 << 20
 EXIT_WAIT_SEC = 5.0
+ALIVE = "alive"
 FULL = "the disk for temporary files is full: free some space, then send the clip again"
 
 Question = dict[str, Any]
 Answer = dict[str, Any]
+# In a worker's process: the pipe that it answers through.
+_pipe_to_owner: list[Connection] = []
 # Builds the function that answers questions, and plain values that describe it.
 Build = Callable[[], tuple[Callable[[Question], Answer], dict[str, Any]]]
 
@@ -36,6 +39,15 @@ Build = Callable[[], tuple[Callable[[Question], Answer], dict[str, Any]]]
 def is_disk_full(error: BaseException) -> bool:
     """Return True for an error that says there is no room (left, or by quota) for a file."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def report_alive() -> None:
+    """Tell the owner of this worker that the question in hand goes on, as between parts of a video.
+
+    Does nothing outside of a worker's process.
+    """
+    for pipe in _pipe_to_owner:
+        _send(pipe, ALIVE, None)
 
 
 class ClipError(UserError):
@@ -56,7 +68,8 @@ class Worker:
     Args:
         build: builds the answering function inside the process. It is pickled, so it must be a
             function of a module.
-        answer_sec: seconds per question. After that the process is replaced.
+        answer_sec: seconds per question, counted anew by `report_alive`. After that the process is
+            replaced.
         start_sec: seconds for `build`.
 
     Attributes:
@@ -114,19 +127,18 @@ class Worker:
         try:
             self._pipe.send_bytes(json.dumps(question).encode())
             kind, content = self._receive(self.answer_sec)
+            while kind == ALIVE:
+                kind, content = self._receive(self.answer_sec)
         except TimeoutError:
             self._replace()
             raise WorkerError(
-                f"this clip took more than {self.answer_sec:g} s and was given up; "
-                "the next one can be sent"
+                f"this clip took more than {self.answer_sec:g} s and was given up"
             ) from None
         except (EOFError, OSError, ValueError) as error:
             reason = self._exit_reason()
             self._replace()
             logger.warning("the worker ended over a clip: %s (%s)", reason, type(error).__name__)
-            raise WorkerError(
-                f"reading this clip ended the worker ({reason}); the next one can be sent"
-            ) from None
+            raise WorkerError(f"reading this clip ended the worker ({reason})") from None
         if kind == "full":
             raise StorageFullError(content)
         if kind != "answer":
@@ -199,6 +211,7 @@ def _work(build: Build, pipe: Connection) -> None:
         _send(pipe, "failed", str(error))
         return
     _send(pipe, "ready", about)
+    _pipe_to_owner.append(pipe)
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send_bytes(_answer_to(json.loads(pipe.recv_bytes()), answer))

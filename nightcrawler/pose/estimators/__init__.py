@@ -1,0 +1,1 @@
+"""Estimators of poses: from frames to joints of people, by name."""
