@@ -185,6 +185,7 @@ DISABLING = [
     ("ADAPT.TRANSFORM", "train", {"ADAPT.NAME": "none"}),
     ("AUG.RE_MODE", "const", {"AUG.RE_PROB": "0"}),
     ("AUG.RE_COUNT", "2", {"AUG.RE_PROB": "0"}),
+    ("AUG.INTERPOLATION", "bicubic", {"AUG.AA_TYPE": ""}),
     ("MIXUP.ALPHA", "0.3", {"MIXUP.ENABLE": "False"}),
     ("MIXUP.CUTMIX_ALPHA", "0.3", {"MIXUP.ENABLE": "False"}),
     ("MIXUP.PROB", "0.3", {"MIXUP.ENABLE": "False"}),
