@@ -1,4 +1,4 @@
-"""Write all list files of a data set, and compare their row counts with the published ones."""
+"""Write the list files of a data set, or motions for skeleton models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nightcrawler.cli.prepare_motions import (
+    add_figure_options,
+    add_motion_options,
+    prepare_figures,
+    prepare_motions,
+)
 from nightcrawler.utils.command_line import add_task, make_parser
 from nightcrawler.utils.errors import UserError
 
@@ -18,6 +24,8 @@ EXAMPLES = """\
   {command} ug2 --root data --official-lists ~/Downloads/ug2_lists --dry-run
   {command} arid --root data
   {command} tree ~/videos --dark ~/night --out data/mine --val-fraction 0.1
+  {command} figures --out data/figures
+  {command} motions table.csv --recordings ~/cmu --out data/people
 
 DATASET.md shows where the videos go. An existing list that differs is only replaced with
 --force."""
@@ -31,7 +39,9 @@ CHANGE_WORDS = {
 def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="ug2 | arid | tree")
+    tasks = parser.add_subparsers(
+        dest="task", required=True, metavar="ug2 | arid | tree | motions | figures"
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--dry-run", action="store_true", help="print what would be written, write nothing"
@@ -66,6 +76,12 @@ def parse(argv: Sequence[str]) -> Any:
             [common],
         )
     )
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    text = "motions of recorded people, from which skeleton models learn"
+    add_motion_options(add_task(tasks, "motions", text, EXAMPLES, [debug]))
+    text = "motions of synthetic figures, without rendering"
+    add_figure_options(add_task(tasks, "figures", text, EXAMPLES, [debug]))
     return parser.parse_args(argv)
 
 
@@ -291,6 +307,10 @@ def check_tree_arguments(arguments: Any) -> None:
 def main(argv: Sequence[str]) -> int:
     """Plan the lists, compare them with the existing ones, and write them."""
     arguments = parse(argv)
+    if arguments.task == "motions":
+        return prepare_motions(arguments)
+    if arguments.task == "figures":
+        return prepare_figures(arguments)
     if arguments.task == "tree":
         prepare_tree(arguments)
     else:

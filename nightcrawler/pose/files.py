@@ -63,12 +63,13 @@ class Pose:
         return int(self.points.shape[1])
 
 
-def write_pose(path: str | Path, pose: Pose) -> None:
+def write_pose(path: str | Path, pose: Pose, durable: bool = True) -> None:
     """Write a pose file. Equal poses give equal bytes.
 
     Args:
         path: The file, whose name should end in `SUFFIX`.
         pose: What it holds.
+        durable: See `utils.io.atomic_write`.
     """
     arrays = {
         "format": np.array(FORMAT),
@@ -80,7 +81,7 @@ def write_pose(path: str | Path, pose: Pose) -> None:
         "source": np.array(pose.source),
         "fingerprint": np.array(pose.fingerprint),
     }
-    with atomic_write(path) as file:
+    with atomic_write(path, durable=durable) as file:
         write_npz(file, arrays)
 
 

@@ -6,14 +6,23 @@ after, are slow or fast, walk a bend, turn towards a chair before they sit on it
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import numpy as np
 
+from nightcrawler.pose.files import SUFFIX, WORLD, Pose, write_pose
 from nightcrawler.pose.layouts import HEAD
 from nightcrawler.synthetic.actions import ACTIONS, ease
 from nightcrawler.synthetic.skeleton import Joints, joint_positions, sample_body
 
 # Frames per second of the motions.
 FPS = 15.0
+# Motions that a process writes before it reports.
+PART = 250
 SECONDS = (1.0, 4.5)
 # Rate of the action's own time.
 SPEEDS = (0.65, 1.5)
@@ -98,3 +107,46 @@ def _turn_before(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle = rng.uniform(0.4, 1.0) * np.pi * rng.choice([-1, 1])
     time = np.linspace(0, 1, len(points))
     return _turned(points, angle * (1 - ease(time, 0, rng.uniform(0.2, 0.5))))
+
+
+def write_motions(
+    folder: Path, classes: Sequence[str], count: int, seed: int, jobs: int
+) -> Iterator[list[tuple[str, int]]]:
+    """Write motions, a pure function of the arguments but `jobs`, and yield them in order.
+
+    The set counts once the caller has written its list: the files are not synced one by one, and
+    all together before the last are yielded.
+
+    Args:
+        folder: Folder of the motions.
+        classes: Names of `ACTIONS`, which take turns.
+        count: Number of motions.
+        seed: Seed of all draws.
+        jobs: Number of processes.
+
+    Yields:
+        Names below the folder with class indices, of a part of the motions.
+    """
+    for action in classes:
+        (folder / action).mkdir(parents=True, exist_ok=True)
+    write = functools.partial(_write_part, folder, list(classes), seed)
+    parts = [range(first, min(first + PART, count)) for first in range(0, count, PART)]
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(write, parts[:-1])
+    last = write(parts[-1])
+    os.sync()
+    yield last
+
+
+def _write_part(
+    folder: Path, classes: list[str], seed: int, numbers: range
+) -> list[tuple[str, int]]:
+    rows = []
+    for number in numbers:
+        label = number % len(classes)
+        points = sample_motion(classes[label], np.random.default_rng([seed, number]))
+        name = f"{classes[label]}/{number:06d}{SUFFIX}"
+        pose = Pose(points[None].astype(np.float32), FPS, "body", WORLD, source=f"figure {seed}")
+        write_pose(folder / name, pose, durable=False)
+        rows.append((name, label))
+    return rows

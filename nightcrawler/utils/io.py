@@ -37,7 +37,7 @@ def fsync_folder(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> Iterator[IO[Any]]:
     """Open a temporary file that is renamed to `path` when the block ends without an error.
 
     The content is flushed and fsynced before the rename, the folder after it: a reader (or a
@@ -48,6 +48,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: Final name.
         mode: `"wb"` or `"w"` (UTF-8, no newline translation).
+        durable: Flush and fsync. `False` for the thousands of files of a set that counts only once
+            its list, written after `os.sync()`, is there.
 
     Example:
         >>> with atomic_write("runs/note.txt", "w") as file:
@@ -76,8 +78,9 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     try:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read. Some file systems have no modes.
         with contextlib.suppress(OSError):
             os.chmod(temporary, _mode_of(path))
@@ -86,7 +89,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    fsync_folder(path.parent)
+    if durable:
+        fsync_folder(path.parent)
 
 
 def _is_stream(path: Path) -> bool:
