@@ -1,21 +1,47 @@
-"""A line per case file with its largest error against its tolerance; exit code 1 on a failure."""
+"""A line per case file with its largest error against its tolerance; exit code 1 on a failure.
+
+A file fails that is no case of a known kind, that has a field which its kind does not use, or of
+which nothing was compared.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from tests.golden.case import Check, find_kind
+from tests.golden.fields import Refusal, read_case
 from tests.golden.kinds import KINDS
 
+# Of the names of unknown fields; a file of another format may have hundreds.
+NAMES_SHOWN = 3
 
-def check_file(path: Path) -> list[Check] | None:
-    """All checks of one file; `None` when no kind recognises it."""
-    case = json.loads(path.read_text(encoding="utf-8"))
-    kind = find_kind(KINDS, path.stem, case)
-    return None if kind is None else list(kind.run(case))
+
+def check_file(path: Path) -> list[Check]:
+    """All checks of one file.
+
+    Raises:
+        Refusal: if the file cannot be judged as a whole.
+    """
+    case = read_case(path)
+    kind = find_kind(KINDS, case)
+    if kind is None:
+        known = ", ".join(kind.name for kind in KINDS)
+        raise Refusal(f"unknown kind of case with {_listed(list(case))}; known kinds: {known}")
+    checks = list(kind.run(case))
+    unread = list(case.unread())
+    if unread:
+        raise Refusal(f"{kind.name}: unknown {_listed(unread)}, which nothing was compared with")
+    if not checks:
+        raise Refusal(f"{kind.name}: nothing was compared")
+    return checks
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) or "none"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"field{'s' if len(names) > 1 else ''} {shown}{more}"
 
 
 def describe(path: Path, checks: list[Check]) -> str:
@@ -43,11 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             checks = check_file(path)
         except Exception as error:  # a case that cannot be run has failed, whatever the reason
-            print(f"FAIL {path.name}: {type(error).__name__}: {error}")
-            failed = True
-            continue
-        if not checks:
-            print(f"FAIL {path.name}: no kind of case recognises this file")
+            told = "" if isinstance(error, (Refusal, KeyError)) else f"{type(error).__name__}: "
+            print(f"FAIL {path.name}: {told}{' '.join(str(error).split())}", flush=True)
             failed = True
             continue
         print(describe(path, checks), flush=True)

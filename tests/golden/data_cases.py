@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,16 @@ from nightcrawler.data.transforms import (
     spatial_crop,
     uniform_crop_offsets,
 )
-from tests.golden.case import Check, Kind, absolute, exact
+from tests.golden.case import Check, Kind, absolute, cases_have, exact, has, of_sum, relative
+from tests.golden.fields import Refusal
 from tests.golden.fill import scramble, wave
 
+FRAMES_RULE = "value = (7*q(i) + i//11) mod 256"
+# Pixels are float32: a few units in the last place, 2^-23 each.
+SUM = 1e-6
 
-def _run_sparse(case: dict[str, Any]) -> Iterator[Check]:
+
+def _run_sparse(case: Mapping[str, Any]) -> Iterator[Check]:
     for one in case.get("test", []):
         length, frames, views, view = (
             one["video_length"],
@@ -50,7 +55,7 @@ def _run_sparse(case: dict[str, Any]) -> Iterator[Check]:
         yield exact(f"bounds of {one['video_length']}", got.tolist(), one["bounds"])
 
 
-def _run_dense(case: dict[str, Any]) -> Iterator[Check]:
+def _run_dense(case: Mapping[str, Any]) -> Iterator[Check]:
     for one in case.get("temporal_sampling", []):
         got = window_indices(one["num_total"], one["start"], one["end"], one["num_samples"])
         yield exact(
@@ -68,6 +73,10 @@ def _run_dense(case: dict[str, Any]) -> Iterator[Check]:
         yield exact(
             f"clip {place} of {args}", dense_indices(*args, **place).tolist(), one["indices"]
         )
+        size = one["num_frames"] * one["sampling_rate"]
+        start = dense_start(one["video_length"], size, *place.values())
+        window = [start, start + size - 1]
+        yield absolute(f"window {place} of {args}", window, one["start_end"], 1e-9)
     for one in case.get("get_start_end_idx", []):
         start = dense_start(
             one["video_size"],
@@ -82,22 +91,28 @@ def _run_dense(case: dict[str, Any]) -> Iterator[Check]:
         )
 
 
-def _check_digest(name: str, clip: torch.Tensor, digest: dict[str, Any]) -> Iterator[Check]:
+def _check_digest(name: str, clip: torch.Tensor, digest: Mapping[str, Any]) -> Iterator[Check]:
     yield exact(f"{name} shape", list(clip.shape), digest["shape"])
     flat = clip.double().flatten()
-    count = math.sqrt(flat.numel())
-    weights = torch.cos(0.01 * torch.arange(flat.numel(), dtype=torch.float64))
-    yield absolute(f"{name} mean", flat.mean(), digest["mean"], 1e-6)
-    yield absolute(f"{name} sumsq", flat.square().sum(), digest["sumsq"], 1e-4 * count)
-    yield absolute(f"{name} wsum", (flat * weights).sum(), digest["wsum"], 1e-5 * count)
-    yield absolute(f"{name} first 8", flat[:8], digest["row0_first8"], 1e-5)
-    yield absolute(f"{name} last 8", flat[-8:], digest["lastrow_last8"], 1e-5)
+    weighted = flat * torch.cos(0.01 * torch.arange(flat.numel(), dtype=torch.float64))
+    yield of_sum(f"{name} mean", flat.mean(), digest["mean"], flat.abs().mean(), SUM)
+    yield relative(f"{name} sumsq", flat.square().sum(), digest["sumsq"], SUM)
+    yield of_sum(f"{name} wsum", weighted.sum(), digest["wsum"], weighted.abs().sum(), SUM)
+    # A value near 0 is the difference of larger ones, too.
+    for part, values, place in (("first", flat[:8], "row0"), ("last", flat[-8:], "lastrow")):
+        expected = digest[f"{place}_{part}8"]
+        yield of_sum(f"{name} {part} 8", values, expected, flat.abs().max(), SUM)
 
 
-def _run_crops(case: dict[str, Any]) -> Iterator[Check]:
+def _run_crops(case: Mapping[str, Any]) -> Iterator[Check]:
     for one in case.get("uniform_crop_offsets", []):
         got = uniform_crop_offsets(one["height"], one["width"], one["size"], one["spatial_idx"])
-        yield exact(f"offsets {one['height']}x{one['width']}", list(got), [one["y"], one["x"]])
+        name = f"{one['height']}x{one['width']}"
+        yield exact(f"offsets {name}", list(got), [one["y"], one["x"]])
+        crop = spatial_crop(
+            torch.zeros(3, 1, one["height"], one["width"]), one["size"], one["spatial_idx"]
+        )
+        yield exact(f"crop of {name}", list(crop.shape[-2:]), one["out_hw"])
     for one in case.get("short_side_resize", []):
         got = short_side_size(one["height"], one["width"], one["short_side"])
         yield exact(f"short side {one['height']}x{one['width']}", list(got), one["out_hw"])
@@ -117,13 +132,15 @@ def _run_crops(case: dict[str, Any]) -> Iterator[Check]:
 
 def _frames(text: str) -> np.ndarray:
     """uint8 frames from a note such as `uint8 [T=2,48,64,3], value = (7*q(i) + i//11) mod 256`."""
+    if FRAMES_RULE not in text:
+        raise Refusal(f"frames {text!r}, expected {FRAMES_RULE!r}")
     sizes = text[text.index("[") + 1 : text.index("]")].replace("T=", "").split(",")
     shape = tuple(int(size) for size in sizes)
     i = np.arange(math.prod(shape), dtype=np.int64)
     return ((7 * scramble(i) + i // 11) % 256).astype(np.uint8).reshape(shape)
 
 
-def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
+def _run_eval_chain(case: Mapping[str, Any]) -> Iterator[Check]:
     for one in case["cases"]:
         lit = "none" if one["gamma"] is None else "gamma"
         enhance = build_enhancement(
@@ -142,26 +159,28 @@ def _run_eval_chain(case: dict[str, Any]) -> Iterator[Check]:
         )
 
 
-def _run_gamma(case: dict[str, Any]) -> Iterator[Check]:
-    yield exact(f"table of gamma {case['gamma']}", gamma_lut(case["gamma"]).tolist(), case["lut"])
+def _run_gamma(case: Mapping[str, Any]) -> Iterator[Check]:
+    for gamma, lut in _gamma_tables(case):
+        yield exact(f"table of gamma {gamma}", gamma_lut(gamma).tolist(), lut)
+
+
+def _gamma_tables(case: Mapping[str, Any]) -> Iterator[tuple[float, Any]]:
+    """Gammas and their tables: one (`gamma`, `lut`), or several (`luts`) in a list or by gamma."""
+    if "lut" in case:
+        yield case["gamma"], case["lut"]
+    luts = case.get("luts", [])
+    if isinstance(luts, list):
+        for one in luts:
+            yield from _gamma_tables(one)
+    else:
+        for gamma, lut in luts.items():
+            yield float(gamma), lut
 
 
 KINDS = [
-    Kind(
-        "segment sampling",
-        lambda stem, case: "train_bounds" in case or "sparse_sampling" in stem,
-        _run_sparse,
-    ),
-    Kind(
-        "dense sampling",
-        lambda stem, case: "temporal_sampling" in case or "dense_sampling" in stem,
-        _run_dense,
-    ),
-    Kind(
-        "spatial crop",
-        lambda stem, case: "uniform_crop_offsets" in case or "spatial_crop" in stem,
-        _run_crops,
-    ),
-    Kind("evaluation transform", lambda stem, case: "eval_chain" in stem, _run_eval_chain),
-    Kind("gamma table", lambda stem, case: "lut" in case, _run_gamma),
+    Kind("segment sampling", has("train_bounds", "test"), _run_sparse),
+    Kind("dense sampling", has("temporal_sampling", "decode", "get_start_end_idx"), _run_dense),
+    Kind("spatial crop", has("uniform_crop_offsets", "short_side_resize", "crops"), _run_crops),
+    Kind("evaluation transform", cases_have("frames", "digest"), _run_eval_chain),
+    Kind("gamma table", has("lut", "luts"), _run_gamma),
 ]

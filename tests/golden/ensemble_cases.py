@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import read_label_recipe
 from nightcrawler.pseudo.labels import Selection, choose
 from nightcrawler.pseudo.results_metadata import load_joined
+from nightcrawler.pseudo.submission import Submission
 from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from tests.golden.case import Check, Kind, absolute, exact
+from tests.golden.fields import Refusal
 from tests.golden.fill import scramble
 from tests.paths import ROOT
 
@@ -26,6 +29,21 @@ from tests.paths import ROOT
 FLOAT32 = 2.0**-22
 LABELS_FOLDER = ROOT / "configs/pseudo/ug2_2022"
 VOTE_RECIPE = ROOT / "configs/vote/ug2_2022.yaml"
+# `ssv2,k600 from 1x3-view tables (variant 0, factor 1)`
+SOURCES = re.compile(
+    r"(?P<models>[\w,]+|all \w+) from (?P<views>\d+)x(?P<crops>\d+)(?:-view)? tables?"
+    r" \(variant (?P<variant>\d+), factor (?P<factor>\d+(?:\.\d+)?)\)"
+)
+VOTE_FIELD = re.compile(r"vote_modes_(\d+(?:_and_\d+)*)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the table of a model comes from: its views and crops, and the numbers of its formula."""
+
+    pair: tuple[int, int]
+    variant: int
+    factor: float
 
 
 def logits_table(rows: int, classes: int, model: int, variant: int, factor: float) -> np.ndarray:
@@ -43,20 +61,29 @@ def logits_table(rows: int, classes: int, model: int, variant: int, factor: floa
     return (factor * table).astype(np.float32)
 
 
-def _names(case: dict[str, Any]) -> list[str]:
+def _names(case: Mapping[str, Any]) -> list[str]:
     return [f"{row}.mp4" for row in range(case["table"]["rows"])]
 
 
+def _check_table(case: Mapping[str, Any], classes: list[str]) -> None:
+    """Refuse tables that the recipe's classes are not those of."""
+    if case["table"]["classes"] != len(classes):
+        told = case["table"]["classes"]
+        raise Refusal(f"table.classes is {told}, expected {len(classes)}, those of the recipe")
+
+
 def _joined(
-    case: dict[str, Any], ensemble: EnsembleSpec, classes: list[str], variant: int, factor: float
+    case: Mapping[str, Any],
+    ensemble: EnsembleSpec,
+    classes: list[str],
+    sources: Mapping[str, Source],
 ) -> Any:
     """Models' tables as results files in the old two-key form, read back and joined."""
-    rows, numbers, paths = case["table"]["rows"], case["table"]["model_index"], []
+    rows, numbers, paths = case["table"]["rows"], dict(case["table"]["model_index"]), []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (views, _) in zip(ensemble.folders, ensemble.pairs, strict=True):
-            table = logits_table(
-                rows, len(classes), numbers[name], variant, factor if views > 1 else 1.0
-            )
+        for name in ensemble.folders:
+            source = sources[name]
+            table = logits_table(rows, len(classes), numbers[name], source.variant, source.factor)
             paths.append(Path(folder, f"{name}.pkl"))
             paths[-1].write_bytes(
                 pickle.dumps({"video_preds": table, "video_labels": np.full(rows, -1)})
@@ -64,16 +91,44 @@ def _joined(
         return load_joined(paths, ensemble, classes, _names(case))[0]
 
 
-def _run_pseudo(case: dict[str, Any]) -> Iterator[Check]:
+def _sources(case: Mapping[str, Any], mode: int) -> dict[str, Source]:
+    """What a mode's models read, as the case tells under `files`.
+
+    Raises:
+        Refusal: if it does not tell, in words that are known.
+    """
+    for modes, text in case["files"].items():
+        if str(mode) not in re.findall(r"\d+", modes):
+            continue
+        found = list(SOURCES.finditer(text))
+        if not found or re.sub(r"[\s,]+", "", SOURCES.sub("", text)):
+            raise Refusal(f"files, {modes!r}: {text!r} is not understood")
+        sources = {}
+        for match in found:
+            pair = (int(match["views"]), int(match["crops"]))
+            source = Source(pair, int(match["variant"]), float(match["factor"]))
+            told = match["models"].strip(",")
+            names = case["table"]["model_index"] if told.startswith("all ") else told.split(",")
+            sources |= dict.fromkeys(names, source)
+        return sources
+    raise Refusal(f"files: nothing about mode {mode}")
+
+
+def _run_pseudo(case: Mapping[str, Any]) -> Iterator[Check]:
+    classes = range(case["table"]["classes"])
+    yield exact("columns", case["columns"], ["row", "label", *(f"p{i}" for i in classes)])
     for number, expected in case["stages"].items():
         recipe = read_label_recipe(LABELS_FOLDER / f"stage{number}.yaml")
+        _check_table(case, recipe.classes)
         if expected["thresholds"] is not None:
             yield exact(
                 f"stage {number} thresholds",
                 recipe.thresholds,
                 list(expected["thresholds"].values()),
             )
-        joined = _joined(case, recipe.ensemble, recipe.classes, case["variant"], 1.0)
+        source = Source((1, 1), case["variant"], case.get("factor", 1.0))
+        sources = dict.fromkeys(recipe.ensemble.folders, source)
+        joined = _joined(case, recipe.ensemble, recipe.classes, sources)
         mixed = mix(joined.probs, recipe.ensemble.mixture(len(recipe.classes)))
         pseudo = choose(joined, mixed, Selection(recipe.method, recipe.thresholds))
         rows = expected["rows"]
@@ -85,44 +140,49 @@ def _run_pseudo(case: dict[str, Any]) -> Iterator[Check]:
             for label in sorted(set(pseudo.labels.tolist()))
         }
         yield exact(f"stage {number} counts", counts, expected["label_counts"])
-        yield absolute(
-            f"stage {number} probabilities", pseudo.probs, [row[2:] for row in rows], FLOAT32
-        )
+        probs = np.asarray([row[2:] for row in rows], np.float64).reshape(pseudo.probs.shape)
+        yield absolute(f"stage {number} probabilities", pseudo.probs, probs, FLOAT32)
 
 
-def _run_vote(case: dict[str, Any]) -> Iterator[Check]:
+def _run_vote(case: Mapping[str, Any]) -> Iterator[Check]:
     recipe = read_vote_recipe(VOTE_RECIPE)
+    _check_table(case, recipe.classes)
     yield from _check_weights(case, recipe.modes)
     submissions = {}
     for number, expected in case["modes"].items():
-        mode = recipe.mode(int(number))
-        nine = int(number) >= 3
-        joined = _joined(
-            case, mode.ensemble, recipe.classes, 2 if nine else 0, 1.5 if nine else 1.0
-        )
+        mode, sources = recipe.mode(int(number)), _sources(case, int(number))
+        told = [sources[name].pair for name in mode.ensemble.folders]
+        yield exact(f"mode {number} views and crops", list(mode.ensemble.pairs), told)
+        joined = _joined(case, mode.ensemble, recipe.classes, sources)
+        submissions[int(number)] = mode_submission(joined, mode, recipe.softmax_again)
         mixed = mix(joined.probs, mode.ensemble.mixture(len(recipe.classes)))
-        found = mode_submission(joined, mode, recipe.softmax_again)
-        submissions[int(number)] = found
-        yield absolute(f"mode {number} probabilities", mixed, expected["ensemble_prob"], FLOAT32)
-        yield exact(
-            f"mode {number} before switches",
-            mixed.argmax(axis=1).tolist(),
-            expected["ensemble_argmax"],
-        )
-        yield exact(f"mode {number} classes", found.labels.tolist(), expected["final_pred"])
-        changed = int((found.labels != mixed.argmax(axis=1)).sum())
-        yield exact(f"mode {number} switched", changed, expected["num_changed_by_rules"])
-        first = expected["output_prob_float32_first5rows"]
-        yield absolute(f"mode {number} written", found.probs[: len(first)], first, FLOAT32)
-        if number == "0":
+        yield from _check_mode(f"mode {number}", mixed, submissions[int(number)], expected)
+        if number == "0" and "four_model_equal_weight" in case:
             yield from _check_equal(case["four_model_equal_weight"], joined.probs[:4])
-    voters = [submissions[number] for number in recipe.voters]
-    voted = vote(voters, [f"mode {number}" for number in recipe.voters], recipe.tie)
-    yield exact("voters", recipe.voters, [1, 4])
-    yield exact("vote", voted.labels.tolist(), case["vote_modes_1_and_4"])
+    for name in case:
+        match = VOTE_FIELD.fullmatch(name)
+        if match:
+            numbers = [int(number) for number in re.findall(r"\d+", match[1])]
+            voters = [submissions[number] for number in numbers]
+            voted = vote(voters, [f"mode {number}" for number in numbers], recipe.tie)
+            yield exact(name, voted.labels.tolist(), case[name])
 
 
-def _check_weights(case: dict[str, Any], modes: dict[int, Any]) -> Iterator[Check]:
+def _check_mode(
+    name: str, mixed: np.ndarray, found: Submission, expected: Mapping[str, Any]
+) -> Iterator[Check]:
+    """One mode: mixed probabilities `[N, K]`, its classes after the switches, what it writes."""
+    yield absolute(f"{name} probabilities", mixed, expected["ensemble_prob"], FLOAT32)
+    before = mixed.argmax(axis=1)
+    yield exact(f"{name} before switches", before.tolist(), expected["ensemble_argmax"])
+    yield exact(f"{name} classes", found.labels.tolist(), expected["final_pred"])
+    changed = int((found.labels != before).sum())
+    yield exact(f"{name} switched", changed, expected["num_changed_by_rules"])
+    first = expected["output_prob_float32_first5rows"]
+    yield absolute(f"{name} written", found.probs[: len(first)], first, FLOAT32)
+
+
+def _check_weights(case: Mapping[str, Any], modes: Mapping[int, Any]) -> Iterator[Check]:
     """The recipe's weights are those that the case tells."""
     told = next(table for key, table in case["mode_rules"].items() if key.startswith("weights"))
     for numbers, weights in told.items():
@@ -130,16 +190,17 @@ def _check_weights(case: dict[str, Any], modes: dict[int, Any]) -> Iterator[Chec
             ensemble = modes[int(number)].ensemble
             found = dict(zip(ensemble.folders, ensemble.weights, strict=True))
             yield exact(f"mode {number} weights", found, weights)
-    for number in modes.keys() - {0}:
-        table = case["post_rules_table"][str(number)]
+    for number, table in case["post_rules_table"].items():
+        if number == "format":
+            continue
         found = [
             [s.source, s.gate, s.at_most, [list(pair) for pair in s.targets]]
-            for s in modes[number].switches
+            for s in modes[int(number)].switches
         ]
         yield exact(f"mode {number} switches", found, table)
 
 
-def _check_equal(expected: dict[str, Any], probs: list[np.ndarray]) -> Iterator[Check]:
+def _check_equal(expected: Mapping[str, Any], probs: list[np.ndarray]) -> Iterator[Check]:
     """Equal weights, but 0.8 and 0.2 of the first two models on Sit and Stand; the last decides on Run and Walk."""
     run, sit, stand, walk = 5, 6, 7, 9
     weights = np.full((probs[0].shape[1], len(probs)), 0.25)
@@ -151,6 +212,6 @@ def _check_equal(expected: dict[str, Any], probs: list[np.ndarray]) -> Iterator[
 
 
 KINDS = [
-    Kind("pseudo-labels", lambda stem, case: "stages" in case and "table" in case, _run_pseudo),
-    Kind("final vote", lambda stem, case: "vote_modes_1_and_4" in case, _run_vote),
+    Kind("pseudo-labels", lambda case: "stages" in case and "table" in case, _run_pseudo),
+    Kind("final vote", lambda case: "modes" in case and "table" in case, _run_vote),
 ]

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from tests.golden.fields import Refusal
+
 PERIOD = 10007
+NAME = "chirp-sin-v1"
+
+
+def check_fill(case: Mapping[str, Any]) -> None:
+    """Refuse a case whose weights follow another formula."""
+    name = case["fill"]["name"]
+    if name != NAME:
+        raise Refusal(f"fill.name {name!r}, expected {NAME!r}")
 
 
 def scramble(index: np.ndarray) -> np.ndarray:

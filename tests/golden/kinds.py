@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from tests.golden import data_cases, ensemble_cases, model_cases, pretrained_cases, training_cases
+from tests.golden import (
+    data_cases,
+    ensemble_cases,
+    model_cases,
+    pretrained_cases,
+    step_cases,
+    training_cases,
+)
 
 KINDS = [
     *data_cases.KINDS,
     *training_cases.KINDS,
+    *step_cases.KINDS,
     *pretrained_cases.KINDS,
     *ensemble_cases.KINDS,
     *model_cases.KINDS,
