@@ -7,20 +7,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
-from nightcrawler.data.video.decode import check_complete
+from nightcrawler.data.video.decode import all_frames, check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.parts import part_frames
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.data.video.reader import decoded_frames, open_video
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.data.video.reader import faults_as_video_errors, open_video
+from nightcrawler.utils.errors import VideoError, mask_credentials
+from nightcrawler.utils.logging import get_logger
 
 # Frame rate for frames without a time stamp, in videos that do not tell their rate.
 ASSUMED_FPS = 25.0
+# Frames in a row that may have one time, and seconds that a stamp may lie before the last one: AVI
+# files of B-frames have no better ones.
+MOST_STILL_FRAMES = 4
+JITTER_SEC = 0.2
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,10 @@ def video_frames(
     """
     limits = limits or Limits()
     count = 0
-    with open_video(path, limits) as (container, stream):
-        convert = RgbConverter(short_side, color, pixel_aspect(stream))
-        decoded = decoded_frames(path, container, stream)
-        for frame in _converted(path, decoded, stream, convert, limits):
-            yield frame
-            count += 1
+    decoded = all_frames(path, info, limits)
+    for frame in _converted(path, decoded, short_side, color, limits):
+        yield frame
+        count += 1
     check_complete(path, info, count)
 
 
@@ -84,43 +88,97 @@ def live_frames(
         VideoError: if the source does not exist, or is lost.
     """
     limits = limits or Limits()
+    yield from _converted(source, _sound_frames(source, limits), short_side, color, limits)
+
+
+def _sound_frames(source: str, limits: Limits) -> Iterator[tuple[VideoStream, VideoFrame]]:
     with open_video(source, limits) as (container, stream):
-        convert = RgbConverter(short_side, color, pixel_aspect(stream))
-        yield from _converted(source, _sound_frames(container, stream), stream, convert, limits)
-
-
-def _sound_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    # A camera drops packets now and then: the damaged frames after it are no reason to stop.
-    return (frame for frame in part_frames(container, stream) if not frame.is_corrupt)
+        for frame in part_frames(container, stream):
+            # A camera drops packets now and then: the damaged frames after it are no reason to
+            # stop.
+            if not frame.is_corrupt:
+                yield stream, frame
 
 
 def _converted(
     path: str,
-    frames: Iterable[VideoFrame],
-    stream: VideoStream,
-    convert: RgbConverter,
+    frames: Iterable[tuple[VideoStream, VideoFrame]],
+    short_side: int,
+    color: str,
     limits: Limits,
 ) -> Iterator[Frame]:
-    """Convert decoded frames to RGB and to times that never decrease."""
-    fps = float(stream.average_rate or ASSUMED_FPS)
+    """Convert decoded frames to RGB, and their time stamps to seconds since the first."""
     size: tuple[int, int] | None = None
-    first_sec: float | None = None
-    now_sec = 0.0
-    for number, frame in enumerate(frames):
+    for number, (stream, frame) in enumerate(frames):
         if size is None:
             size = (frame.width, frame.height)
+            convert = RgbConverter(short_side, color, pixel_aspect(stream))
+            clock = SteadyClock(path, float(stream.average_rate or ASSUMED_FPS))
             check_size(path, *size, limits)
             check_size(path, *convert.square(frame), limits)
         elif size != (frame.width, frame.height):
             raise VideoError(path, f"picture size changes at frame {number}", "decode")
-        stamp_sec = frame.time
+        with faults_as_video_errors(path):
+            rgb = convert(frame)
+        yield Frame(number, clock.time_of(number, frame.time), rgb)
+
+
+class SteadyClock:
+    """Seconds since the first frame, from time stamps that may go back, stand still or be missing.
+
+    Clocks of cameras are corrected, recorders begin anew, and files are joined. Time goes on by the
+    frame rate then, as windows need an order.
+
+    Args:
+        source: name of the video, for the note that its clock went back.
+        fps: frame rate, in frames per second.
+    """
+
+    def __init__(self, source: str, fps: float) -> None:
+        self._source = source
+        self._fps = fps
+        self._first_sec: float | None = None
+        self._shift_sec = 0.0
+        self._now_sec = 0.0
+        self._num_still = 0
+        self._has_stepped = False
+
+    def time_of(self, number: int, stamp_sec: float | None) -> float:
+        """Return the time of the next frame, never before the one before it.
+
+        Args:
+            number: frame number, from 0, which gives the time of a frame without a stamp.
+            stamp_sec: time stamp in seconds, or None.
+        """
         if stamp_sec is None:
-            stamp_sec = number / fps
-        if first_sec is None:
-            first_sec = stamp_sec
-        # Time stamps of damaged or spliced files jump back. Windows need an order.
-        now_sec = max(stamp_sec - first_sec, now_sec)
-        yield Frame(number, now_sec, convert(frame))
+            stamp_sec = number / self._fps
+        if self._first_sec is None:
+            self._first_sec = stamp_sec
+            return 0.0
+        time_sec = stamp_sec - self._first_sec + self._shift_sec
+        if time_sec > self._now_sec:
+            self._num_still = 0
+            self._now_sec = time_sec
+            return time_sec
+        self._num_still += 1
+        if time_sec < self._now_sec - JITTER_SEC or self._num_still > MOST_STILL_FRAMES:
+            self._note(number)
+            self._shift_sec += self._now_sec + 1 / self._fps - time_sec
+            self._now_sec += 1 / self._fps
+        return self._now_sec
+
+    def _note(self, number: int) -> None:
+        """Say once that the clock cannot be followed."""
+        if not self._has_stepped:
+            logger.warning(
+                "%s: its time stamps go back or stand still at frame %d (%.2f s): from there on, "
+                "time goes on by %g frames a second",
+                mask_credentials(self._source),
+                number,
+                self._now_sec,
+                self._fps,
+            )
+        self._has_stepped = True
 
 
 def paced(frames: Iterable[Frame], speed: float = 1.0) -> Iterator[Frame]:

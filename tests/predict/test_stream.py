@@ -13,9 +13,11 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict.live import live_windows
-from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
+from nightcrawler.predict.sliding_windows import sliding_windows
+from nightcrawler.predict.stream import Frame, SteadyClock, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
+from tests.paths import shared
 from tests.reading import read_file
 
 
@@ -117,3 +119,46 @@ def test_a_fault_of_the_reader_is_not_lost() -> None:
 
     with pytest.raises(VideoError, match="RuntimeError: boom"):
         next(live_windows(faulty(), 1.0, 0.5, "cam"))
+
+
+def test_the_case_of_a_clock_that_is_set_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Times begin anew at 4 and 8 of 12 seconds, of 24 frames each."""
+    path = shared() / "cases/03-timestamps-go-back/clock_set_back.ts"
+    frames = streamed(path, short_side=8)
+    np.testing.assert_allclose([one.time_sec for one in frames], np.arange(288) / 24, atol=1e-4)
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: its time stamps go back or stand still at frame 96 (3.96 s)")
+    windows = list(sliding_windows(frames, 1.0, 1.0))
+    assert len(windows) == 12
+    assert max(len(window.frames) for window in windows) <= 25
+    live = list(live_windows(paced(frames, 40.0), 1.0, 0.5))
+    assert live[-1][0].end_sec > 11
+
+
+def times_of(stamps: list[float | None], fps: float = 10) -> list[float]:
+    clock = SteadyClock("cam", fps)
+    return [round(clock.time_of(number, stamp), 6) for number, stamp in enumerate(stamps)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([5.0, 5.1, 5.2], [0.0, 0.1, 0.2]),
+        ([None, None, None], [0.0, 0.1, 0.2]),
+        # Set back, and back again to an earlier time.
+        ([5.0, 5.1, 2.0, 2.1, 0.0, 0.1], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        # A pause is no fault.
+        ([0.0, 0.1, 9.0, 9.1], [0.0, 0.1, 9.0, 9.1]),
+        # Stamps in a slightly wrong order, and one that comes twice, move nothing behind them.
+        ([0.0, 0.3, 0.2, 0.3, 0.4], [0.0, 0.3, 0.3, 0.3, 0.4]),
+    ],
+)
+def test_a_clock_that_is_steady(stamps: list[float | None], expected: list[float]) -> None:
+    assert times_of(stamps) == expected
+
+
+def test_a_clock_that_stands_still() -> None:
+    """Windows would hold the whole recording."""
+    times = times_of([3.0] * 100)
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(9.5)

@@ -17,7 +17,7 @@ once more.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from av.video.stream import VideoStream
 from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.reader import decoded_frames, open_video
+from nightcrawler.data.video.reader import decoded_frames, faults_as_video_errors, open_video
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
@@ -200,7 +200,7 @@ def decode(
 
     decoded = _decode_runs(path, info, indices, limits, collect)
     if decoded is None:
-        decoded = _decode_all(path, indices, limits, collect)
+        decoded = _decode_all(path, info, indices, limits, collect)
     if decoded.num_frames != info.num_frames:
         check_complete(path, info, decoded.num_frames)
         raise FrameCountError(path, decoded.num_frames)
@@ -224,6 +224,28 @@ def check_complete(path: str, info: StreamInfo, num_frames: int) -> None:
     if num_frames < info.num_frames - slack or num_frames == 0:
         cause = f"cut short: {num_frames} of {info.num_frames} frames can be decoded"
         raise VideoError(path, cause, "decode")
+
+
+def all_frames(
+    path: str, info: StreamInfo, limits: Limits
+) -> Iterator[tuple[VideoStream, VideoFrame]]:
+    """Decode a file from its beginning to its end, and the files within it one after the other.
+
+    Args:
+        path: a regular file.
+        info: result of `probe` for this file.
+        limits: largest picture that is accepted.
+
+    Yields:
+        Each frame, and the stream that it is of.
+
+    Raises:
+        VideoError: at the first frame that is damaged.
+    """
+    for section in info.sections or (None,):
+        with open_video(path, limits, section) as (container, stream):
+            for frame in decoded_frames(path, container, stream, info.gaps):
+                yield stream, frame
 
 
 class _FrameCollector:
@@ -275,18 +297,26 @@ class _FrameCollector:
 _Collect = Callable[[VideoStream], _FrameCollector]
 
 
-def _decode_all(path: str, wanted: Sequence[int], limits: Limits, collect: _Collect) -> Decoded:
+def _decode_all(
+    path: str, info: StreamInfo, wanted: Sequence[int], limits: Limits, collect: _Collect
+) -> Decoded:
     """Decode the whole video and keep the wanted frames that exist."""
     wanted_set = set(wanted)
+    collector: _FrameCollector | None = None
     count = 0
-    with open_video(path, limits) as (container, stream):
-        collector = collect(stream)
-        for frame in decoded_frames(path, container, stream):
+    fps = 0.0
+    with faults_as_video_errors(path):
+        for stream, frame in all_frames(path, info, limits):
+            if collector is None:
+                collector = collect(stream)
+                fps = float(stream.average_rate or 0)
             collector.check(count, frame)
             if count in wanted_set:
                 collector.keep(count, frame)
             count += 1
-        return collector.decoded(count, float(stream.average_rate or 0))
+    if collector is None:
+        return Decoded(np.empty((0, 0, 0, 3), np.uint8), [], 0, fps)
+    return collector.decoded(count, fps)
 
 
 def _decode_runs(

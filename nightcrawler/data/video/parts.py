@@ -9,12 +9,17 @@ which begin anew.
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from nightcrawler.data.video.integrity.transport_stream import Gaps
 
 # In these containers, times that step back between key frames may be those of a camera whose clock
 # was set: the stream goes on. Writers of others refuse such times, so another file begins there.
@@ -22,6 +27,11 @@ CLOCKED_FORMATS = ("mpegts", "rtsp", "rtp", "sdp")
 # Decoders that make pictures of what refers to frames that they never saw. MP4 files may call every
 # packet a key frame, so their pictures are looked at, too.
 GUESSING_DECODERS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "flv", "h263")
+NO_GAPS = Gaps()
+# Time between two packets, in frames, up to which no frame is missing between them.
+MOST_PAUSE_FRAMES = 1.5
+# FFmpeg marks the packet before the one at a gap, or the one before that.
+FLAG_DELAY = 2
 
 
 class Place(enum.Enum):
@@ -41,7 +51,7 @@ class PartFinder:
         container_format: FFmpeg's name of the format, such as `mpegts`.
 
     Attributes:
-        steps_back: True once times have stepped back. They do not tell frames apart then.
+        steps_back: whether times have stepped back. They do not tell frames apart then.
     """
 
     def __init__(self, container_format: str) -> None:
@@ -94,23 +104,120 @@ class PartFinder:
             self._latest = time
 
 
-def part_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Decode all frames that can be decoded, each part as if it were a file of its own."""
+@dataclass(frozen=True)
+class PlacedPacket:
+    """A packet and its place.
+
+    Attributes:
+        packet: the packet.
+        place: its place.
+        steps_back: whether times have stepped back up to here.
+        is_marked: whether FFmpeg takes it for damaged.
+        has_gap: whether packets of a transport stream are missing in it or behind it.
+    """
+
+    packet: Packet
+    place: Place
+    steps_back: bool = False
+    is_marked: bool = False
+    has_gap: bool = False
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether bytes of the packet, or behind it, are missing or wrong."""
+        return self.is_marked or self.has_gap
+
+
+def placed_packets(
+    container: InputContainer, stream: VideoStream, gaps: Gaps = NO_GAPS
+) -> Iterator[PlacedPacket]:
+    """Yield the packets of a stream with their places.
+
+    A packet is damaged where FFmpeg says so, or where a transport stream has a gap in it or behind
+    it. A gap before a key frame is none where somebody joined two recordings: times begin anew
+    there, or they go on without a pause, and the table of programs has a gap, too.
+
+    Args:
+        container: an opened file or live source.
+        stream: its video stream.
+        gaps: those of a transport stream.
+    """
     parts = PartFinder(container.format.name)
-    guesses = stream.codec_context.name in GUESSING_DECODERS
+    held: deque[PlacedPacket] = deque()
+    start = 0
     for packet in container.demux(stream):
         place = parts.place(packet)
-        if place is Place.LEFT_OUT:
+        end = packet.pos if packet.size else None
+        inside = _between(gaps.stream, start, end)
+        has_tables = bool(_between(gaps.tables, start, end))
+        start = start if end is None else end
+        is_joint = False
+        if held and inside == (end,):
+            is_joint = _joins(held[-1].packet, packet, place, has_tables)
+        if is_joint:
+            held = deque(replace(placed, is_marked=False) for placed in held)
+        elif held and inside:
+            held[-1] = replace(held[-1], has_gap=True)
+        is_marked = packet.size > 0 and packet.is_corrupt
+        held.append(PlacedPacket(packet, place, parts.steps_back, is_marked))
+        if len(held) > FLAG_DELAY:
+            yield held.popleft()
+    yield from held
+
+
+def _between(places: tuple[int, ...], start: int, end: int | None) -> tuple[int, ...]:
+    """Return the places behind `start` up to `end`, or to the end of the file."""
+    if end is None:
+        return places[bisect_right(places, start) :]
+    return places[bisect_right(places, start) : bisect_right(places, end)]
+
+
+def _joins(before: Packet, packet: Packet, place: Place, has_tables: bool) -> bool:
+    """Return whether a packet behind a gap is the first of another recording."""
+    if not packet.is_keyframe or place is Place.BEGINS:
+        return packet.is_keyframe
+    if not has_tables or before.dts is None or packet.dts is None or not before.duration:
+        return False
+    return 0 < packet.dts - before.dts <= MOST_PAUSE_FRAMES * before.duration
+
+
+def part_frames(
+    container: InputContainer, stream: VideoStream, gaps: Gaps = NO_GAPS
+) -> Iterator[VideoFrame]:
+    """Decode all frames that can be decoded, each part as if it were a file of its own.
+
+    Args:
+        container: an opened file or live source.
+        stream: its video stream.
+        gaps: those of a transport stream.
+    """
+    guesses = stream.codec_context.name in GUESSING_DECODERS
+    for placed in placed_packets(container, stream, gaps):
+        packet = placed.packet
+        if placed.place is Place.LEFT_OUT:
             continue
-        if place is Place.BEGINS:
+        if placed.place is Place.BEGINS:
             # Frames of a part must not be made from those of another.
             yield from stream.decode(_end(stream))
             stream.codec_context.flush_buffers()
             guesses = stream.codec_context.name in GUESSING_DECODERS
+        if packet.size and packet.is_corrupt and not placed.is_marked:
+            packet = _without_flags(packet)
         for frame in stream.decode(packet):
             guesses = guesses and not frame.key_frame
             if not guesses:
                 yield frame
+
+
+def _without_flags(packet: Packet) -> Packet:
+    """Return a copy of a packet that FFmpeg takes for damaged, as packets before a joint are."""
+    copy = Packet(bytes(packet))
+    copy.pts = packet.pts
+    copy.dts = packet.dts
+    copy.duration = packet.duration
+    copy.time_base = packet.time_base
+    copy.stream = packet.stream
+    return copy
 
 
 def _end(stream: VideoStream) -> Packet:

@@ -15,14 +15,17 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
+from nightcrawler.data.video.integrity.joined import Section, joined_files
 from nightcrawler.data.video.integrity.limits import Limits, check_file
 from nightcrawler.data.video.integrity.matroska import check_matroska
-from nightcrawler.data.video.parts import PartFinder, Place
+from nightcrawler.data.video.integrity.transport_stream import Gaps, find_gaps
+from nightcrawler.data.video.parts import NO_GAPS, Place, PlacedPacket, placed_packets
 from nightcrawler.data.video.reader import open_video
 from nightcrawler.data.video.seek import is_random_access_point
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.lru import LruMapping
 
+TRANSPORT_STREAM = "mpegts"
 # Packets that a header may promise and not deliver.
 SLACK_PACKETS = 2
 # Smallest share of the duration promised by a Matroska header that must be there.
@@ -50,6 +53,8 @@ class StreamInfo:
         num_left_out: number of packets before the first keyframe, which are no frames: nothing that
             they refer to is in the file.
         steps_back: True where times step back, as in recordings that were joined byte by byte.
+        sections: the files within the file, see `joined_files`.
+        gaps: those of a transport stream.
     """
 
     num_frames: int
@@ -61,6 +66,8 @@ class StreamInfo:
     num_leading: int = 0
     num_left_out: int = 0
     steps_back: bool = False
+    sections: tuple[Section, ...] = ()
+    gaps: Gaps = NO_GAPS
 
     def with_num_frames(self, num_frames: int) -> StreamInfo:
         """Return the same with the true number of frames, where packets promise another.
@@ -103,54 +110,74 @@ def probe(path: str, limits: Limits) -> StreamInfo:
 def _probe(path: str, limits: Limits) -> StreamInfo:
     check_file(path, limits)
     check_matroska(path)
-    with open_video(path, limits) as (container, stream):
-        packets = _PacketStatistics(container.format.name)
-        for packet in container.demux(stream):
-            if packet.size and packet.is_corrupt:
+    sections = joined_files(path)
+    if not sections:
+        return _probe_section(path, limits, None)
+    infos = [_probe_section(path, limits, section) for section in sections]
+    num_frames = sum(info.num_frames for info in infos)
+    if num_frames > limits.frames:
+        raise VideoError(path, f"more than {limits.frames} frames", "limits")
+    # Times begin anew in each of them.
+    return replace(
+        infos[0].with_num_frames(num_frames),
+        num_leading=sum(info.num_leading for info in infos),
+        num_left_out=sum(info.num_left_out for info in infos),
+        steps_back=True,
+        sections=sections,
+    )
+
+
+def _probe_section(path: str, limits: Limits, section: Section | None) -> StreamInfo:
+    with open_video(path, limits, section) as (container, stream):
+        gaps = NO_GAPS
+        if container.format.name == TRANSPORT_STREAM:
+            gaps = find_gaps(path, stream.id)
+        packets = _PacketStatistics()
+        for placed in placed_packets(container, stream, gaps):
+            if placed.is_damaged:
                 raise VideoError(path, f"damaged packet {packets.num_frames}", "demux")
-            packets.add(packet, stream)
+            packets.add(placed, stream)
             if packets.num_frames > limits.frames:
                 raise VideoError(path, f"more than {limits.frames} frames", "limits")
         fault = packets.fault(stream)
         if fault:
             raise VideoError(path, fault, "demux")
-        return packets.stream_info(stream)
+        return replace(packets.stream_info(stream), gaps=gaps)
 
 
 class _PacketStatistics:
     """Count packets, and collect times of frames and keyframes that decoding can start from.
 
     Frames that an MP4 file discards, as it may at its beginning and end, are counted apart.
-
-    Args:
-        container_format: FFmpeg's name of the format.
     """
 
-    def __init__(self, container_format: str) -> None:
-        self.parts = PartFinder(container_format)
+    def __init__(self) -> None:
         self.num_packets = 0
         self.num_frames = 0
         self.num_discarded = 0
         self.num_leading = 0
         self.num_left_out = 0
+        self.steps_back = False
         self.first_key: int | None = None
         self.duration = 0
         self.end = 0
         self.times: list[int] | None = []
         self.starts: set[int] = set()
 
-    def add(self, packet: Packet, stream: VideoStream) -> None:
+    def add(self, placed: PlacedPacket, stream: VideoStream) -> None:
         """Count one packet.
 
         Empty ones (a repeated frame, the end) hold no frame.
         """
+        packet = placed.packet
+        place = placed.place
         self.num_packets += packet.dts is not None or packet.size > 0
         duration = packet.duration or 0
         if packet.pts is not None:
             self.end = max(self.end, packet.pts + duration)
         if not packet.size:
             return
-        place = self.parts.place(packet)
+        self.steps_back = self.steps_back or placed.steps_back
         if place is Place.LEFT_OUT:
             self.num_left_out += 1
             return
@@ -221,12 +248,12 @@ class _PacketStatistics:
             fps=float(stream.average_rate or 0),
             num_leading=self.num_leading,
             num_left_out=self.num_left_out,
-            steps_back=self.parts.steps_back,
+            steps_back=self.steps_back,
         )
         # Packets come in order of decoding, frames in order of presentation. Times of recordings
         # that were joined are in neither.
         times = sorted(set(self.times or ()))
-        if len(times) < self.num_frames or self.num_leading or self.parts.steps_back:
+        if len(times) < self.num_frames or self.num_leading or self.steps_back:
             return info
         starts = tuple(number for number, time in enumerate(times) if time in self.starts)
         return replace(info, times=array("q", times), starts=starts)

@@ -13,8 +13,10 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.integrity.joined import Section
 from nightcrawler.data.video.integrity.limits import Limits, check_size
-from nightcrawler.data.video.parts import part_frames
+from nightcrawler.data.video.integrity.transport_stream import Gaps
+from nightcrawler.data.video.parts import NO_GAPS, part_frames
 from nightcrawler.utils.errors import VideoError
 
 # No playlist and no list of files, which could lead FFmpeg to other files and to the network.
@@ -65,7 +67,9 @@ def is_camera(source: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(
+    path: str, limits: Limits, section: Section | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a video for reading.
 
     Every fault of the library becomes a `VideoError`.
@@ -75,6 +79,7 @@ def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, Vide
     Args:
         path: a file, or a source that `is_live`.
         limits: largest picture that is accepted.
+        section: the file within the file to read, see `joined_files`. None reads all of it.
 
     Yields:
         The container and its video stream.
@@ -85,26 +90,43 @@ def open_video(path: str, limits: Limits) -> Iterator[tuple[InputContainer, Vide
     """
     live = is_live(path)
     try:
-        container = _open_container(path, limits)
+        container = _open_container(path, limits, section)
     except FAULTS as error:
         cause = "no live source there" if live else "not a video that can be read"
         raise VideoError(path, f"{cause} ({_reason(error)})", "open") from None
     with container:
         stream = _video_stream(path, container, limits)
-        try:
+        with faults_as_video_errors(path):
             yield container, stream
-        except FAULTS as error:
-            cause = "lost" if live else "damaged"
-            raise VideoError(path, f"{cause} ({_reason(error)})", "decode") from None
 
 
-def _open_container(path: str, limits: Limits) -> InputContainer:
+@contextlib.contextmanager
+def faults_as_video_errors(path: str) -> Iterator[None]:
+    """Raise a `VideoError` for every fault of the library in the block.
+
+    Args:
+        path: the source that is read.
+
+    Raises:
+        VideoError: with the fault.
+    """
+    try:
+        yield
+    except FAULTS as error:
+        cause = "lost" if is_live(path) else "damaged"
+        raise VideoError(path, f"{cause} ({_reason(error)})", "decode") from None
+
+
+def _open_container(path: str, limits: Limits, section: Section | None) -> InputContainer:
     # FFmpeg tries decoders while it opens a file, before `_check_codec` can look at it.
     options = {"max_pixels": str(limits.pixels), "codec_whitelist": ",".join(CODECS)}
     if not is_live(path):
-        options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        options |= {"format_whitelist": FORMATS, "protocol_whitelist": "file,subfile"}
         # The prefix makes `http:a.mp4` the name of a file.
-        return av.open(f"file:{path}", options=options, metadata_errors="ignore")
+        source = f"file:{path}"
+        if section is not None:
+            source = f"subfile,,start,{section.start},end,{section.end},,:{source}"
+        return av.open(source, options=options, metadata_errors="ignore")
     if is_camera(path):
         return av.open(path, format="v4l2", options=options, timeout=LIVE_TIMEOUT_SEC)
     options |= {"protocol_whitelist": LIVE_PROTOCOLS, "rtsp_transport": "tcp"}
@@ -147,14 +169,20 @@ def _reason(error: BaseException) -> str:
 
 
 def decoded_frames(
-    path: str, container: InputContainer, stream: VideoStream
+    path: str, container: InputContainer, stream: VideoStream, gaps: Gaps = NO_GAPS
 ) -> Iterator[VideoFrame]:
     """Decode the frames of a file in order of presentation.
+
+    Args:
+        path: the file.
+        container: the same, opened.
+        stream: its video stream.
+        gaps: those of a transport stream.
 
     Raises:
         VideoError: at the first that is damaged.
     """
-    for number, frame in enumerate(part_frames(container, stream)):
+    for number, frame in enumerate(part_frames(container, stream, gaps)):
         if frame.is_corrupt:
             raise VideoError(path, f"frame {number} is damaged", "decode")
         yield frame

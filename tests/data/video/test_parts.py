@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.integrity.transport_stream import Gaps, find_gaps
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.seek import LEAST_FRAMES
+from nightcrawler.predict.stream import video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
@@ -93,6 +95,14 @@ JOINED = {
     "matroska": ("mkv", "libx264", GROUPS),
     "matroska of open groups": ("mkv", "libx264", {**GROUPS, "x264-params": "open-gop=1"}),
     "webm": ("webm", "libvpx", VP8),
+    "mp4": ("mp4", "libx264", GROUPS),
+    "mov": ("mov", "mpeg4", {"g": "12"}),
+    "flv": ("flv", "libx264", GROUPS),
+    "asf": ("wmv", "wmv2", {"g": "12"}),
+    "ivf": ("ivf", "libvpx", VP8),
+    "h264 ts": ("ts", "libx264", GROUPS),
+    "hevc ts": ("ts", "libx265", HEVC),
+    "mpeg2 ts": ("ts", "mpeg2video", GROUPS),
     "program stream": ("mpg", "mpeg2video", GROUPS),
     "raw": ("h264", "libx264", GROUPS),
     "avi": ("avi", "mpeg4", {"g": "12"}),
@@ -106,12 +116,116 @@ def test_joined_recordings_are_read_one_after_the_other(
     suffix, codec, options = JOINED[family]
     parts = [
         make_clip(tmp_path / f"{seed}.{suffix}", 30 - seed, codec=codec, options=options, seed=seed)
-        for seed in range(2)
+        for seed in range(3)
     ]
     joined = tmp_path / f"joined.{suffix}"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     expected = np.concatenate([read_file(part, range).frames for part in parts])
     np.testing.assert_array_equal(read_file(joined, range).frames, expected)
+    times = [frame.time_sec for frame in video_frames(str(joined), probe(str(joined), Limits()))]
+    np.testing.assert_allclose(times, np.arange(87) / 25, atol=2e-3)
+
+
+def test_joined_fragments_are_read(make_clip: MakeClip, tmp_path: Path) -> None:
+    container = {"movflags": "frag_keyframe+empty_moov"}
+    parts = [
+        make_clip(tmp_path / f"{seed}.mp4", 20, options=GROUPS, seed=seed, container=container)
+        for seed in range(2)
+    ]
+    joined = tmp_path / "joined.mp4"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    expected = np.concatenate([read_file(part, range).frames for part in parts])
+    np.testing.assert_array_equal(read_file(joined, range).frames, expected)
+
+
+def test_joined_files_of_which_one_is_cut_are_refused(make_clip: MakeClip, tmp_path: Path) -> None:
+    parts = [make_clip(tmp_path / f"{seed}.mkv", 30, seed=seed).read_bytes() for seed in range(2)]
+    joined = tmp_path / "joined.mkv"
+    joined.write_bytes(parts[0] + parts[1][:-300])
+    with pytest.raises(VideoError, match=r"cut short|damaged"):
+        read_file(joined, range)
+
+
+def test_segments_of_one_recording_are_joined_without_a_pause(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    """Their clock goes on, and each counts its packets from 0."""
+    whole = make_clip(tmp_path / "whole.ts", 36, options=GROUPS)
+    segments = [
+        without_first(whole, tmp_path / f"{number}.ts", 12 * number, most=12) for number in range(3)
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    np.testing.assert_array_equal(read_file(joined, range).frames, read_file(whole, range).frames)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("num_lost", [1, 16])
+def test_a_lost_packet_of_a_transport_stream_is_noticed(
+    make_clip: MakeClip, tmp_path: Path, codec: str, num_lost: int
+) -> None:
+    """Each in turn. Frames may only be missing at the ends, as of a recording that was cut there."""
+    options = HEVC if codec == "libx265" else {"g": "12"}
+    path = make_clip(tmp_path / "clip.ts", 30, (96, 64), codec, options=options)
+    content = path.read_bytes()
+    whole = read_file(path, range).frames
+    lost = tmp_path / "lost.ts"
+    num_packets = len(content) // 188
+    second, last = second_and_last_picture(content)
+    for number in range(num_packets - num_lost + 1):
+        lost.write_bytes(content[: 188 * number] + content[188 * (number + num_lost) :])
+        try:
+            frames = read_file(lost, range).frames
+        except VideoError:
+            continue
+        if number < second:
+            np.testing.assert_array_equal(frames, whole[-len(frames) :])
+        elif number + num_lost <= last:
+            np.testing.assert_array_equal(frames, whole)
+
+
+def second_and_last_picture(content: bytes) -> tuple[int, int]:
+    """Numbers of the packets with which the second and the last picture begin."""
+    begins = []
+    for number in range(len(content) // 188):
+        header = content[188 * number : 188 * number + 3]
+        if header[1] & 0x40 and (header[1] & 31) * 256 + header[2] == 256:
+            begins.append(number)
+    return begins[1], begins[-1]
+
+
+def test_bytes_that_a_transport_stream_lost_are_noticed(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    path = make_clip(tmp_path / "clip.ts", 30, (96, 64), options=GROUPS)
+    content = path.read_bytes()
+    assert find_gaps(str(path), 256) == Gaps()
+    for number in range(20, 40):
+        path.write_bytes(content[: 188 * number + 50] + content[188 * number + 60 :])
+        if (content[188 * number + 1] & 31) * 256 + content[188 * number + 2] == 256:
+            with pytest.raises(VideoError, match="damaged"):
+                read_file(path, range)
+
+
+@pytest.mark.parametrize("size", [192, 204])
+def test_gaps_of_transport_streams_with_more_bytes_a_packet(
+    make_clip: MakeClip, tmp_path: Path, size: int
+) -> None:
+    content = make_clip(tmp_path / "clip.ts", 30, (96, 64), options=GROUPS).read_bytes()
+    packets = []
+    for start in range(0, len(content), 188):
+        packet = content[start : start + 188]
+        packets.append(bytes(4) + packet if size == 192 else packet + bytes(16))
+    path = tmp_path / "clip.m2ts"
+    path.write_bytes(b"".join(packets))
+    assert read_file(path, range).num_frames == 30
+    assert find_gaps(str(path), 256) == Gaps()
+    place = 5 if size == 192 else 1
+    is_video = [packet[place] & 31 == 1 for packet in packets]
+    gone = is_video.index(True, 20)
+    behind = is_video.index(True, gone + 1)
+    path.write_bytes(b"".join(packets[:gone] + packets[gone + 1 :]))
+    assert find_gaps(str(path), 256).stream == (size * (behind - 1),)
 
 
 @pytest.mark.parametrize("first", [12, 5], ids=["at an open group", "within a group"])

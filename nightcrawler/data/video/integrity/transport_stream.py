@@ -1,0 +1,141 @@
+"""Find packets that an MPEG transport stream lost on its way.
+
+Packets of a stream are counted from 0 to 15 and again from 0 (ISO/IEC 13818-1, 2.4.3.3). FFmpeg
+looks at that, too, but says nothing of a packet that is lost within the first picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SYNC = 0x47
+# Bytes of a packet: plain, with the time of arrival in front (M2TS), with a checksum behind.
+PACKET_BYTES = (188, 192, 204)
+# Place of the fixed first byte within a packet of each of these forms.
+SYNC_AT = {188: 0, 192: 4, 204: 0}
+# Packets that are looked at together, and those that must look like packets to find the next one.
+CHUNK_PACKETS = 1 << 16
+FEW_PACKETS = 8
+# FFmpeg looks no farther for the next packet either.
+MOST_OTHER_BYTES = 1 << 16
+# The table of programs, with which every recording begins.
+TABLE_ID = 0
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Places of a transport stream where packets are missing, or another recording begins.
+
+    Attributes:
+        stream: places where the packets of the video are not counted on, rising.
+        tables: places where those of the table of programs are not.
+    """
+
+    stream: tuple[int, ...] = ()
+    tables: tuple[int, ...] = ()
+
+
+def find_gaps(path: str, stream_id: int) -> Gaps:
+    """Return the gaps of a transport stream.
+
+    Args:
+        path: a transport stream.
+        stream_id: number of the video's packets (PID).
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    stream = tuple(lost_packets(path, stream_id))
+    if not stream:
+        return Gaps()
+    return Gaps(stream, tuple(lost_packets(path, TABLE_ID)))
+
+
+def lost_packets(path: str, stream_id: int) -> list[int]:
+    """Return the places where packets of a stream are missing or marked as wrong.
+
+    Args:
+        path: a transport stream.
+        stream_id: number of the stream's packets (PID).
+
+    Returns:
+        Places in the file of packets that come behind a gap, or are wrong themselves, rising.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    content = np.memmap(path, np.uint8, "r")
+    counter = _Counter()
+    lost: list[int] = []
+    position = 0
+    while position < len(content):
+        position, size = _next_packets(content, position)
+        if not size:
+            lost.append(position)
+            break
+        count = min((len(content) - position) // size, CHUNK_PACKETS)
+        packets = content[position : position + count * size].reshape(count, size)
+        is_whole = packets[:, 0] == SYNC
+        num_whole = count
+        if not is_whole.all():
+            num_whole = int(np.argmin(is_whole))
+        header = np.array(packets[:num_whole, :6])
+        places = position - SYNC_AT[size] + size * np.arange(num_whole)
+        numbers = (header[:, 1].astype(np.int64) & 31) * 256 + header[:, 2]
+        is_own = numbers == stream_id
+        lost += counter.gaps(header[is_own], places[is_own])
+        position += num_whole * size
+        if num_whole < count:
+            # Bytes are missing within the last packet, or wrong: the next one is looked for in it.
+            position -= size - 1
+            if is_own[-1] and places[-1] not in lost:
+                lost.append(int(places[-1]))
+    return lost
+
+
+def _next_packets(content: np.ndarray, position: int) -> tuple[int, int]:
+    """Return the first byte of the next packets, and the size of each, 0 for none."""
+    end = min(position + MOST_OTHER_BYTES, len(content))
+    for first in range(position, end):
+        if content[first] != SYNC:
+            continue
+        for size in PACKET_BYTES:
+            few = content[first : first + FEW_PACKETS * size : size]
+            if len(few) and (few == SYNC).all():
+                return first, size
+    return position, 0
+
+
+class _Counter:
+    """Compare the counters of the packets of one stream."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._may_jump = False
+
+    def gaps(self, header: np.ndarray, places: np.ndarray) -> list[int]:
+        """Return the places of packets whose number does not follow the last one.
+
+        Args:
+            header: uint8 `[n, 6]`, the first bytes of the next packets of the stream.
+            places: int64 `[n]`, their places in the file.
+        """
+        has_payload = header[:, 3] & 0x10 != 0
+        has_fields = (header[:, 3] & 0x20 != 0) & (header[:, 4] > 0)
+        # The writer says that it begins to count anew.
+        may_jump = has_fields & (header[:, 5] & 0x80 != 0)
+        is_wrong = header[:, 1] & 0x80 != 0
+        found = []
+        numbers = (header[:, 3] & 15).tolist()
+        for place in range(len(places)):
+            self._may_jump = self._may_jump or bool(may_jump[place])
+            follows = self._last is None or numbers[place] == (self._last + 1) % 16
+            is_behind_gap = has_payload[place] and not (follows or self._may_jump)
+            if is_wrong[place] or is_behind_gap:
+                found.append(int(places[place]))
+            if has_payload[place]:
+                self._last = numbers[place]
+                self._may_jump = False
+        return found
