@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from nightcrawler.data.video.integrity.joined import joined_files
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.integrity.transport_stream import Gaps, find_gaps
 from nightcrawler.data.video.probe import probe
@@ -205,6 +206,40 @@ def test_bytes_that_a_transport_stream_lost_are_noticed(
         if (content[188 * number + 1] & 31) * 256 + content[188 * number + 2] == 256:
             with pytest.raises(VideoError, match="damaged"):
                 read_file(path, range)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 100, 187])
+def test_a_transport_stream_that_ends_within_a_packet(
+    make_clip: MakeClip, tmp_path: Path, num_bytes: int
+) -> None:
+    content = make_clip(tmp_path / "clip.ts", 30, (96, 64), options=GROUPS).read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(content[: 188 * 20 + num_bytes])
+    assert find_gaps(str(path), 256) == Gaps()
+    path.write_bytes(content + content[:num_bytes])
+    assert read_file(path, range).num_frames == 30
+
+
+def test_joined_transport_streams_whose_videos_have_other_numbers(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    """As of two cameras. A broadcast of two programs at one time is not cut."""
+    parts = []
+    for seed, number in enumerate(("0x100", "0x200", "0x90")):
+        container = {"mpegts_start_pid": number}
+        path = tmp_path / f"{seed}.ts"
+        parts.append(make_clip(path, 20, options=GROUPS, seed=seed, container=container))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    expected = np.concatenate([read_file(part, range).frames for part in parts])
+    np.testing.assert_array_equal(read_file(joined, range).frames, expected)
+    packets = [
+        [content[start : start + 188] for start in range(0, len(content), 188)]
+        for content in (part.read_bytes() for part in parts[:2])
+    ]
+    mixed = [packet for pair in zip(*packets, strict=False) for packet in pair]
+    joined.write_bytes(b"".join(mixed))
+    assert joined_files(str(joined)) == ()
 
 
 @pytest.mark.parametrize("size", [192, 204])

@@ -1,8 +1,9 @@
 """Find the files within a file: recordings that were joined byte by byte (`cat a.mp4 b.mp4`).
 
 FFmpeg reads the first file of such a one and leaves the others out without a word (MP4, FLV, ASF),
-or reads two of many (Matroska). Each is therefore opened by itself. Joined transport streams,
-program streams, AVI files and raw streams are one stream to FFmpeg, and are not cut here.
+or reads two of many (Matroska). Each is therefore opened by itself. Joined program streams, AVI
+files, raw streams, and transport streams whose videos have one number are one stream to FFmpeg, and
+are not cut here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from nightcrawler.data.video.integrity import transport_stream
 
 # Headers that no content holds by chance: at least 12 given bytes, or 4 and a name behind them.
 HEADERS = (
@@ -45,7 +48,7 @@ def joined_files(path: str) -> tuple[Section, ...]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
-            for start in _starts(content, size):
+            for start in _starts(path, content, size):
                 starts.append(start)
                 if len(starts) > MOST_SECTIONS:
                     return ()
@@ -55,8 +58,10 @@ def joined_files(path: str) -> tuple[Section, ...]:
     return tuple(Section(start, end) for start, end in zip(starts, ends, strict=True))
 
 
-def _starts(content: mmap.mmap, size: int) -> Iterator[int]:
+def _starts(path: str, content: mmap.mmap, size: int) -> Iterator[int]:
     """Yield the first bytes of the files, all of the kind of the first."""
+    if transport_stream.SYNC in (content[0], content[min(4, size - 1)]):
+        yield from transport_stream.recording_starts(path)
     if content[4:8] == b"ftyp":
         yield from _mp4_starts(content, size)
     for header in HEADERS:

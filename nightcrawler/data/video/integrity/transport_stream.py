@@ -6,6 +6,9 @@ looks at that, too, but says nothing of a packet that is lost within the first p
 
 from __future__ import annotations
 
+import bisect
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,33 +69,107 @@ def lost_packets(path: str, stream_id: int) -> list[int]:
     Raises:
         OSError: if the file cannot be read.
     """
-    content = np.memmap(path, np.uint8, "r")
     counter = _Counter()
     lost: list[int] = []
+    for chunk in _chunks(path):
+        header = np.array(chunk.packets[:, :6])
+        is_own = _stream_ids(header) == stream_id
+        lost += counter.gaps(header[is_own], chunk.places[is_own])
+        # What the last packet should end with is behind the place where bytes are missing.
+        if chunk.is_broken and (len(is_own) == 0 or is_own[-1]) and chunk.end not in lost:
+            lost.append(chunk.end)
+    return sorted(lost)
+
+
+def recording_starts(path: str) -> list[int]:
+    """Return the first byte of each of several recordings whose videos have other numbers (PID).
+
+    FFmpeg takes their videos for several streams, of which one is read.
+
+    Args:
+        path: a transport stream.
+
+    Returns:
+        The starts, or an empty list where videos are sent at the same time, or there is one.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    tables: list[int] = []
+    for chunk in _chunks(path):
+        numbers = _stream_ids(chunk.packets)
+        tables += chunk.places[numbers == TABLE_ID].tolist()
+        for number in np.unique(numbers[_begins_video(chunk.packets)]).tolist():
+            first.setdefault(number, int(chunk.places[numbers == number][0]))
+        for number in first:
+            places = chunk.places[numbers == number]
+            if len(places):
+                last[number] = int(places[-1])
+    order = sorted(first, key=first.__getitem__)
+    starts = [0]
+    for before, behind in itertools.pairwise(order):
+        place = bisect.bisect_right(tables, last[before])
+        if place == len(tables) or tables[place] > first[behind]:
+            return []
+        starts.append(tables[place])
+    return starts if len(starts) > 1 else []
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Packets one behind the other, uint8 `[n, size]`, and their places in the file.
+
+    The chunk is broken where no packet follows at its end, although the file goes on.
+    """
+
+    packets: np.ndarray
+    places: np.ndarray
+    is_broken: bool
+    end: int
+
+
+def _chunks(path: str) -> Iterator[_Chunk]:
+    """Yield all packets of a file."""
+    content = np.memmap(path, np.uint8, "r")
     position = 0
     while position < len(content):
         position, size = _next_packets(content, position)
         if not size:
-            lost.append(position)
-            break
+            yield _Chunk(np.empty((0, 6), np.uint8), np.empty(0, np.int64), True, position)
+            return
         count = min((len(content) - position) // size, CHUNK_PACKETS)
+        if count == 0:
+            # The file ends within a packet.
+            return
         packets = content[position : position + count * size].reshape(count, size)
         is_whole = packets[:, 0] == SYNC
         num_whole = count
         if not is_whole.all():
             num_whole = int(np.argmin(is_whole))
-        header = np.array(packets[:num_whole, :6])
         places = position - SYNC_AT[size] + size * np.arange(num_whole)
-        numbers = (header[:, 1].astype(np.int64) & 31) * 256 + header[:, 2]
-        is_own = numbers == stream_id
-        lost += counter.gaps(header[is_own], places[is_own])
+        is_broken = num_whole < count
         position += num_whole * size
-        if num_whole < count:
-            # Bytes are missing within the last packet, or wrong: the next one is looked for in it.
+        yield _Chunk(packets[:num_whole], places, is_broken, position - size)
+        if is_broken:
+            # The next packet may begin within the last one.
             position -= size - 1
-            if is_own[-1] and places[-1] not in lost:
-                lost.append(int(places[-1]))
-    return lost
+
+
+def _stream_ids(packets: np.ndarray) -> np.ndarray:
+    """Return the number of the stream (PID) of each packet, int64 `[n]`."""
+    return (packets[:, 1].astype(np.int64) & 31) * 256 + packets[:, 2]
+
+
+def _begins_video(packets: np.ndarray) -> np.ndarray:
+    """Return which packets begin a picture or field of a video, bool `[n]`."""
+    fields = np.where(packets[:, 3] & 0x20, packets[:, 4].astype(np.int64) + 1, 0)
+    # Behind the header and its fields: a start code, and the number of a kind of stream.
+    place = np.minimum(4 + fields, packets.shape[1] - 4)[:, None] + np.arange(4)
+    code = np.take_along_axis(packets, place, axis=1)
+    is_video = (code[:, :3] == (0, 0, 1)).all(axis=1) & (code[:, 3] & 0xF0 == 0xE0)
+    return is_video & (packets[:, 1] & 0x40 != 0)
 
 
 def _next_packets(content: np.ndarray, position: int) -> tuple[int, int]:
