@@ -137,7 +137,7 @@ def calibrate(
                 f"{path}: its labels are those of dark clips, so all that follows would be an "
                 "oracle: calibrate with val_dark, or give --oracle if an oracle is wanted"
             )
-    mixed = mix(known.probs, ensemble.mixture(len(known.class_names)))
+    mixed = mix(known.probs, ensemble.mixture(len(known.class_names)), known.opinions)
     found = search_precision(known, mixed, calibration)
     prior = list(calibration.prior) if isinstance(calibration.prior, tuple) else None
     if calibration.prior == LABELLED:

@@ -104,7 +104,7 @@ def load_mixed(
     warning = without_prediction(joined)
     if warning:
         print(f"warning: {warning}; they get no pseudo-label", file=sys.stderr)
-    mixed = mix(joined.probs, ensemble.mixture(len(joined.class_names)))
+    mixed = mix(joined.probs, ensemble.mixture(len(joined.class_names)), joined.opinions)
     return joined, mixed, replace(recipe, ensemble=ensemble), inputs
 
 

@@ -16,7 +16,7 @@ from nightcrawler.data.video.convert import EXACT
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
-from nightcrawler.predict.video_result import VideoResult
+from nightcrawler.predict.video_result import NO_VOTE, VideoResult
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.label_recipe import read_label_recipe
@@ -158,7 +158,10 @@ class Ensemble:
             probs=tuple(probs.tolist()),
             logits=tuple(np.asarray(logits, np.float64).tolist()),
             num_clips=sum(int(prediction.num_clips[0]) for prediction in predictions),
-            votes=tuple(int(own[0].argmax()) for own in joined.probs),
+            votes=tuple(
+                int(own[0].argmax()) if has_opinion[0] else NO_VOTE
+                for own, has_opinion in zip(joined.probs, joined.opinions, strict=True)
+            ),
         )
 
     def about(self) -> dict[str, Any]:

@@ -10,8 +10,11 @@ import numpy as np
 
 from nightcrawler.predict.sliding_windows import Segment
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.progress import format_seconds
 
+# In the place of a class, of a model that saw nobody.
+NO_VOTE = -1
 # Fields of a result that part files store as JSON lists.
 _TUPLE_FIELDS = ("probs", "logits", "votes")
 
@@ -47,7 +50,7 @@ class VideoResult:
             prediction.
         logits: logits of a single model, or logarithms of `probs` for several models or windows.
         num_clips: number of clips that all models together were run on.
-        votes: most probable class of each model.
+        votes: most probable class of each model, `NO_VOTE` of one that saw nobody.
         segments: timeline by class number, where windows were predicted.
 
     Example:
@@ -154,7 +157,7 @@ def to_record(result: VideoResult, count: int, models: Sequence[str] = ()) -> di
     votes = {}
     # Results of windows hold no votes.
     for model, vote in zip(models, result.votes, strict=False):
-        votes[model] = names[vote]
+        votes[model] = NO_PERSON if vote == NO_VOTE else names[vote]
     timeline = []
     for segment in result.segments:
         timeline.append({**asdict(segment), "label": names[segment.label]})
@@ -216,9 +219,9 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
             shown.append(f"{result.class_names[label]} {result.probs[label]:.3f}")
         line = f"{result.name}  {'  '.join(shown)}"
         # A single model always agrees with itself.
+        votes = [vote for vote in result.votes if vote != NO_VOTE]
         if len(result.votes) > 1:
-            agreeing = result.votes.count(result.class_id)
-            line += f"  ({agreeing} of {len(result.votes)} models)"
+            line += f"  ({votes.count(result.class_id)} of {len(votes)} models)"
         yield line
     else:
         yield f"{result.name}  {result.status}"

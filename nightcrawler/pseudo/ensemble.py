@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions, softmax
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import NO_PERSON, UserError
 
 # Probabilities of a model for a video: `probs` is the mean of its clips' probabilities, `softmax`
 # the softmax of the mean logits. The others are the published ways, whose temperature depends on
@@ -27,10 +27,11 @@ class Joined:
     Attributes:
         names: names of the N videos.
         labels: int64 `[N]`, -1 where no file has one.
-        ok: bool `[N]`, videos that every model has a prediction of.
+        ok: bool `[N]`, videos that every model with an opinion has a prediction of.
         why: status of each video, `ok` or the first reason for a missing prediction.
         probs: M arrays float64 `[N, K]`, with 1/K in rows that are not ok.
         class_names: names of the K classes, numbers where no file names them.
+        opinions: M arrays bool `[N]`, false where a model of people saw nobody.
     """
 
     names: list[str]
@@ -39,6 +40,7 @@ class Joined:
     why: list[str]
     probs: list[np.ndarray]
     class_names: list[str]
+    opinions: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,10 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
             known labels differ.
     """
     first = models[0]
-    ok = first.ok
     labels = first.labels.copy()
-    why = list(first.status)
+    why = [STATUS_OK] * len(first.names)
+    failed = np.zeros(len(first.names), bool)
+    opinions = []
     probs = []
     class_names = _class_names(models, sources)
     # Row of each name in the first file, shared by all others.
@@ -196,12 +199,18 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
             found = found[order]
         probs.append(found)
         _merge_labels(labels, model.labels[rows], first.names, source, sources[0])
-        here = model.ok[rows]
-        # The first model without a prediction gives the reason.
-        for row in np.flatnonzero(ok & ~here):
-            why[row] = model.status[row if order is None else order[row]]
-        ok = ok & here
-    return Joined(first.names, labels, ok, why, probs, class_names)
+        status = np.array(model.status)[rows]
+        opinions.append(status != NO_PERSON)
+        failed_here = ~model.ok[rows] & opinions[-1]
+        # The first model that failed gives the reason.
+        for row in np.flatnonzero(failed_here & ~failed):
+            why[row] = str(status[row])
+        failed |= failed_here
+    # Who saw nobody has no say. A video in which nobody saw anybody has no prediction.
+    unseen = ~np.any(opinions, axis=0)
+    for row in np.flatnonzero(unseen):
+        why[row] = NO_PERSON
+    return Joined(first.names, labels, ~(failed | unseen), why, probs, class_names, opinions)
 
 
 def _class_names(models: Sequence[Predictions], sources: Sequence[str]) -> list[str]:
@@ -248,15 +257,22 @@ def _merge_labels(
     np.copyto(labels, found, where=labels < 0)
 
 
-def mix(probs: Sequence[np.ndarray], mixture: Mixture) -> np.ndarray:
+def mix(
+    probs: Sequence[np.ndarray],
+    mixture: Mixture,
+    opinions: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
     """Return the weighted sum of M models' probabilities, float64 `[N, K]`.
 
     Args:
         probs: M arrays `[N, K]`.
         mixture: their weights.
+        opinions: see `Joined`. Without them every model has one of every video.
     """
     # `[N, M]`: each row has the weights of the class that the leader predicts for it.
     weights = mixture.weights[probs[mixture.leader].argmax(axis=1)]
+    if opinions is not None and not np.all(opinions):
+        weights = _heard(weights, mixture, np.stack(opinions, axis=1))
     mixed = np.zeros_like(probs[0], np.float64)
     for model, own in enumerate(probs):
         mixed += weights[:, model, None] * own
@@ -267,8 +283,28 @@ def mix(probs: Sequence[np.ndarray], mixture: Mixture) -> np.ndarray:
         classes = mixed.argmax(axis=1)
         for label, model in mixture.overrule.items():
             rows = classes == label
+            if opinions is not None:
+                rows &= opinions[model]
             mixed[rows] = probs[model][rows]
     return mixed
+
+
+def _heard(weights: np.ndarray, mixture: Mixture, opinions: np.ndarray) -> np.ndarray:
+    """Return weights `[N, M]` without the models that have no opinion, rows with their old sums.
+
+    Args:
+        weights: `[N, M]`.
+        mixture: the weights that they are of.
+        opinions: bool `[N, M]`.
+    """
+    # A leader without an opinion predicts no class: then the weights of all classes count.
+    led = opinions[:, mixture.leader, None]
+    weights = np.where(led, weights, mixture.weights.mean(axis=0))
+    heard = weights * opinions
+    # Models that are left may weigh nothing in this class: then they are equals.
+    heard = np.where(heard.any(axis=1, keepdims=True), heard, opinions)
+    sums = np.maximum(heard.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(heard / sums * weights.sum(axis=1, keepdims=True))
 
 
 def without_prediction(joined: Joined) -> str:

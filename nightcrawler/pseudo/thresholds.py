@@ -166,8 +166,8 @@ def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
     Args:
         joined: the models' predictions.
         classes: class of each video by the mixture `[N]`.
-        agree: models that must find this class the most probable, a number (int) or a share
-            (float) of them.
+        agree: models that must find this class the most probable, a number (int), or a share
+            (float) of those that have an opinion.
 
     Returns:
         The mask, bool `[N]`.
@@ -176,16 +176,18 @@ def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:
         UserError: if there are fewer models than that.
     """
     num_models = len(joined.probs)
-    # A share is rounded up: half of three models are two.
-    least = math.ceil(agree * num_models - 1e-9) if isinstance(agree, float) else agree
-    if least > num_models:
+    if not isinstance(agree, float) and agree > num_models:
         raise UserError(
-            f"agree {agree}: {least} models must agree on a class, but there are only {num_models} "
+            f"agree {agree}: {agree} models must agree on a class, but there are only {num_models} "
             "models: lower it"
         )
     votes = np.zeros(len(classes), np.int64)
-    for probs in joined.probs:
-        votes += probs.argmax(axis=1) == classes
+    for probs, has_opinion in zip(joined.probs, joined.opinions, strict=True):
+        votes += (probs.argmax(axis=1) == classes) & has_opinion
+    least = np.full(len(classes), agree)
+    if isinstance(agree, float):
+        # A share of those who have an opinion, rounded up: half of three models are two.
+        least = np.ceil(agree * np.sum(joined.opinions, axis=0) - 1e-9)
     return np.asarray(votes >= least)
 
 

@@ -41,7 +41,7 @@ def mode_submission(joined: Joined, mode: Mode, softmax_again: bool = False) -> 
         softmax_again: write softmax(probabilities) as the published files did. No class changes.
     """
     num_classes = joined.probs[0].shape[1]
-    probs = mix(joined.probs, mode.ensemble.mixture(num_classes))
+    probs = mix(joined.probs, mode.ensemble.mixture(num_classes), joined.opinions)
     # A submission needs a row for every video, so a missing prediction is a guess.
     probs[~joined.ok] = 1 / num_classes
     switched = apply_switches(probs.argmax(axis=1), probs, mode.switches)

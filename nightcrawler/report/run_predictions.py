@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nightcrawler.pseudo.ensemble import join
+from nightcrawler.pseudo.ensemble import Mixture, join, mix
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE, read_metadata
 from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.pseudo.thresholds import most_probable
@@ -143,7 +143,8 @@ class RunPredictions:
         # The files name the models in the messages of `join`.
         paths = [str(one.path) for one in results]
         joined = join([one.predictions for one in results], paths, ["probs"] * len(results))
-        classes, confidences = most_probable(np.mean(joined.probs, axis=0))
+        equal = Mixture(np.ones((len(joined.class_names), len(results))))
+        classes, confidences = most_probable(mix(joined.probs, equal, joined.opinions))
         return TopPredictions(
             names=joined.names,
             classes=np.where(joined.ok, classes, -1),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+# Status of a video in which nobody was seen long enough.
+NO_PERSON = "no person"
 # `user:password@` of an address, and passwords among its parameters.
 _USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/{1,2})[^/\s]*@")
 _SECRET_FIELD = re.compile(r"(?i)(?<=[?&/;_])((?:password|passwd|pass|pwd|token|secret)=)[^&\s;/]+")

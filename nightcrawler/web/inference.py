@@ -20,10 +20,10 @@ from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
-from nightcrawler.predict.video_result import VideoResult, to_record
+from nightcrawler.predict.video_result import NO_VOTE, VideoResult, to_record
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.clip_worker import Answer, Question
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import NO_PERSON, VideoError
 
 SHOWN_CLASSES = 5
 # Length, frame rate and short side of the previews: enough to see, and quick to load.
@@ -166,7 +166,7 @@ def _votes(ensemble: Ensemble, result: VideoResult) -> list[dict[str, Any]]:
     """Return the class of each model, and its agreement with the ensemble."""
     votes = []
     for name, vote in zip(ensemble.model_names, result.votes, strict=True):
-        class_name = ensemble.class_names[vote]
+        class_name = NO_PERSON if vote == NO_VOTE else ensemble.class_names[vote]
         votes.append({"name": name, "class": class_name, "agrees": vote == result.class_id})
     return votes
 

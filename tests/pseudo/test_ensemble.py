@@ -21,7 +21,7 @@ from nightcrawler.pseudo.ensemble import (
     without_prediction,
 )
 from nightcrawler.pseudo.predictions import Predictions
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import NO_PERSON, UserError
 from tests.pseudo.made import made, permuted
 
 
@@ -204,3 +204,49 @@ def test_the_models_are_left_as_they_were() -> None:
     before = [own.copy() for own in probs]
     mix(probs, Mixture(np.full((4, 2), 0.5), overrule={0: 1}))
     np.testing.assert_array_equal(probs, before)
+
+
+def unseen(rows: list[int], **changes) -> Predictions:
+    """Predictions of a model of people that saw nobody in some rows."""
+    one = made(**changes)
+    status = [NO_PERSON if row in rows else status for row, status in enumerate(one.status)]
+    return dataclasses.replace(one, status=status)
+
+
+def test_who_saw_nobody_has_no_say() -> None:
+    pixels, pose = made(bad=[4]), unseen([1, 3, 4], seed=1)
+    joined = join([pixels, pose], ["a", "b"], ["probs"] * 2)
+    # Row 4 failed, rows 1 and 3 are those of the pixels alone.
+    assert np.flatnonzero(~joined.ok).tolist() == [4]
+    mixture = Mixture(np.tile([0.3, 0.7], (4, 1)))
+    mixed = mix(joined.probs, mixture, joined.opinions)
+    np.testing.assert_allclose(mixed[[1, 3]], joined.probs[0][[1, 3]], rtol=1e-6)
+    others = [0, 2, 5, 6]
+    expected = 0.3 * joined.probs[0][others] + 0.7 * joined.probs[1][others]
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(mixed[others], expected, rtol=1e-6)
+
+
+def test_a_video_in_which_nobody_saw_anybody_has_no_prediction() -> None:
+    joined = join([unseen([2]), unseen([2, 3], seed=1)], ["a", "b"], ["probs"] * 2)
+    assert joined.why[2] == NO_PERSON
+    assert joined.why[3] == "ok"
+    assert np.flatnonzero(~joined.ok).tolist() == [2]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_weights_of_the_silent_go_to_the_others(normalize: bool) -> None:
+    joined = join([unseen([0]), made(seed=1), made(seed=2)], ["a", "b", "c"], ["probs"] * 3)
+    weights = np.array([[0.5, 0.3, 0.2], [0.5, 0.1, 0.4], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    mixed = mix(joined.probs, Mixture(weights, 0, normalize), joined.opinions)
+    # The leader is silent, so the mean of its classes' weights counts: 0.25 and 0.25.
+    expected = (joined.probs[1][0] + joined.probs[2][0]) / 2
+    np.testing.assert_allclose(mixed[0], expected, rtol=1e-6)
+
+
+def test_models_that_are_left_without_weight_are_equals_and_do_not_overrule() -> None:
+    joined = join([unseen([0]), made(seed=1)], ["a", "b"], ["probs"] * 2)
+    mixture = Mixture(np.tile([1.0, 0.0], (4, 1)), overrule=dict.fromkeys(range(4), 0))
+    mixed = mix(joined.probs, mixture, joined.opinions)
+    np.testing.assert_allclose(mixed[0], joined.probs[1][0], rtol=1e-6)
+    np.testing.assert_allclose(mixed[1], joined.probs[0][1], rtol=1e-6)

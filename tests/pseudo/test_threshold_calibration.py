@@ -39,7 +39,13 @@ def joined_of(
     known = np.array(labels if labels is not None else [-1] * num_videos)
     names, ok = [f"{row}.mp4" for row in range(num_videos)], np.ones(num_videos, bool)
     joined = Joined(
-        names, known, ok, ["ok"] * num_videos, probs, [str(label) for label in range(num_classes)]
+        names,
+        known,
+        ok,
+        ["ok"] * num_videos,
+        probs,
+        [str(label) for label in range(num_classes)],
+        [ok] * len(probs),
     )
     return joined, np.mean(probs, axis=0)
 
@@ -63,6 +69,28 @@ def test_models_agree_by_number_or_by_share() -> None:
         assert agreeing(joined, classes, agree).tolist() == expected, agree
     with pytest.raises(UserError, match="there are only 3 models"):
         agreeing(joined, classes, 4)
+
+
+def test_a_share_is_of_those_who_have_an_opinion() -> None:
+    sure = np.array([[0.9, 0.1]] * 3)
+    other = np.array([[0.1, 0.9]] * 3)
+    flat = np.full((3, 2), 0.5)
+    silent = np.array([False, False, True])
+    heard = np.ones(3, bool)
+    joined = Joined(
+        list("abc"),
+        np.full(3, -1),
+        heard,
+        ["ok"] * 3,
+        [sure, sure, other, flat],
+        ["Run", "Walk"],
+        [heard, heard, heard, silent],
+    )
+    classes = np.zeros(3, np.int64)
+    # Two of three agree in the first rows; in the last, the fourth counts, with class 0.
+    assert agreeing(joined, classes, 0.75).tolist() == [False, False, True]
+    assert agreeing(joined, classes, 0.6).tolist() == [True, True, True]
+    assert agreeing(joined, classes, 3).tolist() == [False, False, True]
 
 
 def test_precision_is_sought_among_clips_that_count() -> None:
