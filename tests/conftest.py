@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start hear Ctrl-C: where a script began the tests in the background, it is ignored."""
+    """Forbid downloads; let programs hear Ctrl-C, which is ignored where a script began the tests in the background."""
+    # Of the tests of downloads, which serve files themselves, each takes this back.
+    os.environ["NIGHTCRAWLER_OFFLINE"] = "1"
+    os.environ["NIGHTCRAWLER_CACHE"] = os.path.join(tempfile.gettempdir(), "no-nightcrawler-cache")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -163,10 +163,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     # Imported late, so that --help does not wait for PyTorch.
     from nightcrawler.models.formats import read_weights
-    from nightcrawler.models.zoo import check_weights, find_weights
+    from nightcrawler.models.zoo import check_weights, obtain_weights
     from nightcrawler.utils.outputs import check_targets
 
-    path = find_weights(arguments.checkpoint)
+    path = obtain_weights(arguments.checkpoint)
     if arguments.to and arguments.to.resolve() == path.resolve():
         raise UserError(f"--to {arguments.to} is the file to read: give another name")
     if arguments.to:

@@ -218,6 +218,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
         oracle=arguments.oracle,
         nproc=nproc,
         python=sys.executable,
+        download=not arguments.dry_run,
     )
     tasks, about = make_plan(recipe, options)
     return tasks, RunOptions(

@@ -13,7 +13,7 @@ from nightcrawler.config.identity import differences_of_texts, is_of_same_run
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.trainer import EMA, Trainer
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
-from nightcrawler.models.zoo import find_weights
+from nightcrawler.models.zoo import obtain_weights
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, argument_keys
@@ -149,7 +149,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
             "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
         )
         return None
-    file = find_weights(path)
+    file = obtain_weights(path)
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
         logger.info("start: continuing with epoch and optimiser of %s", file)
         return _load_progress(file, cfg.SOLVER.MAX_EPOCH)

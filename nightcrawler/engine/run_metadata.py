@@ -16,7 +16,7 @@ from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.fingerprint import fingerprints
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights
-from nightcrawler.models.zoo import find_weights
+from nightcrawler.models.zoo import find_entry, obtain_weights
 from nightcrawler.pseudo.results_metadata import ORACLE, read_metadata, split_use
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import machine
@@ -55,6 +55,10 @@ def label_use_of(cfg: CfgNode) -> str:
         return ORACLE
     start = Path(cfg.TRAIN.CHECKPOINT_FILE_PATH)
     if start.is_file() and read_weights(start).labels == ORACLE:
+        return ORACLE
+    # Published weights do not say what chose them: the table of their names does.
+    published = find_entry(cfg.TRAIN.CHECKPOINT_FILE_PATH)
+    if published is not None and published.labels == ORACLE:
         return ORACLE
     return split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), cfg.DATA.PATH_PREFIX)
 
@@ -132,7 +136,7 @@ def data_stamps_of(cfg: CfgNode) -> dict[str, Any]:
     start = ""
     if cfg.TRAIN.CHECKPOINT_FILE_PATH:
         with contextlib.suppress(UserError):
-            start = sha256_file(find_weights(cfg.TRAIN.CHECKPOINT_FILE_PATH))
+            start = sha256_file(obtain_weights(cfg.TRAIN.CHECKPOINT_FILE_PATH))
     splits = {*training_splits_of(cfg)}
     if cfg.DATA.CAMERA == "fit":
         splits.add(cfg.ADAPT.SPLIT)

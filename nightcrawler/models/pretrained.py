@@ -20,7 +20,7 @@ from nightcrawler.models.formats import (
     read_weights,
     recognise,
 )
-from nightcrawler.models.zoo import check_weights, find_weights
+from nightcrawler.models.zoo import check_weights, obtain_weights
 from nightcrawler.utils.errors import ArgumentError
 
 # Prefixes of the classifier's entries in our models, and in those of torchvision and timm.
@@ -270,7 +270,8 @@ def load_pretrained(
 
     Args:
         model: filled in place, but only if enough matches.
-        name_or_path: a file, or a name of `ZOO`.
+        name_or_path: a file, or a name or address of `zoo.find_entry`, which is downloaded if it
+            is missing.
         min_match: least share of the parameters outside the head that must be filled, 0 to 1. A
             checkpoint that fills none of them is an error for any share.
         class_names: the model's classes, to reorder a classifier by name.
@@ -290,7 +291,7 @@ def load_pretrained(
         >>> report = load_pretrained(model, "weights/uniformer_base_k600_32x4.pth")
         >>> print(report.summary())
     """
-    file = read_weights(find_weights(name_or_path))
+    file = read_weights(obtain_weights(name_or_path))
     # Before anything is matched: a truncated download can still hold most entries.
     check_weights(name_or_path, file.sha256)
     loading = _Loading(model, file, class_names)

@@ -1,77 +1,115 @@
-"""Public weights by name, for `TRAIN.CHECKPOINT_FILE_PATH` and `create_model(pretrained=...)`."""
+"""Public weights by name: their table, and where their files are.
+
+A name stands wherever a checkpoint is named: `TRAIN.CHECKPOINT_FILE_PATH`,
+`TEST.CHECKPOINT_FILE_PATH`, `predict --experiment`, `load()`, `create_model(pretrained=...)`.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from nightcrawler.download.cache import cached_weights, offline_switch, read_record
+from nightcrawler.download.fetch import Wanted, fetch, is_address
+from nightcrawler.models.zoo_families import FAMILIES, address_entry, family_entry, family_names
+from nightcrawler.models.zoo_table import PUBLISHED, ZooEntry
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.lazy_registry import unknown_name
 
 WEIGHTS_FOLDER = "weights"
 # Best checkpoint that a training writes into its experiment's folder.
 OWN_BEST = "best.pyth"
+# Names with a table of their own. Families of libraries are looked up in those.
+ZOO: dict[str, ZooEntry] = dict(PUBLISHED)
 
 
-@dataclass(frozen=True)
-class ZooEntry:
-    """One public checkpoint.
+def zoo_names() -> list[str]:
+    """Return all names that can be listed: the table's and torchvision's video models."""
+    return [*ZOO, *family_names()]
 
-    Attributes:
-        file: its usual file name, looked for in `weights/`.
-        source: web page where its authors offer it.
-        sha256: of the file, checked when loading; empty if unknown.
+
+def find_entry(name: str) -> ZooEntry | None:
+    """Return the facts of weights by their name or address, `None` for a path.
+
+    Args:
+        name: a name of `zoo_names`, `timm/NAME`, `hf://OWNER/REPOSITORY/FILE` or `https://...`.
+
+    Raises:
+        UserError: if it is an address that must not be read, or a name that a library lacks.
     """
+    if name in ZOO:
+        return ZOO[name]
+    if is_address(name):
+        return address_entry(name)
+    # Files of the user come before names of libraries.
+    if name.startswith(FAMILIES) and not Path(name).exists():
+        return family_entry(name)
+    return None
 
-    file: str
-    source: str
-    sha256: str = ""
 
-
-_UNIFORMER = "https://github.com/Sense-X/UniFormer/tree/main/video_classification"
-_SLOWFAST = "https://github.com/facebookresearch/SlowFast/blob/main/MODEL_ZOO.md"
-_ALPHACTION = "https://github.com/MVIG-SJTU/AlphAction/blob/master/MODEL_ZOO.md"
-ZOO: dict[str, ZooEntry] = {
-    "uniformer_base_k600_32x4": ZooEntry(
-        "uniformer_base_k600_32x4.pth", f"{_UNIFORMER} (table Kinetics-600, UniFormer-B, 32x1x4)"
-    ),
-    "uniformer_base_sthv2_32_prek400": ZooEntry(
-        "uniformer_base_sthv2_32_prek400.pth",
-        f"{_UNIFORMER} (table Something-Something V2, UniFormer-B, K400, 32x3x1)",
-    ),
-    "uniformer_small_k400_16x4": ZooEntry(
-        "uniformer_small_k400_16x4.pth", f"{_UNIFORMER} (table Kinetics-400, UniFormer-S, 16x1x4)"
-    ),
-    "mvit_b_32x3_k600": ZooEntry("k600.pyth", f"{_SLOWFAST} (MViTv1 B-Conv, K600)"),
-    "slowfast_r101_8x8_k700": ZooEntry(
-        "SlowFast-ResNet101-8x8.pth", f"{_ALPHACTION} (SlowFast-R101, Kinetics-700)"
-    ),
-}
+def weights_files(entry: ZooEntry) -> tuple[Path, Path]:
+    """Return where the file of a name is looked for: in `weights/`, then in the cache."""
+    return Path(WEIGHTS_FOLDER) / entry.file, cached_weights(entry.file)
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """Return the file of a path, or of a name in `ZOO` (looked for in `weights/`).
+    """Return the file of a path, of a name or of an address, if it is on this machine.
 
     Args:
-        name_or_path: a name of `ZOO` or a path.
+        name_or_path: a path, or see `find_entry`.
 
     Raises:
         UserError: if there is no such file. The message says where to get it.
     """
     name = str(name_or_path)
-    entry = ZOO.get(name)
-    path = Path(name)
-    if entry:
-        path = Path(WEIGHTS_FOLDER) / entry.file
-    if path.is_file():
-        return path
-    if entry:
-        raise UserError(
-            f"weights '{name}' are missing: get {entry.file} from {entry.source} and put it at "
-            f"{path}, or name another file (TRAIN.CHECKPOINT_FILE_PATH), or '' for random weights"
+    entry = find_entry(name)
+    if entry is None:
+        path = Path(name)
+        if path.is_file():
+            return path
+        raise UserError(_missing(path))
+    for path in weights_files(entry):
+        if path.is_file():
+            return path
+    raise UserError(_absent(name, entry))
+
+
+def obtain_weights(name_or_path: str | Path) -> Path:
+    """Return the file of a path, of a name or of an address, and download it if it is missing.
+
+    Args:
+        name_or_path: a path, or see `find_entry`.
+
+    Raises:
+        UserError: if there is no such file, and it cannot be had. The message says where to get it.
+    """
+    name = str(name_or_path)
+    entry = find_entry(name)
+    if entry is None or not entry.address or any(path.is_file() for path in weights_files(entry)):
+        return find_weights(name)
+    if offline_switch():
+        raise UserError(_absent(name, entry))
+    by_hand, target = weights_files(entry)
+    fetch(entry.address, target, Wanted(f"weights '{name}'", entry.sha256, by_hand=by_hand))
+    return target
+
+
+def _absent(name: str, entry: ZooEntry) -> str:
+    """Return a message about weights that are known and not on this machine."""
+    switch = offline_switch()
+    if not entry.address:
+        how = f"get {Path(entry.file).name} from {entry.source}"
+    elif switch:
+        how = (
+            f"{switch} is set, so nothing is downloaded: unset it, or get {entry.address} "
+            f"({entry.source})"
         )
-    raise UserError(_missing(path))
+    else:
+        how = f"run `nightcrawler weights pull {name}`, or get {entry.address} ({entry.source})"
+    return (
+        f"weights '{name}' are missing: {how} and put it at {weights_files(entry)[0]}, or name "
+        "another file (TRAIN.CHECKPOINT_FILE_PATH), or '' for random weights"
+    )
 
 
 def _missing(path: Path) -> str:
@@ -80,32 +118,59 @@ def _missing(path: Path) -> str:
     if path.is_dir():
         return f"{message}, it is a folder: name a file in it"
     for entry in ZOO.values():
-        if path.name == entry.file:
+        if path.name == Path(entry.file).name:
             return f"{message}: get it from {entry.source}"
     if path.name == OWN_BEST:
         script = path.parent / "run.sh"
         how = f" (bash {script})" if script.is_file() else ""
         return f"{message}: training writes it, so run that experiment first{how}"
-    if os.sep in str(path):
+    if os.sep in str(path) and not str(path).startswith(tuple(_first_parts())):
         return message
     # A word without a slash is likely to be a misspelt name.
     return f"{message}, and {unknown_name('name of public weights', str(path), ZOO)}"
 
 
+def _first_parts() -> set[str]:
+    """Return the first part of each name that has several."""
+    return {name.partition("/")[0] + "/" for name in ZOO if "/" in name}
+
+
 def check_weights(name_or_path: str | Path, sha256: str) -> None:
-    """Compare a file's hash with that of its name in `ZOO`, where it is known.
+    """Compare a file's hash with the published one of its name, and with that of its download.
 
     Args:
         name_or_path: as given to `find_weights`. Files named by a path are not checked.
         sha256: of the file.
 
     Raises:
-        UserError: if the file is not the published one.
+        UserError: if the file is not the published one, or not the one that was downloaded.
     """
-    entry = ZOO.get(str(name_or_path))
-    if entry and entry.sha256 and entry.sha256 != sha256:
+    name = str(name_or_path)
+    entry = find_entry(name)
+    if entry is not None:
+        check_file(name, entry, find_weights(name), sha256)
+
+
+def check_file(name: str, entry: ZooEntry | None, path: Path, sha256: str) -> None:
+    """Compare the hash of a file that was found with those that are known.
+
+    Args:
+        name: name or address of the weights.
+        entry: their facts, `None` for none.
+        path: of the file.
+        sha256: of the file.
+
+    Raises:
+        UserError: as there.
+    """
+    if entry is not None and not sha256.startswith(entry.sha256):
         raise UserError(
-            f"{Path(WEIGHTS_FOLDER) / entry.file}: not the published file: its sha256 is "
-            f"{sha256}, expected {entry.sha256}; get it again from {entry.source}, or name the "
-            "file by its path to load it anyway"
+            f"{path}: not the published file: its sha256 is {sha256}, expected {entry.sha256}; "
+            f"get it again from {entry.source}, or name the file by its path to load it anyway"
+        )
+    record = read_record(path)
+    if record is not None and record.sha256 != sha256:
+        raise UserError(
+            f"{path}: changed since it was downloaded: its sha256 is {sha256}, expected "
+            f"{record.sha256}; remove the file, and run `nightcrawler weights pull {name}`"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, find_weights
+from nightcrawler.models.zoo import find_entry, find_weights, obtain_weights, weights_files
 from nightcrawler.prepare.lists import Tree
 from nightcrawler.pseudo.results_metadata import (
     ORACLE_SPLIT,
@@ -43,6 +43,7 @@ class PlanOptions:
         oracle: Choose checkpoints and thresholds by labels of dark clips.
         nproc: Number of processes of a training or test.
         python: Interpreter of all commands.
+        download: Download public weights that trainings start from.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class PlanOptions:
     oracle: bool = False
     nproc: int = 1
     python: str = "python3"
+    download: bool = False
 
     def shown(self, path: Path) -> str:
         """Return a path as text, relative to the project's root if it is inside."""
@@ -235,12 +237,15 @@ class TrainingJobs:
             raise UserError(
                 f"{self.recipe.path}: {name} starts from {start}, which no earlier stage trains"
             )
+        # Before the tasks are compared with those of an earlier run: their hashes are of files.
+        find = obtain_weights if self.options.download else find_weights
         try:
-            return self.options.root / find_weights(start)
+            return self.options.root / find(start)
         except UserError:
             # Missing weights are reported by the training itself, with the way to get them.
-            if start in ZOO:
-                return self.options.root / WEIGHTS_FOLDER / ZOO[start].file
+            entry = find_entry(start)
+            if entry is not None:
+                return self.options.root / weights_files(entry)[0]
             return self.options.root / start
 
     def _files(self, stage: Stage, model: Model) -> list[Path]:

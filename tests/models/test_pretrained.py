@@ -24,7 +24,8 @@ from nightcrawler.models.resnet3d import ResNet3D
 from nightcrawler.models.resnet3d_layout import ResNetLayout
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.uniformer import UniFormer
-from nightcrawler.models.zoo import ZOO, ZooEntry, find_weights
+from nightcrawler.models.zoo import ZOO, find_weights
+from nightcrawler.models.zoo_table import PRETRAINED, ZooEntry
 from nightcrawler.utils.errors import ArgumentError, UserError
 from nightcrawler.utils.io import sha256_file
 from tests.models import public_files
@@ -609,18 +610,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", ZOO)
 def test_a_missing_file_says_where_to_get_it(folder: Path, name: str) -> None:
     entry = ZOO[name]
-    for wanted in (name, f"weights/{entry.file}", str(folder / entry.file)):
+    wanted = [name]
+    # Of files of one name, the first is told of.
+    if "/" not in name:
+        wanted += [f"weights/{entry.file}", str(folder / entry.file)]
+    for one in wanted:
         with pytest.raises(UserError) as caught:
-            load_pretrained(Toy(), wanted)
+            load_pretrained(Toy(), one)
         assert entry.source in str(caught.value)
         assert "https://github.com/" in str(caught.value)
+    (folder / "weights" / entry.file).parent.mkdir(parents=True, exist_ok=True)
     (folder / "weights" / entry.file).write_bytes(b"x")
     assert find_weights(name) == Path("weights") / entry.file
 
 
 def test_other_missing_files_say_what_to_do(folder: Path) -> None:
     for name, text in {
-        "uniformer": f"(known: {', '.join(sorted(ZOO))})",
+        "mvit_b_32x3": "did you mean 'mvit_b_32x3_k600'",
+        "ug2-2022/stage4/mvit": "did you mean 'ug2-2022/stage4/mvit_b32_k600'",
         "exp_adapt_bn/uniformer_b32_k600/best.pyth": "training writes it, so run that experiment first",
         "weights": "it is a folder",
         "some/where.pth": "some/where.pth: no such checkpoint",
@@ -649,11 +656,35 @@ def test_a_known_hash_is_checked_for_names_not_for_paths(
 
 def test_the_table_of_names_is_that_of_the_model_zoo() -> None:
     text = (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8")
-    for name, entry in ZOO.items():
+    for name, entry in PRETRAINED.items():
         [row] = [line for line in text.splitlines() if line.startswith(f"| `{name}` ")]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1] == f"`{entry.file}`"
         assert cells[-1] == (f"`{entry.sha256}`" if entry.sha256 else "unknown to us")
+
+
+def test_the_table_of_trained_checkpoints_is_that_of_the_model_zoo() -> None:
+    text = (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8")
+    trained = [name for name in ZOO if name not in PRETRAINED]
+    assert len(trained) == 21
+    table = [line for line in text.splitlines() if line.startswith("| `ug2-2022/")]
+    listed = []
+    for line in table:
+        stage, _, *accuracies = [cell.strip() for cell in line.strip("|").split("|")]
+        stage = stage.split("`")[1]
+        models = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")
+        for model, accuracy in zip(models, accuracies, strict=True):
+            name = f"{stage}/{model}"
+            if accuracy == "-":
+                assert name not in ZOO
+                continue
+            listed.append(name)
+            entry = ZOO[name]
+            # Rounded to a digit.
+            assert abs(float(entry.accuracy.split()[0]) - float(accuracy)) < 0.0501
+            assert entry.labels == "oracle"
+            assert (ROOT / entry.config).is_file()
+    assert sorted(listed) == sorted(trained)
 
 
 def nonlocal_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,1 @@
+"""Downloads of public files into a cache: whole, checked, or absent."""

@@ -1,0 +1,118 @@
+"""Files of the Hugging Face hub: `hf://OWNER/REPOSITORY/FILE`.
+
+A branch, tag or commit follows the repository's name behind an `@`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.download.client import DISK_FULL, disk_full
+from nightcrawler.download.faults import BY_HAND, DownloadError
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import check_relative
+
+SCHEME = "hf://"
+SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of the hub.
+
+    Attributes:
+        repository: `OWNER/NAME`.
+        file: path within it.
+        revision: branch, tag or commit, empty for the newest.
+    """
+
+    repository: str
+    file: str
+    revision: str = ""
+
+
+def parse_hub_address(address: str) -> HubFile:
+    """Return the parts of an address of the hub.
+
+    Raises:
+        UserError: if it does not name a file of a repository.
+    """
+    parts = address.removeprefix(SCHEME).split("/")
+    if len(parts) < 3 or not all(parts):
+        raise UserError(f"{address}: expected hf://OWNER/REPOSITORY/FILE")
+    name, _, revision = parts[1].partition("@")
+    file = "/".join(parts[2:])
+    try:
+        check_relative(file)
+    except UserError as error:
+        raise UserError(f"{address}: {error}") from None
+    return HubFile(f"{parts[0]}/{name}", file, revision)
+
+
+def download_from_hub(address: str, part: Path) -> str:
+    """Download a file of the hub, or the rest of it.
+
+    Args:
+        address: see above.
+        part: file to write.
+
+    Returns:
+        The SHA-256 that the hub publishes of it, empty where it does not.
+
+    Raises:
+        DownloadError: if the file cannot be had. Its bytes are kept, to be continued.
+    """
+    # Imported here: offline commands need not wait for it.
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    wanted = parse_hub_address(address)
+    revision = wanted.revision or None
+    staging = part.with_name(part.name + ".hub")
+    try:
+        url = hf_hub_url(wanted.repository, wanted.file, revision=revision)
+        metadata = get_hf_file_metadata(url)
+        path = hf_hub_download(wanted.repository, wanted.file, revision=revision, local_dir=staging)
+        os.replace(path, part)
+    except Exception as error:
+        # Errors of the network are those of the library's HTTP client, which changes with versions.
+        if getattr(error, "errno", None) in DISK_FULL:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise disk_full(part, _first_line(error)) from None
+        raise _fault(wanted, error) from None
+    shutil.rmtree(staging, ignore_errors=True)
+    etag = metadata.etag or ""
+    # Large files are known by their SHA-256, small ones by a hash of git.
+    return etag if len(etag) == SHA256_DIGITS else ""
+
+
+def _fault(wanted: HubFile, error: Exception) -> DownloadError:
+    """Return the fault behind an error of the hub's library."""
+    from huggingface_hub import errors
+
+    reason = _first_line(error)
+    if isinstance(error, errors.GatedRepoError):
+        page = f"https://huggingface.co/{wanted.repository}"
+        return DownloadError(
+            "asks to accept its terms", f"accept them on {page} and set HF_TOKEN, {BY_HAND}"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return DownloadError(
+            f"no public repository {wanted.repository}",
+            f"check the name, or set HF_TOKEN for a private one, {BY_HAND}",
+        )
+    if isinstance(error, (errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError)):
+        return DownloadError(f"no such file or revision ({reason})", f"check the names, {BY_HAND}")
+    if isinstance(error, errors.HfHubHTTPError):
+        return DownloadError(f"the hub refuses ({reason})", f"try again later, {BY_HAND}")
+    return DownloadError(
+        f"cannot be reached ({reason})", f"check the network and try again, {BY_HAND}"
+    )
+
+
+def _first_line(error: Any) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
