@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.command_line import make_parser
+from nightcrawler.utils.command_line import add_max_pixels, make_parser
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument(
         "--jobs", type=int, default=jobs, metavar="N", help=f"processes (default {jobs})"
     )
+    add_max_pixels(parser, "4096 x 4096")
     return parser.parse_args(argv)
 
 
@@ -83,7 +85,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
     # Imported late, so that --help does not wait for PyAV and numpy.
+    from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
+    from nightcrawler.prepare.measure import measure
     from nightcrawler.prepare.sources import read_source
     from nightcrawler.utils.io import atomic_write
     from nightcrawler.utils.outputs import check_targets
@@ -99,12 +103,14 @@ def main(argv: Sequence[str]) -> int:
     sources = [read_source(given) for given in dict.fromkeys(arguments.given)]
     for source in sources:
         check_targets(targets, sources=source.paths)
-    rows = audit(sources, arguments.out, arguments.jobs, show)
+    limits = limits_of_pixels(arguments.max_pixels)
+    function = functools.partial(measure, limits=limits)
+    rows = audit(sources, arguments.out, arguments.jobs, show, function)
     # matplotlib is imported only now: the measuring processes are forked before and stay small.
     from nightcrawler.prepare.page import build_page
 
     with atomic_write(arguments.out / PAGE_NAME, "w") as file:
-        file.write(build_page(sources, rows))
+        file.write(build_page(sources, rows, limits))
     num_bad = print_findings(sources, rows)
     print(f"{arguments.out / CSV_NAME}, {arguments.out / PAGE_NAME}")
     return EXIT_BAD_VIDEOS if num_bad else 0

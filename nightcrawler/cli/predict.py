@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.utils.command_line import escape_controls, make_parser
+from nightcrawler.config.schema.model import MAX_VIEWS
+from nightcrawler.utils.command_line import add_max_pixels, escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.project import project_root
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_VIDEOS = 3
 MAX_WORKERS = 1024
+# Every class of a row has three columns of a table.
+MAX_TOP = 1000
 LIVE_WINDOW_SEC = 3.0
 # The small models inside the package, where the user names none.
 DEMO_NOTE = (
@@ -91,6 +94,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
     )
+    add_max_pixels(models, "DATA.MAX_PIXELS of the checkpoint")
     add_imports(models)
 
 
@@ -176,8 +180,8 @@ def find_fault(arguments: argparse.Namespace) -> str:
         return "--mode needs --ensemble"
     if (arguments.views is None) != (arguments.crops is None):
         return "--views and --crops go together"
-    if arguments.views is not None and arguments.views < 1:
-        return f"--views {arguments.views}: expected at least 1"
+    if arguments.views is not None and not 1 <= arguments.views <= MAX_VIEWS:
+        return f"--views {arguments.views}: expected 1 to {MAX_VIEWS}"
     if not 0 <= arguments.workers <= MAX_WORKERS:
         return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
     if arguments.stride_sec is not None and arguments.window_sec is None:
@@ -197,8 +201,8 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         endless = "--watch"
     elif arguments.is_live:
         endless = "a live source"
-    if arguments.top < 1:
-        return f"--top {arguments.top}: expected at least 1"
+    if not 1 <= arguments.top <= MAX_TOP:
+        return f"--top {arguments.top}: expected 1 to {MAX_TOP}"
     if arguments.timeline and arguments.window_sec is None:
         return "--timeline needs --window-sec"
     if arguments.shard is not None and arguments.out is None:
@@ -252,6 +256,7 @@ def build_models(arguments: argparse.Namespace) -> Ensemble:
         arguments.workers,
         project_root(),
         imports=tuple(arguments.imports),
+        max_pixels=arguments.max_pixels,
     )
     experiments = list(arguments.experiment)
     if not (experiments or arguments.ensemble):
@@ -340,8 +345,8 @@ def merge(argv: Sequence[str]) -> int:
         "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
     )
     arguments = parser.parse_args(argv)
-    if arguments.top < 1:
-        parser.error(f"--top {arguments.top}: expected at least 1")
+    if not 1 <= arguments.top <= MAX_TOP:
+        parser.error(f"--top {arguments.top}: expected 1 to {MAX_TOP}")
     from nightcrawler.predict import shards
     from nightcrawler.predict.sources import find_videos
 

@@ -8,11 +8,12 @@ import functools
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.utils.command_line import at_least, make_parser
+from nightcrawler.utils.command_line import add_max_pixels, at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
@@ -25,6 +26,8 @@ HOST = "127.0.0.1"
 INSTALL = "pip install 'nightcrawler-video[web]'"
 # Memory for the frames of one clip: a page must not fill a machine that others use.
 MAX_CLIP_BYTES = 1 << 30
+# Longer side / shorter side of a clip: players show narrower pictures as a line.
+MAX_RATIO = 4.0
 SHUTDOWN_SEC = 3
 EXAMPLES = """\
   {command} --experiment exp_adapt_bn/uniformer_b32_k600
@@ -80,6 +83,7 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
     page.add_argument(
         "--max-mib", type=int, default=200, metavar="N", help="largest clip (default 200)"
     )
+    add_max_pixels(page, "4096 x 4096")
     page.add_argument(
         "--max-sec", type=float, default=600, metavar="S", help="longest clip (default 600)"
     )
@@ -118,7 +122,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
     """Return the settings of inference."""
-    from nightcrawler.data.video.integrity.limits import Limits
+    from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.web.inference import InferenceOptions
 
     return InferenceOptions(
@@ -131,7 +135,13 @@ def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
         window_sec=arguments.window_sec,
         stride_sec=arguments.window_sec / 2,
         max_sec=arguments.max_sec,
-        limits=Limits(file_bytes=arguments.max_mib << 20, memory_bytes=MAX_CLIP_BYTES),
+        limits=replace(
+            limits_of_pixels(arguments.max_pixels),
+            file_bytes=arguments.max_mib << 20,
+            memory_bytes=MAX_CLIP_BYTES,
+            ratio=MAX_RATIO,
+        ),
+        max_pixels=arguments.max_pixels,
         threads=arguments.threads,
         imports=tuple(arguments.imports),
     )

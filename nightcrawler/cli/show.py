@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nightcrawler.utils.command_line import make_parser
+from nightcrawler.utils.command_line import add_max_pixels, make_parser
 from nightcrawler.utils.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nightcrawler.data.lowlight.enhance.build import EnhanceParams
+    from nightcrawler.data.video.integrity.limits import Limits
 
 LABEL_PX = 130
 LINE_PX = 14
@@ -69,6 +70,7 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="FILE",
         help="weights of zero_dce, which is left out without them",
     )
+    add_max_pixels(parser, "4096 x 4096")
     return parser.parse_args(argv)
 
 
@@ -96,7 +98,12 @@ def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
 
 
 def enhance_clip(
-    video: Path, num_columns: int, names: Sequence[str], params: EnhanceParams, window: int
+    video: Path,
+    num_columns: int,
+    names: Sequence[str],
+    params: EnhanceParams,
+    window: int,
+    limits: Limits,
 ) -> dict[str, np.ndarray]:
     """Decode frames of a video and enhance them.
 
@@ -106,6 +113,7 @@ def enhance_clip(
         names: enhancements.
         params: parameters of the enhancements.
         window: frames that are averaged before enhancement, 1 for none.
+        limits: largest video that is read.
 
     Returns:
         Label of a row to its frames, uint8 `[columns, H, W, 3]`.
@@ -119,10 +127,11 @@ def enhance_clip(
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
-    frames = read_frames(FileReader(), video, choose).frames
+    reader = FileReader(limits=limits)
+    frames = read_frames(reader, video, choose).frames
     rows = {"original": frames}
     if window > 1:
-        denoised = DenoisedReader(FileReader(), window)
+        denoised = DenoisedReader(reader, window)
         frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
     return rows | {name: build_enhancement(name, params)(frames) for name in names}
 
@@ -185,6 +194,7 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from PIL import Image
 
+    from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.utils.io import atomic_write
     from nightcrawler.utils.outputs import check_targets
     from nightcrawler.utils.plugins import import_user_module, load_plugins
@@ -200,9 +210,10 @@ def main(argv: Sequence[str]) -> int:
     if not shown:
         left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
         shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
+    limits = limits_of_pixels(arguments.max_pixels)
     sheets = []
     for video in arguments.videos:
-        rows = enhance_clip(video, arguments.columns, shown, params, window)
+        rows = enhance_clip(video, arguments.columns, shown, params, window, limits)
         sheets.append(draw(rows, video, arguments.width))
         means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
         print(f"{video}: {means}")

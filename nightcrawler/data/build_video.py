@@ -29,6 +29,7 @@ from nightcrawler.data.lowlight.noise import choose_pairs
 from nightcrawler.data.splits import get_split
 from nightcrawler.data.video.decode import FileReader, VideoReader, read_frames
 from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.torchcodec import TorchcodecReader, import_decoder
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError, UserError, VideoError
@@ -42,6 +43,11 @@ NUM_PAIRS = 3
 
 # Fitted ranges by the clips and settings they were fitted to: a process fits once.
 _fitted: dict[tuple[Any, ...], CameraRanges] = {}
+
+
+def limits_of(cfg: CfgNode) -> Limits:
+    """Return the largest video that is accepted."""
+    return Limits(pixels=cfg.DATA.MAX_PIXELS)
 
 
 def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
@@ -71,20 +77,21 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
     if cfg.DATA.CHECKSUMS:
         # Outermost, so that a cached video is compared as well.
         folder = Path(cfg.DATA.PATH_PREFIX)
-        reader = ChecksumReader(reader, read_checksums(folder / cfg.DATA.CHECKSUMS, folder))
+        sums = read_checksums(folder / cfg.DATA.CHECKSUMS, folder)
+        reader = ChecksumReader(reader, sums, limits_of(cfg))
     return reader
 
 
 def _build_file_reader(cfg: CfgNode) -> VideoReader:
     short_side = cfg.DATA.DECODE_SHORT_SIDE
     if cfg.DATA.DECODER != "torchcodec":
-        return FileReader(short_side, color=cfg.DATA.COLOR)
+        return FileReader(short_side, limits_of(cfg), cfg.DATA.COLOR)
     try:
         # Here, so that a run does not end in the middle of its first batch.
         import_decoder()
     except UserError as error:
         raise ConfigError(f"DATA.DECODER {error}, or set DATA.DECODER pyav") from None
-    return TorchcodecReader(short_side)
+    return TorchcodecReader(short_side, limits_of(cfg))
 
 
 def build_cache(cfg: CfgNode) -> Cache:

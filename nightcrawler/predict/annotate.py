@@ -85,6 +85,7 @@ def annotate(
     class_names: Sequence[str],
     enhance: Enhance,
     color: str = EXACT,
+    limits: Limits | None = None,
 ) -> None:
     """Write the annotated copy of a video as H.264, with a few frames in memory.
 
@@ -95,11 +96,12 @@ def annotate(
         class_names: names of the K classes.
         enhance: enhancement of frames uint8 `[T, H, W, 3]`.
         color: conversion of colours, see `data.video.convert.FLAGS`.
+        limits: largest source that is read.
 
     Raises:
         VideoError: if the source cannot be read.
     """
-    limits = Limits()
+    limits = limits or Limits()
     info = probe(str(source), limits)
     # Generators all the way: a long video is never in memory as a whole.
     frames = _enhanced(video_frames(str(source), info, limits=limits, color=color), enhance)

@@ -40,6 +40,7 @@ class PredictOptions:
         root: folder for relative paths in a configuration.
         device: `auto`, `cpu` or `cuda`.
         imports: modules that a configuration inside a checkpoint may import.
+        max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
     """
 
     pair: tuple[int, int] | None = None
@@ -48,6 +49,7 @@ class PredictOptions:
     root: Path = Path()
     device: str = "auto"
     imports: tuple[str, ...] = ()
+    max_pixels: int | None = None
 
 
 def _experiment_checkpoint(name: str) -> Path | None:
@@ -140,14 +142,6 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
             f"{file.path}: holds no configuration: add it with tools/convert_checkpoint.py "
             f"{file.path} --to OUT.pyth --cfg CONFIG of its experiment"
         )
-    overrides = [
-        *PREDICT_OVERRIDES,
-        *("DEVICE", options.device),
-        *("TEST.CHECKPOINT_FILE_PATH", str(file.path)),
-    ]
-    if options.device == "cpu":
-        # Without a GPU, no clip may be made there either.
-        overrides += ["AUG.DEVICE", "cpu"]
     # The modules that the user trusts register names, whether the checkpoint asks for them or not.
     for module in options.imports:
         try:
@@ -163,7 +157,7 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         try:
             cfg = load_experiment(
                 path,
-                overrides=overrides,
+                overrides=_overrides(file, options),
                 root=folder,
                 trusted=trusted,
                 defaults=recorded_defaults(),
@@ -183,3 +177,18 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
         cfg.MODEL.PRECISION = "fp32"
     cfg.freeze()
     return cfg
+
+
+def _overrides(file: WeightsFile, options: PredictOptions) -> list[str]:
+    """Return the `KEY VALUE` pairs in which prediction differs from training."""
+    overrides = [
+        *PREDICT_OVERRIDES,
+        *("DEVICE", options.device),
+        *("TEST.CHECKPOINT_FILE_PATH", str(file.path)),
+    ]
+    if options.max_pixels is not None:
+        overrides += ["DATA.MAX_PIXELS", str(options.max_pixels)]
+    if options.device == "cpu":
+        # Without a GPU, no clip may be made there either.
+        overrides += ["AUG.DEVICE", "cpu"]
+    return overrides

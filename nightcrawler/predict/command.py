@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict import shards
@@ -127,7 +126,7 @@ class ResultWriter:
         first = self.ensemble.predictors[0]
         names = self.ensemble.class_names
         try:
-            annotate(item.path, target, spans, names, first.enhance, first.color)
+            annotate(item.path, target, spans, names, first.enhance, first.color, first.limits)
         except VideoError as error:
             return replace(result, status=f"error: {error.cause} ({error.where})")
         except Exception as error:
@@ -371,7 +370,7 @@ def predict_live(
     try:
         # All models get the frames of one decoder.
         frames = _live_source(source, ensemble)
-        for latest, dropped in live_windows(frames, *window, source):
+        for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
             num_dropped += dropped
             result = ensemble.frames(item, [frame.rgb for frame in latest.frames])
             result = writer.take(
@@ -391,7 +390,7 @@ def predict_live(
 
 def _live_source(source: str, ensemble: Ensemble) -> Iterator[Frame]:
     """Return frames of a camera, or of a file at the pace of one."""
+    side, limits, color = ensemble.short_side, ensemble.limits, ensemble.color
     if is_live(source):
-        return live_frames(source, ensemble.short_side, color=ensemble.color)
-    info = probe(source, Limits())
-    return paced(video_frames(source, info, ensemble.short_side, color=ensemble.color))
+        return live_frames(source, side, limits, color)
+    return paced(video_frames(source, probe(source, limits), side, limits, color))

@@ -13,6 +13,7 @@ import numpy as np
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.convert import EXACT
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
@@ -109,6 +110,11 @@ class Ensemble:
             # Frames are decoded once for all models.
             return EXACT
         return colors.pop()
+
+    @property
+    def limits(self) -> Limits:
+        """Largest video that all models accept."""
+        return min((one.limits for one in self.predictors), key=lambda limits: limits.pixels)
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.sliding_windows import FrameBuffer, Window, window_of
 from nightcrawler.predict.stream import Frame
 from nightcrawler.utils.errors import VideoError
@@ -26,12 +27,19 @@ class LatestWindow:
         frames: frames of the source, read in the thread.
         window_sec: length of a window, in seconds.
         source: name of the source, for errors.
+        limits: limits that include the memory of a window.
     """
 
-    def __init__(self, frames: Iterable[Frame], window_sec: float, source: str = "") -> None:
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        window_sec: float,
+        source: str = "",
+        limits: Limits | None = None,
+    ) -> None:
         self._source = source
         self._frames = frames
-        self._buffer = FrameBuffer(source, window_sec)
+        self._buffer = FrameBuffer(source, window_sec, limits)
         self._changed = threading.Condition()
         self._stopped = False
         self._ended = False
@@ -94,7 +102,11 @@ class LatestWindow:
 
 
 def live_windows(
-    frames: Iterable[Frame], window_sec: float, stride_sec: float, source: str = ""
+    frames: Iterable[Frame],
+    window_sec: float,
+    stride_sec: float,
+    source: str = "",
+    limits: Limits | None = None,
 ) -> Iterator[tuple[Window, int]]:
     """Yield the newest window, at most every `stride_sec` of the source's time.
 
@@ -105,6 +117,7 @@ def live_windows(
         window_sec: length of a window, see `predict.windows.check_window`.
         stride_sec: time between windows, see `predict.windows.check_window`.
         source: name of the source, for errors.
+        limits: limits that include the memory of a window.
 
     Yields:
         the window, and the number of frames since the previous window that are in neither.
@@ -115,7 +128,7 @@ def live_windows(
     # Counted in the source's time, which goes on while a prediction is made.
     due_sec = window_sec
     last_number = -1
-    with LatestWindow(frames, window_sec, source) as latest:
+    with LatestWindow(frames, window_sec, source, limits) as latest:
         while window := latest.wait(due_sec):
             yield window, max(window.frames[0].number - last_number - 1, 0)
             last_number = window.frames[-1].number

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.utils.errors import UserError
@@ -24,12 +25,12 @@ def load(
     workers: int = 0,
     root: str | os.PathLike[str] = ".",
     imports: Sequence[str] = (),
+    max_pixels: int | None = None,
 ) -> Predictor:
     """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
 
     Args:
-        path_or_name: an experiment's output folder, a checkpoint, or a small model inside the
-            package, such as `demo/uniformer_b32_k600`.
+        path_or_name: an output folder, a checkpoint, or a name such as `demo/uniformer_b32_k600`.
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         views: temporal views per video. None takes those of testing.
         crops: spatial crops per view, 1 or 3. Goes together with `views`.
@@ -37,6 +38,7 @@ def load(
         workers: decoding processes. 0 decodes in this process.
         root: folder for relative paths in the configuration.
         imports: modules of yours that the checkpoint's configuration may import.
+        max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
 
     Returns:
         the model, ready for `predict`.
@@ -55,8 +57,6 @@ def load(
         True
         >>> result.probabilities.shape
         (11,)
-        >>> [entry.class_name for entry in result.timeline]
-        []
         >>> result, = predictor.predict("a.mp4", window_sec=0.5)
         >>> result.timeline[0].start_sec
         0.0
@@ -72,7 +72,8 @@ def load(
     if workers < 0:
         raise ValueError(f"workers {workers}: expected 0 or more")
     pair = _checked_pair(views, crops)
-    options = PredictOptions(pair, dark, workers, Path(root), str(device), tuple(imports))
+    trusted = tuple(imports)
+    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
     return build_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
 
 
@@ -81,6 +82,6 @@ def _checked_pair(views: int | None, crops: int | None) -> tuple[int, int] | Non
         raise ValueError("views and crops: give both or neither")
     if views is None or crops is None:
         return None
-    if views < 1 or crops not in (1, 3):
-        raise ValueError(f"views {views} and crops {crops}: expected 1 or more, and 1 or 3")
+    if not 1 <= views <= MAX_VIEWS or crops not in (1, 3):
+        raise ValueError(f"views {views} and crops {crops}: expected 1 to {MAX_VIEWS}, and 1 or 3")
     return views, crops

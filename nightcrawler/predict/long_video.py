@@ -42,6 +42,10 @@ class VideoModel(Protocol):
     def color(self) -> str:
         """Conversion of colours of decoded frames."""
 
+    @property
+    def limits(self) -> Limits:
+        """Largest video that is accepted."""
+
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         """Yield the result of each video, in order."""
 
@@ -69,7 +73,7 @@ def predict_long_video(
         the result with its timeline, and the spans that the timeline was merged from. A video that
         cannot be read to its end has a result with the reason, and no spans.
     """
-    limits = Limits()
+    limits = model.limits
     timeline = Timeline()
     # Summed in float64, so that an hour of windows does not lose digits.
     total = np.zeros(len(model.class_names))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
 from nightcrawler.data.build import build_loader, view_crop_pairs_of
 from nightcrawler.data.build_clips import build_test_clips
-from nightcrawler.data.build_video import build_video_reader
+from nightcrawler.data.build_video import build_video_reader, limits_of
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
@@ -28,6 +28,7 @@ from nightcrawler.data.lowlight.enhance.build import (
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
 from nightcrawler.data.video.decode import MemoryReader, VideoReader
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
@@ -57,6 +58,7 @@ class Predictor:
         denoise: number of frames averaged per frame, 1 for none.
         short_side: short side of decoded frames in pixels, 0 for the size of the video.
         color: conversion of colours, see `data.video.convert.FLAGS`.
+        limits: largest video that is accepted.
         class_names: names of the K classes.
         about: plain values that identify the model: hashes, views, enhancement, label use, ...
 
@@ -77,6 +79,7 @@ class Predictor:
     denoise: int
     short_side: int
     color: str
+    limits: Limits
     class_names: tuple[str, ...]
     about: dict[str, Any]
 
@@ -205,6 +208,7 @@ def build_predictor(
         denoise=denoise,
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
         color=cfg.DATA.COLOR,
+        limits=limits_of(cfg),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         about=_build_about(cfg, file, pair, options.dark),
     )

@@ -12,6 +12,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.data.video.integrity.limits import OVER_LIMIT
 from nightcrawler.prepare.duplicates import has_content
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
@@ -68,6 +69,9 @@ def _parse(row: Sequence[str]) -> Measurement:
 
 
 def _is_unchanged(path: str, known: Measurement) -> bool:
+    # The limit may be another one now, and a file over it is refused at once.
+    if OVER_LIMIT in known.cause:
+        return False
     # These causes may be due to a lack of memory, which the next audit may have.
     if known.cause.startswith((KILLED, UNEXPECTED)):
         return False

@@ -14,6 +14,7 @@ import numpy as np
 from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
@@ -68,19 +69,21 @@ def usable(rows: Iterable[Measurement]) -> list[Measurement]:
     return [row for row in rows if row.status == "ok"]
 
 
-def measure(path: str) -> Measurement:
+def measure(path: str, limits: Limits | None = None) -> Measurement:
     """Decode a video to its end and measure it.
 
     No exception is raised: a file that cannot be used gets the status `bad` and a cause.
 
     Args:
         path: the file.
+        limits: largest video that is decoded.
 
     Example:
         >>> measure("data/Test/0.mp4").status
         'ok'
     """
     row = Measurement(printable(path))
+    limits = limits or Limits()
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -89,8 +92,8 @@ def measure(path: str) -> Measurement:
             row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path)
         )
         choose = functools.partial(choose_pairs, num_pairs=NUM_PAIRS)
-        decoded = read_frames(FileReader(MEASURED_SIDE_PX), path, choose)
-        height, width = _picture_size(path, decoded)
+        decoded = read_frames(FileReader(MEASURED_SIDE_PX, limits), path, choose)
+        height, width = _picture_size(path, decoded, limits)
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
         return replace(row, status="bad", cause=error.cause)
@@ -102,12 +105,12 @@ def measure(path: str) -> Measurement:
         return replace(row, status="bad", cause=cause)
 
 
-def _picture_size(path: str, decoded: Decoded) -> tuple[int, int]:
+def _picture_size(path: str, decoded: Decoded, limits: Limits) -> tuple[int, int]:
     """Return height and width before scaling, for which only a large video is read again."""
     size = decoded.frames.shape[1:3]
     # Frames of another short side were not scaled.
     if min(size) == MEASURED_SIDE_PX:
-        size = read_frames(FileReader(), path, lambda _: [0]).frames.shape[1:3]
+        size = read_frames(FileReader(limits=limits), path, lambda _: [0]).frames.shape[1:3]
     return size[0], size[1]
 
 

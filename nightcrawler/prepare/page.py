@@ -18,6 +18,7 @@ from PIL import Image
 
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.data.video.decode import FileReader, read_frames
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, usable
@@ -64,12 +65,15 @@ class SourceSummary:
     sizes: str
 
 
-def build_page(sources: Sequence[AuditSource], rows: Sequence[Measurement]) -> str:
+def build_page(
+    sources: Sequence[AuditSource], rows: Sequence[Measurement], limits: Limits | None = None
+) -> str:
     """Return the HTML page of an audit.
 
     Args:
         sources: folders and lists that were audited.
         rows: one measurement per file.
+        limits: largest video that is shown.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
@@ -89,7 +93,7 @@ def build_page(sources: Sequence[AuditSource], rows: Sequence[Measurement]) -> s
         summaries=[_summarise(name, found) for name, found in by_source.items()],
         # A histogram without values has no bins.
         histograms=list(_histograms(by_source)) if measured else [],
-        galleries=list(_galleries(measured, path_of)),
+        galleries=list(_galleries(measured, path_of, limits or Limits())),
         target_mean=TARGET_MEAN,
         max_rows=MAX_ROWS,
     )
@@ -159,7 +163,7 @@ def _data_uri(buffer: io.BytesIO) -> str:
 
 
 def _galleries(
-    rows: Sequence[Measurement], path_of: Mapping[str, str]
+    rows: Sequence[Measurement], path_of: Mapping[str, str], limits: Limits
 ) -> Iterator[tuple[str, list[Thumbnail]]]:
     """Yield a heading and thumbnails: a spread over brightness, the darkest and the noisiest."""
     ordered = sorted(rows, key=operator.attrgetter("mean"))
@@ -176,17 +180,17 @@ def _galleries(
     for title, chosen in choices.items():
         thumbnails = []
         for row in chosen:
-            thumbnail = _thumbnail(row, path_of[row.path])
+            thumbnail = _thumbnail(row, path_of[row.path], limits)
             if thumbnail is not None:
                 thumbnails.append(thumbnail)
         if thumbnails:
             yield title, thumbnails
 
 
-def _thumbnail(row: Measurement, path: str) -> Thumbnail | None:
+def _thumbnail(row: Measurement, path: str, limits: Limits) -> Thumbnail | None:
     """Return the middle frame before and after gamma, or `None` if the file is gone by now."""
     try:
-        reader = FileReader(THUMBNAIL_PX)
+        reader = FileReader(THUMBNAIL_PX, limits)
         frames = read_frames(reader, path, lambda count: [count // 2]).frames
     except VideoError:
         return None

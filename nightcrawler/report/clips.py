@@ -15,6 +15,7 @@ from nightcrawler.data.lists import read_list
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma, gamma_for_mean
 from nightcrawler.data.splits import get_split
 from nightcrawler.data.video.decode import FileReader, read_frames
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.prepare.measure import TARGET_MEAN
 from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.utils.errors import UserError, VideoError
@@ -74,13 +75,13 @@ def measure_brightness(run: RunFolder, split: str, names: Sequence[str]) -> dict
     chosen = [names[place] for place in places]
     means = {}
     for name in progress(chosen, desc="brightness", every=200):
-        frames = _frames(paths[name], NUM_FRAMES, MEASURED_PX)
+        frames = _frames(paths[name], NUM_FRAMES, MEASURED_PX, run.limits)
         if frames is not None:
             means[name] = float(frames.mean())
     return means
 
 
-def _frames(path: Path, count: int, short_side: int) -> np.ndarray | None:
+def _frames(path: Path, count: int, short_side: int, limits: Limits) -> np.ndarray | None:
     """Decode the middle frames of `count` equal parts of a clip.
 
     Returns:
@@ -92,7 +93,7 @@ def _frames(path: Path, count: int, short_side: int) -> np.ndarray | None:
         return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
     try:
-        return read_frames(FileReader(short_side), path, choose).frames
+        return read_frames(FileReader(short_side, limits), path, choose).frames
     except VideoError:
         return None
 
@@ -117,15 +118,18 @@ def thumbnails(
     if rows:
         paths = find_videos(run, split)
     is_dark = run.split_kind(split) == "dark"
-    return [_thumbnail(paths.get(row["name"]), lighting, is_dark) for row in rows]
+    shown = []
+    for row in rows:
+        shown.append(_thumbnail(paths.get(row["name"]), lighting, is_dark, run.limits))
+    return shown
 
 
 def _thumbnail(
-    path: Path | None, lighting: Mapping[str, Any], is_dark: bool
+    path: Path | None, lighting: Mapping[str, Any], is_dark: bool, limits: Limits
 ) -> dict[str, Any] | None:
     if path is None:
         return None
-    frames = _frames(path, 1, THUMBNAIL_PX)
+    frames = _frames(path, 1, THUMBNAIL_PX, limits)
     if frames is None:
         return None
     gamma = lighting.get("gamma")

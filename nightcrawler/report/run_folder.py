@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from nightcrawler.config.schema.data import MAX_SIDE
 from nightcrawler.config.yaml import read_yaml
 from nightcrawler.data.splits import SPLITS, get_split
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_metadata import ORACLE
@@ -258,6 +260,16 @@ class RunFolder:
             if path.is_file():
                 found[task["experiment"]] = dict(read_yaml(path).values)
         return found
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Return the largest video that any of the trainings reads."""
+        found = [Limits().pixels]
+        for values in self.configs.values():
+            pixels = values.get("DATA.MAX_PIXELS")
+            if isinstance(pixels, int) and pixels <= MAX_SIDE * MAX_SIDE:
+                found.append(pixels)
+        return Limits(pixels=max(found))
 
     def picks_checkpoints(self, split: str) -> bool:
         """Return whether a training picked its best checkpoint on this split.

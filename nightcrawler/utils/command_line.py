@@ -22,6 +22,8 @@ EXIT_USER_ERROR = 2
 # As shells report a process that ended by SIGINT (128 + 2) and by SIGPIPE (128 + 13).
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+# The longest side squared, see `data.video.integrity.limits.Limits`.
+MAX_PIXELS = 8192 * 8192
 DEBUG = "NIGHTCRAWLER_DEBUG"
 
 
@@ -96,21 +98,35 @@ def add_task(
     )
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return the `type` of an option that takes whole numbers from `least` on."""
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an option that takes whole numbers from `least` on, to `most`."""
+    expected = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(
-                f"'{text}': expected a whole number of at least {least}"
-            )
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"'{text}': expected a whole number {expected}")
         return number
 
     return read
+
+
+def add_max_pixels(parser: Any, default: str) -> None:
+    """Add `--max-pixels`: the largest picture of a video that is read.
+
+    Args:
+        parser: Parser, or group of options.
+        default: What holds without the option, for the help.
+    """
+    parser.add_argument(
+        "--max-pixels",
+        type=at_least(1, MAX_PIXELS),
+        metavar="N",
+        help=f"largest picture that is read, width x height (default {default})",
+    )
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:

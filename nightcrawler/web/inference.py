@@ -31,8 +31,6 @@ PREVIEW_SEC = 12.0
 PREVIEW_FPS = 12.5
 SLOWEST_FPS = Fraction(1, 1001)
 PREVIEW_SIDE_PX = 360
-# Players show narrower pictures as a line.
-MAX_ASPECT_RATIO = 4
 BEFORE = "before.mp4"
 AFTER = "after.mp4"
 
@@ -54,6 +52,7 @@ class InferenceOptions:
         limits: other limits of a clip.
         threads: threads of PyTorch, 0 for its default.
         imports: modules that configurations inside checkpoints may import.
+        max_pixels: largest picture that the models read. None leaves it to each checkpoint.
     """
 
     experiments: tuple[Path, ...]
@@ -68,6 +67,7 @@ class InferenceOptions:
     limits: Limits
     threads: int = 0
     imports: tuple[str, ...] = ()
+    max_pixels: int | None = None
 
 
 def build_inference(
@@ -90,7 +90,12 @@ def build_inference(
     recipe = None
     if options.recipe:
         recipe = read_recipe(options.recipe, options.mode)
-    predict_options = PredictOptions(dark=options.dark, root=options.root, imports=options.imports)
+    predict_options = PredictOptions(
+        dark=options.dark,
+        root=options.root,
+        imports=options.imports,
+        max_pixels=options.max_pixels,
+    )
     ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
     # Models often share an enhancement, which the page then names once.
     enhancements = dict.fromkeys(map(_enhancement_text, ensemble.predictors))
@@ -195,7 +200,7 @@ def write_previews(
         `size` in pixels, `preview_sec`, and `brightness`: mean levels (0 to 255) of both.
 
     Raises:
-        VideoError: if the clip cannot be read, or is too narrow to show.
+        VideoError: if the clip cannot be read.
     """
     clip_fps = info.fps or ASSUMED_FPS
     # Every `step`-th frame, so that previews keep the speed of the clip.
@@ -207,9 +212,6 @@ def write_previews(
     shown = itertools.islice(frames, 0, num_read, step)
     before = np.stack([even_sided(frame.rgb) for frame in shown])
     height, width = before.shape[1:3]
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        cause = f"a picture of {width}x{height} pixels is too narrow to be shown"
-        raise VideoError(path, cause, "limits")
     # Other models of an ensemble may enhance otherwise, but two pictures can be compared.
     after = ensemble.predictors[0].enhance(before)
     brightness = []

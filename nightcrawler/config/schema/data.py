@@ -25,6 +25,8 @@ from nightcrawler.utils.registries import ENHANCEMENTS
 
 # Largest number of frames, of a stride between frames, and of pixels along a side.
 MAX_SIZE = 4096
+# Longest side of a picture that is decoded.
+MAX_SIDE = 8192
 MIXES = equals("MIXUP.ENABLE", True)
 
 DATA = (
@@ -98,7 +100,7 @@ DATA = (
         "Short side that frames are scaled down to while decoding, in pixels; 0 keeps the file's "
         "size (exact).",
         minimum=0,
-        maximum=8192,
+        maximum=MAX_SIDE,
     ),
     # A dark clip has a signal of 8 to 16 levels, so that rounding down takes 5 to 10 % of it.
     Key(
@@ -120,6 +122,15 @@ DATA = (
             "pyav": "FFmpeg through PyAV",
             "torchcodec": "an extra: the frames of COLOR published, but damage goes unnoticed",
         },
+    ),
+    # A decoder allocates whole pictures, whatever size they are scaled to.
+    Key(
+        "DATA.MAX_PIXELS",
+        4096 * 4096,
+        "Largest picture of a video that is read, width x height in pixels.",
+        minimum=1,
+        maximum=MAX_SIDE * MAX_SIDE,
+        hashed_by_default=False,
     ),
     Key(
         "DATA.CHECKSUMS",

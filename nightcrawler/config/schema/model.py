@@ -11,6 +11,8 @@ from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import is_crop_counts, is_gammas, is_unique
 from nightcrawler.utils.registries import LOSSES, MODELS
 
+# Temporal views of a video.
+MAX_VIEWS = 1024
 CLASS_NAMES = [
     "Drink",
     "Jump",
@@ -40,7 +42,7 @@ TEST = (
         "Temporal views: one number, or a list that pairs with NUM_SPATIAL_CROPS; every pair "
         "writes a results file.",
         minimum=1,
-        maximum=1024,
+        maximum=MAX_VIEWS,
     ),
     Key(
         "TEST.NUM_SPATIAL_CROPS",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightcrawler.data.video.decode import Decoded, VideoReader
@@ -79,10 +79,12 @@ class ChecksumReader:
     Attributes:
         reader: reads the files.
         checksums: SHA-256 by path, see `read_checksums`.
+        limits: largest file that is read.
     """
 
     reader: VideoReader
     checksums: Mapping[str, str]
+    limits: Limits = field(default_factory=Limits)
 
     def probe(self, path: str) -> StreamInfo:
         """Compare the bytes of a file with its checksum, then probe it.
@@ -90,7 +92,7 @@ class ChecksumReader:
         Raises:
             VideoError: also if the file has no checksum or another one.
         """
-        check_regular_file(path, Limits())
+        check_regular_file(path, self.limits)
         expected = self.checksums.get(os.path.realpath(path))
         if expected is None:
             raise VideoError(path, "the list of checksums has no line for it", "checksum")

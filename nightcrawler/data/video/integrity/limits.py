@@ -13,6 +13,10 @@ from nightcrawler.utils.errors import VideoError
 # A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which FFmpeg
 # allocates an index.
 EMPTY_TABLE = re.compile(rb"\0...stsz....(?!\0\0\0\0)....(....)|\0...trun....(....)", re.DOTALL)
+# Part of every cause that another limit may remove.
+OVER_LIMIT = "over the limit"
+# What sets `Limits.pixels`.
+PIXEL_OPTIONS = "DATA.MAX_PIXELS, --max-pixels"
 MOST_HEADER_BYTES = 64 << 20
 
 
@@ -36,6 +40,11 @@ class Limits:
     ratio: float = 16.0
     frames: int = 1_000_000
     memory_bytes: int = 4 << 30
+
+
+def limits_of_pixels(max_pixels: int | None) -> Limits:
+    """Return limits with the given `pixels`, or the default where none are given."""
+    return Limits() if max_pixels is None else Limits(pixels=max_pixels)
 
 
 def check_regular_file(path: str, limits: Limits) -> int:
@@ -112,10 +121,15 @@ def check_size(path: str, width: int, height: int, limits: Limits) -> None:
         VideoError: with the size and the limit.
     """
     if width <= 0 or height <= 0:
-        raise VideoError(path, "the video has no picture size", "limits")
-    if max(width, height) > limits.side_px or width * height > limits.pixels:
-        most = f"{limits.side_px} a side and {limits.pixels} in all"
-        raise VideoError(path, f"{width}x{height} pixels, over the limit of {most}", "limits")
+        # FFmpeg leaves the size out where only a decoder finds it, which `max_pixels` stops.
+        cause = f"the video has no picture size, or one {OVER_LIMIT} of {limits.pixels} pixels"
+        raise VideoError(path, f"{cause} ({PIXEL_OPTIONS})", "limits")
+    if max(width, height) > limits.side_px:
+        cause = f"{width}x{height} pixels, {OVER_LIMIT} of {limits.side_px} a side"
+        raise VideoError(path, cause, "limits")
+    if width * height > limits.pixels:
+        cause = f"{width}x{height} pixels, {OVER_LIMIT} of {limits.pixels} in all"
+        raise VideoError(path, f"{cause} ({PIXEL_OPTIONS})", "limits")
     if max(width, height) > limits.ratio * min(width, height):
         cause = f"{width}x{height} pixels, a side over {limits.ratio:g} times the other"
         raise VideoError(path, cause, "limits")
