@@ -29,6 +29,7 @@ STAGES = (
 EXPERT = "exp_experts/uniformer_b32_ssv2"
 CHAIN = [f"{stage}/{model}" for stage in STAGES for model in MODELS]
 EXPERIMENTS = [*CHAIN, EXPERT]
+SKELETON = "exp_pose/skeleton"
 LAST = [name for name in EXPERIMENTS if name.startswith(("exp_pseudo_stage4", "exp_experts"))]
 DEMO = ROOT / "configs" / "demo.yaml"
 
@@ -102,8 +103,21 @@ def values(name: str, *overlays: Path) -> dict[str, Any]:
 
 def test_there_are_these_21_experiments_and_no_other() -> None:
     found = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("exp_*/*/config.yaml")}
-    assert found == set(EXPERIMENTS)
+    assert found == {*EXPERIMENTS, SKELETON}
     assert len(EXPERIMENTS) == 21
+
+
+def test_the_experiment_of_skeletons_is_laid_out_and_adapted_as_the_others() -> None:
+    for script in ("run.sh", "test.sh"):
+        text = (ROOT / SKELETON / script).read_text()
+        assert text == (ROOT / EXPERT / script).read_text()
+    found = values(SKELETON)
+    assert (found["DATA.INPUT"], found["MODEL.NAME"]) == ("pose", "poseconv")
+    for key in ("ADAPT.NAME", "ADAPT.SPLIT", "BN.NUM_BATCHES_PRECISE", "RNG_SEED"):
+        assert found[key] == SHARED[key]
+    # Bright clips select the checkpoint: no label of a dark clip is used.
+    assert found["TRAIN.BEST_SPLIT"] == "val_dry"
+    assert values(SKELETON, ROOT / "configs/models/stgcn.yaml")["MODEL.NAME"] == "stgcn"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -16,11 +16,12 @@ EXAMPLES = """\
   {command} configs/models/tv_s3d.yaml DATA.NUM_FRAMES 16 DATA.TRAIN_CROP_SIZE 112
   {command} --markdown configs/models/*.yaml
 
-All figures are of one clip of DATA.NUM_FRAMES x DATA.TRAIN_CROP_SIZE^2. GFLOPs are multiply-adds
-(one multiplication and one addition count once) of convolutions, linear layers and attention in a
-forward pass. Activations are the tensors that training keeps for the backward pass, in
-MODEL.PRECISION, without the parameters. ADAPT.NAME batchnorm changes BatchNorm layers only. Clips
-per second are forward passes of single clips, on OMP_NUM_THREADS threads."""
+All figures are of one clip of DATA.NUM_FRAMES x DATA.TRAIN_CROP_SIZE^2, or of as many steps x 13
+joints. GFLOPs are multiply-adds (one multiplication and one addition count once) of convolutions,
+linear layers and attention in a forward pass. Activations are the tensors that training keeps for
+the backward pass, in MODEL.PRECISION, without the parameters. ADAPT.NAME batchnorm changes
+BatchNorm layers only. Clips per second are forward passes of single clips, on OMP_NUM_THREADS
+threads."""
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
 SPEED_SEC = 3.0
@@ -69,7 +70,7 @@ class Info(NamedTuple):
     Attributes:
         config: config file, as the user named it.
         model: `MODEL.NAME`.
-        clip: channels, frames, height and width.
+        clip: channels, frames, height and width; of skeletons channels, steps and joints.
         parameters: number of parameters.
         gmacs: 10^9 multiply-adds of one clip.
         activation_bytes: bytes kept for the backward pass of one clip.
@@ -79,7 +80,7 @@ class Info(NamedTuple):
 
     config: str
     model: str
-    clip: tuple[int, int, int, int]
+    clip: tuple[int, ...]
     parameters: int
     gmacs: float
     activation_bytes: int
@@ -161,6 +162,7 @@ def measure_clips_per_sec(model: Any, clip: Any) -> float:
 def describe(path: Path, arguments: Any) -> Info:
     """Build one model from its configuration and measure it."""
     from nightcrawler.config.load import load_experiment
+    from nightcrawler.data.build_clips import clip_shape_of
     from nightcrawler.engine.build import PRECISIONS
     from nightcrawler.models.build import build_model
     from nightcrawler.models.flops import count_gmacs
@@ -168,8 +170,7 @@ def describe(path: Path, arguments: Any) -> Info:
     file = path / "config.yaml" if path.is_dir() else path
     cfg = load_experiment(file, arguments.overlay, arguments.overrides)
     model = build_model(cfg)
-    side = cfg.DATA.TRAIN_CROP_SIZE
-    clip = (1, 3, cfg.DATA.NUM_FRAMES, side, side)
+    clip = (1, *clip_shape_of(cfg))
     return Info(
         config=str(path),
         model=cfg.MODEL.NAME,

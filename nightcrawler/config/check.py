@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.schema import SCHEMA
-from nightcrawler.config.schema.conditions import enhancements_of, value_of
+from nightcrawler.config.schema.conditions import DARKENED, enhancements_of, value_of
 from nightcrawler.utils.errors import ConfigError
 
-# Models whose clips are joints, not frames.
+# Models whose clips are joints, and those of frames that are not named with a slash.
 SKELETON_MODELS = ("stgcn", "poseconv")
+FRAME_MODELS = ("uniformer", "mvit", "slowfast", "resnet3d")
+# Keys that are about frames, with the values that do nothing.
+POSE_REFUSES: dict[str, Any] = {
+    "AUG.DARKEN": 0.0,
+    "TEST.NUM_SPATIAL_CROPS": [1],
+    "TEST.GAMMAS": [],
+    "DATA.CACHE": "none",
+    "DATA.CHECKSUMS": "",
+}
 # Key and text of each fault.
 Faults = Iterator[tuple[str, str]]
 
@@ -121,6 +131,27 @@ def _abilities(cfg: CfgNode) -> Faults:
         yield "MODEL.CHANNELS_LAST", text
 
 
+def _input(cfg: CfgNode) -> Faults:
+    """Yield the keys that do not fit what models see."""
+    name = cfg.MODEL.NAME
+    sees_poses = cfg.DATA.INPUT == "pose"
+    if name in SKELETON_MODELS and not sees_poses:
+        yield "DATA.INPUT", f"{name} is a model of skeletons: set it to pose"
+    if not sees_poses:
+        return
+    if name in FRAME_MODELS or "/" in name:
+        known = " or ".join(SKELETON_MODELS)
+        yield "MODEL.NAME", f"{name} sees frames, DATA.INPUT is pose: set it to {known}"
+    splits = {"TRAIN.BEST_SPLIT": [cfg.TRAIN.BEST_SPLIT], "TRAIN.VAL_SPLITS": cfg.TRAIN.VAL_SPLITS}
+    splits["TEST.DATA_SELECT"] = [cfg.TEST.DATA_SELECT]
+    for key, values in splits.items():
+        for darkened in set(values) & set(DARKENED):
+            yield key, f"{darkened} is made of frames, DATA.INPUT is pose: take val_dry"
+    for key, value in POSE_REFUSES.items():
+        if value_of(cfg, key) != value:
+            yield key, f"has no effect with DATA.INPUT pose: set it to {value!r}"
+
+
 def _uniformer_heads(cfg: CfgNode) -> Faults:
     head = cfg.UNIFORMER.HEAD_DIM
     # The first two stages have no attention.
@@ -166,6 +197,7 @@ RULES = (
     _views,
     _class_names,
     _abilities,
+    _input,
     _uniformer_heads,
     _mvit_strides,
     _pathways,

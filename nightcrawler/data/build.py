@@ -14,7 +14,12 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.data.batch_sampler import ChunkSampler, MicroBatchSampler
 from nightcrawler.data.build_clips import build_test_clips, build_train_clips
-from nightcrawler.data.build_items import build_items, build_pseudo_items, build_train_items
+from nightcrawler.data.build_items import (
+    build_items,
+    build_pseudo_items,
+    build_train_items,
+    split_of,
+)
 from nightcrawler.data.build_video import build_darkened_reader, build_video_reader
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, TrainCollate, keep_samples
 from nightcrawler.data.lists import VideoItem
@@ -23,9 +28,16 @@ from nightcrawler.data.lowlight.enhance.build import (
     build_phase_enhancement,
     build_phase_enhancements,
     denoise_window_of,
+    gammas_of,
     warn_of_mismatch,
 )
-from nightcrawler.data.splits import Split, get_split
+from nightcrawler.data.skeleton.build import (
+    build_pose_reader,
+    build_pose_test_clips,
+    build_pose_train_clips,
+)
+from nightcrawler.data.splits import Split
+from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import derived_seed
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -147,23 +159,47 @@ def build_train_streams(cfg: CfgNode) -> list[TrainStream]:
     return streams
 
 
+def _build_reader(cfg: CfgNode, phase: str, dark: bool) -> VideoReader:
+    """Build the reader of videos of a phase, or of their pose files."""
+    if cfg.DATA.INPUT == "pose":
+        return build_pose_reader(cfg)
+    return build_video_reader(cfg, denoise_window_of(cfg, phase, dark))
+
+
+def _build_augmented(
+    cfg: CfgNode, phase: str, dark: bool, num_copies: int, darken_prob: float = 0.0
+) -> ClipBuilder:
+    """Build the augmented clips of a phase."""
+    if cfg.DATA.INPUT == "pose":
+        return build_pose_train_clips(cfg, num_copies)
+    enhance = build_phase_enhancement(cfg, phase, dark)
+    return build_train_clips(cfg, enhance, num_copies, darken_prob)
+
+
+def _build_plain(
+    cfg: CfgNode, phase: str, dark: bool, pairs: Sequence[tuple[int, int]]
+) -> ClipBuilder:
+    """Build the clips of a phase without augmentation."""
+    if cfg.DATA.INPUT == "pose":
+        return build_pose_test_clips(cfg, pairs)
+    return build_test_clips(cfg, build_phase_enhancements(cfg, phase, dark), pairs)
+
+
 def _build_labelled_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -> TrainStream:
-    enhance = build_phase_enhancement(cfg, "TRAIN", False)
-    builder = build_train_clips(cfg, enhance, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
+    builder = _build_augmented(cfg, "TRAIN", False, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
     sampler = _build_sampler(cfg, len(items), num_steps, LABELLED_STREAM, None)
-    window = denoise_window_of(cfg, "TRAIN", False)
-    return _build_stream(cfg, "labelled", items, builder, sampler, window, cfg.RNG_SEED)
+    reader = _build_reader(cfg, "TRAIN", False)
+    return _build_stream(cfg, "labelled", items, builder, sampler, reader, cfg.RNG_SEED)
 
 
 def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -> TrainStream:
-    enhance = build_phase_enhancement(cfg, "TRAIN", True)
-    builder = build_train_clips(cfg, enhance, cfg.AUG.NUM_SAMPLE)
+    builder = _build_augmented(cfg, "TRAIN", True, cfg.AUG.NUM_SAMPLE)
     balance = _labels_of(items).numpy() if cfg.TRAIN.BALANCE_PSEUDO else None
     sampler = _build_sampler(cfg, len(items), num_steps, PSEUDO_STREAM, balance)
-    window = denoise_window_of(cfg, "TRAIN", True)
+    reader = _build_reader(cfg, "TRAIN", True)
     # A seed of its own: a video that is in both lists must not come as the same clip.
     seed = derived_seed(cfg.RNG_SEED, PSEUDO_STREAM)
-    return _build_stream(cfg, "pseudo", items, builder, sampler, window, seed)
+    return _build_stream(cfg, "pseudo", items, builder, sampler, reader, seed)
 
 
 def _build_sampler(
@@ -189,7 +225,7 @@ def _build_stream(
     items: list[VideoItem],
     builder: ClipBuilder,
     sampler: MicroBatchSampler,
-    window: int,
+    reader: VideoReader,
     seed: int,
 ) -> TrainStream:
     try:
@@ -197,7 +233,6 @@ def _build_stream(
     except UserError as error:
         raise UserError(f"{cfg.DATA.PSEUDO_CSV}: {error}") from None
     collate = TrainCollate(_labels_of(items), probs, cfg.AUG.NUM_SAMPLE)
-    reader = build_video_reader(cfg, window)
     dataset = ClipDataset(items, reader, builder, seed, replace_bad=True)
     loader = build_loader(cfg, dataset, sampler, collate, persistent=True)
     return TrainStream(name, items, sampler, loader)
@@ -235,15 +270,13 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
     Returns:
         The sampler, the loader and the videos.
     """
-    split = get_split(cfg.ADAPT.SPLIT, cfg.DATA.PATH_PREFIX)
+    split = split_of(cfg, cfg.ADAPT.SPLIT)
     items = build_items(cfg, cfg.ADAPT.SPLIT)
     _build_mismatch_warning(cfg)
-    enhance = build_phase_enhancement(cfg, "ADAPT", split.dark)
-    builder: ClipBuilder
     if cfg.ADAPT.TRANSFORM == "eval":
-        builder = build_test_clips(cfg, [enhance], [(1, 1)])
+        builder = _build_plain(cfg, "ADAPT", split.dark, [(1, 1)])
     else:
-        builder = build_train_clips(cfg, enhance, num_copies=1)
+        builder = _build_augmented(cfg, "ADAPT", split.dark, num_copies=1)
     sampler = ChunkSampler(
         len(items),
         micro_batch_size_of(cfg),
@@ -252,7 +285,7 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
         limit=cfg.BN.NUM_BATCHES_PRECISE * cfg.TRAIN.BATCH_SIZE or None,
         seed=cfg.RNG_SEED,
     )
-    reader = build_video_reader(cfg, denoise_window_of(cfg, "ADAPT", split.dark))
+    reader = _build_reader(cfg, "ADAPT", split.dark)
     dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=True)
     # No label is used, so none is given.
     collate = TrainCollate(torch.full((len(items),), -1), None, 1)
@@ -270,21 +303,21 @@ def build_eval_set(
         phase: `VAL` or `TEST`, the key of `ENHANCE` with the enhancement of dark clips.
         pairs: (views, crops) pairs.
     """
-    split = get_split(split_name, cfg.DATA.PATH_PREFIX)
+    split = split_of(cfg, split_name)
     items = build_items(cfg, split_name)
     if phase == "TEST" and split.dark:
         _build_mismatch_warning(cfg)
-    enhances = build_phase_enhancements(cfg, phase, split.dark)
-    builder = build_test_clips(cfg, enhances, pairs)
+    builder = _build_plain(cfg, phase, split.dark, pairs)
     # Videos of about a batch of clips, so that memory does not grow with views and crops.
-    clips_per_video = max(views * crops for views, crops in pairs) * len(enhances)
+    num_enhancements = max(len(gammas_of(cfg, phase, split.dark)), 1)
+    clips_per_video = max(views * crops for views, crops in pairs) * num_enhancements
     chunk = max(cfg.TEST.BATCH_SIZE // clips_per_video, 1)
     sampler = ChunkSampler(len(items), chunk, distributed.rank(), distributed.world_size())
-    window = denoise_window_of(cfg, phase, split.dark)
     if split.darkened:
+        window = denoise_window_of(cfg, phase, split.dark)
         reader = build_darkened_reader(cfg, items, window)
     else:
-        reader = build_video_reader(cfg, window)
+        reader = _build_reader(cfg, phase, split.dark)
     dataset = ClipDataset(items, reader, builder, cfg.RNG_SEED, replace_bad=False)
     loader = build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
     return EvalSet(split, items, loader, list(pairs))

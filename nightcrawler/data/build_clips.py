@@ -18,6 +18,7 @@ from nightcrawler.data.dataset import MultiViewClips, TrainClips
 from nightcrawler.data.lowlight.camera import CameraRanges, darken, sample_camera
 from nightcrawler.data.lowlight.enhance.build import Enhance, build_phase_enhancement
 from nightcrawler.data.transforms import concatenate_clips, eval_crops
+from nightcrawler.pose.layouts import BODY_JOINTS
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError
 from nightcrawler.utils.logging import get_logger
@@ -26,6 +27,13 @@ logger = get_logger(__name__)
 
 # Frames uint8 `[T, H, W, 3]` and a generator to darkened frames of that shape.
 Darken = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def clip_shape_of(cfg: CfgNode) -> tuple[int, ...]:
+    """Return the shape of a training clip: `(3, T, H, W)`, or `(3, T, V)` of skeletons."""
+    if cfg.DATA.INPUT == "pose":
+        return 3, cfg.DATA.NUM_FRAMES, len(BODY_JOINTS)
+    return 3, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE
 
 
 def build_mixup(cfg: CfgNode) -> MixUp:

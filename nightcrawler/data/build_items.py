@@ -9,11 +9,28 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from nightcrawler.data.lists import MissingVideosError, VideoItem, read_list, read_pseudo
-from nightcrawler.data.splits import get_split
+from nightcrawler.data.splits import Split, get_split
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
+
+
+def poses_of(cfg: CfgNode) -> str:
+    """Return the folder of pose files, empty where the input is frames."""
+    return cfg.POSE.FOLDER if cfg.DATA.INPUT == "pose" else ""
+
+
+def split_of(cfg: CfgNode, name: str) -> Split:
+    """Return a split of the data folder: of videos, or of their pose files."""
+    return get_split(name, cfg.DATA.PATH_PREFIX, poses_of(cfg))
+
+
+def _advice_of(cfg: CfgNode) -> str:
+    """Return what to do where no file of a list is there."""
+    if cfg.DATA.INPUT == "pose":
+        return "make pose files with nightcrawler pose extract, or set POSE.FOLDER"
+    return "set DATA.PATH_PREFIX"
 
 
 def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
@@ -22,11 +39,12 @@ def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
     Raises:
         UserError: if the list is missing or bad, or none of its videos is there.
     """
-    found = get_split(split, cfg.DATA.PATH_PREFIX)
+    found = split_of(cfg, split)
+    num_classes = cfg.MODEL.NUM_CLASSES
     try:
-        return read_list(found.list_file, found.folders, cfg.MODEL.NUM_CLASSES)
+        return read_list(found.list_file, found.folders, num_classes, suffix=found.suffix)
     except MissingVideosError as error:
-        raise UserError(f"{error}; set DATA.PATH_PREFIX") from None
+        raise UserError(f"{error}; {_advice_of(cfg)}") from None
 
 
 def build_train_items(cfg: CfgNode) -> list[VideoItem]:
@@ -85,12 +103,12 @@ def build_pseudo_items(cfg: CfgNode) -> list[VideoItem]:
     Raises:
         UserError: if the list is missing or bad, none of its videos is there, or nothing is left.
     """
-    split = get_split(cfg.ADAPT.SPLIT, cfg.DATA.PATH_PREFIX)
+    split = split_of(cfg, cfg.ADAPT.SPLIT)
     path = Path(cfg.DATA.PATH_PREFIX) / cfg.DATA.PSEUDO_CSV
     try:
-        items = read_pseudo(path, split.folders, cfg.MODEL.NUM_CLASSES)
+        items = read_pseudo(path, split.folders, cfg.MODEL.NUM_CLASSES, split.suffix)
     except MissingVideosError as error:
-        raise UserError(f"{error}; set DATA.PATH_PREFIX") from None
+        raise UserError(f"{error}; {_advice_of(cfg)}") from None
     if cfg.TRAIN.THRESHOLD == -1:
         return items
     # A hard label counts as certain.

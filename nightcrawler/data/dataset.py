@@ -16,12 +16,13 @@ from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import concatenate_clips
 from nightcrawler.data.video.decode import VideoReader, read_frames
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import NO_PERSON, VideoError
 
 MAX_REPLACEMENTS = 10
 STATUS_OK = "ok"
 
-# Frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`.
+# Frames uint8 `[T, H, W, 3]` and S generators to clips float32 `[S, 3, T, h, w]`. Of pose files:
+# joints float32 `[T, V, C]` to clips `[S, 3, T, V]`, see `data.skeleton`.
 Transform = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
 # (views, crops) to the positions of its clips in a sample.
 Members = dict[tuple[int, int], list[int]]
@@ -96,11 +97,18 @@ class BadVideo:
         name: its name in the list.
         cause: the reason.
         where: the stage that noticed it, see `VideoError`.
+        status: its status in results.
     """
 
     name: str
     cause: str
     where: str
+    status: str
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something is wrong with the file. That nobody is in a video is not."""
+        return self.status != NO_PERSON
 
 
 def sample_rng(seed: int, epoch: int, name: str, *again: int) -> np.random.Generator:
@@ -159,7 +167,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 sample = self._load(index, self._rng(index, key, attempt))
                 return {**sample, "bad": bad, "status": STATUS_OK}
             except VideoError as error:
-                bad.append(BadVideo(self.items[index].name, error.cause, error.where))
+                name = self.items[index].name
+                bad.append(BadVideo(name, error.cause, error.where, error.status))
             if not self.replace_bad:
                 break
             # A rule of its own: the replacement must not depend on which worker asks, nor on what
@@ -198,8 +207,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return {"index": index, "clip": clip, "members": members}
 
     def _without_clip(self, index: int, bad: list[BadVideo]) -> dict[str, Any]:
-        status = f"error: {bad[-1].cause} ({bad[-1].where})"
-        return {"index": index, "clip": torch.empty(0), "members": {}, "status": status, "bad": bad}
+        sample: dict[str, Any] = {"index": index, "clip": torch.empty(0), "members": {}}
+        return {**sample, "status": bad[-1].status, "bad": bad}
 
 
 class TrainClips:

@@ -30,21 +30,23 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class VideoList:
-    """A list file, and the folders in which its videos are looked for."""
+    """A list file, the folders in which its files are looked for, and the end of their names."""
 
     list_file: Path
     folders: tuple[Path, ...]
+    suffix: str = ""
 
 
-def video_list(split: str, prefix: Path) -> VideoList:
+def video_list(split: str, prefix: Path, poses: str = "") -> VideoList:
     """Return the list and the folders of a split.
 
     Args:
         split: Name of the split.
         prefix: Data folder.
+        poses: See `get_split`.
     """
-    found = get_split(split, prefix)
-    return VideoList(found.list_file, found.folders)
+    found = get_split(split, prefix, poses)
+    return VideoList(found.list_file, found.folders, found.suffix)
 
 
 def hash_ends(path: Path) -> str:
@@ -85,7 +87,7 @@ def fingerprint(videos: VideoList, hashes: FileHashes) -> str:
 
 def _fingerprint(videos: VideoList, hashes: FileHashes) -> str:
     try:
-        located = locate_videos(videos.list_file, videos.folders)
+        located = locate_videos(videos.list_file, videos.folders, videos.suffix)
     except UserError:
         return ""
 
@@ -103,13 +105,16 @@ def _fingerprint(videos: VideoList, hashes: FileHashes) -> str:
     return digest.hexdigest()
 
 
-def fingerprints(splits: Iterable[str], prefix: Path, hashes: FileHashes) -> Mapping[str, str]:
+def fingerprints(
+    splits: Iterable[str], prefix: Path, hashes: FileHashes, poses: str = ""
+) -> Mapping[str, str]:
     """Return the fingerprint of each split whose list can be read.
 
     Args:
         splits: Names of splits.
         prefix: Data folder.
         hashes: Cached hashes.
+        poses: See `get_split`.
     """
-    found = {name: fingerprint(video_list(name, prefix), hashes) for name in splits}
+    found = {name: fingerprint(video_list(name, prefix, poses), hashes) for name in splits}
     return {name: text for name, text in found.items() if text}

@@ -52,6 +52,7 @@ def read_list(
     folders: Sequence[str | Path],
     num_classes: int,
     follow_links: bool = False,
+    suffix: str = "",
 ) -> list[VideoItem]:
     """Read rows `path,label` (comma, optional header, byte-order mark and CRLF).
 
@@ -61,6 +62,7 @@ def read_list(
         num_classes: number of classes K. Labels are -1 .. K-1.
         follow_links: accept files that are links out of the folders, for videos that are only read
             (caches of downloads keep their files elsewhere).
+        suffix: end of the names of files, which names in the list may lack.
 
     Returns:
         One item per row, in order.
@@ -79,11 +81,11 @@ def read_list(
             raise UserError(f"has {len(fields)} fields, expected path,label")
         return _label(fields[1], num_classes), None
 
-    return _read(csv_path, folders, parse, follow_links)
+    return _read(csv_path, folders, parse, follow_links, suffix)
 
 
 def read_pseudo(
-    csv_path: str | Path, folders: Sequence[str | Path], num_classes: int
+    csv_path: str | Path, folders: Sequence[str | Path], num_classes: int, suffix: str = ""
 ) -> list[VideoItem]:
     """Read rows `path,label,p0,...,p{K-1}`, or `path,label` (hard pseudo-labels).
 
@@ -94,6 +96,7 @@ def read_pseudo(
         csv_path: the list.
         folders: folders that videos are looked for in. The first that has a name wins.
         num_classes: K.
+        suffix: end of the names of files, which names in the list may lack.
 
     Returns:
         One item per row, in order.
@@ -116,7 +119,7 @@ def read_pseudo(
             return label, None
         return label, _probs(fields[2:], label)
 
-    return _read(csv_path, folders, parse)
+    return _read(csv_path, folders, parse, suffix=suffix)
 
 
 def _label(text: str, num_classes: int) -> int:
@@ -167,10 +170,11 @@ def _read(
     folders: Sequence[str | Path],
     parse: ParseRow,
     follow_links: bool = False,
+    suffix: str = "",
 ) -> list[VideoItem]:
     """Read all rows, so that one error names several bad ones."""
     csv_path = Path(csv_path)
-    locator = _Locator(folders, follow_links)
+    locator = _Locator(folders, follow_links, suffix)
     items: list[VideoItem] = []
     faults: list[str] = []
     first_row: dict[str, int] = {}
@@ -195,17 +199,20 @@ def _read(
     return items
 
 
-def locate_videos(csv_path: Path, folders: Sequence[str | Path]) -> list[tuple[str, Path]]:
+def locate_videos(
+    csv_path: Path, folders: Sequence[str | Path], suffix: str = ""
+) -> list[tuple[str, Path]]:
     """Return the name and the path of each video of a list of any kind, whether it exists or not.
 
     Args:
         csv_path: the list.
         folders: folders that videos are looked for in. The first that has a name wins.
+        suffix: end of the names of files, which names in the list may lack.
 
     Raises:
         UserError: if the list cannot be read, or a name leads out of the folders.
     """
-    locator = _Locator(folders)
+    locator = _Locator(folders, suffix=suffix)
     found = []
     for _, fields in _read_rows(csv_path):
         check_relative(fields[0])
@@ -229,11 +236,15 @@ class _Locator:
     Args:
         folders: searched in order.
         follow_links: accept links that lead out of them.
+        suffix: end of the names of files, which names in the list may lack.
     """
 
-    def __init__(self, folders: Sequence[str | Path], follow_links: bool = False) -> None:
+    def __init__(
+        self, folders: Sequence[str | Path], follow_links: bool = False, suffix: str = ""
+    ) -> None:
         self._roots = [os.path.realpath(folder) for folder in folders]
         self._follow_links = follow_links
+        self._suffix = suffix
         self._listed: dict[str, dict[str, bool]] = {}
         self._composed: dict[str, dict[str, str]] = {}
         self.num_found = 0
@@ -283,7 +294,8 @@ class _Locator:
         Raises:
             UserError: if a symbolic link leads out of the folder.
         """
-        parts = [part for part in name.split("/") if part not in ("", ".")]
+        file_name = name.removesuffix(self._suffix) + self._suffix
+        parts = [part for part in file_name.split("/") if part not in ("", ".")]
         for root in self._roots:
             target = self._find(root, parts)
             if target is None:

@@ -59,7 +59,7 @@ class BadVideoLedger:
 
         Raises:
             UserError: if more than `max_fraction` of a stream's videos are bad (one is allowed
-                at any limit).
+                at any limit). Videos without a person do not count.
         """
         new: dict[Key, BadVideo] = {}
         for part in distributed.gather_objects(self._new):
@@ -83,7 +83,7 @@ class BadVideoLedger:
 
     def _apply_limit(self) -> None:
         for stream, num_items in self._sizes.items():
-            count = sum(name == stream for name, _ in self.found)
+            count = sum(key[0] == stream and video.is_fault for key, video in self.found.items())
             if count > max(self.max_fraction * num_items, 1):
                 raise UserError(
                     f"stream '{stream}': {count} of {num_items} videos cannot be used, more than "

@@ -18,7 +18,7 @@ from nightcrawler.data.build import (
     build_eval_set,
     build_train_streams,
 )
-from nightcrawler.data.build_clips import build_mixup
+from nightcrawler.data.build_clips import build_mixup, clip_shape_of
 from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -214,8 +214,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         start = start_from_cfg(cfg, model)
     # Files are hashed now: one that changes during the run is noticed when it is resumed.
     run_metadata = {**run_metadata_of(cfg), **data_stamps_of(cfg)}
-    crop_size = cfg.DATA.TRAIN_CROP_SIZE
-    gmacs = count_gmacs(model, (1, 3, cfg.DATA.NUM_FRAMES, crop_size, crop_size))
+    gmacs = count_gmacs(model, (1, *clip_shape_of(cfg)))
     if cfg.MODEL.COMPILE:
         # In place: `torch.compile(model)` would prefix the names in checkpoints.
         model.compile()

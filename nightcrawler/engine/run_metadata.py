@@ -12,6 +12,7 @@ from torch import nn
 
 from nightcrawler.config import node
 from nightcrawler.config.identity import run_hash, training_splits_of
+from nightcrawler.data.build_items import poses_of
 from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.fingerprint import fingerprints
 from nightcrawler.data.splits import get_split
@@ -117,7 +118,8 @@ def video_fingerprints_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, str]
     # All ranks see the same data: one of them reads it.
     if distributed.is_main():
         hashes = FileHashes(Path(cfg.OUTPUT_DIR) / VIDEO_HASHES)
-        found = dict(fingerprints(splits, Path(cfg.DATA.PATH_PREFIX), hashes))
+        prefix = Path(cfg.DATA.PATH_PREFIX)
+        found = dict(fingerprints(splits, prefix, hashes, poses_of(cfg)))
         # Without the cache they are computed again: no reason to end a run.
         with contextlib.suppress(OSError):
             hashes.save()

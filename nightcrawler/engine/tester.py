@@ -26,7 +26,7 @@ from nightcrawler.models.pretrained import LoadReport
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE, RESULTS_FORMAT, results_name
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import NO_PERSON, UserError
 from nightcrawler.utils.io import sha256_file, write_csv_rows
 from nightcrawler.utils.logging import get_logger
 
@@ -81,7 +81,7 @@ class Tester:
         """Write the results files.
 
         Returns:
-            The number of videos without a prediction.
+            The number of videos that cannot be read. Those without a person are not among them.
 
         Raises:
             UserError: if more than `max_bad_fraction` of the videos cannot be read, after the
@@ -99,7 +99,7 @@ class Tester:
         return self._report_bad(next(iter(results.values())))
 
     def _report_bad(self, predictions: Predictions) -> int:
-        """List the videos without a prediction and return their number."""
+        """List the videos without a prediction and return the number of unreadable ones."""
         split = self.eval_set.split.name
         rows: list[tuple[str, str, str]] = []
         for name, status in zip(predictions.names, predictions.status, strict=True):
@@ -118,14 +118,15 @@ class Tester:
                 status,
                 path,
             )
+        unread = sum(status != NO_PERSON for _, _, status in rows)
         # One unreadable video is allowed at any limit: in a small split it is a large part.
-        if len(rows) > max(self.max_bad_fraction * len(predictions.names), 1):
+        if unread > max(self.max_bad_fraction * len(predictions.names), 1):
             raise UserError(
-                f"{len(rows)} of {len(predictions.names)} videos of '{split}' cannot be read, more "
+                f"{unread} of {len(predictions.names)} videos of '{split}' cannot be read, more "
                 f"than {self.limit_name} {self.max_bad_fraction:g}; results are written, the list "
                 f"is in {path}"
             )
-        return len(rows)
+        return unread
 
 
 def describe(predictions: Predictions) -> str:

@@ -128,7 +128,7 @@ class ResultWriter:
         try:
             annotate(item.path, target, spans, names, first.enhance, first.color, first.limits)
         except VideoError as error:
-            return replace(result, status=f"error: {error.cause} ({error.where})")
+            return replace(result, status=error.status)
         except Exception as error:
             return replace(result, status=_status_of(error, "annotate"))
         return result

@@ -102,7 +102,7 @@ def predict_long_video(
         failed = VideoResult(
             item.name,
             item.label,
-            f"error: {error.cause} ({error.where})",
+            error.status,
             class_names=tuple(model.class_names),
         )
         return failed, []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler import __version__
-from nightcrawler.data.splits import SPLITS, get_split
+from nightcrawler.data.splits import MOTIONS, SPLITS, get_split
 from nightcrawler.pseudo.ensemble import Joined, join
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.predictions import Predictions, read_results
@@ -215,7 +215,7 @@ def list_use(path: Path) -> str:
         path: the list.
     """
     # By name only: a list that a user made may hold labels of dark clips.
-    bright = {list_name for list_name, _, dark in SPLITS.values() if not dark}
+    bright = {list_name for list_name, _, dark in {**SPLITS, **MOTIONS}.values() if not dark}
     return LABEL_FREE if path.name in bright else ORACLE
 
 

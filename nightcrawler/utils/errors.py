@@ -97,6 +97,32 @@ class VideoError(UserError):
         super().__init__(f"{self.path}: {self.cause} (while {where})")
         self.where = where
 
+    @property
+    def status(self) -> str:
+        """Status of the video in results."""
+        return f"error: {self.cause} ({self.where})"
+
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:
         """Keep the three fields when the error crosses a process boundary."""
         return (VideoError, (self.path, self.cause, self.where))
+
+
+class NoPersonError(VideoError):
+    """Video in which nobody was seen long enough: no fault of the file.
+
+    Args:
+        path: The file.
+        cause: How long somebody was seen.
+    """
+
+    def __init__(self, path: str | Path, cause: str) -> None:
+        super().__init__(path, cause, "pose")
+
+    @property
+    def status(self) -> str:
+        """Status of the video in results."""
+        return NO_PERSON
+
+    def __reduce__(self) -> tuple[type[NoPersonError], tuple[str, str]]:  # type: ignore[override]
+        """Keep both fields when the error crosses a process boundary."""
+        return (NoPersonError, (self.path, self.cause))

@@ -24,6 +24,7 @@ from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import config_hash, get_cfg
 from nightcrawler.config.schema import dependent_keys
 from nightcrawler.config.schema.conditions import enhancements_of, value_of
+from nightcrawler.data.build_items import poses_of
 from nightcrawler.data.fingerprint import VideoList, video_list
 from nightcrawler.data.lowlight.camera import PRESETS
 from nightcrawler.data.lowlight.enhance.build import (
@@ -75,6 +76,7 @@ class Experiment:
     start: str
     pseudo_csv: str
     prefix: Path
+    poses: str
     lists: dict[str, Path]
     camera: dict[str, Path]
     camera_splits: tuple[str, ...]
@@ -120,7 +122,7 @@ class Experiment:
         names = [split]
         if get_split(split, self.prefix).darkened:
             names += self.camera_splits
-        return {name: video_list(name, self.prefix) for name in names}
+        return {name: video_list(name, self.prefix, self.poses) for name in names}
 
     def videos_of_training(self) -> dict[str, VideoList]:
         """Return the lists of videos, by split, whose content determines a training."""
@@ -128,7 +130,8 @@ class Experiment:
         for split in self.lists:
             videos.update(self.videos_of(split))
         if self.darkens:
-            videos.update({name: video_list(name, self.prefix) for name in self.camera_splits})
+            for name in self.camera_splits:
+                videos[name] = video_list(name, self.prefix, self.poses)
         return videos
 
     def test_stamps(self, split: str) -> dict[str, Any]:
@@ -178,6 +181,7 @@ def build_experiment(files: Sequence[Path], settings: Sequence[str], root: Path)
         start=cfg.TRAIN.CHECKPOINT_FILE_PATH,
         pseudo_csv=cfg.DATA.PSEUDO_CSV,
         prefix=prefix,
+        poses=poses_of(cfg),
         lists={name: get_split(name, prefix).list_file for name in training_splits_of(cfg)},
         camera=_build_camera_files(cfg, prefix),
         camera_splits=_camera_splits_of(cfg),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nightcrawler.config.check import check
+from nightcrawler.config.check import POSE_REFUSES, check
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import flatten, get_cfg
 from nightcrawler.config.reference import keys_as_markdown
@@ -130,7 +130,11 @@ WRONG_VALUES = [
 ]
 
 # KEY, VALUE, and what makes it count.
+POSE = {"DATA.INPUT": "pose", "MODEL.NAME": "poseconv"}
 NEEDING = [
+    ("POSE.FOLDER", "elsewhere", POSE),
+    ("POSE.SECONDS", "3", POSE),
+    ("POSE.LEAST_SECONDS", "1", POSE),
     ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
     ("DATA.CAMERA", "night", {"TRAIN.BEST_SPLIT": "val_dark"}),
     ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5"}),
@@ -191,6 +195,24 @@ DISABLING = [
     ("MIXUP.PROB", "0.3", {"MIXUP.ENABLE": "False"}),
     ("MIXUP.SWITCH_PROB", "0.3", {"MIXUP.ENABLE": "False"}),
 ]
+# (settings besides those of POSE, what the message says).
+UNFIT_FOR_POSES = [
+    ({"MODEL.NAME": "uniformer"}, "MODEL.NAME: uniformer sees frames, DATA.INPUT is pose"),
+    ({"MODEL.NAME": "timm/resnet18"}, "MODEL.NAME: timm/resnet18 sees frames"),
+    ({"DATA.INPUT": "frames"}, "DATA.INPUT: poseconv is a model of skeletons: set it to pose"),
+    ({"MODEL.MOTION_STEM": "True"}, "MODEL.MOTION_STEM: poseconv has the stream velocity"),
+    ({"MODEL.CHANNELS_LAST": "True"}, "MODEL.CHANNELS_LAST: poseconv sees joints"),
+    ({"MODEL.DROP_PATH_RATE": "0.1"}, "MODEL.DROP_PATH_RATE: poseconv has no stochastic depth"),
+    ({"MODEL.USE_CHECKPOINT": "True"}, "MODEL.USE_CHECKPOINT: poseconv cannot recompute"),
+    ({"TRAIN.BEST_SPLIT": "val_dark"}, "TRAIN.BEST_SPLIT: val_dark is made of frames"),
+    ({"TRAIN.VAL_SPLITS": "[arid, val_dark]"}, "TRAIN.VAL_SPLITS: val_dark is made of frames"),
+    ({"TEST.DATA_SELECT": "val_dark"}, "TEST.DATA_SELECT: val_dark is made of frames"),
+    ({"AUG.DARKEN": "0.5"}, "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0"),
+    ({"TEST.NUM_SPATIAL_CROPS": "[3]"}, "TEST.NUM_SPATIAL_CROPS: has no effect"),
+    ({"TEST.GAMMAS": "[0.2, 0.3]"}, "TEST.GAMMAS: has no effect"),
+    ({"DATA.CACHE": "ram"}, "DATA.CACHE: has no effect"),
+    ({"DATA.CHECKSUMS": "SUMS"}, "DATA.CHECKSUMS: has no effect"),
+]
 
 
 def nested(key: str, value: str) -> str:
@@ -207,6 +229,16 @@ def fault(folder: Path, text: str, overrides: dict[str, str] | None = None) -> s
     with pytest.raises(ConfigError) as caught:
         load_experiment(path, (), flat)
     return str(caught.value).replace(str(path), "exp.yaml")
+
+
+@pytest.mark.parametrize(("settings", "said"), UNFIT_FOR_POSES)
+def test_what_does_not_fit_poses_is_one_fault(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    message = fault(tmp_path, "", {**POSE, **settings})
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert len(UNFIT_FOR_POSES) == 10 + len(POSE_REFUSES)
 
 
 def accept(folder: Path, **overrides: str) -> None:

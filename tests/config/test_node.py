@@ -235,7 +235,7 @@ def test_a_home_folder_is_put_in_place_of_its_sign(
     assert (cfg.DATA.PATH_PREFIX, cfg.OUTPUT_DIR) == ("/home/me/clips", "/home/me/runs")
 
 
-@pytest.mark.parametrize("key", ["NOTHING_LIKE_IT", "TRAIN.FOLDER", "MODEL.TASTE", "X.Y"])
+@pytest.mark.parametrize("key", ["NOTHING_LIKE_IT", "TRAIN.CUPBOARD", "MODEL.TASTE", "X.Y"])
 def test_far_keys_are_not_suggested(tmp_path: Path, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, "", [key, "1"])

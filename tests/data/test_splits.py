@@ -20,6 +20,8 @@ from nightcrawler.utils.errors import UserError
         ("arid", "arid.csv", ["dark_train/Train"], True),
         ("total_unlabel", "total_unlabel.csv", ["dark_train/Train"], True),
         ("test", "test.csv", ["Test"], True),
+        ("figures", "figures/motions.csv", ["figures"], False),
+        ("people", "people/motions.csv", ["people"], False),
     ],
 )
 def test_named_splits_follow_the_layout(
@@ -55,6 +57,19 @@ def test_any_other_name_is_a_dark_list_of_that_name() -> None:
         (Path("data"),),
         True,
     )
+
+
+def test_pose_files_are_laid_out_as_their_videos() -> None:
+    split = get_split("train", "data", "poses")
+    assert split.list_file == get_split("train", "data").list_file
+    assert [str(folder) for folder in split.folders] == [
+        "data/poses/labeled_train/Train",
+        "data/poses/dry_run/Validation",
+        "data/labeled_train/Train",
+        "data/dry_run/Validation",
+    ]
+    assert (split.suffix, split.dark) == (".pose.npz", False)
+    assert get_split("mine", "data", "/a/poses").folders == (Path("/a/poses"), Path("data"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from nightcrawler.engine.trainer_config import TrainerConfig
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 
-BAD = [BadVideo(f"{number}.mp4", "cut short", "decode") for number in range(3)]
+BAD = [
+    BadVideo(f"{number}.mp4", "cut short", "decode", "error: cut short (decode)")
+    for number in range(3)
+]
 
 
 def test_a_ledger_names_its_argument_or_the_key(tmp_path: Path) -> None:

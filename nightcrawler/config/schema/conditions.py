@@ -109,3 +109,4 @@ USES_TEMPERATURE = Condition(
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
 BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
 ADAPTS = differs("ADAPT.NAME", "none")
+SEES_POSES = equals("DATA.INPUT", "pose")

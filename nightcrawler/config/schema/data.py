@@ -38,6 +38,17 @@ DATA = (
         "Pseudo-labels (path,label,p0,...,p{K-1}) of the second training stream, under "
         "PATH_PREFIX; empty for none.",
     ),
+    Key(
+        "DATA.INPUT",
+        "frames",
+        "What models see of a video.",
+        choices={
+            "frames": "pictures",
+            "pose": "joints of the main person, from pose files (section POSE), for models of "
+            "skeletons",
+        },
+        hashed_by_default=False,
+    ),
     Key("DATA.TRAIN_SPLIT", "train", "Split of the labelled stream.", rule=is_no_darkened_split),
     Key(
         "DATA.EXCLUDE_VAL",

@@ -181,9 +181,9 @@ def enhancement_name_of(cfg: CfgNode, phase: str, dark: bool) -> str:
     Args:
         cfg: configuration.
         phase: `TRAIN`, `ADAPT`, `VAL` or `TEST`.
-        dark: the split's clips are dark (bright ones are never enhanced).
+        dark: the split's clips are dark (bright ones, and joints, are never enhanced).
     """
-    return cfg.ENHANCE[phase] if dark else "none"
+    return cfg.ENHANCE[phase] if dark and cfg.DATA.INPUT == "frames" else "none"
 
 
 def denoise_window_of(cfg: CfgNode, phase: str, dark: bool) -> int:

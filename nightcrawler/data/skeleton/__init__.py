@@ -1,0 +1,1 @@
+"""Clips of skeletons: tracks of people from pose files, windows of them, augmentation."""

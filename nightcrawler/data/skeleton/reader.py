@@ -1,0 +1,82 @@
+"""Read pose files as if they were videos whose frames are joints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nightcrawler.data.skeleton.track import RATE, seconds_seen, to_track
+from nightcrawler.data.video.decode import Decoded
+from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
+from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.pose.files import read_pose
+from nightcrawler.utils.errors import NoPersonError, UserError, VideoError
+from nightcrawler.utils.lru import LruMapping
+
+# Bytes of all tracks together that a process remembers: some 20,000 of four seconds.
+MOST_REMEMBERED_BYTES = 1 << 28
+
+_remembered: LruMapping[tuple[FileState, float], np.ndarray] = LruMapping(MOST_REMEMBERED_BYTES)
+
+
+@dataclass(frozen=True)
+class PoseReader:
+    """Read the main person of pose files: frames are joints of the layout `body`.
+
+    A frame is float32 `[13, 3]` of x, y and confidence in a picture, or `[13, 4]` of x, y, z and
+    confidence in the world. There are `track.RATE` frames a second.
+
+    Attributes:
+        least_seconds: time that a person must be seen.
+
+    Example:
+        >>> reader = PoseReader()
+        >>> info = reader.probe("poses/Run_1.mp4.pose.npz")  # doctest: +SKIP
+    """
+
+    least_seconds: float = 0.25
+
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames.
+
+        Raises:
+            NoPersonError: if nobody was seen long enough.
+            VideoError: if the file cannot be read.
+        """
+        return StreamInfo(len(self._track(path)), fps=RATE)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Return the frames with the given numbers.
+
+        Raises:
+            NoPersonError: if nobody was seen long enough.
+            VideoError: if the file cannot be read.
+        """
+        track = self._track(path)
+        return Decoded(track[list(indices)], list(indices), len(track), RATE)
+
+    def _track(self, path: str) -> np.ndarray:
+        state = settled_state(path)
+        if state is not None:
+            known = _remembered.get((state, self.least_seconds))
+            if known is not None:
+                return known
+        track = self._read(path)
+        if state is not None:
+            _remembered.put((state, self.least_seconds), track, track.nbytes)
+        return track
+
+    def _read(self, path: str) -> np.ndarray:
+        try:
+            pose = read_pose(path)
+        except UserError as error:
+            cause = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+            raise VideoError(path, f"{cause}; nightcrawler pose extract makes it", "open") from None
+        seconds = seconds_seen(pose)
+        if seconds < self.least_seconds or seconds == 0:
+            raise NoPersonError(
+                path, f"somebody was seen for {seconds:.2f} s, expected {self.least_seconds:g} s"
+            )
+        return to_track(pose)

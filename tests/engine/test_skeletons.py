@@ -1,0 +1,161 @@
+"""Models of skeletons through the whole of training, adaptation, resuming, testing: no video is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fvcore.common.config import CfgNode
+
+from nightcrawler.adapt.batchnorm import batchnorm_layers
+from nightcrawler.config.load import load_experiment
+from nightcrawler.data.skeleton.clips import eval_clips
+from nightcrawler.data.skeleton.track import to_track
+from nightcrawler.engine.build import build_trainer
+from nightcrawler.engine.checkpoint_files import load_checkpoint
+from nightcrawler.engine.tester import build_tester
+from nightcrawler.engine.trainer import Preempted
+from nightcrawler.models.skeleton import join_streams
+from nightcrawler.pose.files import read_pose, write_pose
+from nightcrawler.predict.load import load
+from nightcrawler.pseudo.predictions import read_results
+from nightcrawler.utils.errors import UserError
+from tests import tiny
+from tests.data.skeleton.files import CLASSES, build_poses, nobody
+from tests.engine.test_resume import assert_same_run, stop_after
+from tests.paths import ROOT
+
+EXPERIMENT = ROOT / "exp_pose/skeleton/config.yaml"
+SETTINGS = (
+    *("DEVICE", "cpu", "NUM_THREADS", 1, "LOG_PERIOD", 1, "TENSORBOARD.ENABLE", False),
+    *("DATA_LOADER.NUM_WORKERS", 0, "SKELETON.WIDTH", 8, "DATA.NUM_FRAMES", 24),
+    *("MODEL.NUM_CLASSES", 3, "MODEL.CLASS_NAMES", list(CLASSES), "MODEL.DROPOUT_RATE", 0.0),
+    *("TRAIN.BATCH_SIZE", 8, "TRAIN.MICRO_BATCH", 4, "SOLVER.MAX_EPOCH", 2),
+    *("SOLVER.BASE_LR", 0.01, "TEST.DATA_SELECT", "arid", "BN.NUM_BATCHES_PRECISE", 0),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_poses(tmp_path_factory.mktemp("poses"))
+
+
+def config(data: Path, out: Path, *settings: Any) -> CfgNode:
+    overrides = ["DATA.PATH_PREFIX", data, "OUTPUT_DIR", out, *SETTINGS, *settings]
+    return load_experiment(EXPERIMENT, (), [str(value) for value in overrides])
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    build_trainer(config(data, out)).fit()
+    return out
+
+
+def dark_clip(data: Path, number: int) -> torch.Tensor:
+    pose = read_pose(data / f"poses/dark_train/Train/ari_{number}.mp4.pose.npz")
+    return eval_clips(to_track(pose), 1, num_steps=24, length=60)
+
+
+@pytest.mark.parametrize("name", ["poseconv", "stgcn"])
+def test_movements_are_learned_and_statistics_are_adapted(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    settings = ("MODEL.NAME", name, "SOLVER.MAX_EPOCH", 12, "TRAIN.EVAL_PERIOD", 12)
+    trainer = build_trainer(config(data, tmp_path, *settings))
+    trainer.fit()
+    (validated,) = [row for row in tiny.metrics(tmp_path, "val") if row["split"] == "val_dry"]
+    assert validated["top1"] > 80
+    (adapted,) = tiny.metrics(tmp_path, "adapt")
+    assert adapted["adapter"] == "batchnorm"
+    assert adapted["num_clips"] == 9
+    assert len(adapted["layers"]) == len(batchnorm_layers(trainer.model)) > 4
+    clips = torch.cat([dark_clip(data, number) for number in range(9)]).double()
+    state = load_checkpoint(tmp_path / "best.pyth")["model_state"]
+    if name == "poseconv":
+        seen, layer = trainer.model.features(clips), "norm"
+    else:
+        joined = join_streams(clips, trainer.model.streams, trainer.model.parents)
+        seen, layer = joined.permute(0, 3, 1, 2).flatten(1, 2), "data_bn"
+    mean, variance = seen.mean(dim=(0, 2)), seen.var(dim=(0, 2), correction=0)
+    torch.testing.assert_close(state[f"{layer}.running_mean"].double(), mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        state[f"{layer}.running_var"].double(), variance, atol=1e-5, rtol=1e-3
+    )
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    trainer = build_trainer(config(data, tmp_path))
+    stop_after(trainer, 4)
+    with pytest.raises(Preempted):
+        trainer.fit()
+    build_trainer(config(data, tmp_path)).fit()
+    assert_same_run(tmp_path, trained)
+
+
+def test_workers_change_nothing(data: Path, trained: Path, tmp_path: Path) -> None:
+    build_trainer(config(data, tmp_path, "DATA_LOADER.NUM_WORKERS", 1)).fit()
+    assert_same_run(tmp_path, trained)
+
+
+def test_results_say_where_nobody_was_seen(data: Path, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    for number in (1, 4, 7):
+        write_pose(folder / f"poses/dark_train/Train/ari_{number}.mp4.pose.npz", nobody())
+    best = trained / "best.pyth"
+    out = tmp_path / "out"
+    tester = build_tester(config(folder, out, "TEST.CHECKPOINT_FILE_PATH", best))
+    # A third of the videos, and no fault: the test does not end with an error.
+    assert tester.run() == 0
+    assert (out / "bad_arid.csv").read_text().count("no person") == 3
+    results = read_results(tester.results_path((1, 1)))
+    expected = ["no person" if number in (1, 4, 7) else "ok" for number in range(9)]
+    assert results.status == expected
+    assert results.names == [f"ari_{number}.mp4" for number in range(9)]
+    assert np.isnan(results.probs[[1, 4, 7]]).all()
+    assert np.isfinite(results.probs[results.ok]).all()
+    assert (results.meta["model"], results.meta["enhancement"]) == ("poseconv", "none")
+    assert results.meta["labels"] == "label-free"
+    (folder / "poses/dark_train/Train/ari_0.mp4.pose.npz").write_bytes(b"no pose")
+    (folder / "poses/dark_train/Train/ari_2.mp4.pose.npz").unlink()
+    with pytest.raises(UserError, match="2 of 9 videos of 'arid' cannot be read"):
+        build_tester(config(folder, out, "TEST.CHECKPOINT_FILE_PATH", best)).run()
+
+
+def test_views_are_windows_of_time(data: Path, trained: Path, tmp_path: Path) -> None:
+    settings = ("TEST.NUM_ENSEMBLE_VIEWS", "[1, 3]", "POSE.SECONDS", 1)
+    settings = (*settings, "TEST.CHECKPOINT_FILE_PATH", trained / "best.pyth")
+    tester = build_tester(config(data, tmp_path, *settings))
+    tester.run()
+    one, three = (read_results(tester.results_path((views, 1))) for views in (1, 3))
+    assert one.num_clips.tolist() == [1] * 9
+    assert three.num_clips.tolist() == [3] * 9
+    assert not np.allclose(one.probs, three.probs)
+
+
+def test_other_poses_behind_the_same_lists_do_not_resume(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, folder)
+    shutil.copytree(trained, out)
+    write_pose(folder / "poses/labeled_train/Train/tra_3.mp4.pose.npz", nobody())
+    with pytest.raises(UserError, match="train"):
+        build_trainer(config(folder, out))
+
+
+def test_prediction_is_refused_in_one_line(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"poseconv sees skeletons.* pose extract"):
+        load(trained / "best.pyth")
+
+
+def test_a_list_whose_poses_are_missing_says_how_to_make_them(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none of its .* nightcrawler pose extract"):
+        build_trainer(config(data, tmp_path, "POSE.FOLDER", "elsewhere"))
