@@ -49,7 +49,7 @@ def soft_target(labels: list[int], num_classes: int, lam: float, smoothing: floa
     return torch.from_numpy(lam * smooth + (1 - lam) * smooth[::-1])
 
 
-def _numbers(case: Case, field: str, rule: re.Pattern[str]) -> list[float]:
+def rule_numbers(case: Case, field: str, rule: re.Pattern[str]) -> list[float]:
     """The numbers of a rule that a case tells in words."""
     found = rule.search(case[field])
     if found is None:
@@ -57,13 +57,13 @@ def _numbers(case: Case, field: str, rule: re.Pattern[str]) -> list[float]:
     return [float(number) for number in found.groups()]
 
 
-def _clip(case: Case, shape: list[int], k: int) -> Tensor:
+def batch_clip(case: Case, shape: list[int], k: int) -> Tensor:
     """Batch k."""
-    (step,) = _numbers(case, "batches", BATCH_RULE)
+    (step,) = rule_numbers(case, "batches", BATCH_RULE)
     return clip_formula(tuple(shape), offset=int(step) * k)
 
 
-def _model(case: Case) -> nn.Module:
+def filled_model(case: Case) -> nn.Module:
     """The case's model with filled weights, in training mode, without dropout."""
     check_fill(case)
     if case["dtype"] != "float64":
@@ -75,7 +75,7 @@ def _model(case: Case) -> nn.Module:
     return fill_state_dict(build_family(family, config, dropout=False)).train()
 
 
-def _solver(case: Case) -> CfgNode:
+def read_solver(case: Case) -> CfgNode:
     """Our configuration of the case's solver, which overrules that of the resolved one."""
     cfg = get_cfg()
     resolved = case["resolved_config"].get("SOLVER", {})
@@ -95,12 +95,12 @@ def _solver(case: Case) -> CfgNode:
 
 
 def _run_adamw(case: Case) -> Iterator[Check]:
-    model, cfg = _model(case), _solver(case)
+    model, cfg = filled_model(case), read_solver(case)
     optimizer, schedule = build_optimizer(cfg, model), build_schedule(cfg)
     found = [(group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
     expected = [(group["weight_decay"], group["num_tensors"]) for group in case["param_groups"]]
     yield exact("parameter groups", found, expected)
-    per_step, first = _numbers(case, "step_rule", EPOCH_RULE)
+    per_step, first = rule_numbers(case, "step_rule", EPOCH_RULE)
     for step in case["steps"]:
         lr = schedule((step["k"] * per_step + first) / cfg.SOLVER.MAX_EPOCH)
         yield from _adamw_step(model, optimizer, lr, step, case)
@@ -117,7 +117,7 @@ def _adamw_step(
     for group in optimizer.param_groups:
         group["lr"] = lr
     yield relative(f"step {k} lr", lr, step["lr"], 1e-9)
-    logits = model(_clip(case, case["input_shape"], k))
+    logits = model(batch_clip(case, case["input_shape"], k))
     # The published training mixes with lambda 0.3 in these cases, and smooths by 0.1.
     lam, smoothing = step.get("lam", 0.3), step.get("label_smoothing", 0.1)
     target = soft_target(step["labels"], logits.shape[1], lam, smoothing)
@@ -138,8 +138,8 @@ def _adamw_step(
 
 
 def _run_precise_bn(case: Case) -> Iterator[Check]:
-    model = _model(case)
-    clips = [_clip(case, shape, k) for k, shape in enumerate(case["batch_shapes"])]
+    model = filled_model(case)
+    clips = [batch_clip(case, shape, k) for k, shape in enumerate(case["batch_shapes"])]
     yield exact("BatchNorm layers", len(batchnorm_layers(model)), case["num_bn_layers"])
     # A transformer without BatchNorm stays as it is.
     BatchNormAdapter(allow_no_batchnorm=case["num_bn_layers"] == 0).run(model, clips)
