@@ -119,8 +119,10 @@ def write(file: Any, out: Path) -> None:
     """Write weights, and a JSON description beside them. Each is written whole or not at all."""
     import torch
 
+    from nightcrawler.config.portable import portable_text
     from nightcrawler.engine.checkpoint_files import save_checkpoint
     from nightcrawler.utils.io import atomic_write, sha256_file
+    from nightcrawler.utils.safetensors_files import safetensors_bytes
 
     # Tensors of a file may share memory or repeat one value; those written stand alone.
     state = {
@@ -128,20 +130,19 @@ def write(file: Any, out: Path) -> None:
         for name, value in file.state.items()
     }
     about = {key: getattr(file, key) for key in ("config_hash", "labels")}
-    about |= {"class_names": list(file.class_names), "cfg": file.config_text}
+    cfg = portable_text(file.config_text, file.path)
+    about |= {"class_names": list(file.class_names), "cfg": cfg}
     about = {key: value for key, value in about.items() if value}
     if out.suffix == ".pyth":
         save_checkpoint(out, {"model_state": state, **about})
     else:
-        from safetensors.torch import save
-
         # The metadata of safetensors holds texts only.
         texts: dict[str, Any] = {}
         if "class_names" in about:
             texts["class_names"] = json.dumps(about.pop("class_names"))
         texts |= about
         with atomic_write(out) as stream:
-            stream.write(save(state, {"format": "pt", **texts}))
+            stream.write(safetensors_bytes(state, texts))
     source = {"file": file.path.name, "sha256": file.sha256}
     with atomic_write(f"{out}.json", "w") as stream:
         json.dump(

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.safetensors_files import safetensors_bytes
 
 # The exporter's own opset, so that nothing is converted between versions.
 OPSET = 20
@@ -55,7 +57,17 @@ def trace(graph: nn.Module, frame_shape: Sequence[int]) -> ExportedProgram:
         with torch.no_grad():
             # Models keep tables for the shape of a clip, which must be there before tracing.
             graph(example)
-        return torch.export.export(graph, (example,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
+        program = torch.export.export(graph, (example,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
+    _forget_sources(program)
+    return program
+
+
+def _forget_sources(program: ExportedProgram) -> None:
+    """Remove the lines of code that each step comes from: they name folders of this machine."""
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for step in module.graph.nodes:
+                step.meta.pop("stack_trace", None)
 
 
 def write_pt2(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
@@ -137,11 +149,5 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, about: Mapping[st
         path: file to write.
         about: texts for the file's metadata.
     """
-    from safetensors.torch import save
-
-    # The format refuses tensors that share memory, so each is copied.
-    separate = {}
-    for name, value in state.items():
-        separate[name] = value.clone(memory_format=torch.contiguous_format)
     with atomic_write(path) as file:
-        file.write(save(separate, {"format": "pt", **about}))
+        file.write(safetensors_bytes(state, about))

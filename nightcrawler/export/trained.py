@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nightcrawler.config import node
 from nightcrawler.config.identity import MACHINE_KEYS
+from nightcrawler.config.portable import PLACES, portable_text, portable_values
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
@@ -103,7 +104,7 @@ def build_trained(
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         facts=_build_facts(cfg, file, options.dark),
         config=_changed_settings_of(cfg),
-        config_text=file.config_text,
+        config_text=portable_text(file.config_text, file.path),
     )
 
 
@@ -128,7 +129,7 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
         "mean": list(cfg.DATA.MEAN),
         "std": list(cfg.DATA.STD),
         "train_split": cfg.DATA.TRAIN_SPLIT,
-        "pseudo_csv": cfg.DATA.PSEUDO_CSV,
+        "pseudo_csv": Path(cfg.DATA.PSEUDO_CSV).name,
         "start": Path(cfg.TRAIN.CHECKPOINT_FILE_PATH).name,
         "adapter": cfg.ADAPT.NAME,
         "adapt_split": cfg.ADAPT.SPLIT,
@@ -143,12 +144,7 @@ def _changed_settings_of(cfg: CfgNode) -> dict[str, str]:
     """Return the settings that are not default as text, without those of a machine."""
     machine = tuple(f"{key}." for key in MACHINE_KEYS)
     settings = {}
-    for key, value in node.changed_from_defaults(cfg).items():
-        # The checkpoint's own path was set to load it. Where weights came from may be a path of
-        # the machine, too.
-        shown = value
-        if key.endswith("_PATH"):
-            shown = Path(value).name
-        if not f"{key}.".startswith(machine):
-            settings[key] = str(shown)
+    for key, value in portable_values(node.changed_from_defaults(cfg)).items():
+        if key not in PLACES and not f"{key}.".startswith(machine):
+            settings[key] = str(value)
     return settings

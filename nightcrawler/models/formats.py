@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.safetensors_files import check_safetensors
 from nightcrawler.utils.torch_files import check_torch_file
 
 # Keys that hold the entries in files of one lineage or another.
@@ -335,6 +336,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             # The file is no dict: iterating it needs keys().
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

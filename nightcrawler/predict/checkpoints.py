@@ -12,6 +12,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.load import load_experiment, recorded_defaults
+from nightcrawler.config.schema import SCHEMA
 from nightcrawler.engine.checkpoint_files import BEST
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -20,6 +21,8 @@ from nightcrawler.utils.project import packaged_root
 
 # Keys that concern the data folder of training, which prediction does not use.
 PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "")
+# The same of a cache, which a configuration without one must not have.
+CACHE_KEYS = ("DATA.CACHE_DIR", "DATA.CACHE_GIB")
 # Names of the small models inside the package start with this.
 DEMO_PREFIX = "demo/"
 
@@ -191,6 +194,8 @@ def _overrides(file: WeightsFile, options: PredictOptions) -> list[str]:
         *("DEVICE", options.device),
         *("TEST.CHECKPOINT_FILE_PATH", str(file.path)),
     ]
+    for key in CACHE_KEYS:
+        overrides += [key, str(SCHEMA[key].default)]
     if options.max_pixels is not None:
         overrides += ["DATA.MAX_PIXELS", str(options.max_pixels)]
     if options.device == "cpu":

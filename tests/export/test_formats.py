@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nightcrawler.config.portable import portable_text
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.export import formats
@@ -125,7 +126,8 @@ def test_safetensors_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
     formats.write_safetensors(trained.state, tmp_path / "a.safetensors", texts)
     file, source = read_weights(tmp_path / "a.safetensors"), read_weights(tmp_path / "best.pyth")
     assert tiny.differences(file.state, source.state) == []
-    for name in ("class_names", "config_text", "config_hash", "labels"):
+    assert file.config_text == portable_text(source.config_text, source.path) != ""
+    for name in ("class_names", "config_hash", "labels"):
         assert getattr(file, name) == getattr(source, name) != ""
     again = build_trained(tmp_path / "a.safetensors", PredictOptions(root=tmp_path))
     frames = clips(trained, 1)

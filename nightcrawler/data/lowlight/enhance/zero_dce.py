@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.safetensors_files import check_safetensors
 from nightcrawler.utils.torch_files import check_torch_file
 
 NUM_CURVES = 8
@@ -107,6 +108,7 @@ def _read_tensors(path: str) -> dict[Any, Any]:
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
+            check_safetensors(Path(path))
             return load_file(path)
         check_torch_file(Path(path))
         with warnings.catch_warnings():
