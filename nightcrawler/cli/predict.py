@@ -36,6 +36,7 @@ DEMO_NOTE = (
 )
 EXAMPLES = """\
   {command} clip.mp4
+  {command} a.mp4 b.mp4 garden/ *.avi
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
   {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
@@ -110,6 +111,11 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
     windows.add_argument(
         "--stride-sec", type=float, metavar="S", help="time between windows (default: half of one)"
     )
+    windows.add_argument(
+        "--whole",
+        action="store_true",
+        help="one prediction of each video (default: videos of more than 12 s by windows of 4 s)",
+    )
     windows.add_argument("--live", action="store_true", help="play a file as a camera would")
     windows.add_argument(
         "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
@@ -146,7 +152,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the checked options of a prediction."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
-        "source", nargs="?", metavar="VIDEO|FOLDER|LIST|URL", help="list: .csv (path,label) or .txt"
+        "sources",
+        nargs="*",
+        metavar="VIDEO|FOLDER|LIST|URL",
+        help="one or several; list: .csv (path,label) or .txt",
     )
     add_model_options(parser)
     add_window_options(parser)
@@ -155,8 +164,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     # Imports PyAV, for which `--help` must not wait.
     from nightcrawler.data.video.reader import is_live
 
-    source = arguments.source
-    arguments.is_live = arguments.live or (source is not None and is_live(source))
+    arguments.is_live = arguments.live or any(map(is_live, arguments.sources))
     fault = find_fault(arguments) or find_output_fault(arguments)
     if fault:
         parser.error(mask_credentials(fault))
@@ -164,16 +172,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def find_fault(arguments: argparse.Namespace) -> str:
-    """Return the first fault in the source, models and windows, empty where there is none."""
-    from nightcrawler.data.video.reader import fault_of_url, is_live
-
-    source = arguments.source
-    if (source is None) == (arguments.watch is None):
-        return "give either a source to predict, or --watch FOLDER"
-    if source == "":
-        # Such as an unset "$VIDEO": the current folder must not be meant by accident.
-        return "the source is empty: give a file, folder, list or URL (. is the current folder)"
-    fault = fault_of_url(source or "")
+    """Return the first fault in the sources, models and windows, empty where there is none."""
+    fault = find_source_fault(arguments)
     if fault:
         return fault
     if arguments.mode is not None and not arguments.ensemble:
@@ -186,9 +186,30 @@ def find_fault(arguments: argparse.Namespace) -> str:
         return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
     if arguments.stride_sec is not None and arguments.window_sec is None:
         return "--stride-sec needs --window-sec"
-    is_playable = source is not None and (is_live(source) or Path(source).is_file())
+    if arguments.whole and (arguments.window_sec is not None or arguments.is_live):
+        return "--whole goes with neither --window-sec nor live sources"
+    return ""
+
+
+def find_source_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the sources, empty where there is none."""
+    from nightcrawler.data.video.reader import fault_of_url, is_live
+
+    sources = arguments.sources
+    if bool(sources) == (arguments.watch is not None):
+        return "give either sources to predict, or --watch FOLDER"
+    for source in sources:
+        if source == "":
+            # Such as an unset "$VIDEO": the current folder must not be meant by accident.
+            return "a source is empty: give a file, folder, list or URL (. is the current folder)"
+        fault = fault_of_url(source)
+        if fault:
+            return fault
+    if arguments.is_live and len(sources) > 1:
+        return f"a live source is followed alone: {len(sources)} sources are given"
+    is_playable = sources and (is_live(sources[0]) or Path(sources[0]).is_file())
     if arguments.live and not is_playable:
-        return f"--live: no file {source}"
+        return f"--live: no file {' '.join(sources)}"
     return ""
 
 
@@ -290,20 +311,21 @@ def predict(arguments: argparse.Namespace) -> int:
     from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
     from nightcrawler.predict import command, shards
     from nightcrawler.predict.annotate import refuse_copies_among_sources
-    from nightcrawler.predict.sources import find_videos
+    from nightcrawler.predict.sources import find_all_videos
     from nightcrawler.utils.outputs import check_targets
 
     window = choose_window(arguments)
     ensemble = build_models(arguments)
     items = []
     if not (arguments.watch or arguments.is_live):
-        items = find_videos(Path(arguments.source), len(ensemble.class_names))
+        sources = [Path(source) for source in arguments.sources]
+        items = find_all_videos(sources, len(ensemble.class_names))
         check_targets(output_files(arguments), sources=[item.path for item in items])
-        source = Path(arguments.source)
-        if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
-            print(f"{source}: read as a list of {len(items)} videos", file=sys.stderr)
-        if arguments.annotate:
-            refuse_copies_among_sources(arguments.annotate, Path(arguments.source), items)
+        for source in sources:
+            if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
+                print(f"{source}: read as a list of videos", file=sys.stderr)
+            if arguments.annotate:
+                refuse_copies_among_sources(arguments.annotate, source, items)
     # After the errors that the command line may have, which the note would hide.
     if not (arguments.experiment or arguments.ensemble):
         print(DEMO_NOTE, file=sys.stderr)
@@ -314,12 +336,13 @@ def predict(arguments: argparse.Namespace) -> int:
         print(escape_controls(line), flush=True)
 
     writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
+    by_length = not arguments.whole
     if arguments.watch:
-        command.predict_watched(ensemble, arguments.watch, window, writer)
+        command.predict_watched(ensemble, arguments.watch, window, writer, by_length)
     elif arguments.is_live:
         assert window is not None
         try:
-            dropped = command.predict_live(ensemble, arguments.source, window, writer)
+            dropped = command.predict_live(ensemble, arguments.sources[0], window, writer)
         except VideoError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_VIDEOS
@@ -328,7 +351,7 @@ def predict(arguments: argparse.Namespace) -> int:
         shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
         command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
     else:
-        command.predict_set(ensemble, items, window, writer)
+        command.predict_set(ensemble, items, window, writer, by_length)
     return EXIT_BAD_VIDEOS if writer.num_bad else 0
 
 
@@ -369,9 +392,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     # Before the models are loaded: wrong options and outputs are found at once.
     choose_window(arguments)
-    source = None
-    if arguments.source and Path(arguments.source).is_file():
-        source = arguments.source
+    files = [source for source in arguments.sources if Path(source).is_file()]
     models = [*arguments.experiment, arguments.ensemble]
-    check_targets(output_files(arguments), (arguments.annotate, arguments.out), [source, *models])
+    check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])
     return predict(arguments)

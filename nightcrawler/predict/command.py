@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict import shards
-from nightcrawler.predict.annotate import annotate, target_path, whole_video_span
+from nightcrawler.predict.annotate import annotate, target_path
 from nightcrawler.predict.ensemble import Ensemble
+from nightcrawler.predict.items import predict_items, status_of
 from nightcrawler.predict.live import live_windows
-from nightcrawler.predict.long_video import predict_long_videos
-from nightcrawler.predict.sliding_windows import ScoredSpan, Window
+from nightcrawler.predict.sliding_windows import ScoredSpan
 from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.predict.video_result import (
     VideoResult,
@@ -27,10 +27,9 @@ from nightcrawler.predict.video_result import (
     to_record,
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
-from nightcrawler.utils.errors import UserError, VideoError, describe_error, mask_credentials
+from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
-from nightcrawler.utils.progress import progress
 
 logger = get_logger(__name__)
 
@@ -38,14 +37,9 @@ logger = get_logger(__name__)
 PARTIAL_SUFFIX = ".partial.jsonl"
 # Longer tables are for the output files.
 MAX_SHOWN_VIDEOS = 200
-WINDOWS_PER_LINE = 100
 
 # Prints a line. The command line passes its own, as nothing else may write to standard output.
 Echo = Callable[[str], None]
-
-
-# Yields a result and its spans for each video, in order.
-PredictMany = Callable[[Sequence[VideoItem]], Iterator[tuple[VideoResult, list[ScoredSpan]]]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ class ResultWriter:
         except VideoError as error:
             return replace(result, status=error.status)
         except Exception as error:
-            return replace(result, status=_status_of(error, "annotate"))
+            return replace(result, status=status_of(error, "annotate"))
         return result
 
     def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:
@@ -176,82 +170,12 @@ def partial_file(outputs: Outputs) -> Path | None:
     return None
 
 
-def _status_of(error: Exception, where: str) -> str:
-    """Return the status of a video that an unexpected error stopped, in one line."""
-    return f"error: {describe_error(error)} ({where})"
-
-
-def _survive(
-    ensemble: Ensemble, items: Sequence[VideoItem], predict: PredictMany
-) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-    """Yield a result per video: an error that one video raises costs that video only."""
-    rest = list(items)
-    while rest:
-        done = 0
-        try:
-            for pair in predict(rest):
-                done += 1
-                yield pair
-        except UserError:
-            # Of the models or options: every video would raise it.
-            raise
-        except Exception as error:
-            logger.warning("%s: %s", rest[done].name, _status_of(error, "predict"))
-            yield _failed(ensemble, rest[done], error), []
-            done += 1
-        rest = rest[done:]
-
-
-def _failed(ensemble: Ensemble, item: VideoItem, error: Exception) -> VideoResult:
-    status = _status_of(error, "predict")
-    return VideoResult(item.name, item.label, status, tuple(ensemble.class_names))
-
-
-def predict_items(
-    ensemble: Ensemble,
-    items: Sequence[VideoItem],
-    window: tuple[float, float] | None,
-    show_windows: bool = True,
-) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-    """Yield the result of each video and its spans of time, with progress on standard error.
-
-    Args:
-        ensemble: models to run.
-        items: videos.
-        window: length and stride of sliding windows in seconds, None for whole videos.
-        show_windows: show progress over the windows of each video.
-    """
-    if window is not None:
-
-        def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
-            return progress(windows, total, "windows", every=WINDOWS_PER_LINE, enabled=show_windows)
-
-        length, stride = window
-        yield from _survive(
-            ensemble,
-            items,
-            lambda rest: predict_long_videos(ensemble, rest, length, stride, show),
-        )
-        return
-    pairs = _survive(ensemble, items, lambda rest: _whole_videos(ensemble, rest))
-    yield from progress(pairs, len(items), "predict", enabled=len(items) > 1)
-
-
-def _whole_videos(
-    ensemble: Ensemble, items: Sequence[VideoItem]
-) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-    for result in ensemble.videos(items):
-        spans = []
-        if result.ok:
-            spans.append(whole_video_span(result))
-        yield result, spans
-
-
 def predict_set(
     ensemble: Ensemble,
     items: Sequence[VideoItem],
     window: tuple[float, float] | None,
     writer: ResultWriter,
+    by_length: bool = True,
 ) -> None:
     """Predict videos, print them and write all outputs.
 
@@ -260,9 +184,10 @@ def predict_set(
         items: videos.
         window: length and stride of sliding windows in seconds, None for whole videos.
         writer: outputs.
+        by_length: see `predict_items`.
     """
     results = []
-    predicted = predict_items(ensemble, items, window)
+    predicted = predict_items(ensemble, items, window, by_length=by_length)
     for item, (result, spans) in zip(items, predicted, strict=True):
         results.append(writer.take(item, result, spans))
     # First: printing fails where the reader is gone (`| head`).
@@ -311,7 +236,11 @@ def predict_shard(
 
 
 def predict_watched(
-    ensemble: Ensemble, folder: Path, window: tuple[float, float] | None, writer: ResultWriter
+    ensemble: Ensemble,
+    folder: Path,
+    window: tuple[float, float] | None,
+    writer: ResultWriter,
+    by_length: bool = True,
 ) -> None:
     """Predict files as they appear in a folder, until Ctrl-C.
 
@@ -320,6 +249,7 @@ def predict_watched(
         folder: folder to watch.
         window: length and stride of sliding windows in seconds, None for whole videos.
         writer: outputs. Videos in its JSON-lines file are not predicted again.
+        by_length: see `predict_items`.
 
     Raises:
         UserError: if the annotated copies would be written into the watched folder.
@@ -340,7 +270,10 @@ def predict_watched(
             if item is None:
                 continue
             size, mtime_ns = file_state(item.path) or (None, None)
-            for result, spans in predict_items(ensemble, [item], window, show_windows=False):
+            predicted = predict_items(
+                ensemble, [item], window, show_windows=False, by_length=by_length
+            )
+            for result, spans in predicted:
                 result = writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
                 writer.show([result])
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,47 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
             raise UserError(f"{source}: not a regular file: expected a list")
         return _read_paths(source)
     return [VideoItem(video_name(source.name), -1, source, 1)]
+
+
+def find_all_videos(sources: Sequence[Path], num_classes: int) -> list[VideoItem]:
+    """Return the videos of several files, folders and lists, by names that tell them apart.
+
+    Args:
+        sources: paths, see `find_videos`.
+        num_classes: K, to check the labels of lists.
+
+    Raises:
+        UserError: as `find_videos`, or if one video is given twice.
+    """
+    if len(sources) == 1:
+        return find_videos(sources[0], num_classes)
+    found = [(source, item) for source in sources for item in find_videos(source, num_classes)]
+    paths = [os.path.realpath(item.path) for _, item in found]
+    if len(set(paths)) < len(paths):
+        raise UserError(f"{first_duplicate(paths)}: it is given twice")
+    # The shortest way of naming that tells all videos apart.
+    for name_of in (_name_in_source, _name_with_source, _name_as_path):
+        names = [video_name(name_of(source, item)) for source, item in found]
+        if len(set(names)) == len(names):
+            break
+    items = []
+    for row, (name, (_, item)) in enumerate(zip(names, found, strict=True), start=1):
+        items.append(replace(item, name=name, row=row))
+    return items
+
+
+def _name_in_source(source: Path, item: VideoItem) -> str:
+    return item.name
+
+
+def _name_with_source(source: Path, item: VideoItem) -> str:
+    base = source if source.is_dir() else source.resolve().parent
+    return f"{base.resolve().name}/{item.name}"
+
+
+def _name_as_path(source: Path, item: VideoItem) -> str:
+    # Relative to the root: names of videos are never absolute.
+    return os.path.realpath(item.path).lstrip("/")
 
 
 def _read_paths(source: Path) -> list[VideoItem]:

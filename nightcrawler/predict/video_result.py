@@ -158,16 +158,22 @@ def to_record(result: VideoResult, count: int, models: Sequence[str] = ()) -> di
     # Results of windows hold no votes.
     for model, vote in zip(models, result.votes, strict=False):
         votes[model] = NO_PERSON if vote == NO_VOTE else names[vote]
-    timeline = []
-    for segment in result.segments:
-        timeline.append({**asdict(segment), "label": names[segment.label]})
     return {
         "video": result.name,
         "status": result.status,
         "top": top,
         "models": votes,
-        "timeline": timeline,
+        "timeline": segment_records(result),
     }
+
+
+def segment_records(result: VideoResult) -> list[dict[str, Any]]:
+    """Return the timeline as plain values: `start_sec`, `end_sec`, `class`, `probability`."""
+    records = []
+    for entry in result.timeline:
+        times = {"start_sec": entry.start_sec, "end_sec": entry.end_sec}
+        records.append({**times, "class": entry.class_name, "probability": entry.probability})
+    return records
 
 
 def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
@@ -218,6 +224,8 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
         for label in result.top(count):
             shown.append(f"{result.class_names[label]} {result.probs[label]:.3f}")
         line = f"{result.name}  {'  '.join(shown)}"
+        if result.timeline:
+            line = f"{result.name}  {_shares_of_time(result)}"
         # A single model always agrees with itself.
         votes = [vote for vote in result.votes if vote != NO_VOTE]
         if len(result.votes) > 1:
@@ -228,6 +236,18 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
     for entry in result.timeline:
         times = f"{format_clock(entry.start_sec)} - {format_clock(entry.end_sec)}"
         yield f"  {times}  {entry.class_name} {entry.probability:.3f}"
+
+
+def _shares_of_time(result: VideoResult) -> str:
+    """Return how long each class of a timeline lasts, the longest first."""
+    seconds: dict[str, float] = {}
+    for entry in result.timeline:
+        length = entry.end_sec - entry.start_sec
+        seconds[entry.class_name] = seconds.get(entry.class_name, 0.0) + length
+    ranking = sorted(seconds.items(), key=lambda named: -named[1])
+    total = max(sum(seconds.values()), 1e-9)
+    shown = [f"{name} {100 * length / total:.0f} %" for name, length in ranking]
+    return f"{', '.join(shown)} of {format_clock(total)}"
 
 
 def format_clock(seconds: float) -> str:

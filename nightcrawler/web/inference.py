@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
-from nightcrawler.predict.video_result import NO_VOTE, VideoResult, to_record
+from nightcrawler.predict.video_result import NO_VOTE, VideoResult, segment_records, to_record
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.clip_worker import Answer, Question
 from nightcrawler.utils.errors import NO_PERSON, VideoError
@@ -148,7 +148,7 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
         "name": item.name,
         "top": to_record(result, SHOWN_CLASSES)["top"],
         "models": _votes(ensemble, result),
-        "timeline": _segments(timeline),
+        "timeline": segment_records(timeline),
         "seconds": seconds,
         "num_frames": info.num_frames,
         "fps": info.fps,
@@ -174,14 +174,6 @@ def _votes(ensemble: Ensemble, result: VideoResult) -> list[dict[str, Any]]:
         class_name = NO_PERSON if vote == NO_VOTE else ensemble.class_names[vote]
         votes.append({"name": name, "class": class_name, "agrees": vote == result.class_id})
     return votes
-
-
-def _segments(result: VideoResult) -> list[dict[str, Any]]:
-    """Return the segments of a timeline with class names."""
-    segments = []
-    for segment in result.segments:
-        segments.append({**asdict(segment), "class": result.class_names[segment.label]})
-    return segments
 
 
 def write_previews(

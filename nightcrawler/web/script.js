@@ -112,7 +112,7 @@ function showTimeline(answer) {
     row.style.setProperty("--long", one.end_sec - one.start_sec);
     button.type = "button";
     button.title = `${one.class}, ${times(one)}`;
-    button.setAttribute("aria-label", `${one.class}, ${times(one)}, ${percent(one.prob)}`);
+    button.setAttribute("aria-label", `${one.class}, ${times(one)}, ${percent(one.probability)}`);
     button.disabled = one.start_sec >= answer.preview_sec;
     button.onclick = () => seek(one.start_sec);
     row.append(button);
@@ -120,7 +120,7 @@ function showTimeline(answer) {
   }));
   find("legend").replaceChildren(...parts.map((one) => {
     const row = make("li");
-    row.append(make("i", "", kind(one)), make("span", one.class), make("span", times(one), "soft"), make("span", percent(one.prob)));
+    row.append(make("i", "", kind(one)), make("span", one.class), make("span", times(one), "soft"), make("span", percent(one.probability)));
     return row;
   }));
   find("end").textContent = seconds(answer.seconds);

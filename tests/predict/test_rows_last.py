@@ -16,6 +16,7 @@ import pytest
 import nightcrawler
 from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict import command, shards
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.predict.watch_folder import new_videos, read_done
@@ -29,6 +30,7 @@ class FakeEnsemble:
 
     class_names = ("Run", "Walk")
     model_names = ("m",)
+    limits = Limits()
     predictors: tuple[Any, ...] = ()
 
     def __init__(self, errors: dict[str, BaseException] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_tables_and_records() -> None:
         ["b.mp4", "error: cut short (decode)"] + [""] * 8,
     ]
     assert list(table_lines(RESULT, 2)) == [
-        "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)",
+        "a.mp4  Wave 100 % of 0:00:02.5  (1 of 2 models)",
         "  0:00:00.0 - 0:00:02.5  Wave 0.750",
     ]
     assert to_record(RESULT, 1, ["first", "second"]) == {
@@ -105,6 +106,14 @@ def test_tables_and_records() -> None:
         "status": "ok",
         "top": [{"class": "Wave", "probability": 0.625}],
         "models": {"first": "Wave", "second": "Run"},
-        "timeline": [{"start_sec": 0.0, "end_sec": 2.5, "label": "Wave", "prob": 0.75}],
+        "timeline": [{"start_sec": 0.0, "end_sec": 2.5, "class": "Wave", "probability": 0.75}],
     }
     assert format_clock(3725.96) == "1:02:05.9"
+
+
+def test_the_headline_of_a_timeline_is_how_long_each_class_lasts() -> None:
+    segments = (Segment(0, 6, 0, 0.9), Segment(6, 9, 2, 0.8), Segment(9, 12, 0, 0.7))
+    long = dataclasses.replace(RESULT, segments=segments, votes=())
+    assert next(table_lines(long, 2)) == "a.mp4  Run 75 %, Wave 25 % of 0:00:12.0"
+    whole = dataclasses.replace(RESULT, segments=())
+    assert next(table_lines(whole, 2)) == "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)"

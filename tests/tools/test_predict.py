@@ -143,7 +143,7 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
         (("--watch", "nowhere"), "nowhere: no such folder to watch"),
         (("a.mp4", "--window-sec", "0"), "expected a window above 0 s"),
         (("a.mp4", "--shard", "3/3", "--out", "o"), "expected i/N with i from 0 to N-1"),
-        (("a.mp4", "--watch", "b"), "give either a source to predict, or --watch FOLDER"),
+        (("a.mp4", "--watch", "b"), "give either sources to predict, or --watch FOLDER"),
         (("a.mp4", "--views", "2"), "--views and --crops go together"),
         (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
         (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
@@ -299,3 +299,19 @@ def test_launchers_say_which_shard_this_is(env: dict[str, str], shard: tuple[int
 def test_shards_that_cannot_be(text: str) -> None:
     with pytest.raises(UserError, match="shard"):
         shards.parse_shard(text, {})
+
+
+def test_long_videos_have_a_timeline_by_themselves_and_short_ones_do_not(
+    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = data / "Test/1.mp4", data / "Test/2.mp4"
+    lines = tmp_path / "lines.jsonl"
+    argv = (first, second, "--experiment", model, "--jsonl", lines)
+    assert predict(*argv) == 0
+    monkeypatch.setattr("nightcrawler.predict.items.LONG_SEC", 0.5)
+    monkeypatch.setattr("nightcrawler.predict.items.LONG_WINDOW", (0.4, 0.2))
+    assert predict(*argv) == 0
+    assert predict(*argv, "--whole") == 0
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [one["video"] for one in found] == ["1.mp4", "2.mp4"] * 3
+    assert [bool(one["timeline"]) for one in found] == [False] * 2 + [True] * 2 + [False] * 2

@@ -1,0 +1,131 @@
+"""Results of many videos, one after the other: an error of one costs that one only."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.probe import probe
+from nightcrawler.predict.annotate import whole_video_span
+from nightcrawler.predict.ensemble import Ensemble
+from nightcrawler.predict.long_video import predict_long_videos
+from nightcrawler.predict.sliding_windows import ScoredSpan, Window
+from nightcrawler.predict.stream import ASSUMED_FPS
+from nightcrawler.predict.video_result import VideoResult
+from nightcrawler.utils.errors import UserError, VideoError, describe_error
+from nightcrawler.utils.logging import get_logger
+from nightcrawler.utils.progress import progress
+
+logger = get_logger(__name__)
+
+WINDOWS_PER_LINE = 100
+# A longer video is predicted by windows of so many seconds, and so many apart, by itself: it shows
+# one action after another.
+LONG_SEC = 12.0
+LONG_WINDOW = (4.0, 2.0)
+
+# Yields a result and its spans for each video, in order.
+PredictMany = Callable[[Sequence[VideoItem]], Iterator[tuple[VideoResult, list[ScoredSpan]]]]
+
+
+def status_of(error: Exception, where: str) -> str:
+    """Return the status of a video that an unexpected error stopped, in one line."""
+    return f"error: {describe_error(error)} ({where})"
+
+
+def _survive(
+    ensemble: Ensemble, items: Sequence[VideoItem], predict: PredictMany
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    """Yield a result per video: an error that one video raises costs that video only."""
+    rest = list(items)
+    while rest:
+        done = 0
+        try:
+            for pair in predict(rest):
+                done += 1
+                yield pair
+        except UserError:
+            # Of the models or options: every video would raise it.
+            raise
+        except Exception as error:
+            logger.warning("%s: %s", rest[done].name, status_of(error, "predict"))
+            yield _failed(ensemble, rest[done], error), []
+            done += 1
+        rest = rest[done:]
+
+
+def _failed(ensemble: Ensemble, item: VideoItem, error: Exception) -> VideoResult:
+    status = status_of(error, "predict")
+    return VideoResult(item.name, item.label, status, tuple(ensemble.class_names))
+
+
+def predict_items(
+    ensemble: Ensemble,
+    items: Sequence[VideoItem],
+    window: tuple[float, float] | None,
+    show_windows: bool = True,
+    by_length: bool = False,
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    """Yield the result of each video and its spans of time, with progress on standard error.
+
+    Args:
+        ensemble: models to run.
+        items: videos.
+        window: length and stride of sliding windows in seconds, None for whole videos.
+        show_windows: show progress over the windows of each video.
+        by_length: without `window`, predict videos of more than `LONG_SEC` by `LONG_WINDOW`.
+    """
+
+    def by_windows(
+        window: tuple[float, float], items: Sequence[VideoItem]
+    ) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+        def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
+            return progress(windows, total, "windows", every=WINDOWS_PER_LINE, enabled=show_windows)
+
+        return _survive(
+            ensemble, items, lambda rest: predict_long_videos(ensemble, rest, *window, show)
+        )
+
+    def whole(items: Sequence[VideoItem]) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+        return _survive(ensemble, items, lambda rest: _whole_videos(ensemble, rest))
+
+    if window is not None:
+        yield from by_windows(window, items)
+        return
+    pairs = whole(items)
+    if by_length:
+        long = functools.partial(by_windows, LONG_WINDOW)
+        pairs = _by_length(items, whole, long, ensemble.limits)
+    yield from progress(pairs, len(items), "predict", enabled=len(items) > 1)
+
+
+def _by_length(
+    items: Sequence[VideoItem], whole: PredictMany, by_windows: PredictMany, limits: Limits
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    """Yield results in order, short videos by one function and long ones by another."""
+    # Neighbours of one kind stay together: the next video is decoded while the models run.
+    for long, group in itertools.groupby(items, key=functools.partial(_is_long, limits=limits)):
+        predict = by_windows if long else whole
+        yield from predict(list(group))
+
+
+def _is_long(item: VideoItem, limits: Limits) -> bool:
+    """Return whether a video is longer than `LONG_SEC`. One that cannot be read is not."""
+    try:
+        info = probe(str(item.path), limits)
+    except VideoError:
+        return False
+    return info.num_frames / (info.fps or ASSUMED_FPS) > LONG_SEC
+
+
+def _whole_videos(
+    ensemble: Ensemble, items: Sequence[VideoItem]
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    for result in ensemble.videos(items):
+        spans = []
+        if result.ok:
+            spans.append(whole_video_span(result))
+        yield result, spans

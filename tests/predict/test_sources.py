@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from nightcrawler.predict.sources import find_all_videos
+from nightcrawler.utils.errors import UserError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("one/a.mp4", "one/b.mp4", "two/a.mp4", "deep/one/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("one/b.mp4\n")
+    return tmp_path
+
+
+def names_of(*sources: Path) -> list[str]:
+    return [item.name for item in find_all_videos(sources, 11)]
+
+
+def test_names_are_as_short_as_they_may_be(tree: Path) -> None:
+    assert names_of(tree / "one/a.mp4") == ["a.mp4"]
+    assert names_of(tree / "one/b.mp4", tree / "two/a.mp4") == ["b.mp4", "a.mp4"]
+    assert names_of(tree / "one/a.mp4", tree / "two/a.mp4") == ["one/a.mp4", "two/a.mp4"]
+    assert names_of(tree / "one", tree / "two") == ["one/a.mp4", "one/b.mp4", "two/a.mp4"]
+    deep = names_of(tree / "one/a.mp4", tree / "deep/one/a.mp4")
+    assert [name.endswith("one/a.mp4") for name in deep] == [True, True]
+    assert len(set(deep)) == 2
+    assert not any(name.startswith("/") for name in deep)
+
+
+def test_files_folders_and_lists_mix_in_the_order_given(tree: Path) -> None:
+    items = find_all_videos([tree / "list.txt", tree / "two", tree / "deep/one/a.mp4"], 11)
+    assert [item.path.relative_to(tree).as_posix() for item in items] == [
+        "one/b.mp4",
+        "two/a.mp4",
+        "deep/one/a.mp4",
+    ]
+    assert [item.row for item in items] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("again", ["one/a.mp4", "one", "./two/../one/a.mp4"])
+def test_a_video_that_is_given_twice_is_named(tree: Path, again: str) -> None:
+    with pytest.raises(UserError, match=r"one/a\.mp4.*given twice"):
+        find_all_videos([tree / "one/a.mp4", tree / again], 11)
