@@ -152,6 +152,19 @@ def _input(cfg: CfgNode) -> Faults:
             yield key, f"has no effect with DATA.INPUT pose: set it to {value!r}"
 
 
+def _sources(cfg: CfgNode) -> Faults:
+    """Yield the faults of the sources that are learned from beside the labelled split."""
+    sources = cfg.POSE.SOURCES
+    shares = cfg.POSE.SHARES
+    for darkened in set(sources) & set(DARKENED):
+        yield "POSE.SOURCES", f"{darkened} is for validation and test only"
+    if cfg.DATA.TRAIN_SPLIT in sources:
+        yield "POSE.SOURCES", f"{cfg.DATA.TRAIN_SPLIT} is DATA.TRAIN_SPLIT already"
+    if shares and len(shares) != 1 + len(sources):
+        text = f"{shares} are not one share for DATA.TRAIN_SPLIT and one for each of {sources}"
+        yield "POSE.SHARES", text
+
+
 def _uniformer_heads(cfg: CfgNode) -> Faults:
     head = cfg.UNIFORMER.HEAD_DIM
     # The first two stages have no attention.
@@ -198,6 +211,7 @@ RULES = (
     _class_names,
     _abilities,
     _input,
+    _sources,
     _uniformer_heads,
     _mvit_strides,
     _pathways,

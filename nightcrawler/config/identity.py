@@ -103,9 +103,14 @@ def test_hash(cfg: CfgNode) -> str:
     return config_hash(without_idle_keys(cfg, trains=False), [*machine, *LINKED_KEYS, *TEST_KEYS])
 
 
+def labelled_splits_of(cfg: CfgNode) -> list[str]:
+    """Return the splits whose labels a training learns from."""
+    return [cfg.DATA.TRAIN_SPLIT, *cfg.POSE.SOURCES]
+
+
 def training_splits_of(cfg: CfgNode) -> list[str]:
     """Return the splits that a training reads, in alphabetical order."""
-    splits = {cfg.DATA.TRAIN_SPLIT, *cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT}
+    splits = {*labelled_splits_of(cfg), *cfg.TRAIN.VAL_SPLITS, cfg.TRAIN.BEST_SPLIT}
     # BatchNorm adaptation and the pseudo-labelled stream read the clips of ADAPT.SPLIT.
     if cfg.ADAPT.NAME != "none" or cfg.DATA.PSEUDO_CSV:
         splits.add(cfg.ADAPT.SPLIT)

@@ -6,7 +6,7 @@ It does not depend on the number of ranks and workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +61,55 @@ def balanced_shares(counts: np.ndarray, max_repeats: int) -> np.ndarray:
     return np.minimum(limits, low)
 
 
+def weighted_draws(weights: np.ndarray, total: int) -> np.ndarray:
+    """Share out a number of draws by weights, the rest to the largest remainders.
+
+    Args:
+        weights: above 0, `[G]`.
+        total: number of draws.
+
+    Returns:
+        int64 `[G]`, of sum `total`.
+    """
+    exact = weights / weights.sum() * total
+    draws = np.floor(exact).astype(np.int64)
+    rest = total - int(draws.sum())
+    draws[np.argsort(draws - exact, kind="stable")[:rest]] += 1
+    return draws
+
+
+def source_weights(sources: np.ndarray, labels: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return the weight of each pair of source and class.
+
+    All classes weigh the same. Within a class, the sources that have it weigh by their shares.
+
+    Args:
+        sources: source of each video, int64 `[N]`.
+        labels: class of each video, int64 `[N]`.
+        shares: share of each source, above 0.
+
+    Returns:
+        float64 `[G]` of the pairs, in the order of `np.unique` of `source_groups`.
+    """
+    groups = np.unique(source_groups(sources, labels))
+    group_sources, group_labels = np.divmod(groups, labels.max() + 1)
+    weights = np.asarray(shares, np.float64)[group_sources]
+    totals = np.bincount(group_labels, weights)
+    return weights / totals[group_labels]
+
+
+def source_groups(sources: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return a number for each video's pair of source and class, int64 `[N]`."""
+    return sources * (labels.max() + 1) + labels
+
+
 def balanced_order(
-    seed: int, stream: int, cycle: int, labels: np.ndarray, max_repeats: int = 0
+    seed: int,
+    stream: int,
+    cycle: int,
+    labels: np.ndarray,
+    max_repeats: int = 0,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the order of a stream's videos in its `cycle`-th pass, with every class equally often.
 
@@ -77,12 +124,17 @@ def balanced_order(
         cycle: number of the pass.
         labels: class of each video, int64 `[N]`.
         max_repeats: largest number of draws of a video in a pass, see `balanced_shares`.
+        weights: weight of each class in `labels`, in ascending order, instead of equal ones that
+            `max_repeats` limits.
 
     Returns:
         Positions of videos, int64 `[M]`, with N <= M < N + number of classes.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    shares = balanced_shares(counts, max_repeats)
+    if weights is None:
+        shares = balanced_shares(counts, max_repeats)
+    else:
+        shares = weighted_draws(weights, len(labels))
     picked = []
     for label, share in zip(classes.tolist(), shares.tolist(), strict=True):
         members = np.flatnonzero(labels == label)
@@ -117,6 +169,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         balance: labels int64 `[num_items]` whose classes are to come equally often, or `None` for
             any order.
         max_repeats: largest number of draws of a video in a balanced pass, 0 for no limit.
+        weights: weights of the classes of `balance`, see `balanced_order`.
 
     Raises:
         ValueError: if micro-batches and ranks do not divide the batch.
@@ -134,6 +187,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         stream: int = 0,
         balance: np.ndarray | None = None,
         max_repeats: int = 0,
+        weights: np.ndarray | None = None,
     ) -> None:
         if batch_size % (micro_batch * world):
             raise ValueError(
@@ -149,6 +203,7 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         self.stream = stream
         self.balance = balance
         self.max_repeats = max_repeats
+        self.weights = weights
         self.cycle_length = len(self._order(0))
         self.epoch = 0
         self.first_step = 0
@@ -166,7 +221,9 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
     def _order(self, cycle: int) -> np.ndarray:
         if self.balance is None:
             return permutation(self.seed, self.stream, cycle, self.num_items)
-        return balanced_order(self.seed, self.stream, cycle, self.balance, self.max_repeats)
+        return balanced_order(
+            self.seed, self.stream, cycle, self.balance, self.max_repeats, self.weights
+        )
 
     def epoch_items(self, epoch: int) -> list[int]:
         """Return the positions of an epoch's videos in their list, over all ranks, in order."""

@@ -12,7 +12,13 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nightcrawler.data.batch_sampler import ChunkSampler, MicroBatchSampler
+from nightcrawler.config.identity import labelled_splits_of
+from nightcrawler.data.batch_sampler import (
+    ChunkSampler,
+    MicroBatchSampler,
+    source_groups,
+    source_weights,
+)
 from nightcrawler.data.build_clips import build_test_clips, build_train_clips
 from nightcrawler.data.build_items import (
     build_items,
@@ -147,13 +153,18 @@ def _num_steps_of(cfg: CfgNode, num_labelled: int, num_pseudo: int) -> int:
 
 
 def build_train_streams(cfg: CfgNode) -> list[TrainStream]:
-    """Build the labelled stream and, where `DATA.PSEUDO_CSV` is set, the pseudo-labelled one."""
-    labelled = build_train_items(cfg)
+    """Build the labelled stream and, where `DATA.PSEUDO_CSV` is set, the pseudo-labelled one.
+
+    The labelled stream mixes `DATA.TRAIN_SPLIT` and `POSE.SOURCES`.
+    """
+    sources = [build_train_items(cfg, split) for split in labelled_splits_of(cfg)]
+    labelled = [item for source in sources for item in source]
     pseudo: list[VideoItem] = []
     if cfg.DATA.PSEUDO_CSV:
         pseudo = build_pseudo_items(cfg)
     num_steps = _num_steps_of(cfg, len(labelled), len(pseudo))
-    streams = [_build_labelled_stream(cfg, labelled, num_steps)]
+    numbers = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
+    streams = [_build_labelled_stream(cfg, labelled, numbers, num_steps)]
     if pseudo:
         streams.append(_build_pseudo_stream(cfg, pseudo, num_steps))
     return streams
@@ -185,9 +196,18 @@ def _build_plain(
     return build_test_clips(cfg, build_phase_enhancements(cfg, phase, dark), pairs)
 
 
-def _build_labelled_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -> TrainStream:
+def _build_labelled_stream(
+    cfg: CfgNode, items: list[VideoItem], sources: np.ndarray, num_steps: int
+) -> TrainStream:
     builder = _build_augmented(cfg, "TRAIN", False, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
-    sampler = _build_sampler(cfg, len(items), num_steps, LABELLED_STREAM, None)
+    balance = None
+    weights = None
+    if cfg.POSE.SOURCES:
+        labels = _labels_of(items).numpy()
+        shares = cfg.POSE.SHARES or [1.0] * (1 + len(cfg.POSE.SOURCES))
+        balance = source_groups(sources, labels)
+        weights = source_weights(sources, labels, shares)
+    sampler = _build_sampler(cfg, len(items), num_steps, LABELLED_STREAM, balance, weights)
     reader = _build_reader(cfg, "TRAIN", False)
     return _build_stream(cfg, "labelled", items, builder, sampler, reader, cfg.RNG_SEED)
 
@@ -203,7 +223,12 @@ def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -
 
 
 def _build_sampler(
-    cfg: CfgNode, num_items: int, num_steps: int, stream: int, balance: np.ndarray | None
+    cfg: CfgNode,
+    num_items: int,
+    num_steps: int,
+    stream: int,
+    balance: np.ndarray | None,
+    weights: np.ndarray | None = None,
 ) -> MicroBatchSampler:
     return MicroBatchSampler(
         num_items,
@@ -216,6 +241,7 @@ def _build_sampler(
         stream,
         balance,
         cfg.TRAIN.BALANCE_MAX_REPEATS,
+        weights,
     )
 
 

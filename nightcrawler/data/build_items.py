@@ -47,15 +47,19 @@ def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
         raise UserError(f"{error}; {_advice_of(cfg)}") from None
 
 
-def build_train_items(cfg: CfgNode) -> list[VideoItem]:
-    """Build the items of the labelled stream, without those of the split that picks the checkpoint.
+def build_train_items(cfg: CfgNode, split: str | None = None) -> list[VideoItem]:
+    """Build the items of a labelled split, without those of the split that picks the checkpoint.
 
     `DATA.EXCLUDE_VAL` leaves the latter in where it is off.
+
+    Args:
+        cfg: the configuration.
+        split: name of the split, `DATA.TRAIN_SPLIT` when absent.
 
     Raises:
         UserError: if a row has no label, or nothing is left.
     """
-    split = cfg.DATA.TRAIN_SPLIT
+    split = split or cfg.DATA.TRAIN_SPLIT
     items = build_items(cfg, split)
     for item in items:
         if item.label < 0:
@@ -64,15 +68,15 @@ def build_train_items(cfg: CfgNode) -> list[VideoItem]:
                 f"label {item.label}: expected 0..{cfg.MODEL.NUM_CLASSES - 1}"
             )
     if cfg.DATA.EXCLUDE_VAL and split != cfg.TRAIN.BEST_SPLIT:
-        items = _build_without_validation(cfg, items)
+        items = _build_without_validation(cfg, split, items)
     if not items:
         raise UserError(f"split '{split}' has no video left to train on; see DATA.EXCLUDE_VAL")
     return items
 
 
-def _build_without_validation(cfg: CfgNode, items: list[VideoItem]) -> list[VideoItem]:
+def _build_without_validation(cfg: CfgNode, split: str, items: list[VideoItem]) -> list[VideoItem]:
     """Leave out the items whose videos are in `TRAIN.BEST_SPLIT`."""
-    train = get_split(cfg.DATA.TRAIN_SPLIT, cfg.DATA.PATH_PREFIX)
+    train = get_split(split, cfg.DATA.PATH_PREFIX)
     best = get_split(cfg.TRAIN.BEST_SPLIT, cfg.DATA.PATH_PREFIX)
     # A dark list may name its clips as the bright one does, though they are other files.
     identity = _file_of

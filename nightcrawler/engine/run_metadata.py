@@ -11,7 +11,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.config import node
-from nightcrawler.config.identity import run_hash, training_splits_of
+from nightcrawler.config.identity import labelled_splits_of, run_hash, training_splits_of
 from nightcrawler.data.build_items import poses_of
 from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.fingerprint import fingerprints
@@ -61,7 +61,7 @@ def label_use_of(cfg: CfgNode) -> str:
     published = find_entry(cfg.TRAIN.CHECKPOINT_FILE_PATH)
     if published is not None and published.labels == ORACLE:
         return ORACLE
-    return split_use((cfg.DATA.TRAIN_SPLIT, cfg.TRAIN.BEST_SPLIT), cfg.DATA.PATH_PREFIX)
+    return split_use((*labelled_splits_of(cfg), cfg.TRAIN.BEST_SPLIT), cfg.DATA.PATH_PREFIX)
 
 
 def run_metadata_of(cfg: CfgNode) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def list_hashes_of(cfg: CfgNode) -> dict[str, str]:
     # The adapted split has a part in the weights that are validated, hence in the best ones.
     prefix = Path(cfg.DATA.PATH_PREFIX)
     files: dict[str, Path] = {}
-    for name in (cfg.DATA.TRAIN_SPLIT, cfg.ADAPT.SPLIT, cfg.TRAIN.BEST_SPLIT):
+    for name in (*labelled_splits_of(cfg), cfg.ADAPT.SPLIT, cfg.TRAIN.BEST_SPLIT):
         files[f"split {name}"] = Path(get_split(name, prefix).list_file)
     if cfg.DATA.PSEUDO_CSV:
         files[cfg.DATA.PSEUDO_CSV] = prefix / cfg.DATA.PSEUDO_CSV

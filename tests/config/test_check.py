@@ -135,6 +135,15 @@ NEEDING = [
     ("POSE.FOLDER", "elsewhere", POSE),
     ("POSE.SECONDS", "3", POSE),
     ("POSE.LEAST_SECONDS", "1", POSE),
+    ("POSE.SOURCES", "[figures]", POSE),
+    ("POSE.SHARES", "[1.0, 2.0]", {**POSE, "POSE.SOURCES": "[figures]"}),
+    ("POSE.DISTURB", "0.5", POSE),
+    ("POSE.DISTURB_ESTIMATES", "0.1", POSE),
+    ("POSE.WARP", "0.5", POSE),
+    ("POSE.CROP", "1.0", POSE),
+    ("POSE.STRETCH", "0.5", POSE),
+    ("POSE.FLIP_PROB", "0.0", POSE),
+    ("POSE.JOINT_DROP", "0.0", POSE),
     ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
     ("DATA.CAMERA", "night", {"TRAIN.BEST_SPLIT": "val_dark"}),
     ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5"}),
@@ -210,6 +219,13 @@ UNFIT_FOR_POSES = [
     ({"AUG.DARKEN": "0.5"}, "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0"),
     ({"TEST.NUM_SPATIAL_CROPS": "[3]"}, "TEST.NUM_SPATIAL_CROPS: has no effect"),
     ({"TEST.GAMMAS": "[0.2, 0.3]"}, "TEST.GAMMAS: has no effect"),
+    ({"POSE.SOURCES": "[val_dark]"}, "POSE.SOURCES: val_dark is for validation and test only"),
+    ({"POSE.SOURCES": "[people, train]"}, "POSE.SOURCES: train is DATA.TRAIN_SPLIT already"),
+    ({"POSE.SOURCES": "[people, people]"}, "POSE.SOURCES: has a name twice"),
+    (
+        {"POSE.SOURCES": "[people]", "POSE.SHARES": "[1.0]"},
+        "POSE.SHARES: [1.0] are not one share for DATA.TRAIN_SPLIT and one for each of ['people']",
+    ),
     ({"DATA.CACHE": "ram"}, "DATA.CACHE: has no effect"),
     ({"DATA.CHECKSUMS": "SUMS"}, "DATA.CHECKSUMS: has no effect"),
 ]
@@ -238,7 +254,7 @@ def test_what_does_not_fit_poses_is_one_fault(
     message = fault(tmp_path, "", {**POSE, **settings})
     assert said in message
     assert len(message.splitlines()) == 1
-    assert len(UNFIT_FOR_POSES) == 10 + len(POSE_REFUSES)
+    assert len(UNFIT_FOR_POSES) == 14 + len(POSE_REFUSES)
 
 
 def accept(folder: Path, **overrides: str) -> None:

@@ -15,6 +15,9 @@ from nightcrawler.data.batch_sampler import (
     SampleKey,
     balanced_order,
     balanced_shares,
+    source_groups,
+    source_weights,
+    weighted_draws,
 )
 
 
@@ -174,3 +177,39 @@ def test_a_limited_chunk_sampler_is_the_same_on_any_number_of_ranks() -> None:
 
     assert taken(1) == taken(3)
     assert len(taken(1)) == 30
+
+
+def test_draws_are_shared_out_by_weights_to_the_last_one() -> None:
+    assert weighted_draws(np.array([1.0, 1, 1]), 10).tolist() == [4, 3, 3]
+    assert weighted_draws(np.array([3.0, 1]), 8).tolist() == [6, 2]
+    assert weighted_draws(np.array([5.0, 3, 2]), 7).tolist() == [4, 2, 1]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        weights, total = rng.uniform(0.1, 5, 9), int(rng.integers(1, 300))
+        draws = weighted_draws(weights, total)
+        assert draws.sum() == total
+        assert np.abs(draws - weights / weights.sum() * total).max() < 1
+
+
+def test_sources_are_mixed_by_shares_within_equal_classes() -> None:
+    # Source 0 has classes 0 and 1, source 1 has classes 1 and 2, of very different sizes.
+    sources = np.array([0] * 60 + [1] * 300)
+    labels = np.array([0] * 50 + [1] * 10 + [1] * 290 + [2] * 10)
+    groups = source_groups(sources, labels)
+    weights = source_weights(sources, labels, [1.0, 3.0])
+    sampler = MicroBatchSampler(360, 45, 8, 4, balance=groups, weights=weights)
+    drawn = np.array([sampler.epoch_items(epoch) for epoch in range(4)]).ravel()
+    shares = {
+        pair: np.mean((sources[drawn] == pair[0]) & (labels[drawn] == pair[1]))
+        for pair in [(0, 0), (0, 1), (1, 1), (1, 2)]
+    }
+    expected = {(0, 0): 1 / 3, (0, 1): 1 / 12, (1, 1): 1 / 4, (1, 2): 1 / 3}
+    for pair, share in expected.items():
+        assert shares[pair] == pytest.approx(share, abs=0.01)
+    # Within a source and class every video comes as often as the others.
+    counts = np.bincount(drawn, minlength=360)
+    for group in np.unique(groups):
+        assert np.ptp(counts[groups == group]) <= 1
+    # A video that comes again in an epoch has draws of its own.
+    keys = [key for batch in sampler for key in batch]
+    assert len(set(keys)) == len(keys) == 360

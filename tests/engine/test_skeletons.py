@@ -25,7 +25,7 @@ from nightcrawler.predict.load import load
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.data.skeleton.files import CLASSES, build_poses, nobody
+from tests.data.skeleton.files import CLASSES, build_poses, nobody, world_pose
 from tests.engine.test_resume import assert_same_run, stop_after
 from tests.paths import ROOT
 
@@ -65,7 +65,9 @@ def dark_clip(data: Path, number: int) -> torch.Tensor:
 def test_movements_are_learned_and_statistics_are_adapted(
     data: Path, tmp_path: Path, name: str
 ) -> None:
-    settings = ("MODEL.NAME", name, "SOLVER.MAX_EPOCH", 12, "TRAIN.EVAL_PERIOD", 12)
+    settings = ("MODEL.NAME", name, "SOLVER.MAX_EPOCH", 16, "TRAIN.EVAL_PERIOD", 16)
+    # A few clips and steps teach nothing of what estimators do.
+    settings = (*settings, "POSE.DISTURB_ESTIMATES", 0.0, "POSE.JOINT_DROP", 0.0)
     trainer = build_trainer(config(data, tmp_path, *settings))
     trainer.fit()
     (validated,) = [row for row in tiny.metrics(tmp_path, "val") if row["split"] == "val_dry"]
@@ -149,6 +151,37 @@ def test_other_poses_behind_the_same_lists_do_not_resume(
     write_pose(folder / "poses/labeled_train/Train/tra_3.mp4.pose.npz", nobody())
     with pytest.raises(UserError, match="train"):
         build_trainer(config(folder, out))
+
+
+def test_motions_are_mixed_in_and_recorded(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    rows = []
+    for number in range(10):
+        write_pose(folder / f"figures/{number}.pose.npz", world_pose(number % 2, 500 + number))
+        rows.append((f"{number}.pose.npz", number % 2))
+    tiny.write_rows(folder / "figures/motions.csv", rows)
+    settings = ("POSE.SOURCES", "[figures]", "POSE.SHARES", "[1.0, 3.0]")
+    trainer = build_trainer(config(folder, tmp_path / "out", *settings))
+    (stream,) = [loss.stream for loss in trainer.stream_losses]
+    assert len(stream.items) == 34
+    drawn = [
+        stream.items[index] for epoch in range(6) for index in stream.sampler.epoch_items(epoch)
+    ]
+    shares = np.array([[item.label, item.path.parent.name == "figures"] for item in drawn])
+    for label, share in ((0, 0.75), (1, 0.75), (2, 0)):
+        own = shares[shares[:, 0] == label]
+        assert len(own) / len(shares) == pytest.approx(1 / 3, abs=0.04)
+        assert own[:, 1].mean() == pytest.approx(share, abs=0.05)
+    trainer.fit()
+    state = load_checkpoint(tmp_path / "out/best.pyth")
+    assert {"split figures", "split train"} <= set(state["lists"])
+    assert "figures" in state["videos"]
+    assert state["labels"] == "label-free"
+    # A list of dark clips among the sources makes an oracle of the run.
+    dark = (*settings[:1], "[arid]", *settings[2:])
+    build_trainer(config(folder, tmp_path / "dark", *dark)).fit()
+    assert load_checkpoint(tmp_path / "dark/best.pyth")["labels"] == "oracle"
 
 
 def test_prediction_is_refused_in_one_line(trained: Path) -> None:

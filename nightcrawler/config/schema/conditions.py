@@ -52,7 +52,7 @@ def is_positive(key: str) -> Condition:
 
 
 def is_set(key: str) -> Condition:
-    """Require a text that is not empty."""
+    """Require a text or a list that is not empty."""
     return Condition(f"{key} is set", lambda cfg: bool(value_of(cfg, key)), (key,))
 
 
@@ -110,3 +110,4 @@ HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
 BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
 ADAPTS = differs("ADAPT.NAME", "none")
 SEES_POSES = equals("DATA.INPUT", "pose")
+MIXES_SOURCES = is_set("POSE.SOURCES")

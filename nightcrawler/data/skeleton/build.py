@@ -31,9 +31,21 @@ def build_pose_train_clips(cfg: CfgNode, num_copies: int) -> TrainClips:
         cfg: the configuration.
         num_copies: number of copies of each track.
     """
+    section = cfg.POSE
     length = clip_length_of(cfg)
-    transform = PoseTransform(num_steps=cfg.DATA.NUM_FRAMES, length=length)
-    window = functools.partial(random_window, length=length)
+    transform = PoseTransform(
+        num_steps=cfg.DATA.NUM_FRAMES,
+        length=length,
+        disturb_prob=section.DISTURB,
+        disturb_estimates_prob=section.DISTURB_ESTIMATES,
+        warp=section.WARP,
+        least_share=section.CROP,
+        stretch=section.STRETCH,
+        flip_prob=section.FLIP_PROB,
+        joint_drop=section.JOINT_DROP,
+    )
+    # Of a person who is slowed down, a clip shows less time; of one who is faster, more.
+    window = functools.partial(random_window, length=round(length * (1 + section.WARP)))
     return TrainClips(window, keep, transform, num_copies)
 
 

@@ -76,16 +76,27 @@ def to_track(pose: Pose) -> np.ndarray:
     num_steps = int((last - first) / pose.fps * RATE + 1e-6) + 1
     at = first + np.arange(num_steps) * (pose.fps / RATE)
     if pose.space == PICTURE:
-        track = smooth(_bridge(points[..., :2], found, at))
+        track = smooth(bridge(points[..., :2], found, at))
     else:
-        track = _bridge(points, found, at)
+        track = bridge(points, found, at)
     confidences = found[first : last + 1].astype(np.float64)
     confidences = interpolate(confidences, np.arange(first, last + 1.0), at)
     return np.concatenate([track, confidences[..., None]], axis=2).astype(np.float32)
 
 
-def _bridge(places: np.ndarray, found: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return `[T, V, D]` at the wanted frames `[N]`, interpolated between those that are found."""
+def bridge(places: np.ndarray, found: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return joints at wanted times, interpolated between the frames in which each is found.
+
+    A joint that is never found is in the middle of the others.
+
+    Args:
+        places: `[T, V, D]`.
+        found: bool `[T, V]`, at least one of them.
+        at: wanted frames, float `[N]`.
+
+    Returns:
+        float64 `[N, V, D]`.
+    """
     track = np.empty((len(at), *places.shape[1:]), np.float64)
     never = []
     for joint in range(places.shape[1]):
