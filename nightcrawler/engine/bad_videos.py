@@ -8,7 +8,7 @@ from pathlib import Path
 from nightcrawler.data.dataset import BadVideo
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.io import write_spreadsheet_rows
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -96,6 +96,6 @@ class BadVideoLedger:
         for (stream, name), video in self.found.items():
             rows.append((stream, name, video.cause, video.where))
         try:
-            write_csv_rows(self.path, rows)
+            write_spreadsheet_rows(self.path, rows)
         except OSError as error:
             logger.warning("%s: not written (%s)", self.path, error.strerror or error)

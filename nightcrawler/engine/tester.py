@@ -27,7 +27,7 @@ from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE, RESULTS_FORMAT, results_name
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import NO_PERSON, UserError
-from nightcrawler.utils.io import sha256_file, write_csv_rows
+from nightcrawler.utils.io import sha256_file, write_spreadsheet_rows
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -109,7 +109,7 @@ class Tester:
             return 0
         path = self.output_dir / f"bad_{split}.csv"
         if distributed.is_main():
-            write_csv_rows(path, [("split", "video", "status"), *rows])
+            write_spreadsheet_rows(path, [("split", "video", "status"), *rows])
             _, first, status = rows[0]
             logger.warning(
                 "%d videos have no prediction, first '%s': %s; see %s",

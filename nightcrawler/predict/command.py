@@ -28,7 +28,7 @@ from nightcrawler.predict.video_result import (
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
-from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
+from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
 
 logger = get_logger(__name__)
@@ -146,9 +146,9 @@ class ResultWriter:
         """Write the files that hold all results."""
         outputs = self.outputs
         if outputs.csv:
-            write_csv_rows(outputs.csv, csv_rows(results, outputs.top))
+            write_spreadsheet_rows(outputs.csv, csv_rows(results, outputs.top))
         if outputs.timeline:
-            write_csv_rows(outputs.timeline, timeline_rows(results))
+            write_spreadsheet_rows(outputs.timeline, timeline_rows(results))
         if outputs.json:
             records = [self._record(result) for result in results]
             with atomic_write(outputs.json, "w") as file:

@@ -25,7 +25,7 @@ from nightcrawler.predict.video_result import (
     to_predictions,
 )
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, file_state, write_csv_rows
+from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 
 # Names in an output folder. They are part of its format: shards of older versions are merged, too.
 PARTS = "parts"
@@ -272,11 +272,11 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoRe
             f"such as {min(extra)}"
         )
     files = [out / "predictions.csv", out / "predictions.npz"]
-    write_csv_rows(files[0], csv_rows(results, top))
+    write_spreadsheet_rows(files[0], csv_rows(results, top))
     to_predictions(results, len(class_names), {**about, "run": key}).save(files[1])
     if any(result.segments for result in results):
         files.append(out / "timeline.csv")
-        write_csv_rows(files[2], timeline_rows(results))
+        write_spreadsheet_rows(files[2], timeline_rows(results))
     return results, files
 
 

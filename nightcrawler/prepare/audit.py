@@ -17,7 +17,7 @@ from nightcrawler.prepare.duplicates import has_content
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
 from nightcrawler.prepare.sources import AuditSource
-from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.io import plain_cell, write_spreadsheet_rows
 from nightcrawler.utils.process import follow_parent
 
 CSV_NAME = "audit.csv"
@@ -53,7 +53,8 @@ def read_rows(path: Path) -> dict[str, Measurement]:
             return {}
         measurements = {}
         for row in rows:
-            measurements[row[0]] = _parse(row)
+            measurement = _parse([plain_cell(text) for text in row])
+            measurements[measurement.path] = measurement
         return measurements
     except (OSError, ValueError, IndexError, csv.Error):
         # A table that cannot be used is written anew, like one that does not exist.
@@ -159,7 +160,7 @@ def _save(
             if original != row.path:
                 same_as = original
         table.append([*map(str, astuple(row)), ";".join(sources_of[path]), same_as])
-    write_csv_rows(out / CSV_NAME, table)
+    write_spreadsheet_rows(out / CSV_NAME, table)
 
 
 def _measure_all(

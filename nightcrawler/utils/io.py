@@ -228,6 +228,45 @@ def write_csv_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+# What a spreadsheet takes for a formula, behind any apostrophes that take that from it.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: with an apostrophe in front.
+
+    Names of files may be formulas. Numbers and most other texts stay as they are.
+
+    Example:
+        >>> spreadsheet_cell("=cmd|' /C calc'!A1.mp4")
+        "'=cmd|' /C calc'!A1.mp4"
+    """
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text that `spreadsheet_cell` was given.
+
+    Example:
+        >>> plain_cell("'=a.mp4")
+        '=a.mp4'
+    """
+    if text.startswith("'") and _FORMULA.match(text, 1):
+        return text[1:]
+    return text
+
+
+def write_spreadsheet_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows for people as `write_csv_rows` does, each cell through `spreadsheet_cell`.
+
+    Lists, pseudo-labels and submissions, which programs read, are no such tables.
+    """
+    write_csv_rows(path, ([spreadsheet_cell(str(cell)) for cell in row] for row in rows))
+
+
 def sha256_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex digits."""
     digest = hashlib.sha256()

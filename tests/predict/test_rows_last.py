@@ -21,6 +21,7 @@ from nightcrawler.predict import command, shards
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.prepare.sources import read_videos
+from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.command_line import escape_controls, run
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 
@@ -67,6 +68,23 @@ def test_a_closed_pipe_loses_no_row(tmp_path: Path) -> None:
         _predict(tmp_path, {}, closed)
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 4
     assert os.listdir(tmp_path) == ["o.csv"]
+
+
+def test_names_that_are_formulas_are_text_in_tables(tmp_path: Path) -> None:
+    """Of whole sets and of shards; JSON has the names themselves."""
+    ensemble: Any = FakeEnsemble({"@b.mp4": RuntimeError("=1")})
+    items = _items("=a.mp4", "@b.mp4", "c.mp4")
+    outputs = command.Outputs(csv=tmp_path / "o.csv", json=tmp_path / "o.json")
+    writer = command.ResultWriter(ensemble, outputs, lambda _: None)
+    command.predict_set(ensemble, items, None, writer)
+    command.predict_shard(ensemble, items, tmp_path / "out", (0, 1), None, lambda _: None)
+    _, files = shards.merge(tmp_path / "out", items, 5)
+    for path in (tmp_path / "o.csv", files[0]):
+        names = [line.split(",")[0] for line in path.read_text().splitlines()]
+        assert names == ["video", "'=a.mp4", "'@b.mp4", "c.mp4"]
+    videos = json.loads((tmp_path / "o.json").read_text())["videos"]
+    assert [one["video"] for one in videos] == read_results(files[1]).names
+    assert videos[0]["video"] == "=a.mp4"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("20 GB"), MemoryError(), OSError(28, "full")])

@@ -85,6 +85,23 @@ def test_rows_come_in_the_order_of_the_source_and_are_written(videos: Path, tmp_
     assert [row["fps"] for row in table] == ["12.5"] * 4
 
 
+def test_names_that_are_formulas_are_text_and_known_again(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(videos)
+    for name in ("=1.mp4", "'=2.mp4", "-3.mp4"):
+        (videos / name).write_text(name)
+    given = AuditSource("@lists", ("=1.mp4", "'=2.mp4", "-3.mp4", "a.mp4"))
+    first = audit([given], tmp_path / "out", 1, function=note_and_measure)
+    with open(tmp_path / "out/audit.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["path"] for row in table] == ["'=1.mp4", "''=2.mp4", "'-3.mp4", "a.mp4"]
+    assert {row["lists"] for row in table} == {"'@lists"}
+    assert list(read_rows(tmp_path / "out/audit.csv").values()) == first
+    assert audit([given], tmp_path / "out", 1, function=note_and_measure) == first
+    assert set(calls(videos).values()) == {1}
+
+
 def test_only_changed_and_new_files_are_measured_again(videos: Path) -> None:
     first = run(videos)
     (videos / "b.mp4").write_text("B2")

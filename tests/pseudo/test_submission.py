@@ -28,6 +28,18 @@ def test_round_trip(form: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.probs, PROBS)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_names_stay_as_published(form: str, tmp_path: Path) -> None:
+    """A program scores the file, so that no name is changed for spreadsheets."""
+    names = ["=1.mp4", "-2.mp4"]
+    write_submission(
+        tmp_path / "s.csv", Submission(names, ONE.labels, ONE.confidences, PROBS), form
+    )
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == names
+    assert read_submission(tmp_path / "s.csv").names == names
+
+
 def test_the_forms_as_text(tmp_path: Path) -> None:
     texts = {}
     for form in FORMS:

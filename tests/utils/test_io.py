@@ -16,10 +16,13 @@ from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import (
     atomic_write,
+    plain_cell,
     read_csv_rows,
     safe_join,
     sha256_file,
+    spreadsheet_cell,
     write_csv_rows,
+    write_spreadsheet_rows,
 )
 
 
@@ -108,3 +111,28 @@ def test_a_pipe_in_the_place_of_a_table_is_not_waited_for(tmp_path: Path, reader
     os.mkfifo(path)
     with pytest.raises(UserError, match=r"t\.csv: (not a regular file|no such)"):
         READERS[reader](path)
+
+
+FORMULAS = ["=1+1", "+a", "-a.mp4", "@SUM(A1)", "\tx", "\rx", "'=1", "''@a", "-", "-1-1", "+1e5x"]
+PLAIN = ["", "a", "'a", "''", "a=b", " =a", "-1", "+1.5", "-1e-05", "'", "1-1", "-0.25"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_spreadsheet_takes_no_name_for_a_formula(text: str) -> None:
+    assert spreadsheet_cell(text) == "'" + text
+    assert plain_cell("'" + text) == text
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_other_cells_stay(text: str) -> None:
+    assert spreadsheet_cell(text) == plain_cell(text) == text
+
+
+@given(st.text(alphabet="'=+-@\t\ra1.e", max_size=6))
+def test_cells_are_read_back(text: str) -> None:
+    assert plain_cell(spreadsheet_cell(text)) == text
+
+
+def test_rows_for_people(tmp_path: Path) -> None:
+    write_spreadsheet_rows(tmp_path / "a.csv", [("video", "p"), ("=1.mp4", -1), ("b", "-0.5")])
+    assert (tmp_path / "a.csv").read_text() == "video,p\n'=1.mp4,-1\nb,-0.5\n"
