@@ -42,7 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the checked options of an export."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
-        "experiment", type=Path, metavar="EXPERIMENT", help="its folder, or a checkpoint"
+        "experiment", metavar="EXPERIMENT", help="its folder, a checkpoint, or a name of weights"
     )
     add_file_options(parser)
     add_comparison_options(parser)
@@ -349,13 +349,15 @@ def choose_folder(arguments: argparse.Namespace) -> Path:
     """Return the folder to write: `--out`, or `export` beside the weights.
 
     Raises:
-        UserError: if packaged weights, which lie inside the package, are exported without `--out`.
+        UserError: if weights are exported by their name without `--out`.
     """
     if arguments.out:
         return arguments.out
-    given: Path = arguments.experiment
+    given = Path(arguments.experiment)
     if given.is_dir():
         return given / "export"
     if not given.exists():
-        raise UserError(f"{given}: weights of the package: give --out DIR for the exported files")
+        raise UserError(
+            f"{arguments.experiment}: weights by name: give --out DIR for the exported files"
+        )
     return given.parent / "export"

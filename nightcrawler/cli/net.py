@@ -98,10 +98,14 @@ def load(arguments: Any) -> Any:
 
 def _note_places(overrides: Sequence[str]) -> None:
     """Say where relative paths of the command line lead, if not below the caller's folder."""
+    from nightcrawler.models.zoo import find_entry
+
     if Path.cwd() == project_root():
         return
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        if key in PLACES and value and not Path(value).expanduser().is_absolute():
+        if key not in PLACES or not value or find_entry(value) is not None:
+            continue
+        if not Path(value).expanduser().is_absolute():
             where = project_root() / value
             print(f"note: {key} {value} is below the project: {where}", file=sys.stderr)
 

@@ -38,6 +38,7 @@ EXAMPLES = """\
   {command} clip.mp4
   {command} a.mp4 b.mp4 garden/ *.avi
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
+  {command} clip.mp4 --model ug2-2022/stage4/mvit_b32_k600
   {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
   {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn
@@ -63,11 +64,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     models = parser.add_argument_group("models")
     models.add_argument(
         "--experiment",
+        "--model",
         action="append",
         default=[],
-        type=Path,
-        metavar="DIR|CHECKPOINT",
-        help="experiment folder or checkpoint, repeatable (default: the package's demo models)",
+        metavar="DIR|CHECKPOINT|NAME",
+        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
+        "repeatable (default: the package's demo models)",
     )
     models.add_argument(
         "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"

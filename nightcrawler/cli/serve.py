@@ -46,9 +46,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--experiment",
         action="append",
         default=[],
-        type=Path,
-        metavar="DIR",
-        help="experiment folder or checkpoint (repeatable)",
+        metavar="DIR|CHECKPOINT|NAME",
+        help="experiment folder, checkpoint, or name of public weights (repeatable)",
     )
     models.add_argument(
         "--ensemble", type=Path, metavar="RECIPE", help="mix the models by this recipe"

@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.schema.conditions import DARKENED, enhancements_of, value_of
+from nightcrawler.config.schema.value_rules import is_size
 from nightcrawler.utils.errors import ConfigError
 
 # Models whose clips are joints, and those of frames that are not named with a slash.
@@ -19,6 +20,7 @@ POSE_REFUSES: dict[str, Any] = {
     "AUG.DARKEN": 0.0,
     "TEST.NUM_SPATIAL_CROPS": [1],
     "TEST.GAMMAS": [],
+    "DATA.TEST_RESIZE": [],
     "DATA.CACHE": "none",
     "DATA.CHECKSUMS": "",
 }
@@ -101,6 +103,13 @@ def _views(cfg: CfgNode) -> Faults:
     if not views or not crops or not same_length:
         text = f"{crops} does not pair with TEST.NUM_ENSEMBLE_VIEWS {views}"
         yield "TEST.NUM_SPATIAL_CROPS", text
+
+
+def _test_resize(cfg: CfgNode) -> Faults:
+    crop = cfg.DATA.TEST_CROP_SIZE
+    if is_size(cfg.DATA.TEST_RESIZE) is None and min(cfg.DATA.TEST_RESIZE, default=crop) < crop:
+        text = f"{cfg.DATA.TEST_RESIZE} is smaller than the crop, DATA.TEST_CROP_SIZE {crop}"
+        yield "DATA.TEST_RESIZE", text
 
 
 def _class_names(cfg: CfgNode) -> Faults:
@@ -208,6 +217,7 @@ RULES = (
     _schedule,
     _zero_dce_weights,
     _views,
+    _test_resize,
     _class_names,
     _abilities,
     _input,

@@ -121,6 +121,7 @@ def build_test_clips(
         size=cfg.DATA.TEST_CROP_SIZE,
         mean=cfg.DATA.MEAN,
         std=cfg.DATA.STD,
+        resize=cfg.DATA.TEST_RESIZE,
     )
     return MultiViewClips(build_view_sampler(cfg), make_crops, pairs)
 
@@ -133,12 +134,19 @@ def _enhanced_crops(
     size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    resize: Sequence[int],
 ) -> Tensor:
     """Make all crops of a view with every enhancement, float32 `[L * C, 3, T, size, size]`."""
     blocks = []
     for enhance in enhances:
         crops = eval_crops(
-            frames, size=size, num_crops=num_crops, enhance=enhance, mean=mean, std=std
+            frames,
+            size=size,
+            num_crops=num_crops,
+            enhance=enhance,
+            mean=mean,
+            std=std,
+            resize=resize,
         )
         blocks.append(crops)
     return concatenate_clips(blocks)

@@ -25,6 +25,22 @@ def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
     return size, int(np.floor(float(width) / height * size))
 
 
+def resized_size(height: int, width: int, size: int, resize: Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) that frames are resized to before they are cropped.
+
+    Args:
+        height: height of the frames in pixels.
+        width: width of the frames in pixels.
+        size: side of the crops in pixels.
+        resize: short side, or height and width whatever the proportions. Empty for a short side of
+            `size`.
+    """
+    if len(resize) == 2:
+        return resize[0], resize[1]
+    short = resize[0] if resize else size
+    return short_side_size(height, width, short)
+
+
 def uniform_crop_offsets(height: int, width: int, size: int, spatial_idx: int) -> tuple[int, int]:
     """Return the offsets of a square crop.
 
@@ -119,9 +135,12 @@ def resize_short_side(clip: Tensor, size: int) -> Tensor:
 
     Interpolation is bilinear, without aligned corners and without antialiasing.
     """
-    height, width = clip.shape[-2:]
-    wanted = short_side_size(height, width, size)
-    if wanted == (height, width):
+    return _resized(clip, short_side_size(clip.shape[-2], clip.shape[-1], size))
+
+
+def _resized(clip: Tensor, wanted: tuple[int, int]) -> Tensor:
+    """Resize `[3, T, H, W]` to a height and width, as `resize_short_side` does."""
+    if wanted == tuple(clip.shape[-2:]):
         return clip
     return functional.interpolate(clip, size=wanted, mode="bilinear", align_corners=False)
 
@@ -142,6 +161,7 @@ def eval_crops(
     enhance: Callable[[np.ndarray], np.ndarray],
     mean: Sequence[float],
     std: Sequence[float],
+    resize: Sequence[int] = (),
 ) -> Tensor:
     """Make all crops of one view from one resize.
 
@@ -149,18 +169,19 @@ def eval_crops(
 
     Args:
         frames: uint8 `[T, H, W, 3]`.
-        size: short side and side of the crops, in pixels.
+        size: side of the crops, in pixels.
         num_crops: 1 or 3.
         enhance: enhances uint8 frames.
         mean: of each channel, three.
         std: of each channel, three.
+        resize: see `resized_size`.
 
     Returns:
         float32 `[C, 3, T, size, size]`.
     """
     enhanced = torch.from_numpy(np.ascontiguousarray(enhance(frames)))
     levels = enhanced.permute(3, 0, 1, 2).contiguous()
-    height, width = short_side_size(levels.shape[-2], levels.shape[-1], size)
+    height, width = resized_size(levels.shape[-2], levels.shape[-1], size, resize)
     offsets = [
         uniform_crop_offsets(height, width, size, position)
         for position in crop_positions(num_crops)
@@ -168,7 +189,7 @@ def eval_crops(
     crops = empty_clips(num_crops, 3, len(frames), size, size)
     # A few frames at a time: intermediate values stay in the processor's cache.
     for part, target in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
-        resized = normalise_levels(resize_short_side(part.float(), size), mean, std)
+        resized = normalise_levels(_resized(part.float(), (height, width)), mean, std)
         for crop, (y, x) in zip(target, offsets, strict=True):
             crop.copy_(resized[..., y : y + size, x : x + size])
     return crops

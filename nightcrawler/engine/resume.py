@@ -13,7 +13,7 @@ from nightcrawler.config.identity import differences_of_texts, is_of_same_run
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.trainer import EMA, Trainer
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
-from nightcrawler.models.zoo import obtain_weights
+from nightcrawler.models.zoo import find_entry, obtain_weights
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, argument_keys
@@ -203,6 +203,8 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
         UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
     """
     path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint_files.BEST)
+    if find_entry(path) is not None:
+        path = str(obtain_weights(path))
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH"

@@ -109,6 +109,11 @@ def build_graph(cfg: CfgNode, model: nn.Module, dark: bool) -> FramesToProbs:
         ConfigError: if testing enhances clips in a way that cannot be in a graph.
     """
     data = cfg.DATA
+    if data.TEST_RESIZE:
+        raise ConfigError(
+            f"DATA.TEST_RESIZE {data.TEST_RESIZE}: the graph resizes to the crop's size only: "
+            "predict with nightcrawler, or train with DATA.TEST_RESIZE []"
+        )
     graph = FramesToProbs(model, build_levels(cfg, dark), data.MEAN, data.STD, data.TEST_CROP_SIZE)
     # Parameters are constants of the graph. Gradients stay enabled while it is traced: norms then
     # remain layers, which runtimes fold into their neighbours.

@@ -22,11 +22,11 @@ from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.export.frames import build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
-from nightcrawler.models.formats import WeightsFile, read_weights
+from nightcrawler.models.formats import WeightsFile
 from nightcrawler.predict.checkpoints import (
     PredictOptions,
     build_trained_config,
-    find_checkpoint,
+    read_checkpoint,
 )
 from nightcrawler.utils.versions import library_versions
 
@@ -86,8 +86,7 @@ def build_trained(
         UserError: if there is no whole checkpoint, or testing enhances clips in a way that cannot
             be in a graph.
     """
-    path = find_checkpoint(given)
-    file = read_weights(path)
+    file = read_checkpoint(given)
     cfg = build_trained_config(file, options)
     model = build_model(cfg).eval()
     weights_to_test_from_cfg(cfg, model)
@@ -95,7 +94,7 @@ def build_trained(
     if frame_size:
         size = (frame_size[0], frame_size[1])
     return Trained(
-        name=path.parent.resolve().name,
+        name=file.path.parent.resolve().name,
         graph=build_graph(cfg, model, options.dark),
         state=model.state_dict(),
         frame_shape=(cfg.DATA.NUM_FRAMES, size[0], size[1], 3),

@@ -14,7 +14,9 @@ from fvcore.common.config import CfgNode
 from nightcrawler.config.load import load_experiment, recorded_defaults
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.engine.checkpoint_files import BEST
-from nightcrawler.models.formats import WeightsFile
+from nightcrawler.models.formats import WeightsFile, read_weights
+from nightcrawler.models.zoo import check_weights, find_entry, obtain_weights
+from nightcrawler.predict.published import complete
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.plugins import import_user_module, plugin_modules
 from nightcrawler.utils.project import packaged_root
@@ -104,29 +106,60 @@ def _demo_checkpoint(name: str) -> Path | None:
     return models[name]
 
 
-# Tried in order: files of the user come before those of the package.
+def _published_checkpoint(name: str) -> Path | None:
+    """Return the file of a public name or address, downloaded if it is missing."""
+    if find_entry(name) is None:
+        return None
+    return obtain_weights(name)
+
+
+# Tried in order: files of the user come before those of the package, and these before public ones.
 RESOLVERS: tuple[Callable[[str], Path | None], ...] = (
     _experiment_checkpoint,
     _checkpoint_file,
     _demo_checkpoint,
+    _published_checkpoint,
 )
 
 
 def find_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
-    """Return the checkpoint of an experiment folder, a checkpoint file, or a packaged model.
+    """Return the checkpoint of an experiment folder, a checkpoint file, or a name.
 
     Args:
-        path_or_name: an experiment's output folder, a checkpoint, or a name of `demo_models`.
+        path_or_name: an experiment's output folder, a checkpoint, a name of `demo_models`, or a
+            public name or address (see `models.zoo.find_entry`), which is downloaded if need be.
 
     Raises:
-        UserError: if there is no checkpoint.
+        UserError: if there is no checkpoint, or it cannot be had.
     """
     name = os.fspath(path_or_name)
     for resolve in RESOLVERS:
         path = resolve(name)
         if path is not None:
             return path
-    raise UserError(f"{name}: no such checkpoint; expected an experiment folder or a checkpoint")
+    raise UserError(
+        f"{name}: no such checkpoint; expected an experiment folder, a checkpoint, or a name that "
+        "`nightcrawler weights list` prints"
+    )
+
+
+def read_checkpoint(path_or_name: str | os.PathLike[str]) -> WeightsFile:
+    """Read the checkpoint that `find_checkpoint` returns, with the configuration of its name.
+
+    Args:
+        path_or_name: see there.
+
+    Raises:
+        UserError: if there is no checkpoint, or it cannot be read, or is not the published one.
+    """
+    name = os.fspath(path_or_name)
+    path = find_checkpoint(name)
+    file = read_weights(path)
+    if path == Path(name):
+        return file
+    # A name promises a file, which may be damaged or exchanged.
+    check_weights(name, file.sha256)
+    return complete(file, name)
 
 
 def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:

@@ -198,7 +198,7 @@ def run_hash(about: dict[str, Any]) -> str:
 
 
 def build_ensemble(
-    experiments: Sequence[Path],
+    experiments: Sequence[Path | str],
     recipe: EnsembleRecipe | None,
     prefix: Path,
     options: PredictOptions,
@@ -206,7 +206,8 @@ def build_ensemble(
     """Build the models of experiments or of a recipe.
 
     Args:
-        experiments: experiment folders or checkpoints. Empty takes those of the recipe.
+        experiments: experiment folders, checkpoints, or names of public weights. Empty takes those
+            of the recipe.
         recipe: mixture of the models. None weighs them equally.
         prefix: folder that holds the recipe's experiments.
         options: settings that differ from testing.
@@ -215,7 +216,7 @@ def build_ensemble(
         UserError: if a checkpoint is missing, a model is given twice, or classes differ.
     """
     recipe = recipe or equal_recipe(len(experiments))
-    folders = list(experiments)
+    folders: list[Path | str] = list(experiments)
     if not folders:
         # Folders of a recipe are relative, so that it holds for any copy of the project.
         folders = [prefix / folder for folder in recipe.mode.ensemble.folders.values()]
@@ -224,7 +225,7 @@ def build_ensemble(
         Mode(ensemble, recipe.mode.switches), recipe.classes, recipe.labels, recipe.pairs
     )
     # Twice the same model would silently double its weight.
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError(f"{', '.join(map(str, folders))}: a model is given twice")
     # None leaves views and crops to the checkpoint.
     pairs: Sequence[tuple[int, int] | None] = [None] * len(folders)
@@ -249,9 +250,9 @@ def _check_classes(predictors: Sequence[Predictor], expected: Sequence[str]) -> 
                 )
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path | str]) -> list[str]:
     """Return the fewest last parts of each path that tell all paths apart."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [Path(path).resolve().parts for path in paths]
     for count in range(1, max(map(len, parts))):
         names = ["/".join(part[-count:]) for part in parts]
         if len(set(names)) == len(names):

@@ -32,8 +32,9 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
-from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, find_checkpoint
+from nightcrawler.models.formats import WeightsFile
+from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, read_checkpoint
+from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
@@ -188,11 +189,12 @@ def build_predictor(
     Raises:
         UserError: if there is no checkpoint, or it is incomplete.
     """
-    file = read_weights(find_checkpoint(checkpoint))
+    file = read_checkpoint(checkpoint)
     cfg = build_trained_config(file, options)
     device = distributed.choose_device(cfg.DEVICE)
     model = build_placed_model(cfg, device)
-    weights_to_test_from_cfg(cfg, model)
+    with noted(os.fspath(checkpoint)):
+        weights_to_test_from_cfg(cfg, model)
     pair = options.pair or pair or view_crop_pairs_of(cfg)[0]
     denoise = denoise_window_of(cfg, "TEST", options.dark)
     enhancements = build_phase_enhancements(cfg, "TEST", options.dark)

@@ -40,7 +40,8 @@ class InferenceOptions:
     """Settings of inference for the page.
 
     Attributes:
-        experiments: experiment folders or checkpoints. Empty takes those of the recipe.
+        experiments: experiment folders, checkpoints or names of weights. Empty takes those of the
+            recipe.
         recipe: recipe that mixes the models. None weighs them equally.
         mode: mode of a vote recipe. None takes its first.
         prefix: folder that holds the recipe's experiments.
@@ -55,7 +56,7 @@ class InferenceOptions:
         max_pixels: largest picture that the models read. None leaves it to each checkpoint.
     """
 
-    experiments: tuple[Path, ...]
+    experiments: tuple[Path | str, ...]
     recipe: Path | None
     mode: int | None
     prefix: Path

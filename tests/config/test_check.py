@@ -61,6 +61,9 @@ WRONG_VALUES = [
     ("DATA.MEAN", "[0.1, 0.2]", "has 2 values, expected 3"),
     ("DATA.STD", "[0.1, 0.2, 0.0]", "0.0 is out of range"),
     ("DATA.NUM_FRAMES", "0", "expected between 1 and 4096"),
+    ("DATA.TEST_RESIZE", "[256, 300, 300]", "expected one or two numbers between 1 and 4096"),
+    ("DATA.TEST_RESIZE", "[300, 200]", "is smaller than the crop, DATA.TEST_CROP_SIZE 224"),
+    ("DATA.TEST_RESIZE", "0", "expected between 1 and 4096"),
     ("DATA.CACHE", "memory", "'memory' is not one of none, ram, disk"),
     ("DATA.CACHE_GIB", "0\n  CACHE: disk", "expected at least 0.001"),
     ("DATA.TRAIN_CROP_SIZE", "100000", "expected between 1 and 4096"),
@@ -227,6 +230,7 @@ UNFIT_FOR_POSES = [
         "POSE.SHARES: [1.0] are not one share for DATA.TRAIN_SPLIT and one for each of ['people']",
     ),
     ({"DATA.CACHE": "ram"}, "DATA.CACHE: has no effect"),
+    ({"DATA.TEST_RESIZE": "[256]"}, "DATA.TEST_RESIZE: has no effect"),
     ({"DATA.CHECKSUMS": "SUMS"}, "DATA.CHECKSUMS: has no effect"),
 ]
 

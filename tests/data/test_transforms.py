@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms import functional as tv_functional
 
 from nightcrawler.data.transforms import (
     crop_positions,
@@ -127,6 +128,26 @@ def test_crops_equal_float64_bilinear(height: int, width: int) -> None:
         np.testing.assert_allclose(
             crop.numpy(), resized[..., y : y + size, x : x + size], atol=2e-5
         )
+
+
+@pytest.mark.parametrize("resize", [(32,), (32, 43), (24, 31)])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 36), (30, 101)])
+def test_crops_of_another_size_equal_those_of_torchvision(
+    height: int, width: int, resize: tuple[int, ...]
+) -> None:
+    frames, size = random_frames(3, height, width), 24
+    crop = eval_crops(
+        frames, size=size, num_crops=1, enhance=identity, mean=MEAN, std=STD, resize=resize
+    )[0]
+    levels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    resized = tv_functional.resize(levels, list(resize), antialias=False)
+    # Where the margin is odd, torchvision's centre is one pixel before or behind ours.
+    y, x = (math.ceil((side - size) / 2) for side in resized.shape[-2:])
+    expected = normalised(
+        resized[..., y : y + size, x : x + size].permute(0, 2, 3, 1).contiguous().numpy()
+    )
+    # It rounds to whole levels after the resize.
+    assert np.abs(crop.numpy() - expected).max() <= 0.501 / 255 / min(STD)
 
 
 def test_a_single_crop_is_the_centre_of_three() -> None:

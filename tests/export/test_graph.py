@@ -92,6 +92,12 @@ def test_enhancement_that_cannot_be_inside_is_an_error_that_names_its_key(
     assert torch.equal(levels, torch.arange(256.0))
 
 
+def test_another_resize_than_the_crops_is_an_error_that_names_its_key(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, "uniformer_b32_k600", "DATA.TEST_RESIZE", "[256]")
+    with pytest.raises(ConfigError, match=r"DATA.TEST_RESIZE \[256\]: the graph resizes"):
+        build_trained(path, PredictOptions(root=tmp_path))
+
+
 def test_one_gamma_of_several_to_try_is_the_one_of_the_graph(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, "uniformer_b32_k600", "TEST.GAMMAS", "[0.5]")
     trained = build_trained(path, PredictOptions(root=tmp_path))

@@ -20,6 +20,7 @@ from nightcrawler.config.schema.value_rules import (
     is_not_empty,
     is_odd,
     is_rand_augment,
+    is_size,
 )
 from nightcrawler.utils.registries import ENHANCEMENTS
 
@@ -89,6 +90,14 @@ DATA = (
         "Short side of the resized test clip and side of its square crops, in pixels.",
         minimum=1,
         maximum=MAX_SIZE,
+    ),
+    Key(
+        "DATA.TEST_RESIZE",
+        [],
+        "Size that a test clip is resized to before it is cropped, in pixels: [short side], or "
+        "[height, width] whatever its proportions; [] takes a short side of TEST_CROP_SIZE.",
+        rule=is_size,
+        hashed_by_default=False,
     ),
     # PySlowFast's values, as all pretrained weights of MODEL_ZOO.md expect.
     Key(

@@ -49,6 +49,12 @@ def is_number_of(*allowed: int) -> Rule:
     return fault_of
 
 
+def is_size(value: Sequence[Any]) -> str | None:
+    """Require a short side, a height and a width, or nothing."""
+    fits = len(value) <= 2 and all(isinstance(side, int) and 0 < side <= 4096 for side in value)
+    return None if fits else f"{value}: expected one or two numbers between 1 and 4096"
+
+
 def is_rand_augment(value: str) -> str | None:
     """Require a RandAugment policy as timm writes it, or nothing."""
     if not value or RAND_AUGMENT.fullmatch(value):
