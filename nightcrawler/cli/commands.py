@@ -44,6 +44,7 @@ COMMANDS = {
     "weights": Command("weights", "list and verify public weights"),
     "prepare": Command("prepare", "write the list files of a dataset"),
     "audit": Command("audit", "check which videos decode, how dark they are, duplicates"),
+    "pose": Command("pose", "find the people in videos and write their poses"),
     "show": Command("show", "draw clips under each enhancement"),
     "synthetic": Command("synthetic", "render the synthetic dataset"),
     "benchmark": Command("benchmark", "run a benchmark of a checkout"),

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nightcrawler.utils.errors import UserError, VideoError
@@ -84,21 +85,21 @@ class Worker:
         # Forking a process with threads, as a server has, may deadlock: spawn a fresh one.
         self._context = multiprocessing.get_context("spawn")
         self._lock = threading.Lock()
+        self._process: BaseProcess | None = None
         self._is_ready = False
         self._is_stopped = False
 
     def start(self) -> None:
-        """Start the process and wait until it is ready.
+        """Start the process, unless it runs, and wait until it is ready.
 
         Raises:
             UserError: if `build` fails.
         """
         with self._lock:
-            self._spawn()
             self._wait_ready()
 
     def ask(self, question: Question) -> Answer:
-        """Return the answer to a question.
+        """Return the answer to a question. The process is started if need be.
 
         Args:
             question: plain values.
@@ -120,8 +121,8 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the worker."""
-        return self._process.pid
+        """Process id of the worker, `None` before it is started."""
+        return None if self._process is None else self._process.pid
 
     def _ask(self, question: Question) -> Answer:
         try:
@@ -169,6 +170,10 @@ class Worker:
     def _wait_ready(self) -> None:
         if self._is_ready:
             return
+        if self._process is None:
+            if self._is_stopped:
+                raise WorkerError("the worker was stopped")
+            self._spawn()
         try:
             kind, content = self._receive(self.start_sec)
         except (TimeoutError, EOFError, OSError, ValueError):
@@ -182,6 +187,7 @@ class Worker:
 
     def _exit_reason(self) -> str:
         """Return the signal or exit code of the process for people."""
+        assert self._process is not None
         self._process.join(EXIT_WAIT_SEC)
         code = self._process.exitcode
         if code is None:
@@ -197,6 +203,8 @@ class Worker:
             self._spawn()
 
     def _kill(self) -> None:
+        if self._process is None:
+            return
         # SIGKILL: a decoder that hangs ignores other signals, and the process has nothing to save.
         self._process.kill()
         self._process.join(EXIT_WAIT_SEC)

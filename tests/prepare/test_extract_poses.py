@@ -1,0 +1,201 @@
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from nightcrawler.pose.estimators.base import UNRELATED
+from nightcrawler.pose.people import seen_frames
+from nightcrawler.prepare import extract_poses
+from nightcrawler.prepare.extract_poses import ExtractionOptions, extract_pose
+from nightcrawler.synthetic.video import write_video
+from nightcrawler.utils.errors import UserError, VideoError
+from tests.paths import shared
+from tests.pose.estimators import DOT_PX, SHAPE, DotEstimator, FailingEstimator
+
+PLAIN = ExtractionOptions(search_crops=False)
+
+
+def dots(path, positions, fps=30, size=(320, 240), color=(250, 20, 20), corner=0):
+    """A video of a dot at each position (x, y) in turn, `None` for nobody."""
+    width, height = size
+    frames = []
+    for position in positions:
+        frame = np.full((height, width, 3), 20, np.uint8)
+        frame[:16, :16] = corner
+        if position is not None:
+            x, y = position
+            frame[y - DOT_PX : y + DOT_PX, x - DOT_PX : x + DOT_PX] = color
+        frames.append(frame)
+    write_video(path, frames, fps)
+    return str(path)
+
+
+def extract(path, options=PLAIN, estimator=None):
+    return extract_pose(path, estimator or DotEstimator("dots"), lambda frames: frames, options)
+
+
+def middle(pose, person=0):
+    """Middle of the shoulders of a person `[T, 2]`."""
+    return pose.points[person, :, 5:7, :2].mean(axis=1)
+
+
+def walk(count, start=40, end=280, y=120):
+    return [(int(x), y) for x in np.linspace(start, end, count)]
+
+
+@pytest.mark.parametrize(
+    ("fps", "count", "looked_at"),
+    [(10, 20, 20), (30, 60, 30), (Fraction(240), 240, 15), (Fraction(24000, 1001), 24, 12)],
+)
+def test_at_most_fifteen_frames_a_second_are_looked_at_and_their_rate_is_told(
+    tmp_path, fps, count, looked_at
+):
+    path = dots(tmp_path / "a.mp4", walk(count), fps)
+    pose = extract(path)
+    step = count // looked_at
+    assert pose.num_frames == looked_at
+    assert pose.fps == pytest.approx(float(fps) / step)
+    expected = [x for x, _ in walk(count)[::step]]
+    np.testing.assert_allclose(middle(pose)[:, 0], expected, atol=1.5)
+    assert (pose.width, pose.height, pose.layout) == (320, 240, "coco17")
+
+
+def test_nobody_and_somebody_who_leaves(tmp_path):
+    pose = extract(dots(tmp_path / "none.mp4", [None] * 30))
+    assert pose.points.shape == (1, 15, 17, 3)
+    assert not seen_frames(pose.points[0]).any()
+    pose = extract(dots(tmp_path / "leaves.mp4", [*walk(40), *[None] * 40]))
+    assert seen_frames(pose.points[0]).tolist() == [True] * 20 + [False] * 20
+    assert np.isnan(pose.points[0, 20:]).all()
+
+
+def test_one_frame(tmp_path):
+    pose = extract(dots(tmp_path / "one.mp4", [(100, 100)]))
+    assert pose.points.shape == (1, 1, 17, 3)
+    assert seen_frames(pose.points[0]).all()
+
+
+def test_two_people_who_cross_keep_their_index(tmp_path):
+    frames = np.full((60, 240, 320, 3), 20, np.uint8)
+    for number, (x, _) in enumerate(walk(60)):
+        frames[number, 90:130, x - 10 : x + 10] = (250, 20, 20)
+        frames[number, 140:170, 320 - x - 10 : 320 - x + 10] = (20, 250, 20)
+    write_video(tmp_path / "two.mp4", frames, 30)
+    pose = extract(str(tmp_path / "two.mp4"))
+    expected = np.array([x for x, _ in walk(60)[::2]])
+    np.testing.assert_allclose(middle(pose, 0)[:, 0], expected, atol=2)
+    np.testing.assert_allclose(middle(pose, 1)[:, 0], 320 - expected, atol=2)
+    assert len(extract(str(tmp_path / "two.mp4"), replace(PLAIN, max_people=1)).points) == 1
+
+
+def test_a_turned_and_mirrored_video_gives_joints_of_the_upright_picture(tmp_path):
+    source = dots(tmp_path / "plain.mp4", [(60, 40)] * 10, size=(320, 240))
+    # The middle of the dot in the picture that a player shows: turned left, mirrored.
+    for name, matrix, size, where in (
+        ("turned", (0, -1, 1, 0), (240, 320), (40, 260)),
+        ("mirrored", (-1, 0, 0, 1), (320, 240), (260, 40)),
+    ):
+        path = with_matrix(source, tmp_path / f"{name}.mp4", matrix)
+        pose = extract(str(path))
+        assert (pose.width, pose.height) == size
+        joints = pose.points[0, :, :, :2]
+        np.testing.assert_allclose(joints[0, 5:7].mean(0)[0], where[0], atol=1.5)
+        assert joints[0, 0, 1] < where[1] < joints[0, 15, 1]
+        assert abs(joints[0, 9:11, 1].mean() + 12 * 0.3 - where[1]) < 1.5
+
+
+def with_matrix(source, path, matrix):
+    """Copy a video with a display matrix `a b c d` in its track header."""
+    data = bytearray(Path(source).read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value * 65536 for value in matrix)
+    for place, value in zip((0, 1, 3, 4), (a, b, c, d), strict=True):
+        data[at + 4 * place : at + 4 * place + 4] = value.to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).side_data.get("DISPLAYMATRIX") is not None
+    return path
+
+
+def test_4k_is_looked_at_small_and_in_parts_and_told_in_its_own_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_poses, "PART_BYTES", 4 * 1280 * 720 * 3)
+    path = dots(tmp_path / "4k.mp4", [(1800, 1000)] * 7, fps=10, size=(3840, 2160))
+    estimator = DotEstimator("dots")
+    pose = extract(path, estimator=estimator)
+    assert (pose.width, pose.height) == (3840, 2160)
+    np.testing.assert_allclose(middle(pose)[:, 0], 1800, atol=5)
+    assert estimator.largest == 4 * 1280 * 720 * 3
+    assert pose.num_frames == 7
+
+
+def test_parts_of_a_long_video_are_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_poses, "PART_SEC", 1.0)
+    path = dots(tmp_path / "long.mp4", [*walk(60), *[None] * 30], 30)
+    pose = extract(path)
+    assert pose.num_frames == 45
+    assert len(pose.points) == 1
+    np.testing.assert_allclose(middle(pose)[:30, 0], [x for x, _ in walk(60)[::2]], atol=1.5)
+
+
+class NearSighted(DotEstimator):
+    """See people in pictures of less than 200 columns only, as detectors miss small ones."""
+
+    def estimate(self, frames, fps):
+        points = super().estimate(frames, fps)
+        if frames.shape[2] > 200:
+            points[:] = np.nan
+        elif fps == UNRELATED:
+            assert len(frames) <= extract_poses.TRIED_FRAMES
+        return points
+
+
+def test_a_person_too_small_for_the_whole_picture_is_found_in_a_crop(tmp_path):
+    path = dots(tmp_path / "small.mp4", walk(40, 220, 280, 180))
+    assert not seen_frames(extract(path, estimator=NearSighted("near")).points[0]).any()
+    pose = extract(path, ExtractionOptions(), NearSighted("near"))
+    assert seen_frames(pose.points[0]).all()
+    np.testing.assert_allclose(
+        middle(pose)[:, 0], [x for x, _ in walk(40, 220, 280, 180)[::2]], atol=1.5
+    )
+
+
+def test_the_frames_are_lit_and_the_work_is_told_to_go_on(tmp_path):
+    path = dots(tmp_path / "dark.mp4", walk(30), color=(60, 10, 10))
+    steps = []
+    for gain, is_seen in ((1, False), (4, True)):
+        pose = extract_pose(
+            path,
+            DotEstimator("dots"),
+            lambda frames, gain=gain: np.minimum(frames.astype(int) * gain, 255).astype(np.uint8),
+            PLAIN,
+            lambda: steps.append(1),
+        )
+        assert seen_frames(pose.points[0]).any() == is_seen
+    assert len(steps) >= 30
+
+
+def test_an_answer_of_another_shape_is_told(tmp_path):
+    path = dots(tmp_path / "a.mp4", walk(30), corner=SHAPE)
+    with pytest.raises(
+        UserError, match=r"dots gives points of shape \[1, 3, 17, 3\], expected \[P"
+    ):
+        extract(path, estimator=FailingEstimator("dots"))
+
+
+def test_what_is_no_video_is_a_video_error(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError):
+        extract(str(tmp_path / "a.mp4"))
+
+
+def test_odd_clips_are_poses_or_video_errors():
+    for path in sorted((shared() / "clips/odd").iterdir()):
+        try:
+            pose = extract(str(path))
+        except VideoError:
+            continue
+        assert pose.num_frames > 0
+        assert pose.width > 0
