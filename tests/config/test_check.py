@@ -63,7 +63,7 @@ WRONG_VALUES = [
     ("DATA.NUM_FRAMES", "0", "expected between 1 and 4096"),
     ("DATA.TEST_RESIZE", "[256, 300, 300]", "expected one or two numbers between 1 and 4096"),
     ("DATA.TEST_RESIZE", "[300, 200]", "is smaller than the crop, DATA.TEST_CROP_SIZE 224"),
-    ("DATA.TEST_RESIZE", "0", "expected between 1 and 4096"),
+    ("DATA.TEST_RESIZE", "0", "expected one or two numbers between 1 and 4096"),
     ("DATA.CACHE", "memory", "'memory' is not one of none, ram, disk"),
     ("DATA.CACHE_GIB", "0\n  CACHE: disk", "expected at least 0.001"),
     ("DATA.TRAIN_CROP_SIZE", "100000", "expected between 1 and 4096"),
