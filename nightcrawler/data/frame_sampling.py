@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 
 def segment_bounds(num_total: int, num_frames: int) -> np.ndarray:
@@ -93,7 +94,10 @@ def dense_start(
 
 def window_indices(num_total: int, start: float, end: float, num_frames: int) -> np.ndarray:
     """Take frames evenly from `start` to `end`, kept inside the video, int64 `[num_frames]`."""
-    return np.clip(np.linspace(start, end, num_frames), 0, num_total - 1).astype(np.int64)
+    # In float32 as in the published code: a place on a whole frame may round below it in one
+    # precision and not in the other.
+    places = torch.linspace(start, end, num_frames, dtype=torch.float32)
+    return places.clamp(0, num_total - 1).long().numpy()
 
 
 def dense_indices(

@@ -11,7 +11,7 @@ from importlib import metadata
 
 # Raised by each change after which the same inputs and seed give other numbers. 1: version 0.1,
 # which did not record it. 2: clips that come again are augmented anew, steps count what they hold.
-# 3: exact colours. 4: `kl_published` casts the teacher to float16.
+# 3: exact colours. 4: `kl_published` casts the teacher to float16, dense windows are float32.
 NUMERICS = 4
 NUMERICS_NAME = "numerics"
 # Libraries that numbers depend on: run folders and results files record their versions.

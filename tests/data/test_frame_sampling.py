@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -130,6 +131,24 @@ def test_a_single_view_by_hand() -> None:
     assert segment_indices(101, 4).tolist() == [12, 37, 62, 87]
     assert segment_indices(101, 2, view=1, num_views=2).tolist() == [37, 87]
     assert segment_indices(1, 4).tolist() == [0, 0, 0, 0]
+
+
+def test_every_view_of_short_videos_by_the_published_rule() -> None:
+    """The start of each segment, rounded half to even, and a whole number of frames after it."""
+    num_cases = 0
+    for num_total, num_frames, num_views in itertools.product(
+        range(1, 251), (4, 8, 16, 32), (1, 2, 3, 5, 10)
+    ):
+        length = (num_total - 1) / num_frames
+        starts = [round(length * segment) for segment in range(num_frames)]
+        for view in range(num_views):
+            offset = int(length / (num_views + 1) * (view + 1))
+            found = segment_indices(
+                num_total, num_frames, view=view, num_views=num_views, published=True
+            )
+            assert found.tolist() == [start + offset for start in starts]
+            num_cases += 1
+    assert num_cases == 21_000
 
 
 @given(lengths, frame_counts, st.integers(1, 8), st.integers(1, 10), st.booleans(), st.data())

@@ -53,7 +53,7 @@ def read(name: str) -> Any:
 
 
 def test_there_are_files() -> None:
-    assert len(FILES) == 12
+    assert len(FILES) == 13
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
