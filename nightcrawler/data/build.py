@@ -19,6 +19,7 @@ from nightcrawler.data.batch_sampler import (
     source_groups,
     source_weights,
 )
+from nightcrawler.data.build_cameras import build_darkened_reader
 from nightcrawler.data.build_clips import build_test_clips, build_train_clips
 from nightcrawler.data.build_items import (
     build_items,
@@ -26,7 +27,7 @@ from nightcrawler.data.build_items import (
     build_train_items,
     split_of,
 )
-from nightcrawler.data.build_video import build_darkened_reader, build_video_reader
+from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import ClipBuilder, ClipDataset, TrainCollate, keep_samples
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.loader_workers import start_worker

@@ -13,7 +13,7 @@ from torch import Tensor
 from nightcrawler.data import frame_sampling
 from nightcrawler.data.augment.mixup import MixUp
 from nightcrawler.data.augment.pipeline import TrainTransform
-from nightcrawler.data.build_video import build_cameras
+from nightcrawler.data.build_cameras import build_recorder
 from nightcrawler.data.dataset import MultiViewClips, TrainClips
 from nightcrawler.data.lowlight.camera import CameraRanges, darken, sample_camera
 from nightcrawler.data.lowlight.enhance.build import Enhance, build_phase_enhancement
@@ -205,7 +205,9 @@ def _build_transform(cfg: CfgNode, darken_prob: float) -> TrainTransform:
 def _build_darken(cfg: CfgNode) -> Darken:
     """Build the darkening of bright training clips, which are then enhanced as dark ones."""
     enhance = build_phase_enhancement(cfg, "TRAIN", True)
-    return functools.partial(_darken_and_enhance, cameras=build_cameras(cfg), enhance=enhance)
+    return functools.partial(
+        _darken_and_enhance, cameras=build_recorder(cfg).cameras, enhance=enhance
+    )
 
 
 def _darken_and_enhance(

@@ -21,7 +21,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -315,11 +315,13 @@ class CachedReader:
         reader: reads videos that are not cached.
         cache: holds the decoded videos.
         settings: everything that makes `reader` give other frames, part of every key.
+        names: path to name, for a reader whose frames depend on the name of a video.
     """
 
     reader: VideoReader
     cache: Cache
     settings: Mapping[str, object]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def probe(self, path: str) -> StreamInfo:
         """Return the number of frames that the container promises, without opening a cached video.
@@ -362,7 +364,10 @@ class CachedReader:
         """
         try:
             fits = os.path.isfile(path) and os.path.getsize(path) <= self.cache.max_bytes
-            return video_key(path, self.settings) if fits else None
+            settings = dict(self.settings)
+            if path in self.names:
+                settings["name"] = self.names[path]
+            return video_key(path, settings) if fits else None
         except (OSError, ValueError):
             return None
 

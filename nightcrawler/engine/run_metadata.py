@@ -12,8 +12,8 @@ from torch import nn
 
 from nightcrawler.config import node
 from nightcrawler.config.identity import labelled_splits_of, run_hash, training_splits_of
+from nightcrawler.data.build_cameras import camera_metadata_of
 from nightcrawler.data.build_items import poses_of
-from nightcrawler.data.build_video import camera_metadata_of
 from nightcrawler.data.fingerprint import fingerprints
 from nightcrawler.data.splits import get_split
 from nightcrawler.models.formats import read_weights

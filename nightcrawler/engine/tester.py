@@ -11,7 +11,7 @@ from torch import nn
 
 from nightcrawler.config.identity import test_hash
 from nightcrawler.data.build import EvalSet, build_eval_set, view_crop_pairs_of
-from nightcrawler.data.build_video import camera_metadata_of
+from nightcrawler.data.build_cameras import camera_metadata_of
 from nightcrawler.data.lowlight.enhance.build import (
     denoise_window_of,
     enhancement_name_of,

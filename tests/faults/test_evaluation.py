@@ -28,7 +28,7 @@ OVERRIDES = ("TEST.DATA_SELECT", "many", "TEST.NUM_ENSEMBLE_VIEWS", NUM_VIEWS)
 class NoiseReader:
     """Noise that a file's name decides, 12 to 31 frames, in place of a video."""
 
-    def __init__(self, short_side: int, color: str) -> None:
+    def __init__(self, *settings: object) -> None:
         pass
 
     def probe(self, path: str) -> StreamInfo:

@@ -163,9 +163,9 @@ DATA = (
     Key(
         "DATA.CAMERA",
         "fit",
-        "Low-light camera that darkens the bright clips of val_dark and AUG.DARKEN: fit (to the "
-        "clips of ADAPT.SPLIT; no label is used), night or darker (presets), or a .yaml under "
-        "PATH_PREFIX with MEAN, ELECTRONS, READ_NOISE and CAST.",
+        "Low-light camera that darkens the bright clips of val_dark and AUG.DARKEN: fit (with the "
+        "codec, to the clips of ADAPT.SPLIT; no label is used), night or darker (presets), or a "
+        ".yaml under PATH_PREFIX with MEAN, ELECTRONS, READ_NOISE and CAST.",
         needs=USES_CAMERA,
     ),
     # A few unreadable videos are skipped and reported, many mean a wrong folder.

@@ -3,8 +3,8 @@
 8-bit codes are decoded to linear light, shaped by a spot light and a colour cast, and scaled to the
 dark clip's mean. Photon shot noise and read noise are added in electrons (the Poisson-Gaussian
 sensor model of Foi et al., IEEE TIP 2008, with the Gaussian limit of the Poisson part), and the
-result is encoded to 8 bits. Video compression, which also removes dark detail, is left to the
-encoder.
+result is encoded to 8 bits. Video compression, which also removes dark detail, is another module's:
+`lowlight.compression`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 GAMMA = 2.2
 # Share of drawn cameras whose scene is lit by a spot.
 SPOT_PROB = 0.6
+# Frames that a video is darkened in at a time, in memory of 24 bytes a pixel.
+PART_FRAMES = 32
 # Resolution of the table from linear light to codes: the darkest codes are far closer than 1 / 256.
 NUM_LIGHT_LEVELS = 1 << 20
 
@@ -119,6 +121,21 @@ def illumination_map(height: int, width: int, camera: DarkCamera) -> np.ndarray:
     return (camera.spot_floor + (1 - camera.spot_floor) * spot).astype(np.float32)[..., None]
 
 
+def _relative_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
+    """Return the linear light of frames under the camera's illumination and cast, float32."""
+    light = np.take(linear_light_lut(), frames)
+    height, width = frames.shape[1:3]
+    light *= illumination_map(height, width, camera) * np.asarray(camera.cast, np.float32)
+    return light
+
+
+def _gain(light: np.ndarray, camera: DarkCamera) -> np.float32:
+    """Return the gain that brings relative light to the camera's mean code."""
+    # A gain g on light is g^(1 / GAMMA) on codes, so one step brings the mean code to the camera's.
+    mean_code = 255.0 * float((light ** np.float32(1 / GAMMA)).mean())
+    return np.float32((camera.mean / max(mean_code, 1e-3)) ** GAMMA)
+
+
 def expected_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
     """Return the noise-free linear light that reaches the sensor.
 
@@ -129,12 +146,8 @@ def expected_light(frames: np.ndarray, camera: DarkCamera) -> np.ndarray:
     Returns:
         float32 `[T, H, W, 3]`, 1 at white. The mean of its 8-bit codes is `camera.mean`.
     """
-    light = np.take(linear_light_lut(), frames)
-    height, width = frames.shape[1:3]
-    light *= illumination_map(height, width, camera) * np.asarray(camera.cast, np.float32)
-    # A gain g on light is g^(1 / GAMMA) on codes, so one step brings the mean code to the camera's.
-    mean_code = 255.0 * float((light ** np.float32(1 / GAMMA)).mean())
-    light *= np.float32((camera.mean / max(mean_code, 1e-3)) ** GAMMA)
+    light = _relative_light(frames, camera)
+    light *= _gain(light, camera)
     return light
 
 
@@ -161,7 +174,46 @@ def darken(frames: np.ndarray, camera: DarkCamera, rng: np.random.Generator) -> 
         uint8 `[T, H, W, 3]`.
     """
     light = expected_light(frames, camera)
-    electrons_per_light = np.float32(camera.electrons / max(float(light.mean()), 1e-8))
+    return _expose(light, _electrons_per_light(light, camera), camera, rng)
+
+
+def darken_video(frames: np.ndarray, camera: DarkCamera, rng: np.random.Generator) -> np.ndarray:
+    """Simulate the recording of a whole video, a part at a time.
+
+    The same as `darken`, but for the brightness, which is that of some frames of a long video.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`, normal light.
+        camera: camera that records them.
+        rng: generator of the noise.
+
+    Returns:
+        uint8 `[T, H, W, 3]`.
+    """
+    step = -(-len(frames) // PART_FRAMES)
+    sample = _relative_light(frames[::step], camera)
+    gain = _gain(sample, camera)
+    sample *= gain
+    electrons_per_light = _electrons_per_light(sample, camera)
+    dark = np.empty_like(frames)
+    for start in range(0, len(frames), PART_FRAMES):
+        light = _relative_light(frames[start : start + PART_FRAMES], camera)
+        light *= gain
+        dark[start : start + PART_FRAMES] = _expose(light, electrons_per_light, camera, rng)
+    return dark
+
+
+def _electrons_per_light(light: np.ndarray, camera: DarkCamera) -> np.float32:
+    return np.float32(camera.electrons / max(float(light.mean()), 1e-8))
+
+
+def _expose(
+    light: np.ndarray,
+    electrons_per_light: np.float32,
+    camera: DarkCamera,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Add noise to light, which is overwritten, and encode it to uint8."""
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     # Standard deviation in electrons, converted back to light.
     noise *= (

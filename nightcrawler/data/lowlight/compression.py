@@ -8,9 +8,11 @@ wrote in narrow pictures (libx264 164).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from av.codec.context import CodecContext
@@ -33,8 +35,8 @@ X264_PARAMS = (
 )
 # Quality does not depend on it, only on the order of frames.
 FRAME_RATE = 25
-# Smallest picture that is encoded, in pixels.
-LEAST_SIDE = 16
+# Packets of a long recording that tell its format.
+MOST_PACKETS = 2000
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ class Compression:
     crf: float
     keyint: int = 250
     b_frames: int = 3
+
+
+class PacketInfo(NamedTuple):
+    """Properties of one packet.
+
+    Attributes:
+        num_bytes: its size.
+        is_keyframe: whether it is a keyframe.
+        time: presentation time in ticks of the stream, `None` where it is not told.
+    """
+
+    num_bytes: int
+    is_keyframe: bool
+    time: int | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ def compress(
     """Encode a clip and decode it again.
 
     Colour is halved in width and height before, as recorders do, so that an odd last row or column
-    is left out.
+    is left out (a single one is doubled).
 
     Example:
         >>> import numpy as np
@@ -99,7 +115,7 @@ def compress(
         The decoded frames, uint8 `[T, h, w, 3]`, and bits per pixel as `RecordingFormat` has them.
     """
     packets = encode(frames, compression)
-    height, width = (side - side % 2 for side in frames.shape[1:3])
+    height, width = _even_size(frames)
     decoder = _video_context(CodecContext.create(DECODER, "r"))
     decoder.thread_type = "NONE"
     convert = RgbConverter(short_side, color)
@@ -107,7 +123,8 @@ def compress(
     for packet in [*packets, None]:
         for frame in decoder.decode(packet):
             decoded.append(convert(frame))
-    return np.stack(decoded), _bits_per_pixel(packets, width * height)
+    infos = [_packet_info(packet) for packet in packets]
+    return np.stack(decoded), _bits_per_pixel(infos, width * height)
 
 
 def encode(frames: np.ndarray, compression: Compression) -> list[Packet]:
@@ -119,13 +136,8 @@ def encode(frames: np.ndarray, compression: Compression) -> list[Packet]:
 
     Returns:
         One packet a frame, in order of decoding.
-
-    Raises:
-        ValueError: if the picture is smaller than `LEAST_SIDE`.
     """
-    height, width = (side - side % 2 for side in frames.shape[1:3])
-    if min(height, width) < LEAST_SIDE:
-        raise ValueError(f"frames of {width}x{height} pixels, expected at least {LEAST_SIDE}")
+    height, width = _even_size(frames)
     encoder = _video_context(CodecContext.create(ENCODER, "w"))
     encoder.width = width
     encoder.height = height
@@ -140,6 +152,8 @@ def encode(frames: np.ndarray, compression: Compression) -> list[Packet]:
         "x264-params": params,
     }
     packets: list[Packet] = []
+    single = [(0, int(side == 1)) for side in frames.shape[1:3]]
+    frames = np.pad(frames, [(0, 0), *single, (0, 0)], mode="edge")
     for number, picture in enumerate(frames[:, :height, :width]):
         rgb = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame = rgb.reformat(format="yuv420p", interpolation=FLAGS[EXACT])
@@ -149,29 +163,38 @@ def encode(frames: np.ndarray, compression: Compression) -> list[Packet]:
     return packets + encoder.encode(None)
 
 
+def _even_size(frames: np.ndarray) -> tuple[int, int]:
+    """Return height and width of the encoded picture."""
+    height, width = frames.shape[1:3]
+    return max(height - height % 2, 2), max(width - width % 2, 2)
+
+
 def _video_context(context: CodecContext) -> VideoCodecContext:
     # PyAV types contexts by the name of the codec, which is no literal here.
     assert isinstance(context, VideoCodecContext)
     return context
 
 
-def _bits_per_pixel(packets: Sequence[Packet], num_pixels: int) -> float:
+def _bits_per_pixel(packets: Sequence[PacketInfo], num_pixels: int) -> float:
     """Return bits per pixel of the frames between keyframes, or of all where there are only those.
 
     Keyframes hold the headers, and the whole of a still scene: in short clips they would hide what
     noise takes.
     """
-    sizes = [packet.size for packet in packets if not packet.is_keyframe]
+    sizes = [packet.num_bytes for packet in packets if not packet.is_keyframe]
     if not sizes:
-        sizes = [packet.size for packet in packets]
-    return 8 * sum(sizes) / (len(sizes) * num_pixels)
+        sizes = [packet.num_bytes for packet in packets]
+    return 8 * sum(sizes) / (max(len(sizes), 1) * num_pixels)
 
 
-def recording_format(path: str, limits: Limits | None = None) -> RecordingFormat:
-    """Read the format of a video from its packets, without decoding it.
+def recording_format(
+    path: str, num_frames: int | None = None, limits: Limits | None = None
+) -> RecordingFormat:
+    """Read the format of a video from its first packets, without decoding it.
 
     Args:
         path: a regular file.
+        num_frames: count the bits of so many packets (`None`: of `MOST_PACKETS`).
         limits: largest picture that is accepted.
 
     Raises:
@@ -179,20 +202,21 @@ def recording_format(path: str, limits: Limits | None = None) -> RecordingFormat
     """
     with open_video(path, limits or Limits()) as (container, stream):
         # The last packet is empty, and tells the decoder that there are no more.
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        found = (_packet_info(packet) for packet in container.demux(stream) if packet.size)
+        packets = list(itertools.islice(found, MOST_PACKETS))
         context = stream.codec_context
         num_keys = sum(packet.is_keyframe for packet in packets)
+        times = [packet.time for packet in packets if packet.time is not None]
         return RecordingFormat(
             codec=context.name,
             width=context.width,
             height=context.height,
             keyint=-(-len(packets) // num_keys) if num_keys > 1 else 0,
-            b_frames=_is_reordered(packets),
-            bits_per_pixel=_bits_per_pixel(packets, context.width * context.height),
+            b_frames=times != sorted(times),
+            bits_per_pixel=_bits_per_pixel(packets[:num_frames], context.width * context.height),
         )
 
 
-def _is_reordered(packets: Sequence[Packet]) -> bool:
-    """Return whether frames are shown in another order than they are stored."""
-    times = [packet.pts for packet in packets if packet.pts is not None]
-    return times != sorted(times)
+def _packet_info(packet: Packet) -> PacketInfo:
+    """Return what the format of a recording is told by."""
+    return PacketInfo(packet.size, packet.is_keyframe, packet.pts)

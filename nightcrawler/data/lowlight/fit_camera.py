@@ -1,298 +1,329 @@
-"""Fit of the camera model to unlabelled dark clips, and bright clips darkened by fitted cameras.
+"""Fit of cameras and compression to unlabelled dark recordings.
 
-The noise of a sensor has variance (light / E) + (read noise / E)^2 in linear light, where E is the
-number of electrons at light 1 (Foi et al., IEEE TIP 2008). The variance is measured blindly at
-several levels of light and a line is fitted to it. Only pixels are used, no label.
+Compression hides the noise of a sensor, so noise cannot be read from a recording. Instead, bright
+clips are recorded by simulated cameras and encoders whose parameters are searched until the
+simulated recordings show the brightness, the noise and the bits per pixel of the dark ones. Only
+pixels and sizes of packets are used, no label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.config.yaml import YamlFile, read_yaml
-from nightcrawler.data.dataset import sample_rng
 from nightcrawler.data.lowlight.camera import (
     CameraRanges,
+    DarkCamera,
     darken,
-    linear_light_lut,
     sample_camera,
 )
-from nightcrawler.data.lowlight.enhance.luma import LUMA_WEIGHTS
-from nightcrawler.data.lowlight.noise import noise_response, pair_positions
-from nightcrawler.data.video.decode import Decoded, VideoReader
-from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.utils.errors import ConfigError
+from nightcrawler.data.lowlight.clip_statistics import (
+    LEAST_MEAN,
+    QUANTILES,
+    STATISTICS,
+    ClipStatistics,
+    cast_std,
+    measure_clip,
+    statistics_logs,
+    summarise,
+)
+from nightcrawler.data.lowlight.compression import Compression, compress
+from nightcrawler.data.lowlight.recorder import Recorder
 
-# A darkened split is the same for every model and run, so its draws have a seed of their own.
-SEED = 0
-# Levels of light that the noise is measured at.
-NUM_LEVELS = 8
-# Levels with a larger share of black pixels are left out: clipping has removed their noise.
-MOST_BLACK = 0.05
-# Variance of the luminance of three channels with independent noise, over that of one channel.
-LUMA_VARIANCE_SHARE = float((LUMA_WEIGHTS**2).sum())
-# Limits of what is believed: clips beyond them are measured badly rather than that dark or clean.
-LEAST_MEAN = 0.5
-MOST_ELECTRONS = 1e4
-MOST_READ_NOISE = 10.0
-# Keys of a file of camera ranges, and the least value of each.
-KEYS = {"MEAN": 0.01, "ELECTRONS": 0.01, "READ_NOISE": 0.0, "CAST": 0.0}
+# Weight of each of `QUANTILES`.
+QUANTILE_WEIGHTS = (0.6, 1.0, 0.6)
+# Largest mean code of a camera.
+MOST_MEAN = 200.0
+# Largest error of a simulated statistic that is not warned of.
+TOLERANCE = 0.2
+
+
+# Parameters of the search, and their limits.
 
 
 @dataclass(frozen=True)
-class ClipStatistics:
-    """Brightness, noise and colour statistics of a dark clip.
+class Parameter:
+    """One dimension of the search.
 
     Attributes:
-        mean: mean 8-bit code.
-        noise: variance of a channel's noise in linear light at the clip's mean light, over that
-            mean squared.
-        read_noise: read noise in electrons, extrapolated from the noise at lower light.
-        cast: log mean linear light of red, green and blue, minus their mean.
+        name: name for people.
+        least: lower limit.
+        most: upper limit.
+        step: difference that changes the recordings visibly.
     """
 
-    mean: float
-    noise: float
-    read_noise: float
-    cast: tuple[float, ...]
+    name: str
+    least: float
+    most: float
+    step: float
 
 
-def measure_clip(frames: np.ndarray, indices: Sequence[int]) -> ClipStatistics | None:
-    """Measure brightness, noise and cast of a clip.
+PARAMETERS = (
+    # Logarithms: a camera with twice the electrons is as different at 10 as at 1000.
+    # Above 10,000 electrons, noise is less than a tenth of a level.
+    Parameter("electrons", math.log(0.3), math.log(1e4), 0.4),
+    Parameter("range of electrons", 0.0, 3.0, 0.5),
+    Parameter("read noise", math.log(0.2), math.log(20.0), 0.5),
+    Parameter("rate factor", 1.0, 50.0, 1.5),
+)
+LEAST = np.array([parameter.least for parameter in PARAMETERS])
+MOST = np.array([parameter.most for parameter in PARAMETERS])
+STEP = np.array([parameter.step for parameter in PARAMETERS])
+# Where recordings do not tell: 2 electrons of read noise, a range of electrons from 1 to 4.
+PRIOR = np.array([0.0, math.log(4.0), math.log(2.0), 0.0])
+PRIOR_WEIGHTS = np.array([0.0, 0.1, 0.15, 0.0])
+# Electrons that a search begins with.
+START_ELECTRONS = (2.0, 8.0, 32.0, 128.0, 1000.0)
+# Halvings of the range of rate factors for each, with a part of the clips.
+NUM_HALVINGS = 5
+START_SHARE = 3
+# Steps of the search, and attempts to improve in a step.
+NUM_STEPS = 3
+NUM_ATTEMPTS = 2
 
-    Noise is measured in the luminance, which video compression keeps best.
+
+@dataclass(frozen=True)
+class CameraFit:
+    """Cameras and compression whose recordings are most like the measured ones.
+
+    Attributes:
+        recorder: the cameras and their compression.
+        measured: see `summarise`.
+        simulated: the same of simulated recordings.
+        limits: names of the parameters that stopped at a limit.
+    """
+
+    recorder: Recorder
+    measured: dict[str, list[float]]
+    simulated: dict[str, list[float]]
+    limits: list[str]
+
+    def errors(self) -> dict[str, float]:
+        """Return the relative error of the median of each simulated statistic."""
+        middle = len(QUANTILES) // 2
+        found = {}
+        for name in STATISTICS:
+            found[name] = self.simulated[name][middle] / self.measured[name][middle] - 1
+        return found
+
+
+@dataclass(frozen=True)
+class _State:
+    """A point of the search, with its simulated recordings."""
+
+    values: np.ndarray
+    mean: np.ndarray
+    cast: float
+    clips: list[ClipStatistics]
+    residuals: np.ndarray
+
+    @property
+    def cost(self) -> float:
+        return float((self.residuals**2).sum())
+
+
+class _Search:
+    """Search for the parameters of a recorder.
 
     Args:
-        frames: uint8 `[n, H, W, 3]`.
-        indices: their indices in the video, increasing.
-
-    Returns:
-        The statistics, or `None` if a channel is black, or no two neighbouring frames differ.
+        dark: statistics of the recordings.
+        bright: bright clips that recordings are simulated from, uint8 `[T, H, W, 3]` each.
+        compression: settings of the encoder, but for the rate factor.
+        num_threads: clips that are simulated at a time.
     """
-    light = np.take(linear_light_lut(), frames)
-    channels = light.mean(axis=(0, 1, 2), dtype=np.float64)
-    if min(channels) <= 0 or min(frames.shape[1:3]) < 3:
+
+    def __init__(
+        self,
+        dark: Sequence[ClipStatistics],
+        bright: Sequence[np.ndarray],
+        compression: Compression,
+        num_threads: int,
+    ) -> None:
+        self.dark_logs = statistics_logs(dark)
+        self.dark_cast = cast_std([clip.cast for clip in dark])
+        self.bright = bright
+        self.compression = compression
+        self.num_threads = num_threads
+        # Positions in the ranges of brightness, electrons and read noise: evenly spread, so that
+        # few clips show the whole of a range.
+        rng = np.random.default_rng(0)
+        orders = [rng.permutation(len(bright)) for _ in range(3)]
+        self.positions = (np.stack(orders, axis=1) + 0.5) / len(bright)
+
+    def run(self) -> _State:
+        """Return the best point that is found."""
+        logs = self.dark_logs[:, 0]
+        mean = _uniform_ends(logs)
+        starts = [self._start(math.log(electrons), mean) for electrons in START_ELECTRONS]
+        best = self._with_brightness(min(starts, key=lambda state: state.cost))
+        for _ in range(NUM_STEPS):
+            improved = self._step(best)
+            if improved is None:
+                break
+            best = improved
+        return best
+
+    def _start(self, log_electrons: float, mean: np.ndarray) -> _State:
+        """Find the rate factor that gives recordings of so many electrons their bits per pixel."""
+        values = PRIOR.copy()
+        values[0] = np.clip(log_electrons, LEAST[0], MOST[0])
+        low, high = LEAST[3], MOST[3]
+        wanted = np.median(self.dark_logs[:, 3])
+        for _ in range(NUM_HALVINGS):
+            values[3] = (low + high) / 2
+            clips = self._simulate(values, mean, self.dark_cast, START_SHARE)
+            if clips and np.median(statistics_logs(clips)[:, 3]) > wanted:
+                low = values[3]
+            else:
+                high = values[3]
+        values[3] = (low + high) / 2
+        return self._evaluate(values, mean, self.dark_cast)
+
+    def _step(self, state: _State) -> _State | None:
+        """Take a step of Levenberg and Marquardt, or return `None` where none improves."""
+        slopes = np.empty((len(state.residuals), len(PARAMETERS)))
+        for index, step in enumerate(STEP):
+            if state.values[index] + step > MOST[index]:
+                step = -step
+            values = state.values.copy()
+            values[index] += step
+            moved = self._evaluate(values, state.mean, state.cast)
+            slopes[:, index] = (moved.residuals - state.residuals) / step
+        damping = 0.01
+        for _ in range(NUM_ATTEMPTS):
+            normal = slopes.T @ slopes + damping * np.diag(1 / STEP**2)
+            change = -np.linalg.solve(normal, slopes.T @ state.residuals)
+            values = np.clip(state.values + np.clip(change, -3 * STEP, 3 * STEP), LEAST, MOST)
+            moved = self._with_brightness(self._evaluate(values, state.mean, state.cast))
+            if moved.cost < state.cost:
+                return moved
+            damping *= 20
         return None
-    # Luminance of linear light, 1 at the clip's mean.
-    luma = light @ LUMA_WEIGHTS / np.float32(channels @ LUMA_WEIGHTS)
-    pairs = []
-    for at in pair_positions(indices):
-        # Repeated frames, which some recorders insert, have no noise between them.
-        if (luma[at] != luma[at + 1]).any():
-            pairs.append((luma[at], luma[at + 1]))
-    if not pairs:
-        return None
-    noise, read_noise = fit_noise(*noise_by_light(pairs))
-    return ClipStatistics(float(frames.mean()), noise, read_noise, _log_cast(channels))
+
+    def _with_brightness(self, state: _State) -> _State:
+        """Correct brightness and cast, which noise and compression change, by their errors."""
+        simulated = statistics_logs(state.clips)[:, 0]
+        mean = state.mean + _uniform_ends(self.dark_logs[:, 0]) - _uniform_ends(simulated)
+        if mean[0] > mean[1]:
+            # Recordings that are all alike: their scenes differ more than cameras can make up for.
+            mean[:] = mean.mean()
+        mean = np.clip(mean, math.log(LEAST_MEAN), math.log(MOST_MEAN))
+        found = cast_std([clip.cast for clip in state.clips])
+        cast = math.sqrt(max(state.cast**2 + self.dark_cast**2 - found**2, 0.0))
+        return self._evaluate(state.values, mean, cast)
+
+    def _evaluate(self, values: np.ndarray, mean: np.ndarray, cast: float) -> _State:
+        clips = self._simulate(values, mean, cast)
+        if not clips:
+            # Black recordings: as far from any as can be.
+            far = np.full(len(QUANTILES) * (len(STATISTICS) - 1) + len(PARAMETERS), 1e3)
+            return _State(values, mean, cast, clips, far)
+        difference = _noise_quantiles(statistics_logs(clips)) - _noise_quantiles(self.dark_logs)
+        weighted = difference * np.asarray(QUANTILE_WEIGHTS)[:, None]
+        prior = PRIOR_WEIGHTS * (values - PRIOR)
+        return _State(values, mean, cast, clips, np.concatenate([weighted.reshape(-1), prior]))
+
+    def _simulate(
+        self, values: np.ndarray, mean: np.ndarray, cast: float, share: int = 1
+    ) -> list[ClipStatistics]:
+        """Simulate the recordings of every `share`-th bright clip, and measure them."""
+
+        def simulate(number: int) -> ClipStatistics | None:
+            # A clip has the same noise at every point of the search, so that points compare.
+            rng = np.random.default_rng(number)
+            camera = self._camera(number, values, mean, cast, rng)
+            dark = darken(self.bright[number], camera, rng)
+            compression = replace(self.compression, crf=float(values[3]))
+            return measure_clip(*compress(dark, compression))
+
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            clips = list(pool.map(simulate, range(0, len(self.bright), share)))
+        return [clip for clip in clips if clip is not None]
+
+    def _camera(
+        self,
+        number: int,
+        values: np.ndarray,
+        mean: np.ndarray,
+        cast: float,
+        rng: np.random.Generator,
+    ) -> DarkCamera:
+        """Return the camera of a bright clip, at its own position in the ranges."""
+        ranges = _ranges(values, mean, cast)
+        bright, electrons, read_noise = self.positions[number].tolist()
+        return replace(
+            sample_camera(rng, ranges),
+            mean=_between(ranges.mean, bright),
+            electrons=_between(ranges.electrons, electrons),
+            read_noise=ranges.read_noise[0] * (1 - read_noise) + ranges.read_noise[1] * read_noise,
+        )
 
 
-def _log_cast(channels: np.ndarray) -> tuple[float, ...]:
-    logs = np.log(channels)
-    return tuple((logs - logs.mean()).tolist())
+def _noise_quantiles(logs: np.ndarray) -> np.ndarray:
+    """Return the quantiles of all statistics but brightness, `[quantiles, statistics - 1]`."""
+    return np.quantile(logs[:, 1:], QUANTILES, axis=0)
 
 
-def noise_by_light(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the noise at several levels of light, equally frequent.
-
-    Immerkaer's estimate (see `noise.immerkaer`) on differences of neighbouring frames. The level
-    of a pixel is the mean of its 3x3 neighbourhood.
-
-    Args:
-        pairs: luminance `[H, W]` of neighbouring frames, 1 at the clip's mean.
-
-    Returns:
-        Light and variance of one channel's noise at each level, both `[n]`.
-    """
-    responses = []
-    levels = []
-    clipped = []
-    for first, second in pairs:
-        responses.append((np.abs(noise_response(second - first)) / 6).reshape(-1))
-        levels.append(_mean_3x3((first + second) / 2).reshape(-1))
-        clipped.append(((first <= 0) | (second <= 0))[1:-1, 1:-1].reshape(-1))
-    response = np.concatenate(responses)
-    light = np.concatenate(levels)
-    edges = np.quantile(light, np.linspace(0, 1, NUM_LEVELS + 1)[1:-1])
-    group = np.searchsorted(edges, light)
-    counts = np.bincount(group, minlength=NUM_LEVELS)
-
-    def group_mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(group, values, NUM_LEVELS) / np.maximum(counts, 1)
-
-    mean_light = group_mean(light)
-    mean_response = group_mean(response)
-    black = group_mean(np.concatenate(clipped))
-    usable = (counts > 0) & (mean_light > 0) & (mean_response > 0)
-    kept = usable & (black <= MOST_BLACK)
-    # A line needs two levels: clips that are black nearly everywhere use all of theirs.
-    if kept.sum() < 2:
-        kept = usable
-    # Half the variance of a difference is that of a frame.
-    luma_variance = np.pi / 2 * mean_response**2 / 2
-    return mean_light[kept], (luma_variance / LUMA_VARIANCE_SHARE)[kept]
+def _between(ends: tuple[float, float], position: float) -> float:
+    """Return the value at a position, 0 to 1, of a range with logarithmic scale."""
+    return math.exp(math.log(ends[0]) * (1 - position) + math.log(ends[1]) * position)
 
 
-def _mean_3x3(picture: np.ndarray) -> np.ndarray:
-    """Return the mean of the 3x3 around each inner pixel, `[H - 2, W - 2]`."""
-    rows = picture[:-2] + picture[1:-1] + picture[2:]
-    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-
-
-def fit_noise(light: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
-    """Fit the Poisson-Gaussian noise model to variances at several levels of light.
-
-    E electrons at light 1 give the variance light / E + (read noise / E)^2: a line with slope and
-    intercept of at least 0 is fitted by least squares of relative errors.
-
-    Args:
-        light: levels of light, `[n]`.
-        variance: variance of the noise at each, `[n]`.
-
-    Returns:
-        Variance at light 1, and read noise in electrons.
-    """
-    # Divided by the variance, so that all levels have the same weight.
-    design = np.stack([light, np.ones_like(light)], axis=1) / variance[:, None]
-    slope, intercept = np.linalg.lstsq(design, np.ones_like(light), rcond=None)[0]
-    if intercept < 0 or len(light) < 2:
-        # Shot noise alone: a line through the origin.
-        slope = float((light / variance).sum() / ((light / variance) ** 2).sum())
-        intercept = 0.0
-    elif slope <= 0:
-        # Read noise alone: a constant.
-        slope = 0.0
-        intercept = float((1 / variance).sum() / (1 / variance**2).sum())
-    read_noise = np.sqrt(intercept) / max(slope, 1e-9)
-    return float(slope + intercept), float(min(read_noise, MOST_READ_NOISE))
-
-
-def fit_camera_ranges(clips: Sequence[ClipStatistics], scene_cast: float = 0.0) -> CameraRanges:
-    """Return camera ranges that cover the 10th to 90th percentile of the measured clips.
-
-    The electrons E of a clip solve noise = 1 / E + (r / E)^2 for the median read noise r.
-
-    Args:
-        clips: statistics of the clips, at least one.
-        scene_cast: cast (see `cast_std`) of such scenes in normal light, which no camera causes.
-    """
-    read_noises = np.array([clip.read_noise for clip in clips])
-    median = float(np.median(read_noises))
-    noise = np.array([clip.noise for clip in clips])
-    electrons = (1 + np.sqrt(1 + 4 * noise * median**2)) / (2 * noise)
-    means = np.array([clip.mean for clip in clips])
-    cast = cast_std([clip.cast for clip in clips])
-    least, most = _uniform_range(read_noises)
-    return CameraRanges(
-        mean=_log_uniform_range(np.maximum(means, LEAST_MEAN)),
-        electrons=_log_uniform_range(np.minimum(electrons, MOST_ELECTRONS)),
-        read_noise=(max(least, 0.0), max(most, 0.0)),
-        # Independent casts add up in variance.
-        cast=round(max(cast**2 - scene_cast**2, 0.0) ** 0.5, 4),
-    )
-
-
-def cast_std(casts: Sequence[tuple[float, ...]]) -> float:
-    """Estimate the standard deviation of a channel's log gain.
-
-    Three independent numbers lose a third of their variance with their mean, so it is scaled by
-    3 / 2.
-
-    Args:
-        casts: log gains of red, green and blue of each clip, minus their mean, `[n, 3]`.
-    """
-    return float(np.sqrt(1.5 * (np.asarray(casts, np.float64) ** 2).mean()))
-
-
-def _uniform_range(values: np.ndarray) -> tuple[float, float]:
+def _uniform_ends(values: np.ndarray) -> np.ndarray:
     """Return the ends of the uniform distribution with the values' 10th and 90th percentile."""
     low, high = np.quantile(values, (0.1, 0.9))
     # The two percentiles are 8 tenths apart, so a tenth is an eighth of their distance.
-    return round(float(low - (high - low) / 8), 4), round(float(high + (high - low) / 8), 4)
+    return np.array([low - (high - low) / 8, high + (high - low) / 8])
 
 
-def _log_uniform_range(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.exp(_uniform_range(np.log(values)))
-    return round(float(low), 4), round(float(high), 4)
-
-
-# Bright clips recorded by the fitted cameras.
-
-
-@dataclass(frozen=True)
-class DarkenedReader:
-    """Video reader that darkens bright videos by the camera model.
-
-    Attributes:
-        reader: reader of the bright frames.
-        cameras: ranges that the camera of a video is drawn from.
-        names: path to name; a video's camera and noise are a function of its name alone.
-    """
-
-    reader: VideoReader
-    cameras: CameraRanges
-    names: Mapping[str, str]
-
-    def probe(self, path: str) -> StreamInfo:
-        """Probe the bright video."""
-        return self.reader.probe(path)
-
-    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
-        """Decode frames and darken them.
-
-        Args:
-            path: video file.
-            indices: frames to return, increasing.
-            info: result of `probe`.
-        """
-        decoded = self.reader.decode(path, indices, info)
-        rng = sample_rng(SEED, 0, self.names[path])
-        camera = sample_camera(rng, self.cameras)
-        return replace(decoded, frames=darken(decoded.frames, camera, rng))
-
-
-def read_camera_ranges(path: Path) -> CameraRanges:
-    """Read camera ranges from a YAML file.
-
-    The file holds `MEAN`, `ELECTRONS` and `READ_NOISE`, each `[least, most]`, and the number
-    `CAST`. See `CameraRanges` for their units.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ConfigError: if a key is missing, unknown or has another value, with file, line and key.
-    """
-    file = read_yaml(path)
-    for key in (*file.values, *KEYS):
-        if key not in KEYS or key not in file.values:
-            raise ConfigError(
-                f"{file.at(key)}: {key}: expected {', '.join(KEYS)}, each of them and nothing else"
-            )
-    cast, _ = _read_range(file, "CAST")
+def _ranges(values: np.ndarray, mean: np.ndarray, cast: float) -> CameraRanges:
+    """Return the camera ranges of a point of the search, in four digits."""
+    center, width, log_read_noise, _ = values.tolist()
+    read_noise = math.exp(log_read_noise)
+    ends = [math.exp(center - width / 2), math.exp(center + width / 2)]
     return CameraRanges(
-        mean=_read_range(file, "MEAN"),
-        electrons=_read_range(file, "ELECTRONS"),
-        read_noise=_read_range(file, "READ_NOISE"),
-        cast=cast,
+        mean=_rounded(np.exp(mean).tolist()),
+        electrons=_rounded(ends),
+        read_noise=_rounded([0.5 * read_noise, 1.5 * read_noise]),
+        cast=round(cast, 4),
     )
 
 
-def _read_range(file: YamlFile, key: str) -> tuple[float, float]:
-    """Return the two ends of a range, equal for a single number."""
-    value = file.values[key]
-    found = value if isinstance(value, list) and key != "CAST" else [value, value]
-    if (
-        len(found) != 2
-        # A bool is an int, but no number here.
-        or not all(type(end) in (int, float) for end in found)
-        or not KEYS[key] <= found[0] <= found[1]
-    ):
-        expected = "a number" if key == "CAST" else "[least, most]"
-        raise ConfigError(
-            f"{file.at(key)}: {key}: {value!r}, expected {expected} from {KEYS[key]:g}"
-        )
-    return float(found[0]), float(found[1])
+def _rounded(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = (float(f"{end:.4g}") for end in ends)
+    return low, high
+
+
+def fit_cameras(
+    dark: Sequence[ClipStatistics],
+    bright: Sequence[np.ndarray],
+    compression: Compression,
+    short_side: int = 0,
+    num_threads: int = 1,
+) -> CameraFit:
+    """Fit cameras and the rate factor of the encoder to dark recordings.
+
+    Args:
+        dark: statistics of the recordings, at least one.
+        bright: bright clips that recordings are simulated from, at least one, uint8 `[T, H, W, 3]`
+            each. Sizes and lengths are best those of the recordings that were measured.
+        compression: settings of the encoder, but for the rate factor.
+        short_side: short side of a recorded picture, for the result (0 for that of bright videos).
+        num_threads: clips that are simulated at a time, which changes no result.
+    """
+    state = _Search(dark, bright, compression, num_threads).run()
+    limits = []
+    for parameter, value in zip(PARAMETERS, state.values.tolist(), strict=True):
+        if value in (parameter.least, parameter.most):
+            limits.append(parameter.name)
+    compression = replace(compression, crf=round(float(state.values[3]), 3))
+    return CameraFit(
+        recorder=Recorder(_ranges(state.values, state.mean, state.cast), compression, short_side),
+        measured=summarise(dark),
+        simulated=summarise(state.clips),
+        limits=limits,
+    )
