@@ -83,3 +83,8 @@ ESTIMATORS = Registry("estimator")
 ESTIMATORS.add(
     "mediapipe", "nightcrawler.pose.estimators.blazepose:build_mediapipe", "BlazePose, 33 joints"
 )
+ESTIMATORS.add(
+    "onnx",
+    "nightcrawler.pose.estimators.top_down:build_onnx",
+    "a top-down model of 17 COCO joints, such as RTMPose, in an ONNX file",
+)
