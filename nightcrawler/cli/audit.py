@@ -62,7 +62,9 @@ def print_findings(sources: Sequence[AuditSource], rows: Sequence[Measurement]) 
     from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 
     bad = [row for row in rows if row.status != "ok"]
-    print(f"{len(rows)} files: {len(rows) - len(bad)} ok, {len(bad)} bad")
+    num_damaged = sum(row.status == "damaged" for row in bad)
+    damaged = f", {num_damaged} of them damaged" if num_damaged else ""
+    print(f"{len(rows)} files: {len(rows) - len(bad)} ok, {len(bad)} bad{damaged}")
     for row in bad[:MAX_SHOWN]:
         print(f"  {row.path}: {row.cause}")
     if len(bad) > MAX_SHOWN:

@@ -56,7 +56,7 @@ and SLURM_NTASKS. Another number of shards may continue a run. Each process uses
 LOCAL_RANK. OMP_NUM_THREADS limits the threads of each process.
 
 exit codes: 0 done (a shard: all its parts are written), 2 an error, named in one line, 3 some
-videos could not be read (their rows give the reason)"""
+videos could not be read, or not whole (their rows give the reason)"""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -311,7 +311,7 @@ def output_files(arguments: argparse.Namespace) -> list[Path | None]:
 def predict(arguments: argparse.Namespace) -> int:
     """Run the prediction that the options ask for, and return the exit code."""
     from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
-    from nightcrawler.predict import command, shards
+    from nightcrawler.predict import command, live_command, shards
     from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_all_videos
     from nightcrawler.utils.outputs import check_targets
@@ -344,7 +344,7 @@ def predict(arguments: argparse.Namespace) -> int:
     elif arguments.is_live:
         assert window is not None
         try:
-            dropped = command.predict_live(ensemble, arguments.sources[0], window, writer)
+            dropped = live_command.predict_live(ensemble, arguments.sources[0], window, writer)
         except VideoError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_VIDEOS
@@ -359,9 +359,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def merge(argv: Sequence[str]) -> int:
     """Merge the parts of all shards into one result, and return the exit code."""
-    parser = make_parser(
-        "Check that every video of a list has a part, and write one result.", EXAMPLES
-    )
+    parser = make_parser("Check that all videos of a list have a part, and join them.", EXAMPLES)
     parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
@@ -378,10 +376,11 @@ def merge(argv: Sequence[str]) -> int:
     num_classes = len(shards.read_about(arguments.out)["class_names"])
     items = find_videos(arguments.list, num_classes)
     results, files = shards.merge(arguments.out, items, arguments.top)
-    num_bad = sum(not result.ok for result in results)
+    num_without = sum(not result.ok for result in results)
+    num_damaged = sum(result.is_damaged for result in results)
     written = ", ".join(map(str, files))
-    print(f"{len(results)} videos, each once, {num_bad} without a prediction: {written}")
-    return EXIT_BAD_VIDEOS if num_bad else 0
+    print(f"{len(results)} videos, each once, {num_without} without a prediction: {written}")
+    return EXIT_BAD_VIDEOS if num_without + num_damaged else 0
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,9 +14,9 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
 from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span_at
-from nightcrawler.predict.stream import ASSUMED_FPS, Frame, video_frames
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
@@ -99,12 +99,14 @@ def annotate(
         limits: largest source that is read.
 
     Raises:
-        VideoError: if the source cannot be read.
+        VideoError: if nothing of the source can be read.
     """
     limits = limits or Limits()
-    info = probe(str(source), limits)
+    damage = Damage()
+    info = probe_damaged(str(source), limits, damage)
     # Generators all the way: a long video is never in memory as a whole.
-    frames = _enhanced(video_frames(str(source), info, limits=limits, color=color), enhance)
+    read = readable_video_frames(str(source), info, damage, limits=limits, color=color)
+    frames = _enhanced(read, enhance)
     target.parent.mkdir(parents=True, exist_ok=True)
     names = readable_names(class_names)
     drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), names) for frame in frames)

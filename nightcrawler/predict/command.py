@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.video.probe import probe
-from nightcrawler.data.video.reader import is_live
 from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.items import predict_items, status_of
-from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.sliding_windows import ScoredSpan
-from nightcrawler.predict.stream import Frame, live_frames, paced, video_frames
 from nightcrawler.predict.video_result import (
     VideoResult,
     csv_rows,
-    format_clock,
     table_lines,
     timeline_rows,
     to_record,
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
-from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
+from nightcrawler.pseudo.predictions import STATUS_OK
+from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
 
@@ -72,7 +68,7 @@ class ResultWriter:
         echo: prints a line.
 
     Attributes:
-        num_bad: number of results without a prediction so far.
+        num_bad: number of results so far that are of no or not of the whole video.
     """
 
     def __init__(self, ensemble: Ensemble, outputs: Outputs, echo: Echo) -> None:
@@ -101,7 +97,7 @@ class ResultWriter:
         """
         if result.ok and self.outputs.annotate:
             result = self._annotated(item, result, spans)
-        self.num_bad += not result.ok
+        self.num_bad += result.status != STATUS_OK
         # At once, so that a watch that is stopped can resume after this video.
         record = self._record(result)
         self._lines.write(**record, **more)
@@ -231,8 +227,8 @@ def predict_shard(
     states = [file_state(item.path) for item in due]
     for state, (result, _) in zip(states, predict_items(ensemble, due, window), strict=True):
         shards.write_part(out, key, result, state)
-        num_bad += not result.ok
-    echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read")
+        num_bad += result.status != STATUS_OK
+    echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read whole")
 
 
 def predict_watched(
@@ -278,52 +274,3 @@ def predict_watched(
                 writer.show([result])
     except KeyboardInterrupt:
         writer.echo("stopped")
-
-
-def predict_live(
-    ensemble: Ensemble, source: str, window: tuple[float, float], writer: ResultWriter
-) -> int:
-    """Predict the newest window of a live source again and again, until it ends or Ctrl-C.
-
-    Args:
-        ensemble: models to run.
-        source: address or device of a camera, or a file to play at its own pace.
-        window: length and stride of windows, in seconds.
-        writer: outputs.
-
-    Returns:
-        the number of frames that were dropped to keep up.
-
-    Raises:
-        VideoError: if the source is lost.
-    """
-    # The name is printed and written. Addresses of cameras hold passwords.
-    item = VideoItem(mask_credentials(source), -1, Path(source), 1)
-    num_dropped = 0
-    try:
-        # All models get the frames of one decoder.
-        frames = _live_source(source, ensemble)
-        for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
-            num_dropped += dropped
-            result = ensemble.frames(item, [frame.rgb for frame in latest.frames])
-            result = writer.take(
-                item,
-                result,
-                [],
-                start_sec=latest.start_sec,
-                end_sec=latest.end_sec,
-                dropped_frames=num_dropped,
-            )
-            times = f"{format_clock(latest.start_sec)} - {format_clock(latest.end_sec)}"
-            writer.show([result], prefix=f"{times}  ")
-    except KeyboardInterrupt:
-        writer.echo("stopped")
-    return num_dropped
-
-
-def _live_source(source: str, ensemble: Ensemble) -> Iterator[Frame]:
-    """Return frames of a camera, or of a file at the pace of one."""
-    side, limits, color = ensemble.short_side, ensemble.limits, ensemble.color
-    if is_live(source):
-        return live_frames(source, side, limits, color)
-    return paced(video_frames(source, probe(source, limits), side, limits, color))

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import ASSUMED_FPS
 from nightcrawler.predict.annotate import whole_video_span
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.long_video import predict_long_videos
 from nightcrawler.predict.sliding_windows import ScoredSpan, Window
-from nightcrawler.predict.stream import ASSUMED_FPS
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.utils.errors import UserError, VideoError, describe_error
 from nightcrawler.utils.logging import get_logger
@@ -115,7 +115,8 @@ def _by_length(
 def _is_long(item: VideoItem, limits: Limits) -> bool:
     """Return whether a video is longer than `LONG_SEC`. One that cannot be read is not."""
     try:
-        info = probe(str(item.path), limits)
+        # Damaged or not: the rest of a long one is predicted by windows.
+        info = probe_damaged(str(item.path), limits, Damage())
     except VideoError:
         return False
     return info.num_frames / (info.fps or ASSUMED_FPS) > LONG_SEC

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.stream import Frame
 from nightcrawler.predict.sliding_windows import FrameBuffer, Window, window_of
-from nightcrawler.predict.stream import Frame
 from nightcrawler.utils.errors import VideoError
 
 # A reader that waits for a silent camera longer than this is left behind.

@@ -10,7 +10,8 @@ import numpy as np
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
 from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
     Timeline,
@@ -18,8 +19,7 @@ from nightcrawler.predict.sliding_windows import (
     merge_spans,
     sliding_windows,
 )
-from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
-from nightcrawler.predict.video_result import VideoResult
+from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import VideoError
 
@@ -70,18 +70,18 @@ def predict_long_video(
         show: wraps the windows to show progress.
 
     Returns:
-        the result with its timeline, and the spans that the timeline was merged from. A video that
-        cannot be read to its end has a result with the reason, and no spans.
+        the result with its timeline, and the spans that the timeline was merged from. A damaged
+        video has a result of its sound parts, and a status that tells the lost ones. One of which
+        nothing can be read has a result with the reason, and no spans.
     """
     limits = model.limits
-    timeline = Timeline()
-    # Summed in float64, so that an hour of windows does not lose digits.
-    total = np.zeros(len(model.class_names))
-    num_windows = 0
-    num_clips = 0
+    damage = Damage()
+    averaged = _Average(len(model.class_names))
     try:
-        info = probe(str(item.path), limits)
-        frames = video_frames(str(item.path), info, model.short_side, limits, model.color)
+        info = probe_damaged(str(item.path), limits, damage)
+        frames = readable_video_frames(
+            str(item.path), info, damage, model.short_side, limits, model.color
+        )
         windows: Iterable[Window] = sliding_windows(
             frames, window_sec, stride_sec, str(item.path), limits
         )
@@ -93,23 +93,56 @@ def predict_long_video(
             # A model may refuse frames, such as pictures that are too small for its crops.
             if not result.ok:
                 return result, []
-            probs = np.array(result.probs)
-            timeline.add(window.start_sec, window.end_sec, probs)
-            total = total + probs
-            num_windows += 1
-            num_clips += result.num_clips
+            averaged.add(window, result)
+        if averaged.num_windows == 0:
+            raise VideoError(item.path, damage.causes[0], "decode")
     except VideoError as error:
-        failed = VideoResult(
-            item.name,
-            item.label,
-            error.status,
-            class_names=tuple(model.class_names),
-        )
-        return failed, []
-    # Every window counts the same, so the class of the video may differ from its longest segment.
-    spans = timeline.finish()
-    result = _mean_result(item, tuple(model.class_names), total / num_windows)
-    return replace(result, num_clips=num_clips, segments=tuple(merge_spans(spans))), spans
+        if averaged.num_windows == 0:
+            return _failed(model, item, error), []
+        # Such as too many frames for one window: what was found before stays.
+        damage.interrupt(error.cause)
+        damage.end(info, 1 / (info.fps or ASSUMED_FPS))
+    return averaged.result(model, item, damage)
+
+
+class _Average:
+    """Mean prediction of the windows of a video. Every window counts the same.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_windows = 0
+        self.num_clips = 0
+        self.timeline = Timeline()
+        # Summed in float64, so that an hour of windows does not lose digits.
+        self.total = np.zeros(num_classes)
+
+    def add(self, window: Window, result: VideoResult) -> None:
+        """Add the prediction of a window."""
+        probs = np.array(result.probs)
+        self.timeline.add(window.start_sec, window.end_sec, probs)
+        self.total = self.total + probs
+        self.num_windows += 1
+        self.num_clips += result.num_clips
+
+    def result(
+        self, model: VideoModel, item: VideoItem, damage: Damage
+    ) -> tuple[VideoResult, list[ScoredSpan]]:
+        """Return the result of the video and its spans."""
+        # The class of the video may differ from that of its longest segment.
+        spans = self.timeline.finish()
+        result = _mean_result(item, tuple(model.class_names), self.total / self.num_windows)
+        status = STATUS_OK
+        if damage:
+            status = f"{STATUS_DAMAGED}: {damage.describe()}"
+        segments = tuple(merge_spans(spans))
+        return replace(result, status=status, num_clips=self.num_clips, segments=segments), spans
+
+
+def _failed(model: VideoModel, item: VideoItem, error: VideoError) -> VideoResult:
+    return VideoResult(item.name, item.label, error.status, class_names=tuple(model.class_names))
 
 
 def _mean_result(item: VideoItem, class_names: tuple[str, ...], probs: np.ndarray) -> VideoResult:

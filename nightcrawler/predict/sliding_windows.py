@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory
-from nightcrawler.predict.stream import ASSUMED_FPS, Frame
+from nightcrawler.data.video.stream import ASSUMED_FPS, Frame
 
 # Largest length of a window in strides: the model sees each frame once per window that covers it.
 MAX_OVERLAP = 100

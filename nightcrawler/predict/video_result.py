@@ -15,6 +15,8 @@ from nightcrawler.utils.progress import format_seconds
 
 # In the place of a class, of a model that saw nobody.
 NO_VOTE = -1
+# Begins the status of a video of which a part was predicted. What is lost follows.
+STATUS_DAMAGED = "damaged"
 # Fields of a result that part files store as JSON lists.
 _TUPLE_FIELDS = ("probs", "logits", "votes")
 
@@ -36,6 +38,11 @@ class TimelineEntry:
     probability: float
 
 
+def has_prediction(status: str) -> bool:
+    """Return whether a status is that of a video with a prediction, of all or of a part of it."""
+    return status == STATUS_OK or status.startswith(f"{STATUS_DAMAGED}: ")
+
+
 @dataclass(frozen=True)
 class VideoResult:
     """Prediction of one video.
@@ -43,7 +50,8 @@ class VideoResult:
     Attributes:
         name: name of the video, as its source gives it.
         label: class that a list gives the video, -1 where unknown.
-        status: `ok`, or the reason why there is no prediction.
+        status: `ok`, or `damaged: ` and the loss, where a part was predicted, or the reason why
+            there is no prediction.
         class_names: names of the K classes, in class order.
         class_id: predicted class, -1 without a prediction.
         probs: probabilities of the K classes, in class order and at full precision. Empty without a
@@ -75,7 +83,12 @@ class VideoResult:
     @property
     def ok(self) -> bool:
         """True where there is a prediction."""
-        return self.status == STATUS_OK
+        return has_prediction(self.status)
+
+    @property
+    def is_damaged(self) -> bool:
+        """True where the prediction is of a part of the video."""
+        return self.ok and self.status != STATUS_OK
 
     @property
     def classes(self) -> list[str]:
@@ -199,8 +212,11 @@ def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
 
 
 def timeline_rows(results: Iterable[VideoResult]) -> Iterator[list[Any]]:
-    """Yield a header and one row per segment: `video,start_sec,end_sec,class,probability`."""
-    yield ["video", "start_sec", "end_sec", "class", "probability"]
+    """Yield a header and one row per segment.
+
+    The columns are `video,start_sec,end_sec,class,probability,status`.
+    """
+    yield ["video", "start_sec", "end_sec", "class", "probability", "status"]
     for result in results:
         for entry in result.timeline:
             yield [
@@ -209,6 +225,7 @@ def timeline_rows(results: Iterable[VideoResult]) -> Iterator[list[Any]]:
                 f"{entry.end_sec:.3f}",
                 entry.class_name,
                 f"{entry.probability:.9g}",
+                result.status,
             ]
 
 
@@ -230,6 +247,8 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
         votes = [vote for vote in result.votes if vote != NO_VOTE]
         if len(result.votes) > 1:
             line += f"  ({votes.count(result.class_id)} of {len(votes)} models)"
+        if result.is_damaged:
+            line += f"  {result.status}"
         yield line
     else:
         yield f"{result.name}  {result.status}"

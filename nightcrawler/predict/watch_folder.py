@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict.video_result import has_prediction
 from nightcrawler.prepare.sources import EmptyFolderError, read_videos
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import UserError
@@ -91,7 +92,7 @@ def read_done(path: Path) -> dict[str, FileState | None]:
             continue
         name = str(row["video"])
         done.pop(name, None)
-        if row.get("status", STATUS_OK) == STATUS_OK:
+        if has_prediction(str(row.get("status", STATUS_OK))):
             done[name] = _state_of_row(row)
     return done
 

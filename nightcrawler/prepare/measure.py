@@ -15,6 +15,8 @@ from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import readable_video_frames
 from nightcrawler.prepare.folders import printable
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import sha256_file
@@ -23,6 +25,8 @@ from nightcrawler.utils.io import sha256_file
 TARGET_MEAN = 110.0
 # Begins the cause of a row whose file may not be to blame.
 UNEXPECTED = "unexpected"
+# Stages of errors behind which the rest of a video may be sound.
+DAMAGE_STAGES = ("demux", "decode")
 # Pairs of neighbouring frames that brightness and noise are measured on.
 NUM_PAIRS = 8
 # Larger pictures are scaled down before they are measured, to bound memory, which lowers their
@@ -36,8 +40,8 @@ class Measurement:
 
     Attributes:
         path: the file, printable.
-        status: `ok` or `bad`.
-        cause: of a bad file.
+        status: `ok`, `damaged` where a part can be read, or `bad`.
+        cause: of a bad file, or the loss of a damaged one.
         size_bytes, mtime_ns: of the file, -1 if there is none.
         sha256: of its bytes, empty if they cannot be read.
         num_frames, width, height, fps: of the video, with fps 0 if the file does not tell.
@@ -72,7 +76,8 @@ def usable(rows: Iterable[Measurement]) -> list[Measurement]:
 def measure(path: str, limits: Limits | None = None) -> Measurement:
     """Decode a video to its end and measure it.
 
-    No exception is raised: a file that cannot be used gets the status `bad` and a cause.
+    No exception is raised: a file that cannot be used gets the status `bad` and a cause. The
+    sound frames of a damaged one are measured, and the cause tells the loss.
 
     Args:
         path: the file.
@@ -92,17 +97,47 @@ def measure(path: str, limits: Limits | None = None) -> Measurement:
             row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path)
         )
         choose = functools.partial(choose_pairs, num_pairs=NUM_PAIRS)
-        decoded = read_frames(FileReader(MEASURED_SIDE_PX, limits), path, choose)
+        # To the end, also where few frames are measured: the audit is asked for damage.
+        reader = FileReader(MEASURED_SIDE_PX, limits, seeks=False)
+        decoded = read_frames(reader, path, choose)
         height, width = _picture_size(path, decoded, limits)
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
-        return replace(row, status="bad", cause=error.cause)
+        return _measure_damaged(row, path, limits, error)
     except OSError as error:
         return replace(row, status="bad", cause=f"cannot be read: {error.strerror}")
     except Exception as error:
         # One strange file among thousands must not end the audit, so its row tells the error.
         cause = f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
         return replace(row, status="bad", cause=cause)
+
+
+def _measure_damaged(row: Measurement, path: str, limits: Limits, error: VideoError) -> Measurement:
+    """Return the row of a video that is damaged: figures of the frames that can be read."""
+    bad = replace(row, status="bad", cause=error.cause)
+    if error.where not in DAMAGE_STAGES:
+        return bad
+    damage = Damage()
+    try:
+        info = probe_damaged(path, limits, damage)
+    except VideoError:
+        return bad
+    size = (0, 0)
+    num_frames = 0
+    for frame in readable_video_frames(path, info, damage, limits=limits):
+        size = frame.rgb.shape[:2]
+        num_frames += 1
+    if num_frames == 0:
+        return bad
+    indices = choose_pairs(num_frames, NUM_PAIRS)
+    frames = []
+    again = readable_video_frames(path, info, Damage(), MEASURED_SIDE_PX, limits)
+    for number, frame in enumerate(again):
+        if number in indices:
+            frames.append(frame.rgb)
+    decoded = Decoded(np.stack(frames), indices, num_frames, info.fps)
+    row = replace(row, status="damaged", cause=damage.describe())
+    return replace(row, height=size[0], width=size[1], **_measure(decoded))
 
 
 def _picture_size(path: str, decoded: Decoded, limits: Limits) -> tuple[int, int]:

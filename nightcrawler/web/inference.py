@@ -15,11 +15,11 @@ import torch
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
+from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
-from nightcrawler.predict.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult, segment_records, to_record
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.clip_worker import Answer, Question

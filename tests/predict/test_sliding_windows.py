@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.stream import Frame
 from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
     Segment,
@@ -17,7 +18,6 @@ from nightcrawler.predict.sliding_windows import (
     sliding_windows,
     span_at,
 )
-from nightcrawler.predict.stream import Frame
 from nightcrawler.utils.errors import VideoError
 
 PIXEL = np.zeros((1, 1, 3), np.uint8)

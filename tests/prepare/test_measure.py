@@ -12,7 +12,7 @@ import pytest
 
 import nightcrawler.prepare.measure as module
 from nightcrawler.config.node import get_cfg
-from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, measure
+from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, measure, usable
 from tests.conftest import MakeClip
 from tests.paths import shared
 
@@ -101,3 +101,12 @@ def test_dark_real_clips_are_dark_and_get_a_gamma() -> None:
         assert 5 < found.mean < 60
         assert 0.1 <= found.gamma < 0.8
         assert 0 < found.noise < 15
+
+
+def test_what_can_be_read_of_a_damaged_video_is_measured() -> None:
+    path = shared() / "cases/05-one-bad-frame-loses-a-recording/hit_at_55s.mp4"
+    found = measure(str(path))
+    assert (found.status, found.num_frames) == ("damaged", 1421)
+    assert found.cause.startswith("0.8 s lost, 19 of 1440 frames (55.2 - 56.0 s)")
+    assert found.mean > 0
+    assert usable([found]) == []

@@ -21,7 +21,7 @@ from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.paths import ROOT
+from tests.paths import ROOT, shared
 from tests.reading import read_file
 from tests.waiting import wait_until
 
@@ -104,13 +104,46 @@ def test_a_long_video_has_a_timeline(data: Path, model: Path, tmp_path: Path) ->
     argv = (data / "Test/0.mp4", "--experiment", model, "--window-sec", 0.5, "--stride-sec", 0.25)
     assert predict(*argv, "--timeline", out, "--annotate", tmp_path / "shown") == 0
     header, *rows = rows_of(out)
-    assert header == ["video", "start_sec", "end_sec", "class", "probability"]
+    assert header == ["video", "start_sec", "end_sec", "class", "probability", "status"]
+    assert {row[-1] for row in rows} == {"ok"}
     assert (float(rows[0][1]), float(rows[-1][2])) == (0.0, 1.0)
     assert all(
         before[2] == after[1] and before[3] != after[3]
         for before, after in itertools.pairwise(rows)
     )
     assert (tmp_path / "shown/0.mp4.annotated.mp4").is_file()
+
+
+def test_a_damaged_recording_keeps_what_can_be_read(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A frame at 55 of 60 seconds cannot be decoded, and so the rest of its group."""
+    path = shared() / "cases/05-one-bad-frame-loses-a-recording/hit_at_55s.mp4"
+    out = {
+        kind: tmp_path / f"o.{kind}" for kind in ("csv", "json", "jsonl", "timeline", "annotate")
+    }
+    options = [part for kind, file in out.items() for part in (f"--{kind}", file)]
+    assert predict(path, "--experiment", model, "--window-sec", 2, *options) == 3
+    status = (
+        "damaged: 0.8 s lost, 19 of 1440 frames (55.2 - 56.0 s): damaged (Invalid data found when "
+        "processing input)"
+    )
+    assert status in capsys.readouterr().out
+    (_, row) = rows_of(out["csv"])
+    assert row[1] == status
+    assert row[2] != ""
+    _, *rows = rows_of(out["timeline"])
+    assert {row[-1] for row in rows} == {status}
+    assert float(rows[0][1]) == 0
+    assert float(rows[-1][2]) == pytest.approx(60, abs=0.1)
+    (video,) = json.loads(out["json"].read_text())["videos"]
+    assert (video["status"], bool(video["top"])) == (status, True)
+    assert json.loads(out["jsonl"].read_text())["status"] == status
+    assert read_file(out["annotate"] / "hit_at_55s.mp4.annotated.mp4", range).num_frames == 1421
+    parts = ("--out", tmp_path / "parts")
+    assert predict(path, "--experiment", model, "--window-sec", 2, *parts) == 0
+    assert predict("merge", *parts, path) == 3
+    assert rows_of(tmp_path / "parts/predictions.csv")[1][1] == status
 
 
 def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> None:

@@ -95,11 +95,14 @@ class FileReader:
         short_side: scale frames down to this short side in pixels (0 keeps their size).
         limits: largest file, picture, number of frames and memory that are accepted.
         color: conversion of colours, see `data.video.convert.FLAGS`.
+        seeks: start at keyframes where that saves work. Otherwise all of a video is decoded, which
+            checks it.
     """
 
     short_side: int = 0
     limits: Limits = field(default_factory=Limits)
     color: str = EXACT
+    seeks: bool = True
 
     def probe(self, path: str) -> StreamInfo:
         """Read the packets of a file, see `probe`."""
@@ -114,6 +117,7 @@ class FileReader:
             short_side=self.short_side,
             limits=self.limits,
             color=self.color,
+            seeks=self.seeks,
         )
 
 
@@ -176,6 +180,7 @@ def decode(
     short_side: int = 0,
     limits: Limits | None = None,
     color: str = EXACT,
+    seeks: bool = True,
 ) -> Decoded:
     """Decode the frames with the given numbers.
 
@@ -187,6 +192,7 @@ def decode(
             size).
         limits: largest picture and memory that are accepted.
         color: conversion of colours, see `data.video.convert.FLAGS`.
+        seeks: start at keyframes where that saves work.
 
     Raises:
         FrameCountError: if the decoder yields another number of frames than `info.num_frames`.
@@ -198,7 +204,7 @@ def decode(
         convert = RgbConverter(short_side, color, pixel_aspect(stream))
         return _FrameCollector(path, convert, limits, len(indices))
 
-    decoded = _decode_runs(path, info, indices, limits, collect)
+    decoded = _decode_runs(path, info, indices, limits, collect) if seeks else None
     if decoded is None:
         decoded = _decode_all(path, info, indices, limits, collect)
     if decoded.num_frames != info.num_frames:
@@ -242,9 +248,9 @@ def all_frames(
     Raises:
         VideoError: at the first frame that is damaged.
     """
-    for section in info.sections or (None,):
+    for section, gaps in info.files():
         with open_video(path, limits, section) as (container, stream):
-            for frame in decoded_frames(path, container, stream, info.gaps):
+            for frame in decoded_frames(path, container, stream, gaps):
                 yield stream, frame
 
 

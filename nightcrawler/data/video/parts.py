@@ -9,7 +9,6 @@ which begin anew.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from nightcrawler.data.video.integrity.transport_stream import Gaps
+from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps, between
 
 # In these containers, times that step back between key frames may be those of a camera whose clock
 # was set: the stream goes on. Writers of others refuse such times, so another file begins there.
@@ -27,7 +26,6 @@ CLOCKED_FORMATS = ("mpegts", "rtsp", "rtp", "sdp")
 # Decoders that make pictures of what refers to frames that they never saw. MP4 files may call every
 # packet a key frame, so their pictures are looked at, too.
 GUESSING_DECODERS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "flv", "h263")
-NO_GAPS = Gaps()
 # Time between two packets, in frames, up to which no frame is missing between them.
 MOST_PAUSE_FRAMES = 1.5
 # FFmpeg marks the packet before the one at a gap, or the one before that.
@@ -140,7 +138,7 @@ def placed_packets(
     Args:
         container: an opened file or live source.
         stream: its video stream.
-        gaps: those of a transport stream.
+        gaps: those of a transport stream, and bytes of a file that are damaged.
     """
     parts = PartFinder(container.format.name)
     held: deque[PlacedPacket] = deque()
@@ -148,10 +146,11 @@ def placed_packets(
     for packet in container.demux(stream):
         place = parts.place(packet)
         end = packet.pos if packet.size else None
-        inside = _between(gaps.stream, start, end)
-        has_tables = bool(_between(gaps.tables, start, end))
+        inside = between(gaps.stream, start, end)
+        has_tables = bool(between(gaps.tables, start, end))
         start = start if end is None else end
         is_joint = False
+        has_gap = end is not None and gaps.is_damaged(end)
         if held and inside == (end,):
             is_joint = _joins(held[-1].packet, packet, place, has_tables)
         if is_joint:
@@ -159,17 +158,10 @@ def placed_packets(
         elif held and inside:
             held[-1] = replace(held[-1], has_gap=True)
         is_marked = packet.size > 0 and packet.is_corrupt
-        held.append(PlacedPacket(packet, place, parts.steps_back, is_marked))
+        held.append(PlacedPacket(packet, place, parts.steps_back, is_marked, has_gap))
         if len(held) > FLAG_DELAY:
             yield held.popleft()
     yield from held
-
-
-def _between(places: tuple[int, ...], start: int, end: int | None) -> tuple[int, ...]:
-    """Return the places behind `start` up to `end`, or to the end of the file."""
-    if end is None:
-        return places[bisect_right(places, start) :]
-    return places[bisect_right(places, start) : bisect_right(places, end)]
 
 
 def _joins(before: Packet, packet: Packet, place: Place, has_tables: bool) -> bool:
@@ -181,32 +173,66 @@ def _joins(before: Packet, packet: Packet, place: Place, has_tables: bool) -> bo
     return 0 < packet.dts - before.dts <= MOST_PAUSE_FRAMES * before.duration
 
 
+class PartDecoder:
+    """Decode packets, each part of a stream as if it were a file of its own.
+
+    Args:
+        stream: the video stream.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._guesses = self._may_guess = stream.codec_context.name in GUESSING_DECODERS
+
+    def decode(self, placed: PlacedPacket) -> Iterator[VideoFrame]:
+        """Yield the frames that are complete with the next packet.
+
+        Raises:
+            FFmpegError: if the packet is damaged.
+        """
+        packet = placed.packet
+        if placed.place is Place.LEFT_OUT:
+            return
+        if placed.place is Place.BEGINS:
+            # Frames of a part must not be made from those of another.
+            yield from self.finish()
+        if packet.size and packet.is_corrupt and not placed.is_marked:
+            packet = _without_flags(packet)
+        yield from self._known(packet)
+
+    def finish(self) -> Iterator[VideoFrame]:
+        """Yield the frames that the decoder holds back, and forget all that it has seen."""
+        yield from self._known(_end(self._stream))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all that the decoder has seen. The next packet must be a key frame."""
+        self._stream.codec_context.flush_buffers()
+        self._guesses = self._may_guess
+
+    def _known(self, packet: Packet) -> Iterator[VideoFrame]:
+        for frame in self._stream.decode(packet):
+            self._guesses = self._guesses and not frame.key_frame
+            if not self._guesses:
+                yield frame
+
+
 def part_frames(
     container: InputContainer, stream: VideoStream, gaps: Gaps = NO_GAPS
 ) -> Iterator[VideoFrame]:
-    """Decode all frames that can be decoded, each part as if it were a file of its own.
+    """Decode all frames that can be decoded, in the order of the file.
 
     Args:
         container: an opened file or live source.
         stream: its video stream.
         gaps: those of a transport stream.
+
+    Raises:
+        FFmpegError: at the first packet that is damaged.
     """
-    guesses = stream.codec_context.name in GUESSING_DECODERS
+    decoder = PartDecoder(stream)
     for placed in placed_packets(container, stream, gaps):
-        packet = placed.packet
-        if placed.place is Place.LEFT_OUT:
-            continue
-        if placed.place is Place.BEGINS:
-            # Frames of a part must not be made from those of another.
-            yield from stream.decode(_end(stream))
-            stream.codec_context.flush_buffers()
-            guesses = stream.codec_context.name in GUESSING_DECODERS
-        if packet.size and packet.is_corrupt and not placed.is_marked:
-            packet = _without_flags(packet)
-        for frame in stream.decode(packet):
-            guesses = guesses and not frame.key_frame
-            if not guesses:
-                yield frame
+        yield from decoder.decode(placed)
 
 
 def _without_flags(packet: Packet) -> Packet:

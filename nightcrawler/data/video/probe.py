@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
+from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
 from nightcrawler.data.video.integrity.joined import Section, joined_files
 from nightcrawler.data.video.integrity.limits import Limits, check_file
-from nightcrawler.data.video.integrity.matroska import check_matroska
-from nightcrawler.data.video.integrity.transport_stream import Gaps, find_gaps
-from nightcrawler.data.video.parts import NO_GAPS, Place, PlacedPacket, placed_packets
-from nightcrawler.data.video.reader import open_video
+from nightcrawler.data.video.integrity.matroska import matroska_faults
+from nightcrawler.data.video.integrity.transport_stream import find_gaps
+from nightcrawler.data.video.parts import Place, PlacedPacket, placed_packets
+from nightcrawler.data.video.reader import faults_as_video_errors, open_video
 from nightcrawler.data.video.seek import is_random_access_point
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.lru import LruMapping
 
 TRANSPORT_STREAM = "mpegts"
+# Takes the faults of a file: raises them, or notes them.
+Report = Callable[[VideoError], None]
 # Packets that a header may promise and not deliver.
 SLACK_PACKETS = 2
 # Smallest share of the duration promised by a Matroska header that must be there.
@@ -45,6 +48,7 @@ class StreamInfo:
         codec: FFmpeg's name of the codec.
         bits: bits of a colour channel.
         fps: average frame rate in frames per second, 0 where the file does not state it.
+        start_sec: earliest time stamp in seconds, 0 where there are none.
         times: presentation times of the frames in ticks of the stream, increasing. Empty where they
             do not tell frames apart.
         starts: numbers of the frames at which decoding can start.
@@ -54,20 +58,26 @@ class StreamInfo:
             they refer to is in the file.
         steps_back: True where times step back, as in recordings that were joined byte by byte.
         sections: the files within the file, see `joined_files`.
-        gaps: those of a transport stream.
+        gaps: those of a transport stream, and bytes that are damaged, of each of these files.
     """
 
     num_frames: int
     codec: str = ""
     bits: int = 0
     fps: float = 0.0
+    start_sec: float = 0.0
     times: Sequence[int] = ()
     starts: Sequence[int] = ()
     num_leading: int = 0
     num_left_out: int = 0
     steps_back: bool = False
     sections: tuple[Section, ...] = ()
-    gaps: Gaps = NO_GAPS
+    gaps: tuple[Gaps, ...] = ()
+
+    def files(self) -> Iterator[tuple[Section | None, Gaps]]:
+        """Yield the files within the file and the gaps of each, one for a whole file."""
+        sections: Sequence[Section | None] = self.sections or (None,)
+        yield from zip(sections, self.gaps or (NO_GAPS,) * len(sections), strict=True)
 
     def with_num_frames(self, num_frames: int) -> StreamInfo:
         """Return the same with the true number of frames, where packets promise another.
@@ -99,50 +109,105 @@ def probe(path: str, limits: Limits) -> StreamInfo:
     # Taken before the file is read, see `settled_state`.
     state = settled_state(path)
     if state is None:
-        return _probe(path, limits)
+        return _probe(path, limits, _refuse)
     info = _remembered.get((state, limits))
     if info is None:
-        info = _probe(path, limits)
+        info = _probe(path, limits, _refuse)
         _remembered.put((state, limits), info, size=max(len(info.times), 1))
     return info
 
 
-def _probe(path: str, limits: Limits) -> StreamInfo:
+def probe_readable(path: str, limits: Limits) -> tuple[StreamInfo, list[VideoError]]:
+    """Read all packets of a file, damaged or not.
+
+    Args:
+        path: a regular file.
+        limits: largest file, picture and number of frames that are accepted.
+
+    Returns:
+        Its properties, and the faults for which `probe` refuses it.
+
+    Raises:
+        VideoError: if nothing of the file can be read, or it is over a limit.
+    """
+    faults: list[VideoError] = []
+    return _probe(path, limits, faults.append), faults
+
+
+def _refuse(error: VideoError) -> None:
+    raise error
+
+
+def _probe(path: str, limits: Limits, report: Report) -> StreamInfo:
     check_file(path, limits)
-    check_matroska(path)
+    damaged = []
+    for fault in matroska_faults(path):
+        report(VideoError(path, fault.cause, "demux"))
+        if fault.end > fault.start:
+            damaged.append((fault.start, fault.end))
+    damage = Gaps(stream=tuple(start for start, _ in damaged), damaged=tuple(damaged))
     sections = joined_files(path)
     if not sections:
-        return _probe_section(path, limits, None)
-    infos = [_probe_section(path, limits, section) for section in sections]
+        return _probe_section(path, limits, None, damage, report)
+    infos = []
+    whole = []
+    for section in sections:
+        try:
+            infos.append(_probe_section(path, limits, section, damage, report))
+            whole.append(section)
+        except VideoError as error:
+            # Of the file within the file, which may hold no frame at all.
+            report(error)
+    if not infos:
+        raise VideoError(path, "none of the files that were joined in it can be read", "demux")
+    return _joined(path, limits, infos, whole)
+
+
+def _joined(
+    path: str, limits: Limits, infos: Sequence[StreamInfo], sections: Sequence[Section]
+) -> StreamInfo:
+    """Return the properties of files that were joined. Times begin anew in each of them."""
     num_frames = sum(info.num_frames for info in infos)
     if num_frames > limits.frames:
         raise VideoError(path, f"more than {limits.frames} frames", "limits")
-    # Times begin anew in each of them.
     return replace(
         infos[0].with_num_frames(num_frames),
         num_leading=sum(info.num_leading for info in infos),
         num_left_out=sum(info.num_left_out for info in infos),
         steps_back=True,
-        sections=sections,
+        sections=tuple(sections),
+        gaps=tuple(info.gaps[0] for info in infos),
     )
 
 
-def _probe_section(path: str, limits: Limits, section: Section | None) -> StreamInfo:
+def _probe_section(
+    path: str, limits: Limits, section: Section | None, gaps: Gaps, report: Report
+) -> StreamInfo:
     with open_video(path, limits, section) as (container, stream):
-        gaps = NO_GAPS
         if container.format.name == TRANSPORT_STREAM:
             gaps = find_gaps(path, stream.id)
+        if section is not None:
+            gaps = gaps.within(section.start, section.end)
         packets = _PacketStatistics()
-        for placed in placed_packets(container, stream, gaps):
-            if placed.is_damaged:
-                raise VideoError(path, f"damaged packet {packets.num_frames}", "demux")
-            packets.add(placed, stream)
-            if packets.num_frames > limits.frames:
-                raise VideoError(path, f"more than {limits.frames} frames", "limits")
+        try:
+            with faults_as_video_errors(path):
+                for placed in placed_packets(container, stream, gaps):
+                    if placed.is_damaged:
+                        report(VideoError(path, f"damaged packet {packets.num_frames}", "demux"))
+                    packets.add(placed, stream)
+                    if packets.num_frames > limits.frames:
+                        break
+        except VideoError as error:
+            # The packets before this one can be read.
+            report(error)
+        if packets.num_frames > limits.frames:
+            raise VideoError(path, f"more than {limits.frames} frames", "limits")
         fault = packets.fault(stream)
-        if fault:
+        if packets.num_frames == 0:
             raise VideoError(path, fault, "demux")
-        return replace(packets.stream_info(stream), gaps=gaps)
+        if fault:
+            report(VideoError(path, fault, "demux"))
+        return replace(packets.stream_info(stream), gaps=(gaps,))
 
 
 class _PacketStatistics:
@@ -159,6 +224,7 @@ class _PacketStatistics:
         self.num_left_out = 0
         self.steps_back = False
         self.first_key: int | None = None
+        self.earliest: int | None = None
         self.duration = 0
         self.end = 0
         self.times: list[int] | None = []
@@ -188,6 +254,8 @@ class _PacketStatistics:
         else:
             self.num_frames += 1
             self.duration += duration
+            if packet.pts is not None and (self.earliest is None or packet.pts < self.earliest):
+                self.earliest = packet.pts
         self._count_leading(packet)
         self._add_time(packet, stream)
 
@@ -246,6 +314,7 @@ class _PacketStatistics:
             codec=context.name,
             bits=bits,
             fps=float(stream.average_rate or 0),
+            start_sec=float((self.earliest or 0) * (stream.time_base or 0)),
             num_leading=self.num_leading,
             num_left_out=self.num_left_out,
             steps_back=self.steps_back,

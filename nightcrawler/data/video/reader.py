@@ -13,10 +13,10 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
 from nightcrawler.data.video.integrity.joined import Section
 from nightcrawler.data.video.integrity.limits import Limits, check_size
-from nightcrawler.data.video.integrity.transport_stream import Gaps
-from nightcrawler.data.video.parts import NO_GAPS, part_frames
+from nightcrawler.data.video.parts import part_frames
 from nightcrawler.utils.errors import VideoError
 
 # No playlist and no list of files, which could lead FFmpeg to other files and to the network.
@@ -93,7 +93,7 @@ def open_video(
         container = _open_container(path, limits, section)
     except FAULTS as error:
         cause = "no live source there" if live else "not a video that can be read"
-        raise VideoError(path, f"{cause} ({_reason(error)})", "open") from None
+        raise VideoError(path, f"{cause} ({reason(error)})", "open") from None
     with container:
         stream = _video_stream(path, container, limits)
         with faults_as_video_errors(path):
@@ -114,7 +114,7 @@ def faults_as_video_errors(path: str) -> Iterator[None]:
         yield
     except FAULTS as error:
         cause = "lost" if is_live(path) else "damaged"
-        raise VideoError(path, f"{cause} ({_reason(error)})", "decode") from None
+        raise VideoError(path, f"{cause} ({reason(error)})", "decode") from None
 
 
 def _open_container(path: str, limits: Limits, section: Section | None) -> InputContainer:
@@ -160,7 +160,7 @@ def _check_codec(path: str, codec: Codec) -> None:
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
     text = str(getattr(error, "strerror", None) or error)
     if not text:

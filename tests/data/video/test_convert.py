@@ -17,7 +17,7 @@ from nightcrawler.data.video.convert import EXACT, PUBLISHED, RgbConverter
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.predict.stream import video_frames
+from nightcrawler.data.video.stream import video_frames
 from nightcrawler.utils.errors import ConfigError
 from tests.conftest import MakeClip
 from tests.paths import shared

@@ -13,7 +13,7 @@ import pytest
 from nightcrawler.data.video.convert import upright
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
-from nightcrawler.predict.stream import video_frames
+from nightcrawler.data.video.stream import video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.reading import read_file
 

@@ -8,12 +8,13 @@ import av
 import numpy as np
 import pytest
 
+from nightcrawler.data.video.integrity.gaps import Gaps
 from nightcrawler.data.video.integrity.joined import joined_files
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.integrity.transport_stream import Gaps, find_gaps
+from nightcrawler.data.video.integrity.transport_stream import find_gaps
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.seek import LEAST_FRAMES
-from nightcrawler.predict.stream import video_frames
+from nightcrawler.data.video.stream import video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared

@@ -6,12 +6,12 @@ FFmpeg skips damage up to the next cluster it finds. Here the elements of a file
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
-
-from nightcrawler.utils.errors import VideoError
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 SEGMENT = 0x18538067
@@ -36,30 +36,71 @@ KNOWN = (int.from_bytes(MAGIC, "big"), SEGMENT, CLUSTER, *OTHERS, *IN_CLUSTER)
 CHUNK_BYTES = 1 << 20
 
 
-def check_matroska(path: str) -> None:
-    """Follow the elements of a file to its end, and compare the checksums it holds.
+@dataclass(frozen=True)
+class Fault:
+    """Damage of a file.
 
-    Other formats pass.
+    Attributes:
+        cause: the damage, in a few words.
+        start: first byte whose frames cannot be trusted.
+        end: first byte behind them. No frame is concerned where it equals `start`.
+    """
 
-    Raises:
-        VideoError: if an element is unknown, ends after the file, or has another checksum.
+    cause: str
+    start: int
+    end: int
+
+
+def matroska_faults(path: str) -> Iterator[Fault]:
+    """Yield the faults of a Matroska file in order. Other formats have none.
+
+    The elements are followed to the end, and the checksums that they hold are compared. Behind
+    elements that cannot be followed, the next cluster is looked for, as FFmpeg does.
+
+    Args:
+        path: a regular file.
     """
     with open(path, "rb") as file:
         if file.read(4) != MAGIC:
             return
         size = os.fstat(file.fileno()).st_size
-        for identity, start, length in _elements(file, size):
+        position = 0
+        while position < size:
+            position = yield from _walk(file, size, position)
+
+
+def _walk(file: BinaryIO, size: int, position: int) -> Generator[Fault, None, int]:
+    """Yield faults from a place on, and return the place where others can be followed again."""
+    for identity, start, length in _elements(file, size, position):
+        fault = _fault(file, size, identity, start, length)
+        if fault is not None:
+            yield fault
             if identity not in KNOWN:
-                raise VideoError(path, f"damaged: unknown element at byte {start}", "demux")
-            if start + length > size:
-                cause = f"cut short: the element at byte {start} ends behind the file"
-                raise VideoError(path, cause, "demux")
-            # A segment is the whole file, and blocks have no checksum of their own.
-            if identity not in (SEGMENT, *IN_CLUSTER) and not _has_own_checksum(
-                file, start, length
-            ):
-                cause = f"damaged: wrong checksum of the element at byte {start}"
-                raise VideoError(path, cause, "demux")
+                return fault.end
+    return size
+
+
+def _fault(file: BinaryIO, size: int, identity: int, start: int, length: int) -> Fault | None:
+    """Return the fault of an element, or None."""
+    if identity not in KNOWN:
+        end = _next_cluster(file, start, size)
+        return Fault(f"damaged: unknown element at byte {start}", start, end)
+    if start + length > size:
+        # Whole blocks of a cluster can be read.
+        first = size if identity in (SEGMENT, CLUSTER) else start
+        return Fault(f"cut short: the element at byte {start} ends behind the file", first, size)
+    # A segment is the whole file, and blocks have no checksum of their own.
+    if identity in (SEGMENT, *IN_CLUSTER) or _has_own_checksum(file, start, length):
+        return None
+    end = start + length if identity == CLUSTER else start
+    return Fault(f"damaged: wrong checksum of the element at byte {start}", start, end)
+
+
+def _next_cluster(file: BinaryIO, start: int, size: int) -> int:
+    """Return the first byte of the next cluster, or the end of the file."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.find(CLUSTER.to_bytes(4, "big"), start)
+    return size if place < 0 else place
 
 
 def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:
@@ -71,13 +112,12 @@ def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:
     return _crc(file, length - 6) == expected
 
 
-def _elements(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (identity, first byte, number of bytes) of the content of each element.
+def _elements(file: BinaryIO, size: int, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (identity, first byte, number of bytes) of the content of each element from a place on.
 
     Elements are those of the file, of its segments and of their clusters.
     The walk ends at an element of unknown length (a live recording), and at zeros behind a segment.
     """
-    position = 0
     segment_end = size
     while position < size:
         if position >= segment_end and _is_padding(file, position):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
+
 SYNC = 0x47
 # Bytes of a packet: plain, with the time of arrival in front (M2TS), with a checksum behind.
 PACKET_BYTES = (188, 192, 204)
@@ -27,19 +29,6 @@ MOST_OTHER_BYTES = 1 << 16
 TABLE_ID = 0
 
 
-@dataclass(frozen=True)
-class Gaps:
-    """Places of a transport stream where packets are missing, or another recording begins.
-
-    Attributes:
-        stream: places where the packets of the video are not counted on, rising.
-        tables: places where those of the table of programs are not.
-    """
-
-    stream: tuple[int, ...] = ()
-    tables: tuple[int, ...] = ()
-
-
 def find_gaps(path: str, stream_id: int) -> Gaps:
     """Return the gaps of a transport stream.
 
@@ -52,7 +41,7 @@ def find_gaps(path: str, stream_id: int) -> Gaps:
     """
     stream = tuple(lost_packets(path, stream_id))
     if not stream:
-        return Gaps()
+        return NO_GAPS
     return Gaps(stream, tuple(lost_packets(path, TABLE_ID)))
 
 

@@ -12,9 +12,9 @@ import pytest
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.reader import is_live
+from nightcrawler.data.video.stream import Frame, SteadyClock, live_frames, paced, video_frames
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.sliding_windows import sliding_windows
-from nightcrawler.predict.stream import Frame, SteadyClock, live_frames, paced, video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared

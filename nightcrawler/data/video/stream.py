@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from nightcrawler.data.video.integrity.limits import Limits, check_size
 from nightcrawler.data.video.parts import part_frames
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.reader import faults_as_video_errors, open_video
+from nightcrawler.data.video.salvage import Damage, readable_frames
 from nightcrawler.utils.errors import VideoError, mask_credentials
 from nightcrawler.utils.logging import get_logger
 
@@ -73,6 +74,45 @@ def video_frames(
     check_complete(path, info, count)
 
 
+def readable_video_frames(
+    path: str,
+    info: StreamInfo,
+    damage: Damage,
+    short_side: int = 0,
+    limits: Limits | None = None,
+    color: str = EXACT,
+) -> Iterator[Frame]:
+    """Yield the frames of a file that can be read: all of them where it is not damaged.
+
+    Args:
+        path: video file.
+        info: stream information from `probe_damaged`.
+        damage: takes the parts that cannot be read.
+        short_side: scale frames down to this short side in pixels, 0 keeps their size.
+        limits: largest size and memory of a video.
+        color: conversion of colours, see `data.video.convert.FLAGS`.
+    """
+    limits = limits or Limits()
+    frame_sec = 1 / (info.fps or ASSUMED_FPS)
+    count = 0
+    decoded = readable_frames(path, info, limits, damage)
+
+    def start_sec() -> float | None:
+        # Where the first frames are lost, times still count from the start.
+        return info.start_sec if damage.begins else None
+
+    try:
+        for frame in _converted(path, decoded, short_side, color, limits, start_sec):
+            damage.follow(frame.time_sec, frame_sec)
+            yield frame
+            count += 1
+        if not damage:
+            check_complete(path, info, count)
+    except VideoError as error:
+        damage.interrupt(error.cause)
+    damage.end(info, frame_sec)
+
+
 def live_frames(
     source: str, short_side: int = 0, limits: Limits | None = None, color: str = EXACT
 ) -> Iterator[Frame]:
@@ -106,14 +146,19 @@ def _converted(
     short_side: int,
     color: str,
     limits: Limits,
+    start_sec: Callable[[], float | None] = lambda: None,
 ) -> Iterator[Frame]:
-    """Convert decoded frames to RGB, and their time stamps to seconds since the first."""
+    """Convert decoded frames to RGB, and their time stamps to seconds since the first.
+
+    `start_sec` is called at the first frame, and returns the time stamp of the start, or None for
+    that of the first frame.
+    """
     size: tuple[int, int] | None = None
     for number, (stream, frame) in enumerate(frames):
         if size is None:
             size = (frame.width, frame.height)
             convert = RgbConverter(short_side, color, pixel_aspect(stream))
-            clock = SteadyClock(path, float(stream.average_rate or ASSUMED_FPS))
+            clock = SteadyClock(path, float(stream.average_rate or ASSUMED_FPS), start_sec())
             check_size(path, *size, limits)
             check_size(path, *convert.square(frame), limits)
         elif size != (frame.width, frame.height):
@@ -132,12 +177,13 @@ class SteadyClock:
     Args:
         source: name of the video, for the note that its clock went back.
         fps: frame rate, in frames per second.
+        start_sec: time stamp of the start, in seconds. None takes that of the first frame.
     """
 
-    def __init__(self, source: str, fps: float) -> None:
+    def __init__(self, source: str, fps: float, start_sec: float | None = None) -> None:
         self._source = source
         self._fps = fps
-        self._first_sec: float | None = None
+        self._first_sec = start_sec
         self._shift_sec = 0.0
         self._now_sec = 0.0
         self._num_still = 0
