@@ -38,7 +38,7 @@ EXAMPLES = """\
   {command} clip.mp4
   {command} a.mp4 b.mp4 garden/ *.avi
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
-  {command} clip.mp4 --model ug2-2022/stage4/mvit_b32_k600
+  {command} clip.mp4 --model torchvision/mvit_v2_s      (400 classes of Kinetics)
   {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
   {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn

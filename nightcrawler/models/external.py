@@ -1,7 +1,7 @@
 """Video models of torchvision: clips `[B, 3, T, H, W]` to logits `[B, K]`.
 
-Entries keep their names, so that a state_dict saved with torchvision loads here. Nothing is
-downloaded. Models of timm are in `frame_average.py`.
+Entries keep their names, so that a state_dict saved with torchvision loads here.
+Models of timm are in `frame_average.py`.
 """
 
 from __future__ import annotations

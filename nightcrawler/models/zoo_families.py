@@ -51,6 +51,8 @@ def family_entry(name: str) -> ZooEntry:
         _DOCS,
         sha256=found[1] if found else "",
         address=weights.url,
+        # The base of all: the library has the settings of each.
+        config="configs/base.yaml",
         classes=len(meta["categories"]),
         accuracy=f"{top1:.2f} % top-1 on Kinetics-400",
         labels=LABEL_FREE,

@@ -11,12 +11,24 @@ from nightcrawler.config.load import load_experiment, recorded_defaults
 from nightcrawler.config.node import dump
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.models.zoo import find_entry
+from nightcrawler.models.zoo_families import TORCHVISION, torchvision_weights
 from nightcrawler.models.zoo_table import PRETRAINED, ZooEntry
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.project import packaged_root
 
 logger = get_logger(__name__)
+
+# Frames of a clip, their distance at 30 frames a second, and clips of a video, with which
+# torchvision measured the accuracy of its weights.
+TORCHVISION_CLIPS = {
+    "mvit": (16, 4, 5),
+    "r3d": (16, 2, 5),
+    "mc3": (16, 2, 5),
+    "r2plus1d": (16, 2, 5),
+    "s3d": (128, 2, 1),
+    "swin3d": (32, 2, 12),
+}
 
 
 def complete(file: WeightsFile, name: str) -> WeightsFile:
@@ -31,7 +43,9 @@ def complete(file: WeightsFile, name: str) -> WeightsFile:
     if entry is None or not entry.config:
         return file
     overrides: list[str] = []
-    if name in PRETRAINED:
+    if name.startswith(TORCHVISION):
+        overrides = torchvision_settings(name)
+    elif name in PRETRAINED:
         logger.warning("%s: its file does not name its classes: they are shown by number", name)
         overrides = numbered_classes(entry)
     # As it was tested when it was published, also where this version does otherwise.
@@ -44,6 +58,41 @@ def complete(file: WeightsFile, name: str) -> WeightsFile:
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         labels=entry.labels,
     )
+
+
+def torchvision_settings(name: str) -> list[str]:
+    """Return the settings under which torchvision tests its weights: classes, frames, pixels.
+
+    Args:
+        name: `torchvision/MODEL` or `torchvision/MODEL/WEIGHTS`.
+    """
+    weights = torchvision_weights(name)
+    model = name.split("/")[1]
+    transforms = weights.transforms()
+    [crop] = set(transforms.crop_size)
+    num_frames, distance, views = TORCHVISION_CLIPS[model.partition("_")[0]]
+    classes = weights.meta["categories"]
+    values = {
+        "MODEL.NAME": f"{TORCHVISION}{model}",
+        "MODEL.NUM_CLASSES": len(classes),
+        "MODEL.CLASS_NAMES": classes,
+        "DATA.NUM_FRAMES": num_frames,
+        "DATA.SAMPLING": "dense",
+        "DATA.SAMPLING_RATE": distance,
+        "DATA.TRAIN_CROP_SIZE": crop,
+        "DATA.TEST_CROP_SIZE": crop,
+        "DATA.TEST_RESIZE": transforms.resize_size,
+        "DATA.MEAN": transforms.mean,
+        "DATA.STD": transforms.std,
+        "DATA.COLOR": "exact",
+        "TEST.NUM_ENSEMBLE_VIEWS": [views],
+        "ADAPT.ALLOW_NO_BATCHNORM": True,
+    }
+    settings = []
+    for key, value in values.items():
+        # JSON is YAML, and class names hold brackets and quotes.
+        settings += [key, value if isinstance(value, str) else json.dumps(value)]
+    return settings
 
 
 def numbered_classes(entry: ZooEntry) -> list[str]:
