@@ -53,7 +53,7 @@ from nightcrawler.data.splits import get_split
 from nightcrawler.data.video.decode import VideoReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.io import atomic_write, open_own
 from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
@@ -256,11 +256,12 @@ def _measure_file(
     path: str, num_frames: int, reader: VideoReader, limits: Limits
 ) -> ClipStatistics | None:
     try:
-        decoded = read_frames(reader, path, functools.partial(_first_frames, most=num_frames))
-        form = recording_format(path, num_frames, limits)
+        with unexpected_as_video_error(path, "load"):
+            decoded = read_frames(reader, path, functools.partial(_first_frames, most=num_frames))
+            form = recording_format(path, num_frames, limits)
+            return measure_clip(decoded.frames, form.bits_per_pixel)
     except VideoError:
         return None
-    return measure_clip(decoded.frames, form.bits_per_pixel)
 
 
 def _first_frames(num_frames: int, most: int) -> list[int]:

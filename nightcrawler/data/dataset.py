@@ -16,7 +16,7 @@ from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import concatenate_clips
 from nightcrawler.data.video.decode import VideoReader, read_frames
-from nightcrawler.utils.errors import NO_PERSON, VideoError
+from nightcrawler.utils.errors import NO_PERSON, VideoError, unexpected_as_video_error
 
 MAX_REPLACEMENTS = 10
 STATUS_OK = "ok"
@@ -164,15 +164,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
         bad: list[BadVideo] = []
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
-                sample = self._load(index, self._rng(index, key, attempt))
+                with unexpected_as_video_error(self.items[index].path, "load"):
+                    sample = self._load(index, self._rng(index, key, attempt))
                 return {**sample, "bad": bad, "status": STATUS_OK}
             except VideoError as error:
                 name = self.items[index].name
                 bad.append(BadVideo(name, error.cause, error.where, error.status))
             if not self.replace_bad:
                 break
-            # A rule of its own: the replacement must not depend on which worker asks, nor on what
-            # it did before.
+            # A rule of its own, that depends on no worker and on nothing it did before.
             seeds = [self.seed, key.epoch, key.index, attempt]
             if key.occurrence:
                 seeds.append(key.occurrence)
@@ -207,8 +207,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return {"index": index, "clip": clip, "members": members}
 
     def _without_clip(self, index: int, bad: list[BadVideo]) -> dict[str, Any]:
-        sample: dict[str, Any] = {"index": index, "clip": torch.empty(0), "members": {}}
-        return {**sample, "status": bad[-1].status, "bad": bad}
+        empty = {"clip": torch.empty(0), "members": {}}
+        return {"index": index, **empty, "status": bad[-1].status, "bad": bad}
 
 
 class TrainClips:

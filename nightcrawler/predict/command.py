@@ -12,7 +12,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path
 from nightcrawler.predict.ensemble import Ensemble
-from nightcrawler.predict.items import predict_items, status_of
+from nightcrawler.predict.items import predict_items
 from nightcrawler.predict.sliding_windows import ScoredSpan
 from nightcrawler.predict.video_result import (
     VideoResult,
@@ -23,7 +23,7 @@ from nightcrawler.predict.video_result import (
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.pseudo.predictions import STATUS_OK
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
 
@@ -116,11 +116,10 @@ class ResultWriter:
         first = self.ensemble.predictors[0]
         names = self.ensemble.class_names
         try:
-            annotate(item.path, target, spans, names, first.enhance, first.color, first.limits)
+            with unexpected_as_video_error(item.path, "annotate"):
+                annotate(item.path, target, spans, names, first.enhance, first.color, first.limits)
         except VideoError as error:
             return replace(result, status=error.status)
-        except Exception as error:
-            return replace(result, status=status_of(error, "annotate"))
         return result
 
     def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:

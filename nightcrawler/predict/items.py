@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
@@ -14,8 +14,9 @@ from nightcrawler.predict.annotate import whole_video_span
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.long_video import predict_long_videos
 from nightcrawler.predict.sliding_windows import ScoredSpan, Window
+from nightcrawler.predict.survive import PredictMany, survive
 from nightcrawler.predict.video_result import VideoResult
-from nightcrawler.utils.errors import UserError, VideoError, describe_error
+from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.progress import progress
 
@@ -26,40 +27,6 @@ WINDOWS_PER_LINE = 100
 # one action after another.
 LONG_SEC = 12.0
 LONG_WINDOW = (4.0, 2.0)
-
-# Yields a result and its spans for each video, in order.
-PredictMany = Callable[[Sequence[VideoItem]], Iterator[tuple[VideoResult, list[ScoredSpan]]]]
-
-
-def status_of(error: Exception, where: str) -> str:
-    """Return the status of a video that an unexpected error stopped, in one line."""
-    return f"error: {describe_error(error)} ({where})"
-
-
-def _survive(
-    ensemble: Ensemble, items: Sequence[VideoItem], predict: PredictMany
-) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-    """Yield a result per video: an error that one video raises costs that video only."""
-    rest = list(items)
-    while rest:
-        done = 0
-        try:
-            for pair in predict(rest):
-                done += 1
-                yield pair
-        except UserError:
-            # Of the models or options: every video would raise it.
-            raise
-        except Exception as error:
-            logger.warning("%s: %s", rest[done].name, status_of(error, "predict"))
-            yield _failed(ensemble, rest[done], error), []
-            done += 1
-        rest = rest[done:]
-
-
-def _failed(ensemble: Ensemble, item: VideoItem, error: Exception) -> VideoResult:
-    status = status_of(error, "predict")
-    return VideoResult(item.name, item.label, status, tuple(ensemble.class_names))
 
 
 def predict_items(
@@ -85,12 +52,15 @@ def predict_items(
         def show(windows: Iterable[Window], total: int) -> Iterator[Window]:
             return progress(windows, total, "windows", every=WINDOWS_PER_LINE, enabled=show_windows)
 
-        return _survive(
-            ensemble, items, lambda rest: predict_long_videos(ensemble, rest, *window, show)
+        return survive(
+            ensemble.class_names,
+            items,
+            lambda rest: predict_long_videos(ensemble, rest, *window, show),
         )
 
     def whole(items: Sequence[VideoItem]) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-        return _survive(ensemble, items, lambda rest: _whole_videos(ensemble, rest))
+        names = ensemble.class_names
+        return survive(names, items, lambda rest: _whole_videos(ensemble, rest))
 
     if window is not None:
         yield from by_windows(window, items)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.reader import fault_of_url
 from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
-from nightcrawler.predict.long_video import VideoModel, predict_long_video
-from nightcrawler.predict.sliding_windows import check_window
+from nightcrawler.predict.long_video import VideoModel, predict_long_videos
+from nightcrawler.predict.sliding_windows import ScoredSpan, check_window
+from nightcrawler.predict.survive import survive
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
@@ -220,17 +222,37 @@ def predict_source(
     if window is not None:
         if len(items) < len(videos):
             raise ValueError("window_sec: arrays have no frame rate, so it is for files only")
-        return [predict_long_video(model, item, *window)[0] for item in items]
+        by_windows = functools.partial(_by_windows, model, window)
+        return [result for result, _ in survive(model.class_names, items, by_windows)]
     # Files go through one loader, which decodes the next video while the model runs.
-    file_results = iter(model.videos(items))
+    file_results = survive(model.class_names, items, functools.partial(_whole_videos, model))
     results = []
     for place, video in enumerate(videos):
         if isinstance(video, FrameArray):
             item = VideoItem(video.name, -1, Path(video.name), place + 1)
-            results.append(model.frames(item, list(video.frames)))
+            predict = functools.partial(_array, model, video.frames)
+            results += [result for result, _ in survive(model.class_names, [item], predict)]
         else:
-            results.append(next(file_results))
+            results.append(next(file_results)[0])
     return results
+
+
+def _by_windows(
+    model: VideoModel, window: tuple[float, float], items: Sequence[VideoItem]
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    return predict_long_videos(model, items, *window)
+
+
+def _whole_videos(
+    model: VideoModel, items: Sequence[VideoItem]
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    return ((result, []) for result in model.videos(items))
+
+
+def _array(
+    model: VideoModel, frames: np.ndarray, items: Sequence[VideoItem]
+) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
+    return ((model.frames(item, list(frames)), []) for item in items)
 
 
 def window_and_stride(

@@ -23,7 +23,7 @@ from nightcrawler.prepare.duplicates import find_leakage, group_duplicates
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import TARGET_MEAN, Measurement, usable
 from nightcrawler.prepare.sources import AuditSource
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import VideoError, unexpected_as_video_error
 from nightcrawler.utils.fonts import families_for, readable
 
 # Rows of a table on the page; audit.csv has all.
@@ -190,11 +190,12 @@ def _galleries(
 def _thumbnail(row: Measurement, path: str, limits: Limits) -> Thumbnail | None:
     """Return the middle frame before and after gamma, or `None` if the file is gone by now."""
     try:
-        reader = FileReader(THUMBNAIL_PX, limits)
-        frames = read_frames(reader, path, lambda count: [count // 2]).frames
+        with unexpected_as_video_error(path, "load"):
+            reader = FileReader(THUMBNAIL_PX, limits)
+            frames = read_frames(reader, path, lambda count: [count // 2]).frames
+            return row, _picture(frames[0]), _picture(apply_gamma(frames, row.gamma)[0])
     except VideoError:
         return None
-    return row, _picture(frames[0]), _picture(apply_gamma(frames, row.gamma)[0])
 
 
 def _picture(frame: np.ndarray) -> str:

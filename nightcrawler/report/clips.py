@@ -18,7 +18,7 @@ from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.prepare.measure import TARGET_MEAN
 from nightcrawler.report.run_folder import RunFolder
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.progress import progress
 
 # Clips of a larger split that are measured, evenly spread over it: more would not change the bins.
@@ -93,7 +93,8 @@ def _frames(path: Path, count: int, short_side: int, limits: Limits) -> np.ndarr
         return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
     try:
-        return read_frames(FileReader(short_side, limits), path, choose).frames
+        with unexpected_as_video_error(path, "load"):
+            return read_frames(FileReader(short_side, limits), path, choose).frames
     except VideoError:
         return None
 

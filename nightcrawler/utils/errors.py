@@ -107,6 +107,26 @@ class VideoError(UserError):
         return (VideoError, (self.path, self.cause, self.where))
 
 
+@contextlib.contextmanager
+def unexpected_as_video_error(path: str | Path, where: str) -> Iterator[None]:
+    """Raise a `VideoError` for an unexpected error of the block, which costs that video only.
+
+    Args:
+        path: The file that the block is about.
+        where: Stage of the work, see `VideoError`.
+
+    Raises:
+        VideoError: With kind and first line of the error.
+        UserError: As it is: every video would raise it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise VideoError(path, describe_error(error), where) from error
+
+
 class NoPersonError(VideoError):
     """Video in which nobody was seen long enough: no fault of the file.
 

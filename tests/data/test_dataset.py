@@ -30,6 +30,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import eval_crops
 from nightcrawler.data.video.decode import Decoded, FileReader
 from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.utils.errors import UserError
 from tests.conftest import MakeClip
 from tests.reading import CountingReader, PromisingReader, read_file
 
@@ -262,13 +263,40 @@ def test_a_bad_test_video_is_not_replaced(items: list[VideoItem]) -> None:
     assert keep_samples([sample]) == [sample]
 
 
-def test_other_errors_are_not_swallowed(good: list[VideoItem]) -> None:
-    class BrokenReader(FileReader):
-        def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
-            raise RuntimeError("a bug")
+class OddReader(FileReader):
+    """Raises an error for the video `1.mp4`, and a `UserError` for every video."""
 
-    with pytest.raises(RuntimeError, match="a bug"):
-        ClipDataset(good, BrokenReader(), train_clips(), 7, replace_bad=True)[SampleKey(0, 0)]
+    error: Exception = RuntimeError()
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        if Path(path).name == "1.mp4" or isinstance(self.error, UserError):
+            raise self.error
+        return super().decode(path, indices, info)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd\nmore"), MemoryError(), OSError(5, "gone")])
+def test_an_unexpected_error_costs_one_video(
+    items: list[VideoItem], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(OddReader, "error", error)
+    place = [item.name for item in items].index("1.mp4")
+    test = ClipDataset(items, OddReader(), eval_clips((1, 1)), 7, replace_bad=False)
+    sample = test[SampleKey(place, 0)]
+    assert sample["status"].startswith(f"error: {type(error).__name__}: ")
+    assert "\n" not in sample["status"]
+    assert test[SampleKey(0, 0)]["status"] == "ok"
+    train = ClipDataset(items, OddReader(), train_clips(), 7, replace_bad=True)
+    sample = train[SampleKey(place, 0)]
+    assert (sample["status"], sample["bad"][0].name) == ("ok", "1.mp4")
+
+
+def test_an_error_of_the_options_is_no_error_of_a_video(
+    items: list[VideoItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OddReader, "error", UserError("torchcodec: it is not installed"))
+    dataset = ClipDataset(items, OddReader(), train_clips(), 7, replace_bad=True)
+    with pytest.raises(UserError, match="not installed"):
+        dataset[SampleKey(0, 0)]
 
 
 PAIRS = [(1, 1), (1, 3), (3, 1), (3, 3)]
