@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+
+from nightcrawler.utils.float32 import linspace_float32
 
 
 def segment_bounds(num_total: int, num_frames: int) -> np.ndarray:
@@ -96,8 +97,8 @@ def window_indices(num_total: int, start: float, end: float, num_frames: int) ->
     """Take frames evenly from `start` to `end`, kept inside the video, int64 `[num_frames]`."""
     # In float32 as in the published code: a place on a whole frame may round below it in one
     # precision and not in the other.
-    places = torch.linspace(start, end, num_frames, dtype=torch.float32)
-    return places.clamp(0, num_total - 1).long().numpy()
+    places = linspace_float32(start, end, num_frames)
+    return places.clip(0, num_total - 1).astype(np.int64)
 
 
 def dense_indices(

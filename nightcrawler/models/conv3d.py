@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nightcrawler.utils.errors import ArgumentError
+from nightcrawler.utils.float32 import linspace_float32
 
 LINEAR_INIT_STD = 0.01
 
@@ -128,17 +127,10 @@ def spread_frames(num_frames: int, alpha: int) -> list[int]:
         num_frames: T.
         alpha: fast over slow frame rate.
     """
-    return list(_spread_frames(num_frames, alpha))
-
-
-# Cached, so that a model that has run once can be traced: a trace cannot make numbers of tensors.
-@functools.cache
-def _spread_frames(num_frames: int, alpha: int) -> tuple[int, ...]:
-    """Compute `spread_frames`."""
     # In float32 as in PySlowFast, where whole positions may round down (frame 52 instead of 53 at
     # T = 160, alpha = 4).
-    places = torch.linspace(0, num_frames - 1, num_frames // alpha, dtype=torch.float32)
-    return tuple(places.long().tolist())
+    places = linspace_float32(0, num_frames - 1, num_frames // alpha)
+    return [int(place) for place in places]
 
 
 def check_frames(num_frames: int, alpha: int) -> None:

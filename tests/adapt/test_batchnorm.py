@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from fvcore.nn.precise_bn import update_bn_stats
 from torch import nn
 
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
@@ -47,6 +49,19 @@ def test_first_layer_gets_the_population_statistics_of_uneven_batches() -> None:
     assert [layer["name"] for layer in report.layers] == ["0", "3"]
     shift = report.layers[0]["shift"]
     assert shift == pytest.approx((expected.square() / (1 + 1e-5)).mean().sqrt().item())
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 4], UNEVEN])
+def test_statistics_are_those_of_fvcore(sizes: list[int]) -> None:
+    """Which the published method calls, with dropout on: here it has none."""
+    model = net()
+    del model[2]
+    theirs, batches = copy.deepcopy(model).train(), clips(sizes)
+    update_bn_stats(theirs, iter(batches), len(batches))
+    BatchNormAdapter().run(model, batches)
+    for name, value in theirs.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-12, atol=1e-12)
 
 
 def test_later_layers_see_batches_normalised_by_themselves_without_dropout() -> None:
