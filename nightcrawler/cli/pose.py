@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.audit import default_jobs
-from nightcrawler.utils.command_line import add_task, at_least, make_parser
+from nightcrawler.utils.command_line import add_max_pixels, add_task, at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.registries import ESTIMATORS
 
@@ -40,6 +40,7 @@ def parse(argv: Sequence[str]) -> Any:
     extract.add_argument("out", type=Path, metavar="OUT", help="folder of the pose files")
     _add_estimator_options(extract)
     _add_run_options(extract)
+    add_max_pixels(extract, "4096 x 4096")
     return parser.parse_args(argv)
 
 
@@ -157,6 +158,7 @@ def build_recipe(arguments: Any) -> PoseRecipe:
         UserError: If a value is out of range, or a name is unknown.
     """
     from nightcrawler.cli.show import build_settings
+    from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.pose.estimators.base import EstimatorOptions
     from nightcrawler.prepare.extract_poses import ExtractionOptions
     from nightcrawler.prepare.pose_files import PoseRecipe
@@ -167,7 +169,12 @@ def build_recipe(arguments: Any) -> PoseRecipe:
         model=EstimatorOptions(arguments.model, arguments.people),
         light=arguments.light,
         light_params=params,
-        looking=ExtractionOptions(arguments.fps, arguments.people, not arguments.no_crops),
+        looking=ExtractionOptions(
+            arguments.fps,
+            arguments.people,
+            not arguments.no_crops,
+            limits_of_pixels(arguments.max_pixels),
+        ),
         imports=tuple(arguments.imports),
     )
 

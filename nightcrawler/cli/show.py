@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nightcrawler.data.lowlight.enhance.build import EnhanceParams
     from nightcrawler.data.video.integrity.limits import Limits
+    from nightcrawler.pose.files import Pose
 
 LABEL_PX = 130
 LINE_PX = 14
@@ -23,7 +24,8 @@ EXAMPLES = """\
   {command} data/dark_train/Train/Walk/Walk_10_8.mp4 --out walk.png
   {command} data/Test/0.mp4 data/Test/1.mp4 --out two.png --denoise-frames 5
   {command} data/Test/0.mp4 --out net.png --zero-dce-weights weights/Epoch99.pth
-  {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-tiles 8 8"""
+  {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-tiles 8 8
+  {command} data/Test/0.mp4 --out pose.png --only auto_gamma --poses poses/test/0.mp4.pose.npz"""
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -66,6 +68,14 @@ def parse(argv: Sequence[str]) -> Any:
         "--retinex-sigmas", type=float, nargs="+", metavar="PX", help="blur scales of retinex"
     )
     parser.add_argument(
+        "--poses",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="NPZ",
+        help="pose file of each video, drawn on the frames of the last enhancement",
+    )
+    parser.add_argument(
         "--zero-dce-weights",
         metavar="FILE",
         help="weights of zero_dce, which is left out without them",
@@ -104,6 +114,7 @@ def enhance_clip(
     params: EnhanceParams,
     window: int,
     limits: Limits,
+    pose: Pose | None = None,
 ) -> dict[str, np.ndarray]:
     """Decode frames of a video and enhance them.
 
@@ -114,6 +125,7 @@ def enhance_clip(
         params: parameters of the enhancements.
         window: frames that are averaged before enhancement, 1 for none.
         limits: largest video that is read.
+        pose: the video's pose, drawn in a row of its own.
 
     Returns:
         Label of a row to its frames, uint8 `[columns, H, W, 3]`.
@@ -123,17 +135,49 @@ def enhance_clip(
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
     from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
     from nightcrawler.data.video.decode import FileReader, read_frames
+    from nightcrawler.pose.draw import draw_pose
+    from nightcrawler.prepare.extract_poses import ASSUMED_FPS
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()
 
     reader = FileReader(limits=limits)
-    frames = read_frames(reader, video, choose).frames
+    decoded = read_frames(reader, video, choose)
+    frames = decoded.frames
     rows = {"original": frames}
     if window > 1:
         denoised = DenoisedReader(reader, window)
         frames = rows[f"denoised ({window})"] = read_frames(denoised, video, choose).frames
-    return rows | {name: build_enhancement(name, params)(frames) for name in names}
+    rows |= {name: build_enhancement(name, params)(frames) for name in names}
+    if pose is not None:
+        lit = next(reversed(rows.values()))
+        seconds = [index / (decoded.fps or ASSUMED_FPS) for index in decoded.indices]
+        rows["poses"] = draw_pose(lit, seconds, pose)
+    return rows
+
+
+def read_poses(videos: Sequence[Path], files: Sequence[Path]) -> dict[Path, Pose]:
+    """Return the pose of each video, none where no files are given.
+
+    Args:
+        videos: the videos.
+        files: a pose file of each, or none at all.
+
+    Raises:
+        UserError: if their numbers differ, or a pose is not of its video's picture.
+    """
+    from nightcrawler.data.fingerprint import hash_ends
+    from nightcrawler.pose.files import read_pose
+
+    if files and len(files) != len(videos):
+        raise UserError(f"--poses: {len(files)} files for {len(videos)} videos, expected one each")
+    poses = {}
+    for video, file in zip(videos, files, strict=False):
+        pose = read_pose(file)
+        if pose.fingerprint != hash_ends(video):
+            raise UserError(f"{file}: is the pose of another video than {video}")
+        poses[video] = pose
+    return poses
 
 
 def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
@@ -200,7 +244,8 @@ def main(argv: Sequence[str]) -> int:
     from nightcrawler.utils.plugins import import_user_module, load_plugins
     from nightcrawler.utils.registries import ENHANCEMENTS
 
-    check_targets([arguments.out], sources=[*arguments.videos, arguments.zero_dce_weights])
+    sources = [*arguments.videos, *arguments.poses, arguments.zero_dce_weights]
+    check_targets([arguments.out], sources=sources)
     load_plugins()
     for module in arguments.imports:
         import_user_module(module)
@@ -211,9 +256,11 @@ def main(argv: Sequence[str]) -> int:
         left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
         shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
     limits = limits_of_pixels(arguments.max_pixels)
+    poses = read_poses(arguments.videos, arguments.poses)
     sheets = []
     for video in arguments.videos:
-        rows = enhance_clip(video, arguments.columns, shown, params, window, limits)
+        pose = poses.get(video)
+        rows = enhance_clip(video, arguments.columns, shown, params, window, limits, pose)
         sheets.append(draw(rows, video, arguments.width))
         means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
         print(f"{video}: {means}")

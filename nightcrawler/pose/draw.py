@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import BODY_JOINTS, BONES, to_body
 
 # Warm on the left of the person, cold on the right, so that a swap is seen.
@@ -25,6 +28,28 @@ def _color(first: int, second: int) -> tuple[int, int, int]:
     if "right" in sides and "left" not in sides:
         return RIGHT
     return MIDDLE
+
+
+def draw_pose(frames: np.ndarray, seconds: Sequence[float], pose: Pose) -> np.ndarray:
+    """Draw the skeletons of a video on some of its frames.
+
+    Args:
+        frames: uint8 `[n, H, W, 3]`, of any size.
+        seconds: Time of each frame since the first of the video.
+        pose: The video's pose, in space `picture`.
+
+    Returns:
+        uint8 `[n, H, W, 3]`. Frames after the end of the pose are as they were.
+    """
+    drawn = frames.copy()
+    scale = np.array([frames.shape[2] / pose.width, frames.shape[1] / pose.height, 1], np.float32)
+    for number, time in enumerate(seconds):
+        # The last look at or before the frame: between two looks, people stay.
+        step = int(time * pose.fps + 1e-3)
+        if step < pose.num_frames:
+            points = pose.points[:, step] * scale
+            drawn[number] = draw_skeletons(frames[number], points, pose.layout)
+    return drawn
 
 
 def draw_skeletons(frame: np.ndarray, points: np.ndarray, layout: str) -> np.ndarray:

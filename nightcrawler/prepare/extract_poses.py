@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,13 @@ class ExtractionOptions:
         max_fps: Most frames per second that are looked at.
         max_people: Most people that are kept.
         search_crops: Look for a small person in crops where the whole picture shows too little.
+        limits: Largest video that is read.
     """
 
     max_fps: float = 15.0
     max_people: int = 2
     search_crops: bool = True
+    limits: Limits = field(default_factory=Limits)
 
 
 def extract_pose(
@@ -82,10 +84,10 @@ def extract_pose(
         >>> light = build_enhancement("auto_gamma", params)  # doctest: +SKIP
         >>> extract_pose("night.mp4", estimator, light, ExtractionOptions())  # doctest: +SKIP
     """
-    info = probe(path, Limits())
+    info = probe(path, options.limits)
     fps = info.fps or ASSUMED_FPS
     step = max(round(fps / options.max_fps), 1)
-    video = _Video(path, info, step)
+    video = _Video(path, info, step, options.limits)
     estimator.reset()
     found = []
     for frames in video.parts(fps / step, goes_on):
@@ -109,12 +111,14 @@ class _Video:
         path: The file.
         info: Result of `probe`.
         step: n.
+        limits: Largest video that is read.
     """
 
-    def __init__(self, path: str, info: StreamInfo, step: int) -> None:
+    def __init__(self, path: str, info: StreamInfo, step: int, limits: Limits) -> None:
         self.path = path
         self.info = info
         self.step = step
+        self.limits = limits
         # Of the picture, and from frames to it: known after the first frame.
         self.width = 0
         self.height = 0
@@ -133,7 +137,7 @@ class _Video:
             yield np.stack(part)
 
     def _frames(self) -> Iterator[np.ndarray]:
-        limits = Limits()
+        limits = self.limits
         count = 0
         with open_video(self.path, limits) as (container, stream):
             convert = RgbConverter(MOST_SIDE_PX, aspect=pixel_aspect(stream))

@@ -82,6 +82,11 @@ def test_only_what_is_missing_or_changed_is_made(clips, tmp_path, capsys):
     assert set(first) == set(out.rglob("*.npz"))
 
 
+def test_the_largest_picture_is_an_option(clips, tmp_path):
+    assert extract(clips, tmp_path / "out", *DOTS, "--max-pixels", 1000) == 3
+    assert all("over the limit" in row["reason"] for row in table(tmp_path / "out").values())
+
+
 def test_a_list_is_read_as_everywhere(clips, tmp_path):
     (clips / "mine.csv").write_text("path,label\nWalk/a.mp4,3\n")
     assert extract(clips / "mine.csv", tmp_path / "out", *DOTS) == 0

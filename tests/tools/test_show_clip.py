@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from nightcrawler.data.fingerprint import hash_ends
 from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.enhance.zero_dce import DCENet
+from nightcrawler.pose.files import Pose, write_pose
 from nightcrawler.utils import command_line
 from tests import tiny
 from tests.conftest import MakeClip
+from tests.pose.people import person_at
 from tests.reading import read_file
 
 LABEL_PX = 130
@@ -155,3 +159,22 @@ def test_a_video_that_cannot_be_read_is_named(
     assert show(tmp_path / "a.mp4", "--out", tmp_path / "a.png") == 2
     assert re.fullmatch(r"error: .*a\.mp4: not a video .*\n", capsys.readouterr().err)
     assert not (tmp_path / "a.png").exists()
+
+
+def test_poses_are_drawn_on_the_lit_frames(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = person_at(32.0, 28.0, 0.25)[None].repeat(6, axis=1)
+    pose = Pose(points, 12.5, "coco17", width=64, height=48, fingerprint=hash_ends(video))
+    write_pose(tmp_path / "a.pose.npz", pose)
+    options = ("--columns", 3, "--width", 64, "--only", "gamma", "--poses", tmp_path / "a.pose.npz")
+    assert show(video, "--out", tmp_path / "a.png", *options) == 0
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape[0] == 20 + 3 * 48
+    lit, drawn = (sheet[20 + 48 * row : 68 + 48 * row, LABEL_PX:] for row in (1, 2))
+    assert 0.02 < (lit != drawn).any(-1).mean() < 0.3
+    write_pose(tmp_path / "b.pose.npz", replace(pose, fingerprint="0"))
+    assert show(video, "--out", tmp_path / "a.png", *options[:-1], tmp_path / "b.pose.npz") == 2
+    assert "b.pose.npz: is the pose of another video" in capsys.readouterr().err
+    assert show(video, video, "--out", tmp_path / "b.png", *options) == 2
+    assert "--poses: 1 files for 2 videos" in capsys.readouterr().err
