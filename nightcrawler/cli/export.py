@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nightcrawler.export.card import CardAccuracy
     from nightcrawler.export.trained import Trained
     from nightcrawler.predict.checkpoints import PredictOptions
+    from nightcrawler.predict.predictor import Predictor
     from nightcrawler.pseudo.predictions import Predictions
 
 EXIT_DIFFERS = 1
@@ -34,8 +35,8 @@ Frames uint8 [B,T,H,W,3] go in, probabilities [B,K] come out. MODEL_CARD.md besi
 which frames. ONNX, --int8 and their measures need the extra:
 pip install 'nightcrawler-video[export]'.
 
-exit codes: 0 done, 1 written but --check found a difference above 1e-4, 2 an error, named in one
-line"""
+exit codes: 0 done, 1 written but --check found a difference above its limit, 2 an error, named
+in one line"""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -51,9 +52,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     fault = find_fault(arguments)
     if fault:
         parser.error(fault)
+    height = width = None
     if arguments.frame_size is not None:
-        height, _, width = arguments.frame_size.partition("x")
-        arguments.frame_size = (int(height), int(width))
+        height, width = map(int, arguments.frame_size.split("x"))
+    arguments.frame_size = (height, width)
     return arguments
 
 
@@ -70,7 +72,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         "--int8", action="store_true", help="also write ONNX with int8 weights in matrix products"
     )
     files.add_argument(
-        "--frame-size", metavar="HxW", help="size of the frames to come (default: the test crop's)"
+        "--frame-size", metavar="HxW", help="fix the size of the frames to come (default: any)"
     )
     files.add_argument(
         "--bright",
@@ -183,58 +185,62 @@ def open_runs(trained: Trained, files: dict[str, Path]) -> dict[str, Callable[..
 
 
 def choose_options(
-    arguments: argparse.Namespace, pair: tuple[int, int] | None = None
+    arguments: argparse.Namespace, pair: tuple[int, int] | None = None, device: str = "auto"
 ) -> PredictOptions:
     """Return the options that the checkpoint is opened with."""
     from nightcrawler.predict.checkpoints import PredictOptions
 
     return PredictOptions(
-        pair, not arguments.bright, root=project_root(), imports=tuple(arguments.imports)
+        pair,
+        not arguments.bright,
+        root=project_root(),
+        device=device,
+        imports=tuple(arguments.imports),
     )
 
 
-def predict_tested(arguments: argparse.Namespace, items: Sequence[VideoItem]) -> Predictions:
-    """Predict videos with nightcrawler itself, one view and the centre crop."""
-    from nightcrawler.export.measure import joined
+def build_tester(arguments: argparse.Namespace, device: str = "auto") -> Predictor:
+    """Build nightcrawler's own prediction by one view and the centre crop."""
     from nightcrawler.predict.predictor import build_predictor
 
-    options = choose_options(arguments, (1, 1))
-    predictor = build_predictor(arguments.experiment, "tested", None, options)
+    options = choose_options(arguments, (1, 1), device)
+    return build_predictor(arguments.experiment, "tested", None, options)
+
+
+def predict_tested(predictor: Predictor, items: Sequence[VideoItem]) -> Predictions:
+    """Predict videos with nightcrawler itself."""
+    from nightcrawler.export.measure import joined
+
     return joined(list(predictor.video_predictions(items)))
 
 
 def check(trained: Trained, runs: dict[str, Any], arguments: argparse.Namespace) -> bool:
-    """Print the difference of each file from PyTorch on clips.
+    """Print the differences of the graph from each file and from the test on clips.
 
     Returns:
-        True where all float32 files are within the tolerance. int8 has no limit.
+        True where all differences are within their limits.
     """
     from nightcrawler.data.lists import VideoItem
-    from nightcrawler.export.measure import PYTORCH, TOLERANCE, parity, predict_all
+    from nightcrawler.export.measure import as_exported, compare
 
     items = []
-    for row, path in enumerate(arguments.check, start=1):
-        items.append(VideoItem(str(path), -1, path, row))
-    found = predict_all(trained, runs, items)
-    reference = found.pop(PYTORCH)
-    found["as tested"] = predict_tested(arguments, items)
+    for number, path in enumerate(arguments.check, start=1):
+        items.append(VideoItem(str(path), -1, path, number))
+    tester = as_exported(build_tester(arguments, "cpu"))
+    rows = compare(trained, runs, tester, items)
     print(
-        f"parity on {len(items)} clips: largest difference of a probability from PyTorch's "
-        "on the same frames"
+        f"parity on {len(items)} clips: largest difference of a probability between the graph in "
+        "PyTorch and each file, and the test"
     )
-    is_within = True
-    for name, predictions in found.items():
-        one = parity(predictions, reference)
+    for row in rows:
+        one = row.parity
         verdict = ""
-        if name in FORMATS:
-            verdict = f", limit {TOLERANCE:g}: ok"
-            if not one.worst <= TOLERANCE:
-                verdict = f", limit {TOLERANCE:g}: DIFFERS"
-                is_within = False
+        if row.limit is not None:
+            verdict = f", limit {row.limit:g}: {'ok' if row.is_within else 'DIFFERS'}"
         same = f"same class {one.num_same}/{one.num_videos}"
         video = Path(one.worst_video).name
-        print(f"  {name:<10} {one.worst:.2e} ({video}), {same}{verdict}", flush=True)
-    return is_within
+        print(f"  {row.name:<10} {one.worst:.2e} ({video}), {same}{verdict}", flush=True)
+    return all(row.is_within for row in rows)
 
 
 def benchmark(trained: Trained, runs: dict[str, Any], arguments: argparse.Namespace) -> None:
@@ -243,8 +249,9 @@ def benchmark(trained: Trained, runs: dict[str, Any], arguments: argparse.Namesp
 
     from nightcrawler.export.measure import PYTORCH, speeds
 
-    seconds = speeds(runs, trained.frame_shape, arguments.batch, arguments.repeats)
-    shape = "x".join(map(str, trained.frame_shape[:3]))
+    timed = trained.timed_shape()
+    seconds = speeds(runs, timed, arguments.batch, arguments.repeats)
+    shape = "x".join(map(str, timed[:3]))
     print(
         f"speed, {arguments.batch} clips of {shape} a call, {torch.get_num_threads()} threads, "
         "float32 except int8:"
@@ -267,7 +274,7 @@ def measure(
     from nightcrawler.data.splits import get_split
     from nightcrawler.engine.tester import describe
     from nightcrawler.export.card import CardAccuracy
-    from nightcrawler.export.measure import predict_all
+    from nightcrawler.export.measure import TESTED, predict_all
     from nightcrawler.pseudo.labels import read_labels
     from nightcrawler.pseudo.predictions import add_labels
 
@@ -277,16 +284,17 @@ def measure(
             f"--split {split.name} is bright, and the graph enhances its frames: give --bright"
         )
     items = read_list(split.list_file, split.folders, len(trained.class_names))
-    found = {"as tested": predict_tested(arguments, items), **predict_all(trained, runs, items)}
+    tested = predict_tested(build_tester(arguments), items)
+    found = {TESTED: tested, **predict_all(trained, runs, items)}
     truth = read_labels(arguments.truth) if arguments.truth else {}
     rows = []
     for name, predictions in found.items():
         add_labels(predictions, truth)
         if (predictions.labels < 0).all():
             raise UserError(f"--split {split.name}: no video has a label: give --truth CSV")
-        tested = f"{name}, split {split.name}, one view, centre crop"
-        rows.append(CardAccuracy(tested, describe(predictions)))
-        print(f"{tested}: {rows[-1].result}", flush=True)
+        what = f"{name}, split {split.name}, one view, centre crop"
+        rows.append(CardAccuracy(what, describe(predictions)))
+        print(f"{what}: {rows[-1].result}", flush=True)
     return rows
 
 

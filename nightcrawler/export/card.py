@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from nightcrawler.engine.tester import describe
-from nightcrawler.export.formats import BATCH, INPUT, INT8_OPS, OPSET, OUTPUT
+from nightcrawler.export.formats import BATCH, HEIGHT, INPUT, INT8_OPS, OPSET, OUTPUT, WIDTH
 from nightcrawler.export.trained import Trained
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.utils.errors import UserError
@@ -72,14 +72,16 @@ def write_card(
     template = environment.from_string(
         resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8")
     )
-    frames, height, width, _ = trained.frame_shape
+    sizes = [BATCH, *trained.frame_shape]
+    for at, name in ((2, HEIGHT), (3, WIDTH)):
+        sizes[at] = sizes[at] or name
     text = template.render(
         trained=trained,
         facts=trained.facts,
         files=[file.name for file in files],
         rows=rows,
-        shape=f"[{BATCH}, {frames}, {height}, {width}, 3]",
-        resizes=(height, width) != (trained.facts["crop_size"],) * 2,
+        shape=f"[{', '.join(map(str, sizes))}]",
+        takes_any=None in trained.frame_shape,
         names={"input": INPUT, "output": OUTPUT, "opset": OPSET, "int8": " and ".join(INT8_OPS)},
     )
     with atomic_write(path, "w") as file:

@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,6 +29,12 @@ TRACED_CLIPS = 2
 INPUT = "frames"
 OUTPUT = "probs"
 BATCH = "batch"
+HEIGHT = "height"
+WIDTH = "width"
+# Height and width of the example where they are free: any two that differ.
+TRACED_SIZE = (60, 80)
+# T, H, W, 3 of a clip, where H and W are `None` for frames of any size.
+FrameShape = tuple[int, int | None, int | None, int]
 HINT = "install the extra with pip install 'nightcrawler-video[export]'"
 
 
@@ -45,19 +51,27 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def trace(graph: nn.Module, frame_shape: Sequence[int]) -> ExportedProgram:
+def trace(graph: nn.Module, frame_shape: FrameShape) -> ExportedProgram:
     """Trace a graph for any number of clips.
 
     Args:
         graph: uint8 frames to probabilities.
-        frame_shape: T, H, W, 3 of a clip.
+        frame_shape: shape of a clip.
     """
-    example = torch.zeros(TRACED_CLIPS, *frame_shape, dtype=torch.uint8)
+    length, height, width, colors = frame_shape
+    free = {0: Dim(BATCH, min=1)}
+    # A side of one pixel would be taken for a constant.
+    if height is None:
+        free[2] = Dim(HEIGHT, min=2)
+    if width is None:
+        free[3] = Dim(WIDTH, min=2)
+    shape = (TRACED_CLIPS, length, height or TRACED_SIZE[0], width or TRACED_SIZE[1], colors)
+    example = torch.zeros(*shape, dtype=torch.uint8)
     with quiet():
         with torch.no_grad():
             # Models keep tables for the shape of a clip, which must be there before tracing.
             graph(example)
-        program = torch.export.export(graph, (example,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
+        program = torch.export.export(graph, (example,), dynamic_shapes=(free,))
     _forget_sources(program)
     return program
 
@@ -108,9 +122,12 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
         )
     assert exported is not None
     model = exported.model_proto
-    # The exporter invents a name for the free dimension; the card and the metadata use ours.
+    # The exporter invents names for free dimensions; the card and the metadata use ours.
+    names = (BATCH, "", HEIGHT, WIDTH, "")
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+        for dim, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            if dim.dim_param:
+                dim.dim_param = name
     for key, text in about.items():
         model.metadata_props.add(key=key, value=text)
     with atomic_write(path) as file:

@@ -1,9 +1,8 @@
-"""Make the input of a graph: frames of a video, chosen as in testing with one view, resized."""
+"""Make the input of a graph: frames of a video, chosen as in testing with one view."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,47 +10,59 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from nightcrawler.data.build_clips import build_view_sampler
+from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import MultiViewClips
-from nightcrawler.data.transforms import spatial_crop
+from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.utils.errors import UserError
 
 # One temporal view and one spatial crop.
 ONE_CLIP = (1, 1)
+# Height and width of frames, `None` for any.
+FrameSize = tuple[int | None, int | None]
 
 
-def fit_frames(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resize the short side of frames (bilinear), crop the centre, and round to whole levels.
+def check_size(frames: np.ndarray, size: FrameSize) -> None:
+    """Refuse frames that a graph does not take.
 
     Args:
-        frames: uint8 `[T, H, W, 3]`. Frames of the wanted size stay as they are.
-        size: wanted height and width.
+        frames: uint8 `[T, H, W, 3]`.
+        size: height and width of the graph's frames, `None` for any.
 
     Raises:
-        UserError: if a size that is not square is wanted, and frames do not have it.
+        UserError: if the frames have another size.
     """
-    height, width = size
-    if frames.shape[1:3] == (height, width):
-        return np.ascontiguousarray(frames)
-    if height != width:
-        found = "x".join(map(str, frames.shape[1:3]))
-        raise UserError(
-            f"a video of {found} pixels; the graph takes {height}x{width}: "
-            f"give --frame-size {found}"
-        )
-    levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float()
-    return spatial_crop(levels, height, 1).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+    for found, wanted in zip(frames.shape[1:3], size, strict=True):
+        if wanted not in (None, found):
+            given = "x".join(map(str, frames.shape[1:3]))
+            raise UserError(
+                f"a video of {given} pixels; the graph takes {size[0]}x{size[1]}: "
+                f"give --frame-size {given}, or leave it out for frames of any size"
+            )
 
 
-def _clips(frames: np.ndarray, num_crops: int, *, size: Sequence[int]) -> Tensor:
+def _clips(frames: np.ndarray, num_crops: int, *, size: FrameSize) -> Tensor:
     assert num_crops == ONE_CLIP[1]
-    return torch.from_numpy(fit_frames(frames, size))[None]
+    check_size(frames, size)
+    return torch.from_numpy(np.ascontiguousarray(frames))[None]
 
 
-def build_frames_maker(cfg: CfgNode, size: Sequence[int]) -> MultiViewClips:
+def build_frames_maker(cfg: CfgNode, size: FrameSize) -> MultiViewClips:
     """Build the maker of a graph's input: one uint8 `[1, T, H, W, 3]` per video.
 
     Args:
         cfg: configuration of the trained model.
-        size: height and width.
+        size: height and width, `None` for any.
     """
     return MultiViewClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])
+
+
+def build_camera_reader(cfg: CfgNode) -> VideoReader:
+    """Build the reader of frames in the file's own size: scaling down is part of the graph.
+
+    Args:
+        cfg: configuration of the trained model.
+    """
+    unscaled = cfg.clone()
+    unscaled.defrost()
+    unscaled.DATA.DECODE_SHORT_SIDE = 0
+    return build_video_reader(unscaled)

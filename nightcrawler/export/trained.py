@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas_of
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.resume import weights_to_test_from_cfg
-from nightcrawler.export.frames import build_frames_maker
+from nightcrawler.export.formats import FrameShape
+from nightcrawler.export.frames import FrameSize, build_camera_reader, build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile
@@ -39,8 +39,9 @@ class Trained:
         name: name of its experiment.
         graph: uint8 frames to probabilities.
         state: its weights, by the names of the public checkpoints.
-        frame_shape: T, H, W, 3 of a clip.
-        reader: reads the frames of a video.
+        frame_shape: T, H, W, 3 of a clip, where H and W are `None` for frames of any size.
+        reader: reads the frames of a video as the camera recorded them.
+        test_reader: reads them as in testing, scaled down where `DATA.DECODE_SHORT_SIDE` says so.
         builder: makes the graph's input of them.
         class_names: names of the K classes.
         facts: plain values for the card.
@@ -52,13 +53,18 @@ class Trained:
     name: str
     graph: FramesToProbs
     state: dict[str, Tensor]
-    frame_shape: tuple[int, int, int, int]
+    frame_shape: FrameShape
     reader: VideoReader
+    test_reader: VideoReader
     builder: MultiViewClips
     class_names: tuple[str, ...]
     facts: dict[str, Any]
     config: dict[str, str]
     config_text: str
+
+    def timed_shape(self) -> tuple[int, ...]:
+        """Return T, H, W, 3 of the clips that speed is measured with: free sides are the crop's."""
+        return tuple(side or self.facts["crop_size"] for side in self.frame_shape)
 
     def about(self) -> dict[str, str]:
         """Return the texts that every written file holds as metadata."""
@@ -66,13 +72,15 @@ class Trained:
         for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement"):
             if self.facts[key]:
                 texts[key] = self.facts[key]
+        if self.facts["short_side"]:
+            texts["short_side"] = str(self.facts["short_side"])
         texts["class_names"] = json.dumps(self.class_names)
         texts["frame_shape"] = json.dumps(self.frame_shape)
         return texts
 
 
 def build_trained(
-    given: Path, options: PredictOptions, frame_size: Sequence[int] | None = None
+    given: Path, options: PredictOptions, frame_size: FrameSize = (None, None)
 ) -> Trained:
     """Build the graph of an experiment's folder or checkpoint, on the CPU.
 
@@ -80,7 +88,7 @@ def build_trained(
         given: experiment folder, checkpoint, or name of packaged weights.
         options: `dark` enhances frames as testing enhances dark clips, `root` is the folder for
             relative paths in the configuration, `imports` are the modules it may import.
-        frame_size: height and width of the frames. None takes the test crop's.
+        frame_size: height and width of the frames, `None` for any.
 
     Raises:
         UserError: if there is no whole checkpoint, or testing enhances clips in a way that cannot
@@ -90,16 +98,14 @@ def build_trained(
     cfg = build_trained_config(file, options)
     model = build_model(cfg).eval()
     weights_to_test_from_cfg(cfg, model)
-    size = (cfg.DATA.TEST_CROP_SIZE,) * 2
-    if frame_size:
-        size = (frame_size[0], frame_size[1])
     return Trained(
         name=file.path.parent.resolve().name,
         graph=build_graph(cfg, model, options.dark),
         state=model.state_dict(),
-        frame_shape=(cfg.DATA.NUM_FRAMES, size[0], size[1], 3),
-        reader=build_video_reader(cfg),
-        builder=build_frames_maker(cfg, size),
+        frame_shape=(cfg.DATA.NUM_FRAMES, *frame_size, 3),
+        reader=build_camera_reader(cfg),
+        test_reader=build_video_reader(cfg),
+        builder=build_frames_maker(cfg, frame_size),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         facts=_build_facts(cfg, file, options.dark),
         config=_changed_settings_of(cfg),
@@ -125,6 +131,8 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
         "sampling": cfg.DATA.SAMPLING,
         "sampling_rate": cfg.DATA.SAMPLING_RATE,
         "crop_size": cfg.DATA.TEST_CROP_SIZE,
+        "resize": list(cfg.DATA.TEST_RESIZE) or [cfg.DATA.TEST_CROP_SIZE],
+        "short_side": cfg.DATA.DECODE_SHORT_SIDE,
         "mean": list(cfg.DATA.MEAN),
         "std": list(cfg.DATA.STD),
         "train_split": cfg.DATA.TRAIN_SPLIT,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
-from nightcrawler.export.frames import fit_frames
+from nightcrawler.data.lowlight.enhance.gamma import apply_gamma, gamma_lut
+from nightcrawler.data.transforms import eval_crops, short_side_size
+from nightcrawler.data.video.convert import scaled
+from nightcrawler.export.frames import check_size
 from nightcrawler.export.graph import FramesToProbs
+from nightcrawler.export.resampling import resized_sides, scale_pixels, scaled_sides
 from nightcrawler.export.trained import build_trained
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -56,18 +62,64 @@ def test_frames_of_another_size_are_resized_after_enhancement_and_cropped_at_the
     np.testing.assert_allclose(graph(torch.from_numpy(frames)), expected, atol=1e-6)
 
 
-def test_fitted_frames_have_the_size_and_are_left_alone_where_they_have_it() -> None:
+SIDES = (8, 9, 17, 24, 31, 48, 61, 72, 113)
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"), [(8, ()), (24, ()), (48, ()), (24, (30,)), (24, (31, 52))]
+)
+def test_frames_of_every_size_become_the_clips_of_testing(
+    size: int, resize: tuple[int, ...]
+) -> None:
+    """Larger and smaller than the crop, upright and lying, odd and even."""
+    graph = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, size, resize)
+    enhance = functools.partial(apply_gamma, gamma=0.25)
+    for height, width in itertools.product(SIDES, SIDES):
+        frames = dark(1, height, width, 3, seed=height)
+        crops = eval_crops(
+            frames, size=size, num_crops=1, enhance=enhance, mean=MEAN, std=STD, resize=resize
+        )
+        expected = crops.flatten(1).softmax(dim=1)
+        found = graph(torch.from_numpy(frames)[None])
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-8), (height, width)
+
+
+def test_sizes_are_those_of_testing_for_all_frames() -> None:
+    """Divided first as there: 48 of 111/148 pixels is a row more or less."""
+    rng = np.random.default_rng(0)
+    for height, width, size in rng.integers(2, 2200, (4000, 3)).tolist():
+        sides = [torch.tensor(float(side), dtype=torch.float64) for side in (height, width)]
+        resized = tuple(int(side) for side in resized_sides(*sides, size))
+        assert resized == short_side_size(height, width, size)
+        short = size // 2
+        scaled_to = tuple(int(side) for side in scaled_sides(*sides, short))
+        assert scaled_to == scaled(width, height, short)[::-1]
+
+
+def test_scaling_is_the_mean_of_a_triangle_and_leaves_small_frames() -> None:
+    """Antialiased bilinear as Pillow's; frames within the short side pass through untouched."""
+    frames = dark(1, 40, 60, 3)
+    sides = [torch.tensor(float(side), dtype=torch.float64) for side in (20, 30)]
+    picked = scale_pixels(
+        torch.from_numpy(frames)[None], *sides, torch.arange(20), torch.arange(30)
+    )
+    image = Image.fromarray(frames[0]).resize((30, 20), Image.Resampling.BILINEAR)
+    assert np.abs(picked[0, 0].numpy() - np.asarray(image, float)).max() <= 1
+    for short_side in (40, 41, 500):
+        graph = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, 24, short_side=short_side)
+        plain = FramesToProbs(Pixels(), gamma_lut(0.25), MEAN, STD, 24)
+        assert torch.equal(
+            graph(torch.from_numpy(frames)[None]), plain(torch.from_numpy(frames)[None])
+        )
+
+
+def test_frames_of_a_fixed_size_are_those_of_the_file() -> None:
     frames = dark(2, 12, 20, 3)
-    assert np.array_equal(fit_frames(frames, (12, 20)), frames)
-    fitted = fit_frames(frames, (6, 6))
-    assert fitted.shape == (2, 6, 6, 3)
-    # A bilinear half is the mean of two by two; 10 columns, cropped from the second on.
-    expected = frames.reshape(2, 6, 2, 10, 2, 3).mean(axis=(2, 4))[:, :, 2:8]
-    assert np.abs(fitted - expected).max() <= 0.5
-    with pytest.raises(
-        UserError, match="a video of 12x20 pixels; the graph takes 8x9: give --frame-size 12x20"
-    ):
-        fit_frames(frames, (8, 9))
+    for size in ((12, 20), (None, None)):
+        check_size(frames, size)
+    text = "a video of 12x20 pixels; the graph takes 8x9: give --frame-size 12x20, or leave it out"
+    with pytest.raises(UserError, match=text):
+        check_size(frames, (8, 9))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +142,6 @@ def test_enhancement_that_cannot_be_inside_is_an_error_that_names_its_key(
         build_trained(path, PredictOptions(root=tmp_path))
     levels = build_trained(path, PredictOptions(dark=False, root=tmp_path)).graph.levels
     assert torch.equal(levels, torch.arange(256.0))
-
-
-def test_another_resize_than_the_crops_is_an_error_that_names_its_key(tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path, "uniformer_b32_k600", "DATA.TEST_RESIZE", "[256]")
-    with pytest.raises(ConfigError, match=r"DATA.TEST_RESIZE \[256\]: the graph resizes"):
-        build_trained(path, PredictOptions(root=tmp_path))
 
 
 def test_one_gamma_of_several_to_try_is_the_one_of_the_graph(tmp_path: Path) -> None:

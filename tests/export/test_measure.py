@@ -67,7 +67,7 @@ def test_runs_see_the_same_clips_and_bad_videos_say_why(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         found["graph"].probs[0], run_module(trained.graph)(seen[0])[0], atol=1e-6
     )
-    assert seen[0].shape == (1, *trained.frame_shape)
+    assert seen[0].shape == (1, 4, tiny.HEIGHT, tiny.WIDTH, 3)
     for predictions in found.values():
         assert [status[:5] for status in predictions.status] == ["ok", "error"]
         assert np.isnan(predictions.probs[1]).all()
@@ -104,8 +104,9 @@ def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> Non
     write_card(tmp_path / "MODEL_CARD.md", trained, [tmp_path / "model.onnx"], [figure])
     text = (tmp_path / "MODEL_CARD.md").read_text()
     for part in (
-        "`[batch, 4, 32, 32, 3]`: clips, frames, height, width, colour",
-        "they are lit (gamma 0.25)",
+        "`[batch, 4, height, width, 3]`: clips, frames, height, width, colour",
+        "scaled down to a short side of 72 pixels, unless it is smaller",
+        "lit (gamma 0.25), resized to a short side of 32 pixels",
         "| PyTorch, split test, 1 views x 3 crops | top-1 75.00 %",
         "of 4 videos",
         "label-free",
