@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from tests.golden.__main__ import check_file, main
 from tests.golden.case import absolute, exact, of_sum, relative
 from tests.golden.fields import NOTES, Refusal
-from tests.paths import GOLDEN
+from tests.paths import GOLDEN, ROOT
 
 KINDS_HERE = ("data_", "train_", "test_", "ckpt_", "ensemble_")
 FILES = sorted(path for path in GOLDEN.glob("*.json") if path.name.startswith(KINDS_HERE))
@@ -33,6 +34,8 @@ WITHOUT_EFFECT = {
     },
     "ensemble_pseudo_labels.json": {"table.model_index.dense"},
 }
+# Names in the page that are no files.
+NO_FILES = {"kl_published", "sf32_k700", "train_epoch", "update_bn_stats"}
 # Ensembles take a tenth of a second each.
 MOST_CHANGES = 25
 
@@ -251,6 +254,16 @@ def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(Refusal):
         check_file(path)
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+    tests = set(re.findall(r"tests/\w+/\w+\.py", text))
+    assert len(tests) >= 5
+    assert [name for name in tests if not (ROOT / name).is_file()] == []
+    cases = set(re.findall(r"`([a-z]+\d*_[\w*]+)`", text)) - NO_FILES
+    assert len(cases) >= 10
+    assert [name for name in cases if not list(GOLDEN.glob(f"{name}.json"))] == []
 
 
 def test_comparisons_fail_on_nan_and_shape() -> None:
