@@ -1,8 +1,10 @@
 # make install  the environment .venv, with all that tests need
+# make install-locked  the same in the versions and hashes of requirements-lock.txt
 # make demo     the whole method on synthetic night clips, on a CPU
 # make test     style checks and all tests but those of the wheel
 # make package  build the wheel and the sdist, install them elsewhere, use them
 # make docs     the documentation site, in site/
+# make audit    compare the locked versions with known advisories
 # make lint     ruff, mypy, import-linter, the readability measure
 # PYTHON=... picks another interpreter (3.11 or newer), WORKERS=... the number of test processes.
 
@@ -10,10 +12,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AUDIT := build/audit
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test docs docs-test package lint format clean
+.PHONY: help install install-locked audit demo test docs docs-test package lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +28,17 @@ $(INSTALLED): pyproject.toml setup.py
 	$(PIP) torch torchvision
 	$(PIP) --editable '.[dev]'
 	touch $(INSTALLED)
+
+install-locked:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes --requirement requirements-lock.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $(INSTALLED)
+
+# In an environment of its own: it is no part of what is audited. Without it, a line says so.
+audit: $(INSTALLED)
+	-$(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m benchmarks.advisories $(AUDIT)/bin/pip-audit
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
