@@ -2,7 +2,7 @@
 
 The parts are: models against this machine's matrix products and other implementations; the data
 path against plain decoding and per-frame augmentation; damage to files that nobody notices; the
-seconds and memory of the chain's arithmetic.
+seconds and memory of the chain's arithmetic; poses against decoding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ EXAMPLES = """\
   {command} data --clips data/dark_train/Train
   {command} data --only a --only d
   {command} damage --clips data/dark_train/Train --videos 200
-  {command} chain --videos 1000000"""
+  {command} chain --videos 1000000
+  {command} poses --clips data/Test --videos 20 --jobs 2"""
 # Written here too, because --help must not wait for torch.
 MODELS = ("uniformer", "mvit", "slowfast")
 # In the order of the functions in `run_data`.
@@ -36,7 +37,7 @@ def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     tasks = parser.add_subparsers(
-        dest="part", required=True, metavar="models | data | damage | chain"
+        dest="part", required=True, metavar="models | data | damage | chain | poses"
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -65,7 +66,14 @@ def parse(argv: Sequence[str]) -> Any:
         chain.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"default {default}"
         )
-    for task in (models, data):
+    poses = add_task(tasks, "poses", "poses of videos, beside decoding alone", EXAMPLES)
+    _add_clip_options(poses, 8)
+    poses.add_argument("--estimator", default="mediapipe", metavar="NAME", help="default mediapipe")
+    poses.add_argument("--model", default="", metavar="FILE", help="model of the estimator")
+    poses.add_argument(
+        "--jobs", type=at_least(1), default=2, metavar="N", help="processes (default 2)"
+    )
+    for task in (models, data, poses):
         task.add_argument(
             "--repeats",
             type=at_least(1),
@@ -73,7 +81,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, chain):
+    for task in (models, data, damage, chain, poses):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -186,11 +194,28 @@ def run_chain(arguments: Any) -> None:
     print_lines(measure_chain(arguments.videos, arguments.classes, arguments.models))
 
 
+def run_poses(arguments: Any) -> None:
+    """Print the speed of extracting poses."""
+    from benchmarks.pose_speed import measure_poses
+
+    with chosen_videos(arguments) as videos:
+        lines = measure_poses(
+            videos, arguments.estimator, arguments.model, arguments.jobs, arguments.repeats
+        )
+        print_lines(lines)
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure one part and print its figures."""
     with invoked_as(COMMAND):
         arguments = parse(argv)
-    parts = {"models": run_models, "data": run_data, "damage": run_damage, "chain": run_chain}
+    parts = {
+        "models": run_models,
+        "data": run_data,
+        "damage": run_damage,
+        "chain": run_chain,
+        "poses": run_poses,
+    }
     parts[arguments.part](arguments)
     return 0
 
