@@ -16,6 +16,8 @@ from nightcrawler.utils.errors import VideoError
 
 # A reader that waits for a silent camera longer than this is left behind.
 JOIN_SEC = 2.0
+# A shorter share of a window is waited for once.
+LEAST_SHARE = 0.8
 
 
 class LatestWindow:
@@ -128,8 +130,16 @@ def live_windows(
     # Counted in the source's time, which goes on while a prediction is made.
     due_sec = window_sec
     last_number = -1
+    has_waited = False
     with LatestWindow(frames, window_sec, source, limits) as latest:
         while window := latest.wait(due_sec):
+            is_short = window.end_sec - window.start_sec < LEAST_SHARE * window_sec
+            if is_short and not has_waited:
+                # The source was away: its first frames are no window yet.
+                has_waited = True
+                due_sec = window.start_sec + window_sec
+                continue
+            has_waited = False
             yield window, max(window.frames[0].number - last_number - 1, 0)
             last_number = window.frames[-1].number
             due_sec = window.frames[-1].time_sec + stride_sec

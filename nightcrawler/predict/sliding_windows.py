@@ -44,13 +44,16 @@ class FrameBuffer:
         self.frames: deque[Frame] = deque()
 
     def add(self, frame: Frame) -> None:
-        """Append a frame and drop frames older than the window.
+        """Append a frame and drop frames older than the window, or of another size.
 
         Raises:
             VideoError: if the window exceeds the memory limit.
         """
         while self.frames and self.frames[0].time_sec <= frame.time_sec - self.window_sec:
             self.frames.popleft()
+        if self.frames and self.frames[-1].rgb.shape != frame.rgb.shape:
+            # A camera came back with other settings.
+            self.frames.clear()
         height, width = frame.rgb.shape[:2]
         check_memory(self.source, len(self.frames) + 1, width, height, self.limits)
         self.frames.append(frame)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from av.error import InvalidDataError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.decode import all_frames, check_complete
 from nightcrawler.data.video.integrity.limits import Limits, check_size
-from nightcrawler.data.video.parts import part_frames
+from nightcrawler.data.video.parts import PartDecoder, placed_packets
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.reader import faults_as_video_errors, open_video
 from nightcrawler.data.video.salvage import Damage, readable_frames
@@ -113,31 +115,120 @@ def readable_video_frames(
     damage.end(info, frame_sec)
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Times between attempts to connect to a live source again, in seconds.
+
+    Attributes:
+        first_sec: time to the first attempt. It is doubled for each one that fails.
+        most_sec: longest time between two attempts.
+        give_up_sec: time without a picture after which the source is given up.
+    """
+
+    first_sec: float = 1.0
+    most_sec: float = 30.0
+    give_up_sec: float = 300.0
+
+
 def live_frames(
-    source: str, short_side: int = 0, limits: Limits | None = None, color: str = EXACT
+    source: str,
+    short_side: int = 0,
+    limits: Limits | None = None,
+    color: str = EXACT,
+    patience: Patience | None = None,
 ) -> Iterator[Frame]:
-    """Yield frames of a live source until it ends, without damaged ones.
+    """Yield frames of a live source, without damaged ones.
+
+    A source that ends or is lost is connected again, and time goes on by the clock meanwhile. One
+    that was never there is an error at once.
 
     Args:
         source: address or device, see `data.video.reader.is_live`.
         short_side: scale frames down to this short side in pixels, 0 keeps their size.
         limits: largest size and memory of a video.
         color: conversion of colours, see `data.video.convert.FLAGS`.
+        patience: when to connect again, and when to give up.
 
     Raises:
-        VideoError: if the source does not exist, or is lost.
+        VideoError: if the source does not exist, is over a limit, or stays lost.
     """
     limits = limits or Limits()
-    yield from _converted(source, _sound_frames(source, limits), short_side, color, limits)
+    connection = _Connection(source, patience or Patience())
+    while True:
+        cause = "it ended"
+        try:
+            sound = _sound_frames(source, limits)
+            for frame in _converted(source, sound, short_side, color, limits):
+                yield connection.take(frame)
+        except VideoError as error:
+            if error.where == "limits":
+                raise
+            cause = error.cause
+        connection.wait(cause)
+
+
+class _Connection:
+    """Number and time the frames of a source across its connections.
+
+    Args:
+        source: address or device.
+        patience: when to connect again, and when to give up.
+    """
+
+    def __init__(self, source: str, patience: Patience) -> None:
+        self._source = mask_credentials(source)
+        self._patience = patience
+        self._num_frames = 0
+        self._time_sec = 0.0
+        # Times of this connection count from here.
+        self._start_sec = 0.0
+        self._seen_at = 0.0
+        self._delay_sec = patience.first_sec
+        self._is_lost = False
+
+    def take(self, frame: Frame) -> Frame:
+        """Return a frame of this connection with its number and time in the whole."""
+        now = time.monotonic()
+        if self._is_lost:
+            away_sec = now - self._seen_at
+            logger.warning("%s: connected again after %.0f s", self._source, away_sec)
+            self._start_sec = self._time_sec + away_sec
+            self._delay_sec = self._patience.first_sec
+            self._is_lost = False
+        self._seen_at = now
+        self._time_sec = self._start_sec + frame.time_sec
+        self._num_frames += 1
+        return Frame(self._num_frames - 1, self._time_sec, frame.rgb)
+
+    def wait(self, cause: str) -> None:
+        """Wait until it is time to connect again.
+
+        Raises:
+            VideoError: if the source was never there, or is given up.
+        """
+        if self._num_frames == 0:
+            raise VideoError(self._source, cause, "open")
+        self._is_lost = True
+        away_sec = time.monotonic() - self._seen_at
+        give_up_sec = self._patience.give_up_sec
+        if away_sec + self._delay_sec > give_up_sec:
+            cause = f"lost, and not there again within {give_up_sec:g} s ({cause})"
+            raise VideoError(self._source, cause, "decode")
+        text = "%s: lost (%s): connecting again in %g s"
+        logger.warning(text, self._source, cause, self._delay_sec)
+        time.sleep(self._delay_sec)
+        self._delay_sec = min(2 * self._delay_sec, self._patience.most_sec)
 
 
 def _sound_frames(source: str, limits: Limits) -> Iterator[tuple[VideoStream, VideoFrame]]:
     with open_video(source, limits) as (container, stream):
-        for frame in part_frames(container, stream):
-            # A camera drops packets now and then: the damaged frames after it are no reason to
-            # stop.
-            if not frame.is_corrupt:
-                yield stream, frame
+        decoder = PartDecoder(stream)
+        # A camera drops packets now and then: damaged frames are left out, and no reason to stop.
+        for placed in placed_packets(container, stream):
+            with contextlib.suppress(InvalidDataError):
+                for frame in decoder.decode(placed):
+                    if not frame.is_corrupt:
+                        yield stream, frame
 
 
 def _converted(
