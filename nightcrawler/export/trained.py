@@ -28,6 +28,7 @@ from nightcrawler.predict.checkpoints import (
     build_trained_config,
     read_checkpoint,
 )
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.versions import library_versions
 
 
@@ -96,6 +97,11 @@ def build_trained(
     """
     file = read_checkpoint(given)
     cfg = build_trained_config(file, options)
+    if cfg.DATA.INPUT == "pose":
+        raise UserError(
+            f"{file.path}: {cfg.MODEL.NAME} sees skeletons, which an exported model would need an "
+            "estimator for: nightcrawler predict has one"
+        )
     model = build_model(cfg).eval()
     weights_to_test_from_cfg(cfg, model)
     return Trained(

@@ -203,11 +203,6 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
             where = f"{file.path} (its configuration)"
             text = str(error).replace(str(path.resolve()), where).replace(str(path), where)
             raise UserError(text) from None
-    if cfg.DATA.INPUT == "pose":
-        raise UserError(
-            f"{file.path}: {cfg.MODEL.NAME} sees skeletons, and videos are given: make pose files "
-            "with nightcrawler pose extract, and test it on them with nightcrawler test"
-        )
     cfg.defrost()
     # Relative to the project, wherever the command was started.
     if cfg.ENHANCE.ZERO_DCE_WEIGHTS:

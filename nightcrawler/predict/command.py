@@ -22,7 +22,6 @@ from nightcrawler.predict.video_result import (
     to_record,
 )
 from nightcrawler.predict.watch_folder import new_videos, read_done
-from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
@@ -97,7 +96,7 @@ class ResultWriter:
         """
         if result.ok and self.outputs.annotate:
             result = self._annotated(item, result, spans)
-        self.num_bad += result.status != STATUS_OK
+        self.num_bad += result.failed
         # At once, so that a watch that is stopped can resume after this video.
         record = self._record(result)
         self._lines.write(**record, **more)
@@ -115,9 +114,10 @@ class ResultWriter:
         # The picture shows the frames as the first model gets them.
         first = self.ensemble.predictors[0]
         names = self.ensemble.class_names
+        enhance = self.ensemble.enhance
         try:
             with unexpected_as_video_error(item.path, "annotate"):
-                annotate(item.path, target, spans, names, first.enhance, first.color, first.limits)
+                annotate(item.path, target, spans, names, enhance, first.color, first.limits)
         except VideoError as error:
             return replace(result, status=error.status)
         return result
@@ -226,7 +226,7 @@ def predict_shard(
     states = [file_state(item.path) for item in due]
     for state, (result, _) in zip(states, predict_items(ensemble, due, window), strict=True):
         shards.write_part(out, key, result, state)
-        num_bad += result.status != STATUS_OK
+        num_bad += result.failed
     echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read whole")
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.model_input import FrameSpan
+from nightcrawler.predict.pose_input import STAGE
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult
@@ -26,7 +29,13 @@ from nightcrawler.pseudo.recipe_yaml import open_values
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, label_use
 from nightcrawler.pseudo.vote import Mode, mode_submission
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import NO_PERSON, UserError
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# End of the status of a video whose poses could not be made.
+POSE_FAULT = f"({STAGE})"
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,11 @@ class Ensemble:
         return [predictor.name for predictor in self.predictors]
 
     @property
+    def enhance(self) -> Enhance:
+        """Enhancement of the first model: what people see of a video."""
+        return self.predictors[0].input.enhance
+
+    @property
     def short_side(self) -> int:
         """Short side of decoded frames in pixels, 0 where the models differ or keep the size."""
         sides = {predictor.short_side for predictor in self.predictors}
@@ -135,15 +149,16 @@ class Ensemble:
         for item, *predictions in zip(items, *streams, strict=True):
             yield self._result(item, predictions)
 
-    def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> VideoResult:
-        """Return the result of frames uint8 `[H, W, 3]`, as of a whole video."""
+    def frames(self, item: VideoItem, span: FrameSpan) -> VideoResult:
+        """Return the result of frames, as of a whole video."""
         predictions = []
         for predictor in self.predictors:
-            predictions.append(predictor.frame_predictions(item, frames))
+            predictions.append(predictor.frame_predictions(item, span))
         return self._result(item, predictions)
 
     def _result(self, item: VideoItem, predictions: list[Predictions]) -> VideoResult:
         """Mix the models' predictions of one video."""
+        predictions = _without_lost_poses(item, predictions)
         joined = join(predictions, self.model_names, self.recipe.mode.ensemble.scores)
         if joined.why[0] != STATUS_OK:
             return VideoResult(item.name, item.label, joined.why[0], self.class_names)
@@ -183,6 +198,22 @@ class Ensemble:
                 "switches": [vars(switch) for switch in self.recipe.mode.switches],
             },
         }
+
+
+def _without_lost_poses(item: VideoItem, predictions: list[Predictions]) -> list[Predictions]:
+    """Return predictions of one video in which models whose poses were lost have no opinion.
+
+    An estimator that crashes or hangs costs its own models' answer, not that of the others.
+    """
+    kept = []
+    for prediction in predictions:
+        status = prediction.status[0]
+        others = any(other.status[0] == STATUS_OK for other in predictions)
+        if status.endswith(POSE_FAULT) and others:
+            logger.warning("%s: %s; the other models answer", item.name, status)
+            prediction = replace(prediction, status=[NO_PERSON])
+        kept.append(prediction)
+    return kept
 
 
 def run_hash(about: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from nightcrawler.data.video.stream import Frame, live_frames, paced, readable_v
 from nightcrawler.predict.command import ResultWriter
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.live import live_windows
+from nightcrawler.predict.long_video import span_of
 from nightcrawler.predict.video_result import STATUS_DAMAGED, format_clock
 from nightcrawler.utils.errors import mask_credentials
 from nightcrawler.utils.logging import get_logger
@@ -44,7 +45,7 @@ def predict_live(
         frames = _live_source(source, ensemble)
         for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
             num_dropped += dropped
-            result = ensemble.frames(item, [frame.rgb for frame in latest.frames])
+            result = ensemble.frames(item, span_of(latest, None))
             result = writer.take(
                 item,
                 result,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
+from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
     Timeline,
@@ -21,7 +23,7 @@ from nightcrawler.predict.sliding_windows import (
 )
 from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult
 from nightcrawler.pseudo.predictions import STATUS_OK
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import NO_PERSON, VideoError
 
 # Wraps the windows of a video, of which there are about so many, to show progress.
 ShowWindows = Callable[[Iterable[Window], int], Iterable[Window]]
@@ -49,8 +51,8 @@ class VideoModel(Protocol):
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         """Yield the result of each video, in order."""
 
-    def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> VideoResult:
-        """Return the result of frames uint8 `[H, W, 3]`."""
+    def frames(self, item: VideoItem, span: FrameSpan) -> VideoResult:
+        """Return the result of frames."""
 
 
 def predict_long_video(
@@ -89,12 +91,15 @@ def predict_long_video(
             seconds = info.num_frames / (info.fps or ASSUMED_FPS)
             windows = show(windows, max(round((seconds - window_sec) / stride_sec), 0) + 1)
         for window in windows:
-            result = model.frames(item, [frame.rgb for frame in window.frames])
+            result = model.frames(item, span_of(window, item.path))
+            if result.status == NO_PERSON:
+                # Nothing happens in this window. Others may show somebody.
+                continue
             # A model may refuse frames, such as pictures that are too small for its crops.
             if not result.ok:
                 return result, []
             averaged.add(window, result)
-        if averaged.num_windows == 0:
+        if averaged.num_windows == 0 and damage:
             raise VideoError(item.path, damage.causes[0], "decode")
     except VideoError as error:
         if averaged.num_windows == 0:
@@ -102,6 +107,8 @@ def predict_long_video(
         # Such as too many frames for one window: what was found before stays.
         damage.interrupt(error.cause)
         damage.end(info, 1 / (info.fps or ASSUMED_FPS))
+    if averaged.num_windows == 0:
+        return VideoResult(item.name, item.label, NO_PERSON, tuple(model.class_names)), []
     return averaged.result(model, item, damage)
 
 
@@ -143,6 +150,19 @@ class _Average:
 
 def _failed(model: VideoModel, item: VideoItem, error: VideoError) -> VideoResult:
     return VideoResult(item.name, item.label, error.status, class_names=tuple(model.class_names))
+
+
+def span_of(window: Window, path: Path | None) -> FrameSpan:
+    """Return the frames of a window as a span.
+
+    Args:
+        window: frames with their times.
+        path: the file that they are of, `None` for those of a camera.
+    """
+    frames = [frame.rgb for frame in window.frames]
+    seconds = window.end_sec - window.start_sec
+    fps = len(frames) / seconds if seconds > 0 else 0.0
+    return FrameSpan(frames, fps, path, window.start_sec, window.end_sec)
 
 
 def _mean_result(item: VideoItem, class_names: tuple[str, ...], probs: np.ndarray) -> VideoResult:

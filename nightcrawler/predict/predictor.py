@@ -15,25 +15,17 @@ from torch.utils.data import DataLoader
 
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
 from nightcrawler.data.build import build_loader, view_crop_pairs_of
-from nightcrawler.data.build_clips import build_test_clips
-from nightcrawler.data.build_video import build_video_reader, limits_of
-from nightcrawler.data.dataset import ClipBuilder, ClipDataset, keep_samples
+from nightcrawler.data.build_video import limits_of
+from nightcrawler.data.dataset import ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.data.lowlight.enhance.build import (
-    Enhance,
-    build_phase_enhancements,
-    denoise_window_of,
-    enhancement_name_of,
-    gammas_of,
-)
-from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
-from nightcrawler.data.video.decode import MemoryReader, VideoReader
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, read_checkpoint
+from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_picture_input
+from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.video_result import VideoResult
@@ -51,12 +43,9 @@ class Predictor:
         name: name of the model in tables.
         model: network from clips to logits, on its device, in evaluation mode.
         evaluator: runs the network on batches and averages clips.
-        reader: reads frames of a file, denoised as in testing.
-        clip_builder: makes clips from decoded frames.
+        input: decoding, enhancement and clips.
         make_batches: makes batches of a dataset, one video each.
         pair: temporal views and spatial crops.
-        enhance: enhancement of frames (the first one, where testing averages several).
-        denoise: number of frames averaged per frame, 1 for none.
         short_side: short side of decoded frames in pixels, 0 for the size of the video.
         color: conversion of colours, see `data.video.convert.FLAGS`.
         limits: largest video that is accepted.
@@ -72,12 +61,9 @@ class Predictor:
     name: str
     model: nn.Module
     evaluator: Evaluator
-    reader: VideoReader
-    clip_builder: ClipBuilder
+    input: ModelInput
     make_batches: Callable[[ClipDataset, ChunkSampler], Iterable[Any]]
     pair: tuple[int, int]
-    enhance: Enhance
-    denoise: int
     short_side: int
     color: str
     limits: Limits
@@ -118,9 +104,9 @@ class Predictor:
         for item, prediction in zip(items, self.video_predictions(items), strict=True):
             yield self._result(item, prediction)
 
-    def frames(self, item: VideoItem, frames: Sequence[np.ndarray]) -> VideoResult:
-        """Return the result of frames uint8 `[H, W, 3]`, as of a whole video."""
-        return self._result(item, self.frame_predictions(item, frames))
+    def frames(self, item: VideoItem, span: FrameSpan) -> VideoResult:
+        """Return the result of frames, as of a whole video."""
+        return self._result(item, self.frame_predictions(item, span))
 
     def video_predictions(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
         """Yield the content of a one-row results file for each video, in order.
@@ -128,17 +114,17 @@ class Predictor:
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
         # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
-        dataset = ClipDataset(items, self.reader, self.clip_builder, seed=0, replace_bad=False)
+        dataset = ClipDataset(
+            items, self.input.reader, self.input.clip_builder, seed=0, replace_bad=False
+        )
         batches = self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
         for item, row in zip(items, self._rows(batches), strict=True):
             yield self._predictions(item, row)
 
-    def frame_predictions(self, item: VideoItem, frames: Sequence[np.ndarray]) -> Predictions:
-        """Return the content of a one-row results file for frames uint8 `[H, W, 3]`."""
-        reader: VideoReader = MemoryReader(frames)
-        if self.denoise > 1:
-            reader = DenoisedReader(reader, self.denoise)
-        dataset = ClipDataset([item], reader, self.clip_builder, seed=0, replace_bad=False)
+    def frame_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
+        """Return the content of a one-row results file for frames."""
+        reader = self.input.read_span(span)
+        dataset = ClipDataset([item], reader, self.input.clip_builder, seed=0, replace_bad=False)
         return self._predictions(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -196,24 +182,26 @@ def build_predictor(
     with noted(os.fspath(checkpoint)):
         weights_to_test_from_cfg(cfg, model)
     pair = options.pair or pair or view_crop_pairs_of(cfg)[0]
-    denoise = denoise_window_of(cfg, "TEST", options.dark)
-    enhancements = build_phase_enhancements(cfg, "TEST", options.dark)
+    taken = _build_input(cfg, pair, options.dark)
     return Predictor(
         name=name,
         model=model.eval(),
         evaluator=build_evaluator(cfg, device),
-        reader=build_video_reader(cfg, denoise),
-        clip_builder=build_test_clips(cfg, enhancements, [pair]),
+        input=taken,
         make_batches=functools.partial(_build_batches, cfg, options.workers),
         pair=pair,
-        enhance=enhancements[0],
-        denoise=denoise,
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
         color=cfg.DATA.COLOR,
         limits=limits_of(cfg),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        about=_build_about(cfg, file, pair, options.dark),
+        about={**_build_about(cfg, file, pair), **taken.about},
     )
+
+
+def _build_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
+    if cfg.DATA.INPUT == "pose":
+        return build_pose_input(cfg, pair)
+    return build_picture_input(cfg, pair, dark)
 
 
 def _build_batches(
@@ -222,13 +210,12 @@ def _build_batches(
     cfg = cfg.clone()
     cfg.defrost()
     # Training uses as many processes as its machine had. Here the caller knows better.
-    cfg.DATA_LOADER.NUM_WORKERS = workers
+    # The process that finds poses belongs to this one.
+    cfg.DATA_LOADER.NUM_WORKERS = 0 if cfg.DATA.INPUT == "pose" else workers
     return build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
 
 
-def _build_about(
-    cfg: CfgNode, file: WeightsFile, pair: tuple[int, int], dark: bool
-) -> dict[str, Any]:
+def _build_about(cfg: CfgNode, file: WeightsFile, pair: tuple[int, int]) -> dict[str, Any]:
     return {
         "model": cfg.MODEL.NAME,
         "checkpoint_sha256": file.sha256,
@@ -238,11 +225,6 @@ def _build_about(
         "crops": pair[1],
         "view_rule": cfg.TEST.VIEWS,
         "num_frames": cfg.DATA.NUM_FRAMES,
-        "crop_size": cfg.DATA.TEST_CROP_SIZE,
-        "color": cfg.DATA.COLOR,
-        "enhancement": enhancement_name_of(cfg, "TEST", dark),
-        "gammas": gammas_of(cfg, "TEST", dark),
-        "denoise_frames": denoise_window_of(cfg, "TEST", dark),
         "ensemble_method": cfg.TEST.ENSEMBLE_METHOD,
         "precision": cfg.MODEL.PRECISION,
     }

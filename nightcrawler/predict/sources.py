@@ -15,6 +15,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.reader import fault_of_url
 from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
 from nightcrawler.predict.long_video import VideoModel, predict_long_videos
+from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.sliding_windows import ScoredSpan, check_window
 from nightcrawler.predict.survive import survive
 from nightcrawler.predict.video_result import VideoResult
@@ -252,7 +253,7 @@ def _whole_videos(
 def _array(
     model: VideoModel, frames: np.ndarray, items: Sequence[VideoItem]
 ) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
-    return ((model.frames(item, list(frames)), []) for item in items)
+    return ((model.frames(item, FrameSpan(list(frames))), []) for item in items)
 
 
 def window_and_stride(

@@ -91,6 +91,11 @@ class VideoResult:
         return self.ok and self.status != STATUS_OK
 
     @property
+    def failed(self) -> bool:
+        """True where the video, or a part of it, could not be read. Nobody in it is no failure."""
+        return self.status not in (STATUS_OK, NO_PERSON)
+
+    @property
     def classes(self) -> list[str]:
         """Class names by falling probability, the predicted class first, or an empty list."""
         ranking = self.top(len(self.class_names))

@@ -188,6 +188,11 @@ class PoseFiles:
         self._source = self._workers[0].about["source"]
         return self
 
+    @property
+    def source(self) -> str:
+        """What the poses are made by: estimator, light and way of looking."""
+        return self._source
+
     def __exit__(self, *error: object) -> None:
         self.close()
 

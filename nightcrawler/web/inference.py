@@ -206,7 +206,7 @@ def write_previews(
     before = np.stack([even_sided(frame.rgb) for frame in shown])
     height, width = before.shape[1:3]
     # Other models of an ensemble may enhance otherwise, but two pictures can be compared.
-    after = ensemble.predictors[0].enhance(before)
+    after = ensemble.enhance(before)
     brightness = []
     for name, pictures in ((BEFORE, before), (AFTER, after)):
         write_video(folder / name, pictures, fps)

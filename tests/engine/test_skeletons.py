@@ -19,9 +19,10 @@ from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint
 from nightcrawler.engine.tester import build_tester
 from nightcrawler.engine.trainer import Preempted
+from nightcrawler.export.trained import build_trained
 from nightcrawler.models.skeleton import join_streams
 from nightcrawler.pose.files import read_pose, write_pose
-from nightcrawler.predict.load import load
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -184,9 +185,9 @@ def test_motions_are_mixed_in_and_recorded(data: Path, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "dark/best.pyth")["labels"] == "oracle"
 
 
-def test_prediction_is_refused_in_one_line(trained: Path) -> None:
-    with pytest.raises(UserError, match=r"poseconv sees skeletons.* pose extract"):
-        load(trained / "best.pyth")
+def test_export_is_refused_in_one_line(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"poseconv sees skeletons.* nightcrawler predict"):
+        build_trained(trained / "best.pyth", PredictOptions(device="cpu"), None)
 
 
 def test_a_list_whose_poses_are_missing_says_how_to_make_them(data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from nightcrawler.predict.ensemble import (
     run_hash,
 )
 from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.predictor import build_predictor
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.predict.video_result import VideoResult
@@ -129,7 +130,7 @@ def test_one_window_over_all_frames_is_the_whole_video(
     state["cfg"] = state["cfg"].replace("DENOISE_FRAMES: 1", f"DENOISE_FRAMES: {denoise}")
     torch.save(state, tmp_path / "model.pyth")
     ensemble = ensemble_of(tmp_path / "model.pyth")
-    assert ensemble.predictors[0].denoise == denoise
+    assert ensemble.predictors[0].input.about["denoise_frames"] == denoise
     item = find_videos(data / "Test/1.mp4", 11)[0]
     whole = next(ensemble.videos([item]))
     result, spans = predict_long_video(ensemble, item, 100.0, 50.0)
@@ -139,7 +140,7 @@ def test_one_window_over_all_frames_is_the_whole_video(
         pytest.approx(tiny.NUM_FRAMES / 12),
     )
     assert len(spans) == 1
-    from_memory = ensemble.frames(item, list(read_file(item.path, range).frames))
+    from_memory = ensemble.frames(item, FrameSpan(list(read_file(item.path, range).frames)))
     np.testing.assert_allclose(from_memory.probs, whole.probs, atol=1e-7)
 
 
@@ -148,7 +149,9 @@ def test_windows_are_averaged_over_a_video(data: Path, models: list[Path]) -> No
     item = find_videos(data / "Test/1.mp4", 11)[0]
     frames = list(read_file(item.path, range).frames)
     result, _ = predict_long_video(ensemble, item, 0.5, 0.25)
-    parts = [ensemble.frames(item, frames[first : first + 6]).probs for first in (0, 3, 6)]
+    parts = [
+        ensemble.frames(item, FrameSpan(frames[first : first + 6])).probs for first in (0, 3, 6)
+    ]
     np.testing.assert_allclose(result.probs, np.mean(parts, axis=0), atol=1e-7)
     assert result.segments[-1].end_sec == pytest.approx(1.0)
 

@@ -212,7 +212,7 @@ def test_an_empty_source_is_not_the_current_folder(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as stop:
         predict_command.parse(["", "--experiment", "a"])
     assert stop.value.code == 2
-    assert "the source is empty" in capsys.readouterr().err
+    assert "a source is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("frames", [None, "clip.mp4"])

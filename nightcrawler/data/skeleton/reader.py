@@ -11,7 +11,7 @@ from nightcrawler.data.skeleton.track import RATE, seconds_seen, to_track
 from nightcrawler.data.video.decode import Decoded
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.pose.files import read_pose
+from nightcrawler.pose.files import Pose, read_pose
 from nightcrawler.utils.errors import NoPersonError, UserError, VideoError
 from nightcrawler.utils.lru import LruMapping
 
@@ -74,9 +74,23 @@ class PoseReader:
         except UserError as error:
             cause = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
             raise VideoError(path, f"{cause}; nightcrawler pose extract makes it", "open") from None
-        seconds = seconds_seen(pose)
-        if seconds < self.least_seconds or seconds == 0:
-            raise NoPersonError(
-                path, f"somebody was seen for {seconds:.2f} s, expected {self.least_seconds:g} s"
-            )
-        return to_track(pose)
+        return seen_track(pose, path, self.least_seconds)
+
+
+def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
+    """Return the track of the main person of a pose, see `track.to_track`.
+
+    Args:
+        pose: the pose.
+        path: the file that it is of, for errors.
+        least_seconds: time that the person must be seen.
+
+    Raises:
+        NoPersonError: if nobody was seen so long.
+    """
+    seconds = seconds_seen(pose)
+    if seconds < least_seconds or seconds == 0:
+        raise NoPersonError(
+            path, f"somebody was seen for {seconds:.2f} s, expected {least_seconds:g} s"
+        )
+    return to_track(pose)

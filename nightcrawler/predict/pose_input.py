@@ -1,0 +1,230 @@
+"""How a model of skeletons gets a video: the poses of its people, made when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from fvcore.common.config import CfgNode
+
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.lowlight.enhance.build import build_enhancement
+from nightcrawler.data.skeleton.build import build_pose_test_clips
+from nightcrawler.data.skeleton.reader import seen_track
+from nightcrawler.data.skeleton.track import RATE
+from nightcrawler.data.video.decode import Decoded, VideoReader
+from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.stream import ASSUMED_FPS
+from nightcrawler.pose.files import Pose, read_pose
+from nightcrawler.predict.model_input import FrameSpan, ModelInput
+from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe
+from nightcrawler.synthetic.video import write_video
+from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.io import file_state
+
+# A process that finds no pose for so long is ended.
+ESTIMATOR_TIMEOUT_SEC = 120.0
+# Stage of a video's faults that lie with the estimator, not with the file.
+STAGE = "pose"
+
+
+class VideoPoses:
+    """Poses of videos, made once each by a process that may crash or hang without harm.
+
+    The files are in a temporary folder that goes with this object.
+
+    Args:
+        recipe: how poses are made.
+
+    Raises:
+        UserError: if poses cannot be made at all: the estimator is not installed.
+    """
+
+    def __init__(self, recipe: PoseRecipe) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="nightcrawler-poses-")
+        self._files = PoseFiles(Path(self._folder.name), recipe, 1, ESTIMATOR_TIMEOUT_SEC)
+        self._files.__enter__()
+        # Processes end with this object, or with the program.
+        weakref.finalize(self, self._files.close)
+
+    @property
+    def source(self) -> str:
+        """Estimator, its release, light and way of looking."""
+        return self._files.source
+
+    def file_of(self, path: str) -> str:
+        """Return the pose file of a video, made if it is not there.
+
+        Raises:
+            VideoError: if it cannot be made.
+        """
+        state = f"{os.path.realpath(path)} {file_state(path)}"
+        name = hashlib.sha256(os.fsencode(state)).hexdigest()[:32]
+        item = VideoItem(name, -1, Path(path), 1)
+        target = self._files.path_of(item)
+        if not target.is_file():
+            # Taken to its end: whoever leaves it earlier ends the processes.
+            (row,) = list(self._files.make([item]))
+            if row.status == FAILED:
+                raise VideoError(path, row.reason, STAGE)
+        return str(target)
+
+    def pose_of(self, path: str) -> Pose:
+        """Return the pose of a video.
+
+        Raises:
+            VideoError: if it cannot be made.
+        """
+        return read_pose(self.file_of(path))
+
+    def pose_of_frames(self, frames: Sequence[np.ndarray], fps: float) -> Pose:
+        """Return the pose of frames uint8 `[H, W, 3]`.
+
+        Raises:
+            VideoError: if it cannot be made.
+        """
+        # The process reads videos: frames of a camera become a short one.
+        path = Path(self._folder.name, "frames.mp4")
+        write_video(path, map(_even, frames), Fraction(fps or ASSUMED_FPS).limit_denominator(1000))
+        try:
+            return self.pose_of(str(path))
+        finally:
+            Path(self.file_of(str(path))).unlink(missing_ok=True)
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Return a picture `[H, W, 3]` with even sides: H.264 takes no others."""
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
+
+
+@dataclass(frozen=True)
+class TrackReader:
+    """Read joints of the main person of one pose.
+
+    Attributes:
+        pose: the pose.
+        least_seconds: time that a person must be seen.
+    """
+
+    pose: Pose
+    least_seconds: float
+
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames of the track.
+
+        Raises:
+            NoPersonError: if nobody was seen long enough.
+        """
+        return StreamInfo(len(seen_track(self.pose, path, self.least_seconds)), fps=RATE)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Return the frames of the track with the given numbers."""
+        track = seen_track(self.pose, path, self.least_seconds)
+        return Decoded(track[list(indices)], list(indices), len(track), RATE)
+
+
+@dataclass(frozen=True)
+class PosedVideos:
+    """Read joints of the main person of videos, whose poses are made on the way.
+
+    Attributes:
+        poses: makes pose files.
+        least_seconds: time that a person must be seen.
+    """
+
+    poses: VideoPoses
+    least_seconds: float
+
+    def probe(self, path: str) -> StreamInfo:
+        """Return the number of frames of the track.
+
+        Raises:
+            NoPersonError: if nobody was seen long enough.
+            VideoError: if the pose cannot be made.
+        """
+        return self._reader(self.poses.pose_of(path)).probe(path)
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Return the frames of the track with the given numbers."""
+        return self._reader(self.poses.pose_of(path)).decode(path, indices, info)
+
+    def of_span(self, span: FrameSpan) -> VideoReader:
+        """Return a reader of the joints in a span of frames.
+
+        Of a file, the pose of the whole is made once and cut.
+        """
+        try:
+            if span.path is None:
+                pose = self.poses.pose_of_frames(span.frames, span.fps)
+            else:
+                whole = self.poses.pose_of(str(span.path))
+                pose = cut_pose(whole, span.start_sec, span.end_sec)
+        except VideoError as error:
+            # Told when it is read, as of a file.
+            return _FailedReader(error)
+        return self._reader(pose)
+
+    def _reader(self, pose: Pose) -> TrackReader:
+        return TrackReader(pose, self.least_seconds)
+
+
+def cut_pose(pose: Pose, start_sec: float, end_sec: float) -> Pose:
+    """Return a part of a pose, whose main person is the one who is seen longest in it.
+
+    Args:
+        pose: the pose of a whole video.
+        start_sec: start of the part.
+        end_sec: its end.
+    """
+    first = min(round(start_sec * pose.fps), pose.num_frames - 1)
+    points = pose.points[:, first : max(round(end_sec * pose.fps), first + 1)]
+    seen = np.isfinite(points).all(axis=-1).any(axis=-1).sum(axis=1)
+    # Stable: of equals, the main person of the video stays the main one.
+    return replace(pose, points=points[np.argsort(-seen, kind="stable")])
+
+
+@dataclass(frozen=True)
+class _FailedReader:
+    """Reader of frames of which no pose could be made.
+
+    Attributes:
+        error: the reason.
+    """
+
+    error: VideoError
+
+    def probe(self, path: str) -> StreamInfo:
+        """Raise the reason."""
+        raise self.error
+
+    def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
+        """Raise the reason."""
+        raise self.error
+
+
+def build_pose_input(cfg: CfgNode, pair: tuple[int, int]) -> ModelInput:
+    """Build the input of a model of skeletons.
+
+    Args:
+        cfg: the configuration of its training.
+        pair: temporal views and spatial crops. Of skeletons there is one crop.
+
+    Raises:
+        UserError: if poses cannot be made: the estimator is not installed.
+    """
+    recipe = PoseRecipe()
+    videos = PosedVideos(VideoPoses(recipe), cfg.POSE.LEAST_SECONDS)
+    return ModelInput(
+        reader=videos,
+        read_span=videos.of_span,
+        clip_builder=build_pose_test_clips(cfg, [(pair[0], 1)]),
+        enhance=build_enhancement(recipe.light, recipe.light_params),
+        about={"poses": videos.poses.source, "seconds": cfg.POSE.SECONDS},
+    )

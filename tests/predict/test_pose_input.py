@@ -1,0 +1,148 @@
+"""Models of skeletons predict videos, alone and beside models of pictures, with an estimator that sees dots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightcrawler.config.load import load_experiment
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.engine.build import build_trainer
+from nightcrawler.pose.files import Pose
+from nightcrawler.predict import pose_input
+from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.ensemble import Ensemble, build_ensemble
+from nightcrawler.predict.load import load
+from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.predict.model_input import FrameSpan
+from nightcrawler.predict.pose_input import cut_pose
+from nightcrawler.prepare.extract_poses import ExtractionOptions
+from nightcrawler.prepare.pose_files import PoseRecipe
+from tests import tiny
+from tests.data.skeleton.files import build_poses
+from tests.paths import ROOT
+from tests.pose.estimators import CRASH
+from tests.prepare.test_extract_poses import dots, walk
+from tests.reading import read_file
+
+EXPERIMENT = ROOT / "exp_pose/skeleton/config.yaml"
+SETTINGS = (
+    *("DEVICE", "cpu", "NUM_THREADS", 1, "TENSORBOARD.ENABLE", False),
+    *("DATA_LOADER.NUM_WORKERS", 0, "SKELETON.WIDTH", 8, "DATA.NUM_FRAMES", 24),
+    *("TRAIN.BATCH_SIZE", 8, "TRAIN.MICRO_BATCH", 4, "SOLVER.MAX_EPOCH", 1),
+    *("SOLVER.WARMUP_EPOCHS", 0.5, "ADAPT.NAME", "none"),
+)
+
+
+@pytest.fixture(autouse=True)
+def sees_dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    def recipe() -> PoseRecipe:
+        looking = ExtractionOptions(search_crops=False)
+        return PoseRecipe("dots", light="none", looking=looking, imports=("tests.pose.estimators",))
+
+    monkeypatch.setattr(pose_input, "PoseRecipe", recipe)
+
+
+@pytest.fixture(scope="module")
+def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the eleven classes."""
+    data = build_poses(tmp_path_factory.mktemp("poses"))
+    out = tmp_path_factory.mktemp("skeleton")
+    settings = ["DATA.PATH_PREFIX", data, "OUTPUT_DIR", out, *SETTINGS]
+    build_trainer(load_experiment(EXPERIMENT, (), [str(value) for value in settings])).fit()
+    return out
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tiny.build_data(tmp_path_factory.mktemp("data"))
+    out = tmp_path_factory.mktemp("pictures") / "run"
+    arguments = ("SOLVER.MAX_EPOCH", 1, "SOLVER.WARMUP_EPOCHS", 0.5)
+    assert tiny.run_net("train", data, out, *arguments) == 0
+    return out
+
+
+def item_of(path: str | Path) -> VideoItem:
+    return VideoItem(Path(path).name, -1, Path(path), 1)
+
+
+def both(pictures: Path, skeleton: Path) -> Ensemble:
+    options = PredictOptions(device="cpu")
+    return build_ensemble([pictures, skeleton], None, Path(), options)
+
+
+def test_a_person_has_a_class_and_an_empty_room_has_none(skeleton: Path, tmp_path: Path) -> None:
+    somebody = dots(tmp_path / "walk.mp4", walk(60))
+    nobody = dots(tmp_path / "none.mp4", [None] * 30)
+    predictor = load(skeleton, device="cpu")
+    seen, unseen, broken = predictor.predict([somebody, nobody, str(ROOT / "README.md")])
+    assert seen.status == "ok"
+    assert len(seen.probs) == 11
+    assert unseen.status == "no person"
+    assert broken.status.startswith("error: ")
+    # The same video by its frames in memory, whose rate is assumed.
+    frames = read_file(Path(somebody), range).frames
+    again = predictor.frames(item_of("memory"), FrameSpan(list(frames), 30.0))
+    np.testing.assert_allclose(again.probs, seen.probs, atol=0.05)
+
+
+def test_who_sees_nobody_leaves_the_answer_to_the_others(
+    pictures: Path, skeleton: Path, tmp_path: Path
+) -> None:
+    somebody = dots(tmp_path / "walk.mp4", walk(60))
+    nobody = dots(tmp_path / "none.mp4", [None] * 30)
+    ensemble = both(pictures, skeleton)
+    mixed, left = ensemble.videos([item_of(somebody), item_of(nobody)])
+    alone = list(load(pictures, device="cpu").predict([somebody, nobody]))
+    assert left.probs == pytest.approx(alone[1].probs, abs=1e-6)
+    assert left.votes[1] == -1
+    posed = load(skeleton, device="cpu").predict([somebody])[0]
+    expected = (np.array(alone[0].probs) + posed.probs) / 2
+    assert mixed.probs == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_estimator_that_crashes_costs_its_own_answer(
+    pictures: Path, skeleton: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashing = dots(tmp_path / "crash.mp4", walk(30), corner=CRASH)
+    fine = dots(tmp_path / "walk.mp4", walk(60))
+    ensemble = both(pictures, skeleton)
+    first, second = ensemble.videos([item_of(crashing), item_of(fine)])
+    assert (first.status, first.votes[1]) == ("ok", -1)
+    assert "the other models answer" in caplog.text
+    assert second.status == "ok"
+    assert second.votes[1] >= 0
+    alone = load(skeleton, device="cpu").predict(crashing)[0]
+    assert alone.status.startswith("error: ")
+    assert alone.status.endswith("(pose)")
+
+
+def test_windows_of_a_long_video_are_cut_from_one_pose(skeleton: Path, tmp_path: Path) -> None:
+    path = dots(tmp_path / "long.mp4", [*walk(90), *[None] * 150, *walk(90, 280, 40)])
+    predictor = load(skeleton, device="cpu")
+    asked = []
+    poses: Any = predictor.input.reader
+    make = poses.poses._files.make
+    poses.poses._files.make = lambda items: asked.append(items) or make(items)
+    result, spans = predict_long_video(predictor, item_of(path), 2.0, 1.0)
+    assert len(asked) == 1
+    assert result.status == "ok"
+    assert spans[0].start_sec == 0
+    # Nobody is there from 3 to 8 seconds: windows of 2 seconds leave a gap from 4 to 7.
+    assert not any(span.start_sec < 6.8 and span.end_sec > 4.2 for span in spans)
+    assert spans[-1].end_sec == pytest.approx(11.0, abs=0.1)
+
+
+def test_the_main_person_of_a_part_is_who_is_seen_longest_in_it() -> None:
+    points = np.zeros((2, 30, 17, 3), np.float32)
+    points[1] = 1
+    points[0, 10:20] = np.nan
+    points[1, 20:] = np.nan
+    pose = Pose(points, 10.0, "coco17", width=8, height=8)
+    assert cut_pose(pose, 0, 1).points[0, 0, 0, 0] == 0
+    assert cut_pose(pose, 1, 2).points[0, 0, 0, 0] == 1
+    assert cut_pose(pose, 2, 3).points[0, 0, 0, 0] == 0
+    assert cut_pose(pose, 2.99, 2.99).num_frames == 1
