@@ -135,8 +135,8 @@ def enhance_clip(
     from nightcrawler.data.lowlight.enhance.build import build_enhancement
     from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
     from nightcrawler.data.video.decode import FileReader, read_frames
+    from nightcrawler.data.video.stream import ASSUMED_FPS
     from nightcrawler.pose.draw import draw_pose
-    from nightcrawler.prepare.extract_poses import ASSUMED_FPS
 
     def choose(num_frames: int) -> list[int]:
         return np.unique(np.linspace(0, num_frames - 1, num_columns).astype(int)).tolist()

@@ -94,13 +94,13 @@ def follow_people(points: np.ndarray, fps: float, max_people: int) -> np.ndarray
 def _link(points: np.ndarray, fps: float) -> list[_Track]:
     """Follow everybody through all frames, those first who are nearest to where they should be."""
     tracks: list[_Track] = []
+    recent: list[_Track] = []
     for frame in range(points.shape[1]):
         seen = [person for person in points[:, frame] if np.isfinite(person[:, :2]).any()]
+        recent = [track for track in recent if frame - track.frames[-1] - 1 <= LINK_SEC * fps]
         near = []
-        for number, track in enumerate(tracks):
+        for number, track in enumerate(recent):
             missed_sec = (frame - track.frames[-1] - 1) / fps
-            if missed_sec > LINK_SEC:
-                continue
             for index, person in enumerate(seen):
                 distance = track.distance(frame, person)
                 if distance <= REACH + REACH_PER_SEC * missed_sec:
@@ -111,8 +111,10 @@ def _link(points: np.ndarray, fps: float) -> list[_Track]:
                 taken[index] = number
         for index, person in enumerate(seen):
             if index not in taken:
-                tracks.append(_Track())
-            tracks[taken.get(index, -1)].add(frame, person)
+                taken[index] = len(recent)
+                recent.append(_Track())
+                tracks.append(recent[-1])
+            recent[taken[index]].add(frame, person)
     return tracks
 
 

@@ -7,28 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from av.video.frame import VideoFrame
 
 from nightcrawler.data.fingerprint import hash_ends
 from nightcrawler.data.lowlight.enhance.build import Enhance
-from nightcrawler.data.video.convert import RgbConverter, pixel_aspect
-from nightcrawler.data.video.decode import check_complete
-from nightcrawler.data.video.integrity.limits import Limits, check_size
+from nightcrawler.data.video.decode import FileReader, read_frames
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.reader import decoded_frames, open_video
+from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
 from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError
 
-# Frame rate of videos that do not tell theirs.
-ASSUMED_FPS = 25.0
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
 # Frames that are in memory at a time.
 PART_SEC = 10.0
-PART_BYTES = 256 << 20
+PART_BYTES = 128 << 20
 # Share of frames with a person times its confidence, above which the whole picture shows enough.
 ENOUGH = 0.75
 # Crops in which a small person is looked for: rows and columns, and their share of the picture.
@@ -87,84 +83,50 @@ def extract_pose(
     info = probe(path, options.limits)
     fps = info.fps or ASSUMED_FPS
     step = max(round(fps / options.max_fps), 1)
-    video = _Video(path, info, step, options.limits)
     estimator.reset()
-    found = []
-    for frames in video.parts(fps / step, goes_on):
+    found: list[np.ndarray] = []
+    for frames in _parts(path, info, step, options.limits, goes_on):
+        if not found:
+            height, width = _picture_size(path, frames, options.limits)
+            scale = height / frames.shape[1]
         found.append(_look(estimator, enhance(frames), fps / step, options, goes_on))
     points = _join(found)
-    points[..., :2] *= video.scale
+    points[..., :2] *= scale
     return Pose(
         points=follow_people(points, fps / step, options.max_people),
         fps=fps / step,
         layout=estimator.layout,
-        width=video.width,
-        height=video.height,
+        width=width,
+        height=height,
         fingerprint=hash_ends(Path(path)),
     )
 
 
-class _Video:
-    """Every n-th frame of a video in parts, and the size of its upright picture.
-
-    Args:
-        path: The file.
-        info: Result of `probe`.
-        step: n.
-        limits: Largest video that is read.
-    """
-
-    def __init__(self, path: str, info: StreamInfo, step: int, limits: Limits) -> None:
-        self.path = path
-        self.info = info
-        self.step = step
-        self.limits = limits
-        # Of the picture, and from frames to it: known after the first frame.
-        self.width = 0
-        self.height = 0
-        self.scale = 1.0
-
-    def parts(self, fps: float, goes_on: Callable[[], None]) -> Iterator[np.ndarray]:
-        """Yield frames uint8 `[T, H, W, 3]` of at most `PART_SEC` and `PART_BYTES`."""
-        part: list[np.ndarray] = []
-        for frame in self._frames():
-            part.append(frame)
-            goes_on()
-            if len(part) >= PART_SEC * fps or len(part) * frame.nbytes >= PART_BYTES:
-                yield np.stack(part)
-                part = []
-        if part:
+def _parts(
+    path: str, info: StreamInfo, step: int, limits: Limits, goes_on: Callable[[], None]
+) -> Iterator[np.ndarray]:
+    """Yield every n-th frame of a video, uint8 `[T, H, W, 3]`, in parts that fit in memory."""
+    most = PART_SEC * (info.fps or ASSUMED_FPS) / step
+    part: list[np.ndarray] = []
+    for frame in video_frames(path, info, MOST_SIDE_PX, limits):
+        if frame.number % step:
+            continue
+        part.append(frame.rgb)
+        goes_on()
+        if len(part) >= most or len(part) * frame.rgb.nbytes >= PART_BYTES:
             yield np.stack(part)
+            part = []
+    if part:
+        yield np.stack(part)
 
-    def _frames(self) -> Iterator[np.ndarray]:
-        limits = self.limits
-        count = 0
-        with open_video(self.path, limits) as (container, stream):
-            convert = RgbConverter(MOST_SIDE_PX, aspect=pixel_aspect(stream))
-            size = None
-            for frame in decoded_frames(self.path, container, stream):
-                if size is None:
-                    size = (frame.width, frame.height)
-                    check_size(self.path, *size, limits)
-                    check_size(self.path, *convert.square(frame), limits)
-                elif size != (frame.width, frame.height):
-                    cause = f"picture size changes at frame {count}"
-                    raise VideoError(self.path, cause, "decode")
-                if count % self.step == 0:
-                    rgb = convert(frame)
-                    self._measure(frame, rgb, convert)
-                    yield rgb
-                count += 1
-        check_complete(self.path, self.info, count)
 
-    def _measure(self, frame: VideoFrame, rgb: np.ndarray, convert: RgbConverter) -> None:
-        """Note the size of the picture, before it was scaled down and after it was turned."""
-        width, height = convert.square(frame)
-        if (rgb.shape[1] > rgb.shape[0]) != (width > height):
-            width, height = height, width
-        self.width = width
-        self.height = height
-        self.scale = height / rgb.shape[0]
+def _picture_size(path: str, frames: np.ndarray, limits: Limits) -> tuple[int, int]:
+    """Return height and width before scaling, for which only a large video is read again."""
+    size = frames.shape[1:3]
+    # Frames of another short side were not scaled.
+    if min(size) == MOST_SIDE_PX:
+        size = read_frames(FileReader(limits=limits), path, lambda _: [0]).frames.shape[1:3]
+    return size[0], size[1]
 
 
 def _look(
