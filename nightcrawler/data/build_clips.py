@@ -14,10 +14,12 @@ from nightcrawler.data import frame_sampling
 from nightcrawler.data.augment.mixup import MixUp
 from nightcrawler.data.augment.pipeline import TrainTransform
 from nightcrawler.data.build_cameras import build_recorder
+from nightcrawler.data.build_video import limits_of
 from nightcrawler.data.dataset import MultiViewClips, TrainClips
 from nightcrawler.data.lowlight.camera import CameraRanges, darken, sample_camera
 from nightcrawler.data.lowlight.enhance.build import Enhance, build_phase_enhancement
 from nightcrawler.data.transforms import concatenate_clips, eval_crops
+from nightcrawler.data.video.integrity.limits import check_clips
 from nightcrawler.pose.layouts import BODY_JOINTS
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import ConfigError
@@ -114,7 +116,15 @@ def build_test_clips(
         cfg: the configuration.
         enhances: enhancements. Every clip is made once with each.
         pairs: (views, crops) pairs.
+
+    Raises:
+        UserError: if the clips of one video take more memory than is allowed.
     """
+    most_crops: dict[int, int] = {}
+    for num_views, num_crops in pairs:
+        most_crops[num_views] = max(num_crops, most_crops.get(num_views, 0))
+    num_clips = sum(views * crops for views, crops in most_crops.items()) * len(enhances)
+    check_clips(num_clips, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE, limits_of(cfg))
     make_crops = functools.partial(
         _enhanced_crops,
         enhances=enhances,
@@ -165,7 +175,9 @@ def build_train_clips(
 
     Raises:
         ConfigError: if there is no policy of the name of `AUG.AA_TYPE`.
+        UserError: if the copies of one video take more memory than is allowed.
     """
+    check_clips(num_copies, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, limits_of(cfg))
     transform = _build_transform(cfg, darken_prob)
     defer = cfg.AUG.DEVICE == "gpu"
     if defer and not torch.cuda.is_available() and distributed.is_main():

@@ -16,6 +16,7 @@ from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import concatenate_clips
 from nightcrawler.data.video.decode import VideoReader, read_frames
+from nightcrawler.data.view_frames import ViewFrames, Views
 from nightcrawler.utils.errors import NO_PERSON, VideoError, unexpected_as_video_error
 
 MAX_REPLACEMENTS = 10
@@ -79,7 +80,7 @@ class ClipBuilder(Protocol):
         ...
 
     def clips(
-        self, views: list[np.ndarray], rng: np.random.Generator
+        self, views: Views, rng: np.random.Generator
     ) -> tuple[Tensor | DeferredClips, Members]:
         """Make clips float32 `[S, 3, T, h, w]` of the views' frames, uint8 `[T, H, W, 3]` each.
 
@@ -200,9 +201,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return np.unique(np.concatenate(views)).tolist()
 
         decoded = read_frames(self.reader, item.path, choose)
-        # A view may repeat frames and take them in any order; each was decoded once.
-        indices = np.asarray(decoded.indices)
-        frames = [decoded.frames[np.searchsorted(indices, view)] for view in views]
+        frames = ViewFrames(str(item.path), decoded, views)
         clip, members = self.builder.clips(frames, rng)
         return {"index": index, "clip": clip, "members": members}
 
@@ -241,7 +240,7 @@ class TrainClips:
         return [np.asarray(self.sample_frames(num_frames, rng))]
 
     def clips(
-        self, views: list[np.ndarray], rng: np.random.Generator
+        self, views: Views, rng: np.random.Generator
     ) -> tuple[Tensor | DeferredClips, Members]:
         """Make clips `[num_copies, 3, T, h, w]`, each copy with a generator spawned from `rng`."""
         frames = torch.from_numpy(np.ascontiguousarray(self.enhance(views[0])))
@@ -293,7 +292,7 @@ class MultiViewClips:
                 self._views[num_views, view] = position[indices.tobytes()]
         return views
 
-    def clips(self, views: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Members]:
+    def clips(self, views: Views, rng: np.random.Generator) -> tuple[Tensor, Members]:
         """Make all crops of all distinct views with every enhancement.
 
         The centre crop of three is the single crop.

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Frames of a clip that are resized at a time.
-CHUNK = 8
+from nightcrawler.data.video.integrity.limits import RESIZED_FRAMES
 
 
 def short_side_size(height: int, width: int, size: int) -> tuple[int, int]:
@@ -188,7 +187,8 @@ def eval_crops(
     ]
     crops = empty_clips(num_crops, 3, len(frames), size, size)
     # A few frames at a time: intermediate values stay in the processor's cache.
-    for part, target in zip(levels.split(CHUNK, dim=1), crops.split(CHUNK, dim=2), strict=True):
+    parts = levels.split(RESIZED_FRAMES, dim=1)
+    for part, target in zip(parts, crops.split(RESIZED_FRAMES, dim=2), strict=True):
         resized = normalise_levels(_resized(part.float(), (height, width)), mean, std)
         for crop, (y, x) in zip(target, offsets, strict=True):
             crop.copy_(resized[..., y : y + size, x : x + size])

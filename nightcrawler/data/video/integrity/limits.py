@@ -8,13 +8,16 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import UserError, VideoError
 
 # A table of equal samples needs no bytes: 20 of them can promise 10^9 frames, for which FFmpeg
 # allocates an index.
 EMPTY_TABLE = re.compile(rb"\0...stsz....(?!\0\0\0\0)....(....)|\0...trun....(....)", re.DOTALL)
 # Part of every cause that another limit may remove.
 OVER_LIMIT = "over the limit"
+# Clips are float32. So many frames are resized at a time, see `data.transforms.eval_crops`.
+FLOAT_BYTES = 4
+RESIZED_FRAMES = 8
 # What sets `Limits.pixels`.
 PIXEL_OPTIONS = "DATA.MAX_PIXELS, --max-pixels"
 MOST_HEADER_BYTES = 64 << 20
@@ -31,7 +34,10 @@ class Limits:
         ratio: longer side / shorter side. Models see the short side in full, so a thin picture
             becomes a huge one when it is scaled.
         frames: number of frames.
-        memory_bytes: size of the decoded frames of one video in bytes.
+        memory_bytes: size of the decoded frames of one video, and of the frames of one clip, in
+            bytes.
+        clip_bytes: size of all clips that are made of one video, and of the frames that are
+            resized for them at a time, in bytes.
     """
 
     file_bytes: int = 8 << 30
@@ -40,6 +46,7 @@ class Limits:
     ratio: float = 16.0
     frames: int = 1_000_000
     memory_bytes: int = 4 << 30
+    clip_bytes: int = 4 << 30
 
 
 def limits_of_pixels(max_pixels: int | None) -> Limits:
@@ -145,3 +152,38 @@ def check_memory(path: str, num_frames: int, width: int, height: int, limits: Li
     if need > limits.memory_bytes:
         frames = f"{num_frames} frames of {width}x{height} pixels take {need >> 20} MiB"
         raise VideoError(path, f"{frames}, over the limit of {limits.memory_bytes >> 20}", "limits")
+
+
+def check_view(path: str, num_frames: int, frame_bytes: int, limits: Limits) -> None:
+    """Refuse a clip whose frames, some of them repeated, take more memory than is allowed.
+
+    Raises:
+        VideoError: with the need and the limit.
+    """
+    need = num_frames * frame_bytes
+    if need > limits.memory_bytes:
+        cause = f"a clip of {num_frames} frames takes {need >> 20} MiB"
+        raise VideoError(path, f"{cause}, {OVER_LIMIT} of {limits.memory_bytes >> 20}", "limits")
+
+
+def check_clips(num_clips: int, num_frames: int, size: int, limits: Limits) -> None:
+    """Refuse more clips of each video than fit into the memory that is allowed.
+
+    Args:
+        num_clips: clips of one video: views x crops x enhancements, or copies.
+        num_frames: frames of a clip.
+        size: height and width of a clip in pixels.
+        limits: most memory, and the widest picture that may come.
+
+    Raises:
+        UserError: with the need and the limit, before any video is read.
+    """
+    channels = 3 * FLOAT_BYTES
+    clips = num_clips * num_frames * size * size * channels
+    resized = min(num_frames, RESIZED_FRAMES) * size * round(size * limits.ratio) * channels
+    if max(clips, resized) > limits.clip_bytes:
+        raise UserError(
+            f"{num_clips} clips of {num_frames} frames of {size}x{size} pixels of each video take "
+            f"{max(clips, resized) >> 20} MiB, {OVER_LIMIT} of {limits.clip_bytes >> 20}: take "
+            "fewer views, crops, enhancements, copies or frames, or smaller crops"
+        )
