@@ -35,7 +35,7 @@ FLAG_DELAY = 2
 class Place(enum.Enum):
     """Place of a packet in its stream."""
 
-    # Refers to frames that the file does not hold: not to be decoded.
+    # Refers to frames that the file does not hold, or is cut itself: not to be decoded.
     LEFT_OUT = enum.auto()
     INSIDE = enum.auto()
     # The first of another recording: decoding begins anew.
@@ -161,7 +161,11 @@ def placed_packets(
         held.append(PlacedPacket(packet, place, parts.steps_back, is_marked, has_gap))
         if len(held) > FLAG_DELAY:
             yield held.popleft()
-    yield from held
+    last = max((place for place, placed in enumerate(held) if placed.packet.size), default=-1)
+    for number, placed in enumerate(held):
+        if gaps.is_cut and number == last:
+            placed = replace(placed, place=Place.LEFT_OUT)
+        yield placed
 
 
 def _joins(before: Packet, packet: Packet, place: Place, has_tables: bool) -> bool:

@@ -54,8 +54,8 @@ class StreamInfo:
         starts: numbers of the frames at which decoding can start.
         num_leading: number of frames shown before the first keyframe, as in a recording cut out of
             a longer one. They need frames that are missing, and a decoder may leave them out.
-        num_left_out: number of packets before the first keyframe, which are no frames: nothing that
-            they refer to is in the file.
+        num_left_out: number of packets before the first keyframe, and of a last one that is cut,
+            which are no frames.
         steps_back: True where times step back, as in recordings that were joined byte by byte.
         sections: the files within the file, see `joined_files`.
         gaps: those of a transport stream, and bytes that are damaged, of each of these files.

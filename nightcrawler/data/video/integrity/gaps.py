@@ -7,6 +7,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Damage of a file.
+
+    Attributes:
+        cause: the damage, in a few words.
+        start: first byte whose frames cannot be trusted.
+        end: first byte behind them. No frame is concerned where it equals `start`.
+    """
+
+    cause: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Gaps:
     """Places where something is missing, or where another recording begins, each rising.
 
@@ -15,11 +30,13 @@ class Gaps:
             that are not counted on, and beginnings of damage.
         tables: places at which those of the table of programs are not counted on.
         damaged: first bytes of damage, and first bytes behind it.
+        is_cut: whether a transport stream ends within a packet, so that its last picture is cut.
     """
 
     stream: tuple[int, ...] = ()
     tables: tuple[int, ...] = ()
     damaged: tuple[tuple[int, int], ...] = ()
+    is_cut: bool = False
 
     def is_damaged(self, place: int) -> bool:
         """Return whether a byte lies within damage."""
@@ -34,7 +51,7 @@ class Gaps:
                 damaged.append((first - start, behind - start))
         stream = tuple(place - start for place in self.stream if start <= place < end)
         tables = tuple(place - start for place in self.tables if start <= place < end)
-        return Gaps(stream, tables, tuple(damaged))
+        return Gaps(stream, tables, tuple(damaged), self.is_cut)
 
 
 NO_GAPS = Gaps()

@@ -8,13 +8,14 @@ are not cut here.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from nightcrawler.data.video.integrity import transport_stream
+from nightcrawler.data.video.integrity.search import find_all
 
 # Headers that no content holds by chance: at least 12 given bytes, or 4 and a name behind them.
 HEADERS = (
@@ -23,6 +24,7 @@ HEADERS = (
     re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"),
     re.compile(rb"DKIF\0\0\x20\0(?:VP80|VP90|AV01)"),
 )
+HEADER_BYTES = 128
 # More are no recordings that somebody joined.
 MOST_SECTIONS = 10_000
 
@@ -47,37 +49,38 @@ def joined_files(path: str) -> tuple[Section, ...]:
     starts = []
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
-            for start in _starts(path, content, size):
-                starts.append(start)
-                if len(starts) > MOST_SECTIONS:
-                    return ()
+        for start in _starts(path, file, size):
+            starts.append(start)
+            if len(starts) > MOST_SECTIONS:
+                return ()
     if len(starts) < 2:
         return ()
     ends = [*starts[1:], size]
     return tuple(Section(start, end) for start, end in zip(starts, ends, strict=True))
 
 
-def _starts(path: str, content: mmap.mmap, size: int) -> Iterator[int]:
+def _starts(path: str, file: BinaryIO, size: int) -> Iterator[int]:
     """Yield the first bytes of the files, all of the kind of the first."""
-    if transport_stream.SYNC in (content[0], content[min(4, size - 1)]):
+    head = file.read(HEADER_BYTES)
+    if bytes([transport_stream.SYNC]) in (head[:1], head[4:5]):
         yield from transport_stream.recording_starts(path)
-    if content[4:8] == b"ftyp":
-        yield from _mp4_starts(content, size)
+    if head[4:8] == b"ftyp":
+        yield from _mp4_starts(file, size)
     for header in HEADERS:
-        if header.match(content):
-            for match in header.finditer(content):
-                yield match.start()
+        if header.match(head):
+            yield from find_all(file, header, HEADER_BYTES)
 
 
-def _mp4_starts(content: mmap.mmap, size: int) -> Iterator[int]:
+def _mp4_starts(file: BinaryIO, size: int) -> Iterator[int]:
     """Yield the places of `ftyp` boxes: every MP4 file begins with its only one."""
     position = 0
     while position + 8 <= size:
-        length = int.from_bytes(content[position : position + 4], "big")
-        kind = content[position + 4 : position + 8]
+        file.seek(position)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        kind = head[4:8]
         if length == 1:
-            length = int.from_bytes(content[position + 8 : position + 16], "big")
+            length = int.from_bytes(head[8:], "big")
         if kind == b"ftyp":
             yield position
         # A length of 0 stands for the rest of the file.

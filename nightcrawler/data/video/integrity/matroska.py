@@ -6,16 +6,19 @@ FFmpeg skips damage up to the next cluster it finds. Here the elements of a file
 
 from __future__ import annotations
 
-import mmap
 import os
+import re
 import zlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from nightcrawler.data.video.integrity.gaps import Fault
+from nightcrawler.data.video.integrity.search import find_all
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 SEGMENT = 0x18538067
 CLUSTER = 0x1F43B675
+CLUSTER_BYTES = re.compile(re.escape(CLUSTER.to_bytes(4, "big")))
 # A CRC-32 element: its number, and the length 4.
 CRC = b"\xbf\x84"
 # Seek head, info, tracks, cues, chapters, tags, attachments, void, CRC-32.
@@ -34,21 +37,6 @@ OTHERS = (
 IN_CLUSTER = (0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xA1, 0xAF)
 KNOWN = (int.from_bytes(MAGIC, "big"), SEGMENT, CLUSTER, *OTHERS, *IN_CLUSTER)
 CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Damage of a file.
-
-    Attributes:
-        cause: the damage, in a few words.
-        start: first byte whose frames cannot be trusted.
-        end: first byte behind them. No frame is concerned where it equals `start`.
-    """
-
-    cause: str
-    start: int
-    end: int
 
 
 def matroska_faults(path: str) -> Iterator[Fault]:
@@ -98,9 +86,7 @@ def _fault(file: BinaryIO, size: int, identity: int, start: int, length: int) ->
 
 def _next_cluster(file: BinaryIO, start: int, size: int) -> int:
     """Return the first byte of the next cluster, or the end of the file."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        place = content.find(CLUSTER.to_bytes(4, "big"), start)
-    return size if place < 0 else place
+    return next(find_all(file, CLUSTER_BYTES, 4, start), size)
 
 
 def _has_own_checksum(file: BinaryIO, start: int, length: int) -> bool:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
+from nightcrawler.data.video.integrity.gaps import Gaps
 
 SYNC = 0x47
 # Bytes of a packet: plain, with the time of arrival in front (M2TS), with a checksum behind.
 PACKET_BYTES = (188, 192, 204)
 # Place of the fixed first byte within a packet of each of these forms.
 SYNC_AT = {188: 0, 192: 4, 204: 0}
-# Packets that are looked at together, and those that must look like packets to find the next one.
-CHUNK_PACKETS = 1 << 16
+# Bytes that are looked at together, and packets that must follow one another to be some.
+CHUNK_BYTES = 12 << 20
 FEW_PACKETS = 8
 # FFmpeg looks no farther for the next packet either.
 MOST_OTHER_BYTES = 1 << 16
@@ -39,35 +40,30 @@ def find_gaps(path: str, stream_id: int) -> Gaps:
     Raises:
         OSError: if the file cannot be read.
     """
-    stream = tuple(lost_packets(path, stream_id))
+    stream, is_cut = _lost_packets(path, stream_id)
     if not stream:
-        return NO_GAPS
-    return Gaps(stream, tuple(lost_packets(path, TABLE_ID)))
+        return Gaps(is_cut=is_cut)
+    tables, _ = _lost_packets(path, TABLE_ID)
+    return Gaps(stream, tables, is_cut=is_cut)
 
 
-def lost_packets(path: str, stream_id: int) -> list[int]:
-    """Return the places where packets of a stream are missing or marked as wrong.
+def _lost_packets(path: str, stream_id: int) -> tuple[tuple[int, ...], bool]:
+    """Return where packets of a stream are missing or wrong, and whether the last one is cut.
 
-    Args:
-        path: a transport stream.
-        stream_id: number of the stream's packets (PID).
-
-    Returns:
-        Places in the file of packets that come behind a gap, or are wrong themselves, rising.
-
-    Raises:
-        OSError: if the file cannot be read.
+    The places are those of packets that come behind a gap, or are wrong themselves, rising.
     """
     counter = _Counter()
     lost: list[int] = []
+    is_cut = False
     for chunk in _chunks(path):
         header = np.array(chunk.packets[:, :6])
         is_own = _stream_ids(header) == stream_id
         lost += counter.gaps(header[is_own], chunk.places[is_own])
-        # What the last packet should end with is behind the place where bytes are missing.
+        # The end of the last packet is behind the place where bytes are missing.
         if chunk.is_broken and (len(is_own) == 0 or is_own[-1]) and chunk.end not in lost:
             lost.append(chunk.end)
-    return sorted(lost)
+        is_cut = chunk.is_cut
+    return tuple(sorted(lost)), is_cut
 
 
 def recording_starts(path: str) -> list[int]:
@@ -108,42 +104,69 @@ def recording_starts(path: str) -> list[int]:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Packets one behind the other, uint8 `[n, size]`, and their places in the file.
+    """Packets one behind the other.
 
-    The chunk is broken where no packet follows at its end, although the file goes on.
+    Attributes:
+        packets: uint8 `[n, size]`.
+        places: int64 `[n]`, their places in the file.
+        end: place of the last one.
+        is_broken: whether no packet follows, although the file goes on.
+        is_cut: whether the file ends within the next packet.
     """
 
     packets: np.ndarray
     places: np.ndarray
-    is_broken: bool
     end: int
+    is_broken: bool
+    is_cut: bool
 
 
 def _chunks(path: str) -> Iterator[_Chunk]:
-    """Yield all packets of a file."""
-    content = np.memmap(path, np.uint8, "r")
-    position = 0
-    while position < len(content):
-        position, size = _next_packets(content, position)
-        if not size:
-            yield _Chunk(np.empty((0, 6), np.uint8), np.empty(0, np.int64), True, position)
-            return
-        count = min((len(content) - position) // size, CHUNK_PACKETS)
-        if count == 0:
-            # The file ends within a packet.
-            return
-        packets = content[position : position + count * size].reshape(count, size)
-        is_whole = packets[:, 0] == SYNC
-        num_whole = count
-        if not is_whole.all():
-            num_whole = int(np.argmin(is_whole))
-        places = position - SYNC_AT[size] + size * np.arange(num_whole)
-        is_broken = num_whole < count
-        position += num_whole * size
-        yield _Chunk(packets[:num_whole], places, is_broken, position - size)
-        if is_broken:
-            # The next packet may begin within the last one.
-            position -= size - 1
+    """Yield all packets of a file. It is read, not mapped: it may be shortened meanwhile."""
+    with open(path, "rb") as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        position = 0
+        while position < num_bytes:
+            file.seek(position)
+            block = np.frombuffer(file.read(CHUNK_BYTES), np.uint8)
+            is_last = position + len(block) >= num_bytes
+            if is_last and not block.any():
+                # Padding.
+                return
+            first, size = _next_packets(block)
+            if not size:
+                yield _Chunk(
+                    np.empty((0, 6), np.uint8), np.empty(0, np.int64), position, True, False
+                )
+                return
+            if is_last:
+                # The time of arrival belongs to the next packet, which the last one has not.
+                block = np.append(block, np.zeros(SYNC_AT[size], np.uint8))
+            chunk = _first_packets(block[first:], position + first, size, is_last)
+            yield chunk
+            position += first + size * len(chunk.packets)
+            if is_last and not chunk.is_broken:
+                return
+            if chunk.is_broken:
+                # The next packet may begin within the last one.
+                position -= size - 1
+
+
+def _first_packets(block: np.ndarray, position: int, size: int, is_last: bool) -> _Chunk:
+    """Return the packets at the beginning of bytes of a file, of which these may be the last."""
+    count = len(block) // size
+    packets = block[: count * size].reshape(count, size)
+    is_whole = packets[:, 0] == SYNC
+    num_whole = count if is_whole.all() else int(np.argmin(is_whole))
+    rest = block[num_whole * size :]
+    goes_on = bool(rest.any())
+    return _Chunk(
+        packets=packets[:num_whole],
+        places=position - SYNC_AT[size] + size * np.arange(num_whole),
+        end=position + (num_whole - 1) * size,
+        is_broken=num_whole < count and (goes_on or not is_last),
+        is_cut=is_last and num_whole == count and goes_on,
+    )
 
 
 def _stream_ids(packets: np.ndarray) -> np.ndarray:
@@ -161,17 +184,14 @@ def _begins_video(packets: np.ndarray) -> np.ndarray:
     return is_video & (packets[:, 1] & 0x40 != 0)
 
 
-def _next_packets(content: np.ndarray, position: int) -> tuple[int, int]:
+def _next_packets(content: np.ndarray) -> tuple[int, int]:
     """Return the first byte of the next packets, and the size of each, 0 for none."""
-    end = min(position + MOST_OTHER_BYTES, len(content))
-    for first in range(position, end):
-        if content[first] != SYNC:
-            continue
+    for first in np.flatnonzero(content[:MOST_OTHER_BYTES] == SYNC).tolist():
         for size in PACKET_BYTES:
             few = content[first : first + FEW_PACKETS * size : size]
-            if len(few) and (few == SYNC).all():
+            if (few == SYNC).all():
                 return first, size
-    return position, 0
+    return 0, 0
 
 
 class _Counter:
