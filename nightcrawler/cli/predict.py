@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightcrawler.cli.imports import add_imports
+from nightcrawler.cli.predict_models import adapt_models, add_model_options, build_models
 from nightcrawler.config.schema.model import MAX_VIEWS
-from nightcrawler.utils.command_line import add_max_pixels, escape_controls, make_parser
+from nightcrawler.utils.command_line import escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
-from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
     from nightcrawler.predict.command import Outputs
-    from nightcrawler.predict.ensemble import Ensemble
 
 EXIT_BAD_VIDEOS = 3
 MAX_WORKERS = 1024
@@ -39,6 +37,7 @@ EXAMPLES = """\
   {command} a.mp4 b.mp4 garden/ *.avi
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
   {command} clip.mp4 --model torchvision/mvit_v2_s      (400 classes of Kinetics)
+  {command} clips/ --model torchvision/r2plus1d_18 --adapt batchnorm
   {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
   {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn
@@ -57,48 +56,6 @@ LOCAL_RANK. OMP_NUM_THREADS limits the threads of each process.
 
 exit codes: 0 done (a shard: all its parts are written), 2 an error, named in one line, 3 some
 videos could not be read, or not whole (their rows give the reason)"""
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add options that choose the models and their views."""
-    models = parser.add_argument_group("models")
-    models.add_argument(
-        "--experiment",
-        "--model",
-        action="append",
-        default=[],
-        metavar="DIR|CHECKPOINT|NAME",
-        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
-        "repeatable (default: the package's demo models)",
-    )
-    models.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
-    )
-    models.add_argument(
-        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
-    )
-    models.add_argument(
-        "--prefix",
-        type=Path,
-        default=project_root(),
-        metavar="DIR",
-        help="folder that holds the recipe's experiments",
-    )
-    models.add_argument(
-        "--views",
-        type=int,
-        metavar="V",
-        help="temporal views (default: those of the recipe or checkpoint)",
-    )
-    models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
-    models.add_argument(
-        "--bright", action="store_true", help="the videos are well lit: do not enhance them"
-    )
-    models.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
-    )
-    add_max_pixels(models, "DATA.MAX_PIXELS of the checkpoint")
-    add_imports(models)
 
 
 def add_window_options(parser: argparse.ArgumentParser) -> None:
@@ -236,6 +193,10 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         return f"{endless} does not go with --out"
     if arguments.out and (written_last or arguments.jsonl):
         return "--out writes parts: merge them for other files"
+    if arguments.adapt != "none" and (endless or arguments.out):
+        return (
+            "--adapt needs all videos at once: it does not go with --watch, live sources or --out"
+        )
     if arguments.annotate and (arguments.is_live or arguments.out):
         return "--annotate does not go with live sources or --out"
     return ""
@@ -256,37 +217,6 @@ def choose_window(arguments: argparse.Namespace) -> tuple[float, float] | None:
         return window_and_stride(window_sec, arguments.stride_sec)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def build_models(arguments: argparse.Namespace) -> Ensemble:
-    """Build the models that the command line names, or else those inside the package.
-
-    Raises:
-        UserError: if a checkpoint is missing, or the package came without its models.
-    """
-    from nightcrawler.predict.checkpoints import PredictOptions, demo_models
-    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
-
-    recipe = None
-    if arguments.ensemble:
-        recipe = read_recipe(arguments.ensemble, arguments.mode)
-    pair = None
-    if arguments.views is not None:
-        pair = (arguments.views, arguments.crops)
-    options = PredictOptions(
-        pair,
-        not arguments.bright,
-        arguments.workers,
-        project_root(),
-        imports=tuple(arguments.imports),
-        max_pixels=arguments.max_pixels,
-    )
-    experiments = list(arguments.experiment)
-    if not (experiments or arguments.ensemble):
-        experiments = list(demo_models().values())
-        if not experiments:
-            raise UserError("this installation has no demo models: give --experiment or --ensemble")
-    return build_ensemble(experiments, recipe, arguments.prefix, options)
 
 
 def choose_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -331,6 +261,8 @@ def predict(arguments: argparse.Namespace) -> int:
     # After the errors that the command line may have, which the note would hide.
     if not (arguments.experiment or arguments.ensemble):
         print(DEMO_NOTE, file=sys.stderr)
+
+    ensemble = adapt_models(arguments, ensemble, items)
 
     # Flushed line by line: watches and cameras are followed through a pipe.
     def echo(line: str) -> None:

@@ -46,6 +46,7 @@ class PredictOptions:
         device: `auto`, `cpu` or `cuda`.
         imports: modules that a configuration inside a checkpoint may import.
         max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
+        adapter: name of the adapter that `predict.adapt` runs.
     """
 
     pair: tuple[int, int] | None = None
@@ -55,6 +56,7 @@ class PredictOptions:
     device: str = "auto"
     imports: tuple[str, ...] = ()
     max_pixels: int | None = None
+    adapter: str = "none"
 
 
 def _experiment_checkpoint(name: str) -> Path | None:

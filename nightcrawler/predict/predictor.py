@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from fvcore.common.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from nightcrawler.adapt.base import Adapter, NoAdapter
+from nightcrawler.adapt.build import build_adapter
 from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
 from nightcrawler.data.build import build_loader, view_crop_pairs_of
 from nightcrawler.data.build_video import limits_of
@@ -51,6 +53,7 @@ class Predictor:
         limits: largest video that is accepted.
         class_names: names of the K classes.
         about: plain values that identify the model: hashes, views, enhancement, label use, ...
+        adapter: method that `predict.adapt` changes the model by.
 
     Example:
         >>> predictor = nightcrawler.load("exp_adapt_bn/uniformer_b32_k600")  # doctest: +SKIP
@@ -69,6 +72,7 @@ class Predictor:
     limits: Limits
     class_names: tuple[str, ...]
     about: dict[str, Any]
+    adapter: Adapter = field(default_factory=NoAdapter)
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
@@ -113,13 +117,24 @@ class Predictor:
 
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
+        for item, row in zip(items, self._rows(self._batches(items)), strict=True):
+            yield self._predictions(item, row)
+
+    def clips(self, items: Sequence[VideoItem]) -> Iterator[Tensor]:
+        """Yield the M clips of each video on the host, float32 `[M, 3, T, H, W]`.
+
+        Those of a video that cannot be read are an empty tensor.
+        """
+        for batch in self._batches(items):
+            for sample in batch:
+                yield sample["clip"]
+
+    def _batches(self, items: Sequence[VideoItem]) -> Iterable[Any]:
         # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
         dataset = ClipDataset(
             items, self.input.reader, self.input.clip_builder, seed=0, replace_bad=False
         )
-        batches = self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
-        for item, row in zip(items, self._rows(batches), strict=True):
-            yield self._predictions(item, row)
+        return self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
 
     def frame_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
         """Return the content of a one-row results file for frames."""
@@ -195,6 +210,7 @@ def build_predictor(
         limits=limits_of(cfg),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         about={**_build_about(cfg, file, pair), **taken.about},
+        adapter=_build_adapter(cfg, options.adapter),
     )
 
 
@@ -202,6 +218,14 @@ def _build_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
     if cfg.DATA.INPUT == "pose":
         return build_pose_input(cfg, pair)
     return build_picture_input(cfg, pair, dark)
+
+
+def _build_adapter(cfg: CfgNode, name: str) -> Adapter:
+    cfg = cfg.clone()
+    cfg.defrost()
+    # Training adapted to clips of its own. Here the caller says whether and how.
+    cfg.ADAPT.NAME = name
+    return build_adapter(cfg)
 
 
 def _build_batches(

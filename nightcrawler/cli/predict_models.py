@@ -1,0 +1,117 @@
+"""Options that choose the models of a prediction, and the models that they choose."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightcrawler.cli.imports import add_imports
+from nightcrawler.utils.command_line import add_max_pixels
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.project import project_root
+
+if TYPE_CHECKING:
+    from nightcrawler.data.lists import VideoItem
+    from nightcrawler.predict.ensemble import Ensemble
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add options that choose the models and their views."""
+    models = parser.add_argument_group("models")
+    models.add_argument(
+        "--experiment",
+        "--model",
+        action="append",
+        default=[],
+        metavar="DIR|CHECKPOINT|NAME",
+        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
+        "repeatable (default: the package's demo models)",
+    )
+    models.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
+    )
+    models.add_argument(
+        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
+    )
+    models.add_argument(
+        "--prefix",
+        type=Path,
+        default=project_root(),
+        metavar="DIR",
+        help="folder that holds the recipe's experiments",
+    )
+    models.add_argument(
+        "--views",
+        type=int,
+        metavar="V",
+        help="temporal views (default: those of the recipe or checkpoint)",
+    )
+    models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
+    models.add_argument(
+        "--bright", action="store_true", help="the videos are well lit: do not enhance them"
+    )
+    models.add_argument(
+        "--adapt",
+        choices=("batchnorm", "tent", "none"),
+        default="none",
+        help="adapt the models to these videos, without labels, before predicting them (MViT and "
+        "Swin have no BatchNorm: tent changes them)",
+    )
+    models.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
+    )
+    add_max_pixels(models, "DATA.MAX_PIXELS of the checkpoint")
+    add_imports(models)
+
+
+def build_models(arguments: argparse.Namespace) -> Ensemble:
+    """Build the models that the command line names, or else those inside the package.
+
+    Raises:
+        UserError: if a checkpoint is missing, or the package came without its models.
+    """
+    from nightcrawler.predict.checkpoints import PredictOptions, demo_models
+    from nightcrawler.predict.ensemble import build_ensemble, read_recipe
+
+    recipe = None
+    if arguments.ensemble:
+        recipe = read_recipe(arguments.ensemble, arguments.mode)
+    pair = None
+    if arguments.views is not None:
+        pair = (arguments.views, arguments.crops)
+    options = PredictOptions(
+        pair,
+        not arguments.bright,
+        arguments.workers,
+        project_root(),
+        imports=tuple(arguments.imports),
+        max_pixels=arguments.max_pixels,
+        adapter=arguments.adapt,
+    )
+    experiments = list(arguments.experiment)
+    if not (experiments or arguments.ensemble):
+        experiments = list(demo_models().values())
+        if not experiments:
+            raise UserError("this installation has no demo models: give --experiment or --ensemble")
+    return build_ensemble(experiments, recipe, arguments.prefix, options)
+
+
+def adapt_models(
+    arguments: argparse.Namespace, ensemble: Ensemble, items: Sequence[VideoItem]
+) -> Ensemble:
+    """Adapt the models to the videos, as `--adapt` says, and print what changed.
+
+    Raises:
+        UserError: if no video can be read, or a model has nothing to adapt.
+    """
+    if arguments.adapt == "none":
+        return ensemble
+    from nightcrawler.predict.adapt import adapt
+
+    ensemble, reports = adapt(ensemble, items)
+    for predictor, report in zip(ensemble.predictors, reports, strict=True):
+        print(f"{predictor.name}: {report.summary()}", file=sys.stderr)
+    return ensemble
