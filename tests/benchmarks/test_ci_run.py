@@ -1,0 +1,48 @@
+"""`.ci/run` installs by the lock where it fits, and never installs bytes that the lock does not know."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+REST = ["audit", "package", "docs", "test"]
+MISMATCH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
+MISSING = "ERROR: No matching distribution found for torch==0"
+
+
+def stub(path: Path, text: str) -> None:
+    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("fits", "locked", "targets", "code"),
+    [
+        (0, "exit 0", ["install-locked", *REST], 0),
+        (0, f"echo '{MISMATCH}' >&2; exit 1", ["install-locked"], 1),
+        (0, f"echo '{MISSING}' >&2; exit 1", ["install-locked", "install", *REST], 0),
+        (1, "exit 0", ["install", *REST], 0),
+    ],
+    ids=["fits", "other bytes", "not to be had", "another platform"],
+)
+def test_which_packages_are_installed(
+    tmp_path: Path, fits: int, locked: str, targets: list[str], code: int
+) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    stub(tmp_path / ".ci/install_packages.sh", "")
+    stub(tmp_path / "python", f"exit {fits}")
+    stub(tmp_path / "make", f'echo "$1" >> made; if [ "$1" = install-locked ]; then {locked}; fi')
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHON": str(tmp_path / "python")}
+    done = subprocess.run(
+        ["bash", ".ci/run"], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == code
+    assert (tmp_path / "made").read_text().split() == targets
