@@ -28,7 +28,7 @@ from nightcrawler.pose.people import seen_frames
 from nightcrawler.prepare.extract_poses import ExtractionOptions, extract_pose
 from nightcrawler.utils.clip_worker import Answer, Question, Worker, report_alive
 from nightcrawler.utils.errors import UserError, describe_error
-from nightcrawler.utils.io import write_csv_rows
+from nightcrawler.utils.io import write_spreadsheet_rows
 from nightcrawler.utils.plugins import import_user_module, load_plugins
 
 # Measured on 150 dark clips, see docs/pose.md.
@@ -270,5 +270,5 @@ def write_table(out: Path, rows: Sequence[PoseRow]) -> Path:
         rows: The rows.
     """
     header = [column.name for column in fields(PoseRow)]
-    write_csv_rows(out / TABLE_NAME, [header, *map(astuple, rows)])
+    write_spreadsheet_rows(out / TABLE_NAME, [header, *map(astuple, rows)])
     return out / TABLE_NAME

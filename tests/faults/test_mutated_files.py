@@ -18,6 +18,7 @@ from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.pseudo.results_metadata import read_metadata
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.safetensors_files import safetensors_bytes
 from nightcrawler.workflow.task_state import DONE, TaskState, read_state, write_state
 from tests.paths import ROOT
 from tests.pseudo.test_predictions import some
@@ -64,6 +65,8 @@ def make(kind: str, path: Path) -> None:
         path.write_text(LIST if kind == "list" else PSEUDO)
     elif kind == "safetensors":
         save_file(WEIGHTS["model_state"], path, {"class_names": '["a", "b"]'})
+    elif kind == "safetensors of ours":
+        path.write_bytes(safetensors_bytes(WEIGHTS["model_state"], {"class_names": '["a", "b"]'}))
     elif kind == "recipe":
         path.write_bytes((ROOT / RECIPE).read_bytes())
     else:
@@ -82,6 +85,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "zip weights": ("a.pyth", read_weights),
     "legacy weights": ("a.pyth", read_weights),
     "safetensors": ("a.safetensors", read_weights),
+    "safetensors of ours": ("a.safetensors", read_weights),
 }
 
 

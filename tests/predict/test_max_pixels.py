@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from nightcrawler.data import build_video
 from nightcrawler.data.build_video import build_video_reader, limits_of
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.predict.command import Outputs, ResultWriter, predict_live, predict_set
+from nightcrawler.predict.command import Outputs, ResultWriter, predict_set
 from nightcrawler.predict.ensemble import Ensemble, equal_recipe
+from nightcrawler.predict.live_command import predict_live
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import VideoError
 from tests import tiny
 from tests.conftest import MakeClip
+from tests.paths import ROOT
 from tests.reading import read_file
 
 # Videos of the data folder have exactly so many.
@@ -182,3 +185,17 @@ def test_the_limit_is_not_the_size_of_what_is_kept(data: Path) -> None:
     """A short side does not help: a decoder allocates the whole picture."""
     with pytest.raises(VideoError, match=REFUSED):
         read_file(data / "Test/0.mp4", range, short_side=8, limits=Limits(pixels=PIXELS - 1))
+
+
+def test_no_module_makes_limits_of_its_own() -> None:
+    """They come from the configuration or an option; `limits or Limits()` serves callers without any."""
+    found = []
+    for path in (ROOT / "nightcrawler").rglob("*.py"):
+        text = re.sub(r"limits or Limits\(\)", "", path.read_text(encoding="utf-8"))
+        for line in text.splitlines():
+            if "Limits()" in line and ">>>" not in line:
+                found.append((path.name, line.strip()))
+    assert sorted(found) == [
+        ("limits.py", "return Limits() if max_pixels is None else Limits(pixels=max_pixels)"),
+        ("run_folder.py", "found = [Limits().pixels]"),
+    ]

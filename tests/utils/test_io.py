@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from nightcrawler.utils.io import (
     write_csv_rows,
     write_spreadsheet_rows,
 )
+from tests.paths import ROOT
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -131,6 +133,23 @@ def test_other_cells_stay(text: str) -> None:
 @given(st.text(alphabet="'=+-@\t\ra1.e", max_size=6))
 def test_cells_are_read_back(text: str) -> None:
     assert plain_cell(spreadsheet_cell(text)) == text
+
+
+def test_tables_that_programs_read_are_these() -> None:
+    """Every other table is for people: a new one is written by `write_spreadsheet_rows`, or named here."""
+    package = ROOT / "nightcrawler"
+    found = set()
+    for path in package.rglob("*.py"):
+        if re.search(r"\b(write_csv_rows|csv\.writer|to_csv)\(", path.read_text(encoding="utf-8")):
+            found.add(str(path.relative_to(package)))
+    assert found == {
+        "utils/io.py",
+        "synthetic/dataset.py",
+        "pseudo/submission.py",
+        "pseudo/labels.py",
+        "prepare/motions.py",
+        "prepare/write.py",
+    }
 
 
 def test_rows_for_people(tmp_path: Path) -> None:
