@@ -190,6 +190,31 @@ def test_export_is_refused_in_one_line(trained: Path) -> None:
         build_trained(trained / "best.pyth", PredictOptions(device="cpu"), None)
 
 
+def test_pseudo_labels_of_others_are_learned_from(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    rows = [(f"ari_{number}.mp4", number % 3, *np.eye(3)[number % 3]) for number in range(9)]
+    tiny.write_rows(folder / "pseudo/pixels.csv", rows)
+    write_pose(folder / "poses/dark_train/Train/ari_4.mp4.pose.npz", nobody())
+    settings = ("DATA.PSEUDO_CSV", "pseudo/pixels.csv", "MODEL.PSEUDO_LOSS", "kl")
+    settings = (*settings, "TRAIN.BALANCE_PSEUDO", True, "SOLVER.MAX_EPOCH", 4)
+    out = tmp_path / "out"
+    trainer = build_trainer(config(folder, out, *settings))
+    trainer.fit()
+    _, pseudo = [loss.stream for loss in trainer.stream_losses]
+    assert [item.path.name for item in pseudo.items][:2] == [
+        "ari_0.mp4.pose.npz",
+        "ari_1.mp4.pose.npz",
+    ]
+    assert len(tiny.metrics(out, "train")) == 4
+    # One of nine is replaced in training: no fault, so no limit of faults ends the run.
+    rows = (out / "bad.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        ["pseudo", "ari_4.mp4"],
+        ["adapt", "ari_4.mp4"],
+    ]
+
+
 def test_a_list_whose_poses_are_missing_says_how_to_make_them(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none of its .* nightcrawler pose extract"):
         build_trainer(config(data, tmp_path, "POSE.FOLDER", "elsewhere"))
