@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.integrity.elements import element_faults
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
 from nightcrawler.data.video.integrity.joined import Section, joined_files
@@ -27,6 +28,8 @@ from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.lru import LruMapping
 
 TRANSPORT_STREAM = "mpegts"
+# Files of these formats begin with key frames: where none is found, it is damaged.
+KEY_FIRST_FORMATS = ("avi",)
 # Takes the faults of a file: raises them, or notes them.
 Report = Callable[[VideoError], None]
 # Packets that a header may promise and not deliver.
@@ -145,6 +148,8 @@ def _probe(path: str, limits: Limits, report: Report) -> StreamInfo:
         report(VideoError(path, fault.cause, "demux"))
         if fault.end > fault.start:
             damaged.append((fault.start, fault.end))
+    # These count where frames are in them.
+    damaged += [(fault.start, fault.end) for fault in element_faults(path)]
     damage = Gaps(stream=tuple(start for start, _ in damaged), damaged=tuple(damaged))
     sections = joined_files(path)
     if not sections:
@@ -192,8 +197,9 @@ def _probe_section(
         try:
             with faults_as_video_errors(path):
                 for placed in placed_packets(container, stream, gaps):
-                    if placed.is_damaged:
-                        report(VideoError(path, f"damaged packet {packets.num_frames}", "demux"))
+                    fault = _packet_fault(placed, packets.num_frames, container.format.name)
+                    if fault:
+                        report(VideoError(path, fault, "demux"))
                     packets.add(placed, stream)
                     if packets.num_frames > limits.frames:
                         break
@@ -208,6 +214,15 @@ def _probe_section(
         if fault:
             report(VideoError(path, fault, "demux"))
         return replace(packets.stream_info(stream), gaps=(gaps,))
+
+
+def _packet_fault(placed: PlacedPacket, number: int, container_format: str) -> str:
+    """Return the fault of a packet, or an empty text."""
+    if placed.is_damaged:
+        return f"damaged packet {number}"
+    if placed.place is Place.LEFT_OUT and container_format in KEY_FIRST_FORMATS:
+        return "begins between key frames, or its first key frame is damaged"
+    return ""
 
 
 class _PacketStatistics:

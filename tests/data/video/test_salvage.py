@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nightcrawler.data.video.integrity.elements import element_faults
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
 from nightcrawler.data.video.salvage import Damage, probe_damaged
@@ -62,6 +63,7 @@ FAMILIES = {
     "matroska": ("mkv", "libx264", GROUPS),
     "transport stream": ("ts", "libx264", GROUPS),
     "hevc": ("mp4", "libx265", HEVC),
+    "flv": ("flv", "libx264", GROUPS),
     "mpeg4": ("mp4", "mpeg4", {"g": "12"}),
 }
 
@@ -116,7 +118,7 @@ def test_times_count_from_the_start_where_the_first_frames_are_lost(
     assert damage.stretches == [(0.0, pytest.approx(12 / 25))]
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "avi"])
+@pytest.mark.parametrize("suffix", ["mkv", "flv", "avi"])
 def test_a_recording_that_is_cut_short(make_clip: MakeClip, tmp_path: Path, suffix: str) -> None:
     codec = "mpeg4" if suffix == "avi" else "libx264"
     path = make_clip(
@@ -155,3 +157,39 @@ def test_a_file_of_which_nothing_can_be_read(
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(VideoError):
         readable(path)
+
+
+@pytest.mark.parametrize("suffix", ["flv", "avi"])
+def test_bytes_that_are_lost_between_frames(
+    make_clip: MakeClip, tmp_path: Path, suffix: str
+) -> None:
+    """FFmpeg goes on at the next frame that it finds, as if there had been none between."""
+    codec = "mpeg4" if suffix == "avi" else "libx264"
+    path = make_clip(
+        tmp_path / f"clip.{suffix}", NUM_FRAMES, (192, 128), codec, options={"g": "12"}
+    )
+    assert list(element_faults(str(path))) == []
+    whole = list(video_frames(str(path), probe(str(path), Limits())))
+    content = path.read_bytes()
+    for share in (0.5, 0.6, 0.7):
+        start = int(share * len(content))
+        path.write_bytes(content[:start] + content[start + 700 :])
+        with pytest.raises(VideoError):
+            probe(str(path), Limits())
+        frames, damage = readable(path)
+        assert damage
+        assert len(frames) >= NUM_FRAMES / 2
+        if suffix == "flv":
+            check_frames(frames, whole)
+
+
+def test_an_avi_file_whose_first_keyframe_is_damaged(make_clip: MakeClip, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.avi", NUM_FRAMES, (192, 128), "mpeg4", options={"g": "12"})
+    content = path.read_bytes()
+    start = content.index(b"00dc", content.index(b"movi"))
+    path.write_bytes(content[:start] + bytes(1000) + content[start + 1000 :])
+    with pytest.raises(VideoError, match="damaged"):
+        probe(str(path), Limits())
+    frames, damage = readable(path)
+    assert len(frames) == NUM_FRAMES - 12
+    assert damage
