@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nightcrawler.utils.errors import ArgumentError
 from nightcrawler.utils.float32 import linspace_float32
@@ -81,6 +82,22 @@ class FrozenBatchNorm3d(nn.Module):
 Norm3d = nn.BatchNorm3d | FrozenBatchNorm3d
 
 
+def is_observed(*modules: nn.Module) -> bool:
+    """Return whether one of the modules has hooks of its own."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def takes_statistics(block: nn.Module) -> bool:
+    """Return whether running a block leaves a trace beside its output.
+
+    That is so if a BatchNorm in it is in train mode, as in training and in adaptation, or a layer
+    has a hook.
+    """
+    modules = list(block.modules())
+    counts = any(isinstance(module, _BatchNorm) and module.training for module in modules)
+    return counts or is_observed(*modules)
+
+
 def conv_norm(conv: nn.Conv3d, norm: Norm3d, x: Tensor) -> Tensor:
     """Return `norm(conv(x))`, as one convolution in evaluation without gradients.
 
@@ -96,7 +113,7 @@ def conv_norm(conv: nn.Conv3d, norm: Norm3d, x: Tensor) -> Tensor:
         `[B, C, T, H', W']`.
     """
     # Folding skips the modules' own calls, and hooks with them.
-    observed = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
+    observed = is_observed(conv, norm)
     if torch.is_grad_enabled() or observed or (isinstance(norm, nn.BatchNorm3d) and norm.training):
         return norm(conv(x))
     # Every norm of these networks has statistics and an affine part.

@@ -7,7 +7,8 @@ Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition". PySlowFast
 - lateral convolutions have a bias and neither norm nor ReLU
 - the stem's max-pool is not padded
 - the last stage keeps its resolution and is dilated
-- only the slow pathway is classified
+- only the slow pathway is classified; the last stage of the fast one has weights that no logit
+  depends on
 
 Names and shapes of the state_dict are those of the public checkpoints.
 """
@@ -29,6 +30,7 @@ from nightcrawler.models.conv3d import (
     conv_norm,
     init_weights,
     strided_frames,
+    takes_statistics,
 )
 from nightcrawler.models.layers import motion_channels
 
@@ -38,6 +40,7 @@ DILATIONS = (1, 1, 1, 2)
 # Kernels in time of the stem, then of the first convolution in the four stages' blocks.
 SLOW_KERNELS = (1, 1, 1, 3, 3)
 FAST_KERNELS = (5, 3, 3, 3, 3)
+LAST_STAGE = len(STRIDES) - 1
 # Output over inner channels of a block.
 EXPANSION = 4
 
@@ -286,6 +289,11 @@ class SlowFast(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`.
 
+        Nothing reads the fast pathway's last stage, `fast.res_nl4`. It runs for its BatchNorm
+        statistics, which are part of the checkpoint: in training, in adaptation, and wherever one
+        of its norms is in train mode or one of its layers has a hook. In evaluation, and with
+        `frozen_bn`, it does not run.
+
         Raises:
             ArgumentError: if T is not a multiple of alpha.
         """
@@ -294,10 +302,10 @@ class SlowFast(nn.Module):
             clip = motion_channels(clip)
         slow = self.slow.stem(clip[:, :, strided_frames(clip.shape[2], self.alpha)])
         fast = self.fast.stem(clip)
-        for i in range(4):
+        for i in range(len(STRIDES)):
             lateral = self.fast.get_submodule(f"Tconv{i + 1}")(fast)
             slow = self.slow.stage(i)(torch.cat([slow, lateral], dim=1))
-            # Nothing reads the fast pathway's last stage. It runs for its BatchNorm statistics,
-            # which are part of the checkpoint.
-            fast = self.fast.stage(i)(fast)
+            stage = self.fast.stage(i)
+            if i < LAST_STAGE or takes_statistics(stage):
+                fast = stage(fast)
         return self.projection(self.dropout(slow.mean(dim=(2, 3, 4))))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nightcrawler.adapt.batchnorm import batchnorm_layers
+from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
 from nightcrawler.config.node import get_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.conv3d import (
@@ -145,6 +145,72 @@ def test_only_the_last_fast_stage_has_no_gradient_and_the_model_says_so() -> Non
     assert without == last
     assert len(last) == 12
     assert model.has_unused_parameters
+
+
+def last_fast_runs(model: SlowFast) -> int:
+    """How often the fast pathway's last stage runs in a forward pass."""
+    calls: list[int] = []
+    run = model.fast.res_nl4.forward
+
+    def counted(x: Tensor) -> Tensor:
+        calls.append(1)
+        return run(x)
+
+    model.fast.res_nl4.forward = counted
+    model(clip_formula((2, 3, 4, 48, 48)))
+    del model.fast.res_nl4.forward
+    return len(calls)
+
+
+def test_the_last_fast_stage_runs_only_for_its_statistics() -> None:
+    model = tiny()
+    assert last_fast_runs(model.train()) == 1
+    assert last_fast_runs(model.eval()) == 0
+    # As adapters do: all but the norms in evaluation mode, or a hook that observes one layer.
+    for layer in batchnorm_layers(model).values():
+        layer.train()
+    assert last_fast_runs(model) == 1
+    hook = model.eval().fast.res_nl4.res_0.btnk.conv1.bn.register_forward_pre_hook(
+        lambda module, inputs: None
+    )
+    assert last_fast_runs(model) == 1
+    hook.remove()
+    assert last_fast_runs(model) == 0
+    assert last_fast_runs(tiny(frozen_bn=True).train()) == 0
+
+
+def last_fast_input(model: SlowFast, clip: Tensor) -> Tensor:
+    fast = model.fast.stem(clip)
+    for index in range(3):
+        fast = model.fast.stage(index)(fast)
+    return fast
+
+
+@torch.no_grad()
+def test_statistics_of_the_last_fast_stage_are_those_of_running_it() -> None:
+    """In training and in adaptation, against the stage applied by hand; evaluation leaves them."""
+    clip = clip_formula((4, 3, 4, 48, 48))
+    expected = tiny().train()
+    expected.fast.stage(3)(last_fast_input(expected, clip))
+    trained = tiny().train()
+    trained(clip)
+    wanted = expected.fast.res_nl4.state_dict()
+    found = trained.fast.res_nl4.state_dict()
+    for name, value in wanted.items():
+        assert torch.equal(found[name], value), name
+    before = {name: value.clone() for name, value in found.items()}
+    trained.eval()(clip)
+    for name, value in before.items():
+        assert torch.equal(trained.fast.res_nl4.state_dict()[name], value)
+    adapted = tiny()
+    report = BatchNormAdapter().run(adapted, [clip])
+    assert len(report.layers) == 34
+    first = "fast.res_nl4.res_0.btnk.conv1"
+    by_batch = tiny().train()
+    values = by_batch.get_submodule(f"{first}.conv")(last_fast_input(by_batch, clip))
+    torch.testing.assert_close(
+        adapted.get_submodule(f"{first}.bn").running_mean, values.mean(dim=(0, 2, 3, 4))
+    )
 
 
 def test_resnet3d_uses_every_parameter() -> None:
