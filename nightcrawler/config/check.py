@@ -174,6 +174,20 @@ def _sources(cfg: CfgNode) -> Faults:
         yield "POSE.SHARES", text
 
 
+def _darkened_training(cfg: CfgNode) -> Faults:
+    """Yield the faults of bright training clips that pass through the low-light camera."""
+    if cfg.AUG.DARKEN == 0:
+        return
+    if cfg.TRAIN.BEST_SPLIT in DARKENED:
+        judge = cfg.TRAIN.BEST_SPLIT
+        text = f"trains on clips of the cameras of {judge}, which picks the checkpoint"
+        yield "AUG.DARKEN", f"{text}: set TRAIN.BEST_SPLIT val_dry, or AUG.DARKEN 0"
+    tested = cfg.ENHANCE.TEST
+    if cfg.ENHANCE.TRAIN == "none" and tested != "none":
+        text = f"trains on unlit clips (ENHANCE.TRAIN none), and tests light theirs ({tested})"
+        yield "AUG.DARKEN", f"{text}: set ENHANCE.TRAIN {tested}"
+
+
 def _uniformer_heads(cfg: CfgNode) -> Faults:
     head = cfg.UNIFORMER.HEAD_DIM
     # The first two stages have no attention.
@@ -222,6 +236,7 @@ RULES = (
     _abilities,
     _input,
     _sources,
+    _darkened_training,
     _uniformer_heads,
     _mvit_strides,
     _pathways,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from nightcrawler.config.identity import labelled_splits_of
 from nightcrawler.data.batch_sampler import (
@@ -19,7 +19,7 @@ from nightcrawler.data.batch_sampler import (
     source_groups,
     source_weights,
 )
-from nightcrawler.data.build_cameras import build_darkened_reader
+from nightcrawler.data.build_cameras import build_darkened_reader, build_recorder
 from nightcrawler.data.build_clips import build_test_clips, build_train_clips
 from nightcrawler.data.build_items import (
     build_items,
@@ -38,6 +38,7 @@ from nightcrawler.data.lowlight.enhance.build import (
     gammas_of,
     warn_of_mismatch,
 )
+from nightcrawler.data.mixed_dataset import MixedDataset
 from nightcrawler.data.skeleton.build import (
     build_pose_reader,
     build_pose_test_clips,
@@ -111,7 +112,7 @@ def micro_batch_size_of(cfg: CfgNode) -> int:
 
 
 def build_loader(
-    cfg: CfgNode, dataset: ClipDataset, sampler: Any, collate: Any, persistent: bool
+    cfg: CfgNode, dataset: Dataset[dict[str, Any]], sampler: Any, collate: Any, persistent: bool
 ) -> DataLoader[Any]:
     """Build a loader that leaves all randomness to the dataset.
 
@@ -200,7 +201,6 @@ def _build_plain(
 def _build_labelled_stream(
     cfg: CfgNode, items: list[VideoItem], sources: np.ndarray, num_steps: int
 ) -> TrainStream:
-    builder = _build_augmented(cfg, "TRAIN", False, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
     balance = None
     weights = None
     if cfg.POSE.SOURCES:
@@ -209,8 +209,23 @@ def _build_labelled_stream(
         balance = source_groups(sources, labels)
         weights = source_weights(sources, labels, shares)
     sampler = _build_sampler(cfg, len(items), num_steps, LABELLED_STREAM, balance, weights)
+    return _build_stream(cfg, "labelled", items, _build_labelled_clips(cfg, items), sampler)
+
+
+def _build_labelled_clips(cfg: CfgNode, items: list[VideoItem]) -> Dataset[dict[str, Any]]:
+    """Build the labelled clips, a share of them darkened by `AUG.DARKEN`."""
+    seed = cfg.RNG_SEED
     reader = _build_reader(cfg, "TRAIN", False)
-    return _build_stream(cfg, "labelled", items, builder, sampler, reader, cfg.RNG_SEED)
+    if cfg.AUG.DARKEN == 0 or build_recorder(cfg).compression is None:
+        # Without a codec, the chosen frames of a clip are darkened like any augmentation.
+        builder = _build_augmented(cfg, "TRAIN", False, cfg.AUG.NUM_SAMPLE, cfg.AUG.DARKEN)
+        return ClipDataset(items, reader, builder, seed, replace_bad=True)
+    builder = _build_augmented(cfg, "TRAIN", False, cfg.AUG.NUM_SAMPLE)
+    bright = ClipDataset(items, reader, builder, seed, replace_bad=True)
+    recorded = build_darkened_reader(cfg, items, denoise_window_of(cfg, "TRAIN", True))
+    builder = _build_augmented(cfg, "TRAIN", True, cfg.AUG.NUM_SAMPLE)
+    dark = ClipDataset(items, recorded, builder, seed, replace_bad=True)
+    return MixedDataset(bright, dark, cfg.AUG.DARKEN)
 
 
 def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -> TrainStream:
@@ -220,7 +235,8 @@ def _build_pseudo_stream(cfg: CfgNode, items: list[VideoItem], num_steps: int) -
     reader = _build_reader(cfg, "TRAIN", True)
     # A seed of its own: a video that is in both lists must not come as the same clip.
     seed = derived_seed(cfg.RNG_SEED, PSEUDO_STREAM)
-    return _build_stream(cfg, "pseudo", items, builder, sampler, reader, seed)
+    dataset = ClipDataset(items, reader, builder, seed, replace_bad=True)
+    return _build_stream(cfg, "pseudo", items, dataset, sampler)
 
 
 def _build_sampler(
@@ -250,17 +266,14 @@ def _build_stream(
     cfg: CfgNode,
     name: str,
     items: list[VideoItem],
-    builder: ClipBuilder,
+    dataset: Dataset[dict[str, Any]],
     sampler: MicroBatchSampler,
-    reader: VideoReader,
-    seed: int,
 ) -> TrainStream:
     try:
         probs = _probs_of(items)
     except UserError as error:
         raise UserError(f"{cfg.DATA.PSEUDO_CSV}: {error}") from None
     collate = TrainCollate(_labels_of(items), probs, cfg.AUG.NUM_SAMPLE)
-    dataset = ClipDataset(items, reader, builder, seed, replace_bad=True)
     loader = build_loader(cfg, dataset, sampler, collate, persistent=True)
     return TrainStream(name, items, sampler, loader)
 

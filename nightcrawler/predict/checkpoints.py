@@ -21,10 +21,10 @@ from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.plugins import import_user_module, plugin_modules
 from nightcrawler.utils.project import packaged_root
 
-# Keys that concern the data folder of training, which prediction does not use.
-PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "")
-# The same of a cache, which a configuration without one must not have.
-CACHE_KEYS = ("DATA.CACHE_DIR", "DATA.CACHE_GIB")
+# Keys that concern the data folder and the clips of training, which prediction does not use.
+PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "", "AUG.DARKEN", "0.0")
+# Keys of a cache and of a camera, which a configuration without them must not have.
+IDLE_KEYS = ("DATA.CACHE_DIR", "DATA.CACHE_GIB", "DATA.CAMERA")
 # Names of the small models inside the package start with this.
 DEMO_PREFIX = "demo/"
 
@@ -224,7 +224,7 @@ def _overrides(file: WeightsFile, options: PredictOptions) -> list[str]:
         *("DEVICE", options.device),
         *("TEST.CHECKPOINT_FILE_PATH", str(file.path)),
     ]
-    for key in CACHE_KEYS:
+    for key in IDLE_KEYS:
         overrides += [key, str(SCHEMA[key].default)]
     if options.max_pixels is not None:
         overrides += ["DATA.MAX_PIXELS", str(options.max_pixels)]

@@ -101,6 +101,10 @@ class Experiment:
         """Return the list file of a split."""
         return get_split(split, self.prefix).list_file
 
+    def is_darkened(self, split: str) -> bool:
+        """Return whether a split holds bright clips that low-light cameras darken."""
+        return get_split(split, self.prefix).darkened
+
     def files_of(self, split: str) -> dict[str, Path]:
         """Return the files, by name, that determine a split's clips besides the videos."""
         files = {f"list {split}": self.list_file(split)}

@@ -106,6 +106,12 @@ def _calibration_files(
     requests = []
     arguments = ["--calibrate"]
     for job, pair in sources:
+        if job.experiment.darkens and job.experiment.is_darkened(split):
+            raise UserError(
+                f"{job.name} trains on clips of the cameras of {split} (AUG.DARKEN), which "
+                "calibrates the thresholds of its labels: set AUG.DARKEN 0, or SPLIT val_dry in "
+                "the recipe"
+            )
         path = job.results_file(split, pair)
         files[f"{job.name} {split}"] = path
         requests.append(ResultsRequest(job.name, split, pair))

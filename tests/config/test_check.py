@@ -149,7 +149,7 @@ NEEDING = [
     ("POSE.JOINT_DROP", "0.0", POSE),
     ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
     ("DATA.CAMERA", "night", {"TRAIN.BEST_SPLIT": "val_dark"}),
-    ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5"}),
+    ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5", "ENHANCE.TRAIN": "gamma"}),
     ("DATA.SAMPLING_RATE", "4", {"DATA.SAMPLING": "dense"}),
     ("DATA.CACHE_DIR", "elsewhere", {"DATA.CACHE": "disk"}),
     ("DATA.CACHE_GIB", "100", {"DATA.CACHE": "ram"}),
@@ -219,7 +219,10 @@ UNFIT_FOR_POSES = [
     ({"TRAIN.BEST_SPLIT": "val_dark"}, "TRAIN.BEST_SPLIT: val_dark is made of frames"),
     ({"TRAIN.VAL_SPLITS": "[arid, val_dark]"}, "TRAIN.VAL_SPLITS: val_dark is made of frames"),
     ({"TEST.DATA_SELECT": "val_dark"}, "TEST.DATA_SELECT: val_dark is made of frames"),
-    ({"AUG.DARKEN": "0.5"}, "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0"),
+    (
+        {"AUG.DARKEN": "0.5", "ENHANCE.TRAIN": "gamma"},
+        "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0",
+    ),
     ({"TEST.NUM_SPATIAL_CROPS": "[3]"}, "TEST.NUM_SPATIAL_CROPS: has no effect"),
     ({"TEST.GAMMAS": "[0.2, 0.3]"}, "TEST.GAMMAS: has no effect"),
     ({"POSE.SOURCES": "[val_dark]"}, "POSE.SOURCES: val_dark is for validation and test only"),
@@ -249,6 +252,34 @@ def fault(folder: Path, text: str, overrides: dict[str, str] | None = None) -> s
     with pytest.raises(ConfigError) as caught:
         load_experiment(path, (), flat)
     return str(caught.value).replace(str(path), "exp.yaml")
+
+
+# (settings besides AUG.DARKEN, what the message says).
+UNFIT_FOR_DARKENING = [
+    (
+        {"TRAIN.BEST_SPLIT": "val_dark", "ENHANCE.TRAIN": "gamma"},
+        "AUG.DARKEN: trains on clips of the cameras of val_dark, which picks the checkpoint: "
+        "set TRAIN.BEST_SPLIT val_dry, or AUG.DARKEN 0",
+    ),
+    (
+        {"TRAIN.BEST_SPLIT": "val_dry", "ENHANCE.TEST": "clahe"},
+        "AUG.DARKEN: trains on unlit clips (ENHANCE.TRAIN none), and tests light theirs (clahe): "
+        "set ENHANCE.TRAIN clahe",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), UNFIT_FOR_DARKENING)
+def test_darkened_training_has_another_judge_and_one_light(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    message = fault(tmp_path, "", {**settings, "AUG.DARKEN": "0.5"})
+    assert message.endswith(said)
+    assert len(message.splitlines()) == 1
+    unlit = {"TRAIN.BEST_SPLIT": "val_dry", "ENHANCE.TEST": "none"}
+    flat = [text for pair in unlit.items() for text in pair]
+    (tmp_path / "exp.yaml").write_text("AUG: {DARKEN: 0.5}")
+    assert load_experiment(tmp_path / "exp.yaml", (), flat).AUG.DARKEN == 0.5
 
 
 @pytest.mark.parametrize(("settings", "said"), UNFIT_FOR_POSES)

@@ -111,6 +111,36 @@ def test_the_split_is_the_same_for_every_model_and_run(
         assert all(same) if changed[0] != "ENHANCE.DENOISE_FRAMES" else not any(same)
 
 
+def test_a_share_of_training_clips_is_recorded_in_the_dark(
+    data: Path, tmp_path: Path, fits: list[int]
+) -> None:
+    """Each clip is the bright one or the recorded one, drawn by seed and epoch."""
+    changed = ("TRAIN.BEST_SPLIT", "val_dry", "TRAIN.VAL_SPLITS", '["val_dry"]')
+    changed += ("ENHANCE.TRAIN", "gamma", "AUG.AA_TYPE", "")
+
+    def clips(darken: float, epoch: int, *more: Any) -> dict[int, np.ndarray]:
+        cfg = tiny.config(data, tmp_path, *changed, "AUG.DARKEN", darken, *more)
+        (stream,) = build.build_train_streams(cfg)
+        stream.sampler.set_position(epoch)
+        found = {}
+        for batch in stream.loader:
+            found.update(zip(batch["index"].tolist(), batch["clip"].numpy(), strict=True))
+        return found
+
+    kinds = []
+    for epoch in range(4):
+        bright, dark = clips(0.0, epoch), clips(1.0, epoch)
+        for index, clip in clips(0.5, epoch).items():
+            assert not np.array_equal(bright[index], dark[index])
+            is_dark = np.array_equal(clip, dark[index])
+            assert is_dark or np.array_equal(clip, bright[index])
+            kinds.append(is_dark)
+    assert 0.2 < np.mean(kinds) < 0.8
+    again = clips(0.5, 0, "DATA_LOADER.NUM_WORKERS", 2, "DATA.CACHE", "disk")
+    for index, clip in clips(0.5, 0).items():
+        np.testing.assert_array_equal(clip, again[index])
+
+
 def test_a_fit_is_computed_once_for_all_processes(
     data: Path,
     tmp_path: Path,

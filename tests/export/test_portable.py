@@ -42,6 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "DATA.CHECKSUMS": home / "sums.txt",
         "DATA.CAMERA": home / "camera.yaml",
         "AUG.DARKEN": "0.5",
+        "TRAIN.BEST_SPLIT": "val_dry",
         "TRAIN.CHECKPOINT_FILE_PATH": home / "start.pyth",
         "ENHANCE.TEST": "gamma",
         "ENHANCE.TRAIN": "zero_dce",

@@ -106,3 +106,18 @@ def test_bases_of_a_checkpoints_configuration_stay_inside_it(checkpoint: Path) -
     save_checkpoint(checkpoint, content)
     with pytest.raises(UserError, match="_BASE_"):
         nightcrawler.load(checkpoint, device="cpu")
+
+
+def test_a_model_that_an_earlier_version_trained_on_darkened_clips_is_loaded(
+    tmp_path: Path,
+) -> None:
+    """Training refuses the combination now, but prediction uses no camera."""
+    path = write_checkpoint(tmp_path / "run")
+    content = torch.load(path, weights_only=True)
+    for before, now in (("DARKEN: 0.0", "DARKEN: 0.5"), ("CAMERA: fit", "CAMERA: night")):
+        assert before in content["cfg"]
+        content["cfg"] = content["cfg"].replace(before, now)
+    assert "BEST_SPLIT: val_dark" in content["cfg"]
+    save_checkpoint(path, content)
+    cfg = build_trained_config(read_weights(path), PredictOptions(device="cpu"))
+    assert cfg.AUG.DARKEN == 0

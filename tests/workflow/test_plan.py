@@ -531,9 +531,17 @@ def test_cameras_that_training_clips_pass_through_count(tmp_path: Path) -> None:
         "DATA.CAMERA",
         "own.yaml",
     )
-    task = plan(DEMO, tmp_path, overrides=(*validated, "AUG.DARKEN", "0.5"))[
+    darkened = (*validated, "AUG.DARKEN", "0.5", "ENHANCE.TRAIN", "gamma")
+    # An oracle calibrates its thresholds on dark clips.
+    task = plan(DEMO, tmp_path, overrides=(*darkened, "TRAIN.BEST_SPLIT", "arid"), oracle=True)[
         "train/exp_adapt_bn/mvit_b32_k600"
     ]
+    with pytest.raises(
+        UserError,
+        match=r"exp_adapt_bn/\w+ trains on clips of the cameras of val_dark \(AUG.DARKEN\), which "
+        "calibrates the thresholds of its labels: set AUG.DARKEN 0, or SPLIT val_dry",
+    ):
+        plan(DEMO, tmp_path, overrides=darkened)
     assert task.inputs["cameras"] == ROOT / "data/synthetic/own.yaml"
 
 

@@ -35,7 +35,7 @@ from nightcrawler.data.lowlight.compression import Compression, compress
 from nightcrawler.data.lowlight.recorder import Recorder
 
 # Weight of each of `QUANTILES`.
-QUANTILE_WEIGHTS = (0.6, 1.0, 0.6)
+QUANTILE_WEIGHTS = (0.4, 1.0, 0.4)
 # Largest mean code of a camera.
 MOST_MEAN = 200.0
 # Largest error of a simulated statistic that is not warned of.
@@ -80,10 +80,11 @@ PRIOR_WEIGHTS = np.array([0.0, 0.1, 0.15, 0.0])
 START_ELECTRONS = (2.0, 8.0, 32.0, 128.0, 1000.0)
 # Halvings of the range of rate factors for each, with a part of the clips.
 NUM_HALVINGS = 5
-START_SHARE = 3
-# Steps of the search, and attempts to improve in a step.
-NUM_STEPS = 3
-NUM_ATTEMPTS = 2
+START_SHARE = 4
+# Steps of the search, attempts to improve in a step, and the error of medians that ends it.
+NUM_STEPS = 5
+NUM_ATTEMPTS = 3
+GOOD_ENOUGH = 0.05
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,20 @@ class _Search:
         starts = [self._start(math.log(electrons), mean) for electrons in START_ELECTRONS]
         best = self._with_brightness(min(starts, key=lambda state: state.cost))
         for _ in range(NUM_STEPS):
+            if self._is_good(best):
+                break
             improved = self._step(best)
             if improved is None:
                 break
             best = improved
         return best
+
+    def _is_good(self, state: _State) -> bool:
+        """Return whether the medians of the recordings are those of the measured ones."""
+        difference = np.median(statistics_logs(state.clips), axis=0) - np.median(
+            self.dark_logs, axis=0
+        )
+        return bool(np.abs(difference).max() < GOOD_ENOUGH)
 
     def _start(self, log_electrons: float, mean: np.ndarray) -> _State:
         """Find the rate factor that gives recordings of so many electrons their bits per pixel."""
@@ -298,6 +308,19 @@ def _rounded(ends: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+def limits_reached(values: np.ndarray) -> list[str]:
+    """Return the names of the parameters that are at a limit of the search.
+
+    Args:
+        values: a value of each of `PARAMETERS`.
+    """
+    names = []
+    for parameter, value in zip(PARAMETERS, values.tolist(), strict=True):
+        if value <= parameter.least or value >= parameter.most:
+            names.append(parameter.name)
+    return names
+
+
 def fit_cameras(
     dark: Sequence[ClipStatistics],
     bright: Sequence[np.ndarray],
@@ -316,14 +339,10 @@ def fit_cameras(
         num_threads: clips that are simulated at a time, which changes no result.
     """
     state = _Search(dark, bright, compression, num_threads).run()
-    limits = []
-    for parameter, value in zip(PARAMETERS, state.values.tolist(), strict=True):
-        if value in (parameter.least, parameter.most):
-            limits.append(parameter.name)
     compression = replace(compression, crf=round(float(state.values[3]), 3))
     return CameraFit(
         recorder=Recorder(_ranges(state.values, state.mean, state.cast), compression, short_side),
         measured=summarise(dark),
         simulated=summarise(state.clips),
-        limits=limits,
+        limits=limits_reached(state.values),
     )

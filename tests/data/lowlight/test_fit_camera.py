@@ -17,7 +17,7 @@ from nightcrawler.data.lowlight.clip_statistics import (
     summarise,
 )
 from nightcrawler.data.lowlight.compression import Compression, recording_format
-from nightcrawler.data.lowlight.fit_camera import fit_cameras
+from nightcrawler.data.lowlight.fit_camera import fit_cameras, limits_reached
 from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.scene import render_clip
 from nightcrawler.synthetic.video import write_video
@@ -71,13 +71,17 @@ def test_threads_change_nothing() -> None:
     assert first.recorder.short_side == 48
 
 
-def test_a_parameter_at_its_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recordings with less noise and texture than bright clips have when they are only darkened."""
-    few = dataclasses.replace(fit_camera.PARAMETERS[0], most=np.log(10.0))
-    monkeypatch.setattr(fit_camera, "PARAMETERS", (few, *fit_camera.PARAMETERS[1:]))
-    monkeypatch.setattr(fit_camera, "MOST", np.array([few.most, *fit_camera.MOST[1:]]))
+def test_parameters_at_a_limit_are_named() -> None:
+    middle = (fit_camera.LEAST + fit_camera.MOST) / 2
+    assert limits_reached(middle) == []
+    middle[0] = fit_camera.MOST[0]
+    middle[3] = fit_camera.LEAST[3]
+    assert limits_reached(middle) == ["electrons", "rate factor"]
+
+
+def test_recordings_that_no_camera_makes_have_errors() -> None:
+    """Less noise and texture than bright clips have when they are only darkened."""
     dark = [ClipStatistics(20.0, 0.002, 0.01, 0.5, (0.0, 0.0, 0.0))] * 3
     fit = fit_cameras(dark, bright_clips(3, 0), Compression(0.0))
-    assert "electrons" in fit.limits
     assert set(fit.errors()) == set(STATISTICS)
     assert fit.errors()["spatial_noise"] > 0.2
