@@ -106,16 +106,21 @@ def build_camera_fit(cfg: CfgNode) -> CameraFit:
     """
     dark = _choose_clips(build_items(cfg, cfg.ADAPT.SPLIT))
     bright = _choose_clips(build_items(cfg, cfg.DATA.TRAIN_SPLIT))
+    key = _fit_key(cfg, dark, bright)
+    # All ranks ask for the first time together. Later one of them may ask alone, as for `run.json`.
+    if key in _fits:
+        return _fits[key]
     found: CameraFit | str = ""
     if distributed.is_main():
         try:
-            found = _kept_fit(cfg, dark, bright)
+            found = _kept_fit(cfg, key, dark, bright)
         except UserError as error:
             # All ranks end, and not by waiting for this one.
             found = str(error)
     fit = distributed.gather_objects(found)[0]
     if isinstance(fit, str):
         raise UserError(fit)
+    _fits[key] = fit
     return fit
 
 
@@ -125,22 +130,19 @@ def _choose_clips(items: Sequence[VideoItem]) -> list[str]:
     return [str(items[index].path) for index in order.tolist()]
 
 
-def _kept_fit(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
-    """Return the fit of this process, or of the folder of the cache, or compute and keep it."""
-    key = _fit_key(cfg, dark, bright)
-    if key not in _fits:
-        folder = cache_folder_of(cfg)
-        path = folder / f"camera-{key[:32]}.json"
-        with _fit_lock(folder):
-            fit = _read_fit(path)
-            if fit is None:
-                fit = _compute_fit(cfg, dark, bright)
-                # A folder that cannot be written to: the next process computes it again.
-                with contextlib.suppress(OSError, UserError), atomic_write(path, "w") as file:
-                    json.dump(asdict(fit), file, indent=1)
-        _fits[key] = fit
-        _report_fit(cfg, fit)
-    return _fits[key]
+def _kept_fit(cfg: CfgNode, key: str, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
+    """Return the fit that the folder of the cache holds under a key, or compute and keep it."""
+    folder = cache_folder_of(cfg)
+    path = folder / f"camera-{key[:32]}.json"
+    with _fit_lock(folder):
+        fit = _read_fit(path)
+        if fit is None:
+            fit = _compute_fit(cfg, dark, bright)
+            # A folder that cannot be written to: the next process computes it again.
+            with contextlib.suppress(OSError, UserError), atomic_write(path, "w") as file:
+                json.dump(asdict(fit), file, indent=1)
+    _report_fit(cfg, fit)
+    return fit
 
 
 def _fit_key(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> str:

@@ -21,8 +21,10 @@ from nightcrawler.data.lowlight.enhance.gamma import gamma_lut
 from nightcrawler.data.lowlight.fit_camera import CameraFit
 from nightcrawler.data.lowlight.recorder import SEED, Recorder
 from nightcrawler.data.transforms import eval_crops
+from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError
 from tests import tiny
+from tests.faults.ranks import on_ranks
 from tests.reading import read_file
 
 RECORDER = Recorder(
@@ -174,6 +176,22 @@ def test_a_fit_is_computed_once_for_all_processes(
         kept.write_text(content)
         assert build_cameras.build_recorder(cfg) == RECORDER
         assert json.loads(kept.read_text()) == json.loads(json.dumps(dataclasses.asdict(FIT)))
+
+
+def _fit_then_ask_alone(data: Path, out: Path) -> None:
+    build_cameras.fit_cameras = lambda *arguments: FIT
+    cfg = tiny.config(data, out, "DATA.CAMERA", "fit")
+    assert build_cameras.build_camera_fit(cfg) == FIT
+    # As for `run.json`, which the first rank writes.
+    if distributed.is_main():
+        found = build_cameras.camera_metadata_of(cfg, ["val_dark"])["camera"]
+        assert found["limits"] == FIT.limits
+    distributed.barrier()
+
+
+def test_one_rank_may_ask_again_alone(data: Path, tmp_path: Path) -> None:
+    """Training on two ranks stopped for ever: the first waited for the other's fit."""
+    on_ranks(2, tmp_path, _fit_then_ask_alone, data, tmp_path / "out")
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_fault(
