@@ -13,7 +13,7 @@ from nightcrawler.config.schema.value_rules import is_size
 from nightcrawler.utils.errors import ConfigError
 
 # Models whose clips are joints, and those of frames that are not named with a slash.
-SKELETON_MODELS = ("stgcn", "poseconv")
+SKELETON_MODELS = ("stgcn", "poseconv", "poseconv3d")
 FRAME_MODELS = ("uniformer", "mvit", "slowfast", "resnet3d")
 # Keys that are about frames, with the values that do nothing.
 POSE_REFUSES: dict[str, Any] = {

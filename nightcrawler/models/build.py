@@ -22,6 +22,7 @@ from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
 from nightcrawler.models.poseconv import PoseConv
+from nightcrawler.models.poseconv3d import PoseConv3D
 from nightcrawler.models.pretrained import load_pretrained
 from nightcrawler.models.resnet3d import ResNet3D
 from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLayout
@@ -51,6 +52,7 @@ ARCHITECTURE_KEYS = {
     "slowfast": {"width": "SLOWFAST.WIDTH"},
     "resnet3d": {"width": "RESNET.WIDTH_PER_GROUP"},
     "stgcn": {"width": "SKELETON.WIDTH", "streams": "SKELETON.STREAMS"},
+    "poseconv3d": {"streams": "SKELETON.STREAMS"},
     "poseconv": {"width": "SKELETON.WIDTH", "streams": "SKELETON.STREAMS"},
     "mvit": {
         "embed_dim": "MVIT.EMBED_DIM",
@@ -208,31 +210,28 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
 
 
 def build_stgcn(cfg: CfgNode) -> nn.Module:
-    """Build an ST-GCN++ from `SKELETON`.
-
-    Args:
-        cfg: whole configuration.
-    """
-    return StGcn(
-        num_classes=cfg.MODEL.NUM_CLASSES,
-        width=cfg.SKELETON.WIDTH,
-        streams=cfg.SKELETON.STREAMS,
-        dropout=cfg.MODEL.DROPOUT_RATE,
-    )
+    """Build an ST-GCN++ from `SKELETON`."""
+    return StGcn(**_skeleton_options_of(cfg))
 
 
 def build_poseconv(cfg: CfgNode) -> nn.Module:
-    """Build a PoseConv from `SKELETON`.
+    """Build a PoseConv from `SKELETON`."""
+    return PoseConv(**_skeleton_options_of(cfg))
 
-    Args:
-        cfg: whole configuration.
-    """
-    return PoseConv(
-        num_classes=cfg.MODEL.NUM_CLASSES,
-        width=cfg.SKELETON.WIDTH,
-        streams=cfg.SKELETON.STREAMS,
-        dropout=cfg.MODEL.DROPOUT_RATE,
-    )
+
+def build_poseconv3d(cfg: CfgNode) -> nn.Module:
+    """Build a PoseConv3D from `SKELETON`."""
+    return PoseConv3D(**_skeleton_options_of(cfg))
+
+
+def _skeleton_options_of(cfg: CfgNode) -> dict[str, Any]:
+    # The three take the same, so that MODEL.NAME alone changes one for another.
+    return {
+        "num_classes": cfg.MODEL.NUM_CLASSES,
+        "width": cfg.SKELETON.WIDTH,
+        "streams": cfg.SKELETON.STREAMS,
+        "dropout": cfg.MODEL.DROPOUT_RATE,
+    }
 
 
 def build_torchvision(cfg: CfgNode) -> nn.Module:
@@ -329,8 +328,8 @@ def create_model(
         pretrained: checkpoint to load, a file or a name of `zoo.ZOO`. Random weights when absent.
         class_names: names of the K classes, to reorder a classifier that has names.
         options: arguments of the architecture, such as `drop_path`, `num_frames` or `depth`, see
-            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `StGcn`, `PoseConv`, `torchvision_video`,
-            `timm_frames`.
+            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `StGcn`, `PoseConv`, `PoseConv3D`,
+            `torchvision_video`, `timm_frames`.
 
     Returns:
         A module from clips `[B, 3, T, H, W]`, or `[B, 3, T, V]` of skeletons, to logits `[B, K]`.
@@ -370,6 +369,7 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "resnet3d": ResNet3D,
     "stgcn": StGcn,
     "poseconv": PoseConv,
+    "poseconv3d": PoseConv3D,
     "torchvision/": torchvision_video,
     TIMM_FAMILY: timm_frames,
 }

@@ -247,6 +247,7 @@ class ResNet3D(nn.Module):
             before it averages over the window's places. PySlowFast does this with clips larger
             than in training. 0 takes the plain mean.
         motion_stem: see `layers.motion_channels`.
+        in_channels: channels of the clip.
 
     Raises:
         ArgumentError: if `beta_inv` does not divide `width`, or `fusion_kernel` is even.
@@ -267,6 +268,7 @@ class ResNet3D(nn.Module):
         dropout: float = 0.0,
         head_window: int = 0,
         motion_stem: bool = False,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         self.arch = ARCHS[arch]
@@ -279,9 +281,8 @@ class ResNet3D(nn.Module):
         # A pathway has 1 / share of the channels.
         shares = (1, beta_inv) if self.two_pathways else (1,)
         channels = [width // share for share in shares]
-        in_channels = 3
         if motion_stem:
-            in_channels = 6
+            in_channels *= 2
         self.s1 = Stem(in_channels, channels, stem_kernels)
         for stage, count in enumerate(DEPTHS[depth]):
             entering = list(channels)

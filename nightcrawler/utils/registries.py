@@ -40,6 +40,9 @@ for _name in (
 # Models of skeletons: clips `[B, 3, T, V]`.
 MODELS.add("stgcn", "nightcrawler.models.build:build_stgcn", "ST-GCN++, of skeletons")
 MODELS.add("poseconv", "nightcrawler.models.build:build_poseconv", "a small one, of skeletons")
+MODELS.add(
+    "poseconv3d", "nightcrawler.models.build:build_poseconv3d", "heatmaps of joints, of skeletons"
+)
 # Any name of timm: listing them takes seconds, so they are looked up when the model is built.
 MODELS.add("timm/", "nightcrawler.models.build:build_timm", "image model, averaged over frames")
 

@@ -91,6 +91,15 @@ def test_movements_are_learned_and_statistics_are_adapted(
     )
 
 
+def test_heatmaps_are_trained_and_adapted_as_well(data: Path, tmp_path: Path) -> None:
+    settings = ("MODEL.NAME", "poseconv3d", "SKELETON.STREAMS", "[joint]", "DATA.NUM_FRAMES", 8)
+    trainer = build_trainer(config(data, tmp_path, *settings, "SOLVER.MAX_EPOCH", 1))
+    trainer.fit()
+    (adapted,) = tiny.metrics(tmp_path, "adapt")
+    assert len(adapted["layers"]) == len(batchnorm_layers(trainer.model)) == 29
+    assert (tmp_path / "best.pyth").is_file()
+
+
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:

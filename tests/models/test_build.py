@@ -23,7 +23,8 @@ def from_config(name: str, *settings: Any) -> torch.nn.Module:
     return build_model(cfg)
 
 
-DEFAULTS = ["uniformer", "mvit", "slowfast", "resnet3d", "stgcn", "poseconv", "torchvision/s3d"]
+DEFAULTS = ["uniformer", "mvit", "slowfast", "resnet3d", "stgcn", "poseconv", "poseconv3d"]
+DEFAULTS += ["torchvision/s3d"]
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

@@ -162,7 +162,7 @@ def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["stgcn", "poseconv"])
+@pytest.mark.parametrize("name", ["stgcn", "poseconv", "poseconv3d"])
 def test_frames_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"\[1, 3, 8, 32, 32\].*\[B, 3, T, 13\]"):
         create_model(name, 5)(torch.zeros(1, 3, 8, 32, 32))
