@@ -13,6 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from nightcrawler.config.portable import PLACES as MACHINE_PLACES
+from nightcrawler.config.portable import portable_values
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.report import plots
 from nightcrawler.report.clips import measure_brightness, thumbnails
@@ -272,13 +274,16 @@ def compare_configs(run: RunFolder) -> dict[str, Any]:
     """
     shared: dict[str, str] = {}
     own: dict[str, dict[str, str]] = {}
-    configs = list(run.configs.values())
-    for name, values in run.configs.items():
+    # The page may be passed on, and says nothing of folders of this machine.
+    configs = {name: portable_values(values) for name, values in run.configs.items()}
+    for name, values in configs.items():
         own[name] = {}
         for key, value in values.items():
+            if key in MACHINE_PLACES:
+                continue
             text = repr(value)
             # Compared as text: 1 and 1.0 are different settings to a reader.
-            if all(key in other and repr(other[key]) == text for other in configs):
+            if all(key in other and repr(other[key]) == text for other in configs.values()):
                 shared[key] = text
             elif key not in PLACES:
                 own[name][key] = text

@@ -170,7 +170,8 @@ def _training(made: Made, folder: Path, stage: int, number: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "best.pyth").write_bytes(b"")
     (folder / "resolved.yaml").write_text(
-        f"DATA: {{PSEUDO_CSV: '{stage}'}}\nRNG_SEED: {made.seed}\nMODEL: {{NAME: {made.models[number]}}}\n"
+        f"OUTPUT_DIR: '{folder}'\nDATA: {{PATH_PREFIX: '{made.data}', PSEUDO_CSV: '{stage}', "
+        f"CAMERA: '{made.data}/camera.yaml'}}\nRNG_SEED: {made.seed}\nMODEL: {{NAME: {made.models[number]}}}\n"
         "TRAIN: {BEST_SPLIT: val_dry}\n"
     )
     rng = np.random.default_rng([made.seed, stage, number])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.paths import ROOT
 from tests.report.made_run import EVIL, NUM_TEST, NUM_VAL, SEED
 from tests.report.page_reader import Reader
 
@@ -138,3 +140,12 @@ def test_the_browser_sees_faults(page: Reader, tmp_path: Path) -> None:
     inner, scrolled, _, said = look(bad, tmp_path, 390, 1)
     assert scrolled > inner
     assert "CONSOLE" in said
+
+
+def test_the_page_names_no_folder_of_the_machine(
+    run: Path, data: Path, figures: dict[str, Any]
+) -> None:
+    """It is passed on: names of folders within the run say where files are."""
+    text = (run / "report.html").read_text(encoding="utf-8")
+    places = {str(ROOT), str(data), str(run), str(run.parent), tempfile.gettempdir() + "/"}
+    assert [place for place in places if place in text] == []
