@@ -25,7 +25,7 @@ EXAMPLES = """\
 files are looked for in weights/ of the project, then in the cache: the folder of the variable
 NIGHTCRAWLER_CACHE, or one in the user's cache. NIGHTCRAWLER_OFFLINE=1 (or HF_HUB_OFFLINE=1)
 forbids downloads. A name is also downloaded where a command or a configuration needs it."""
-COLUMNS = "{:<44} {:<12} {:<31} {}"
+COLUMNS = "{:<47} {:<12} {:<31} {}"
 
 
 def parse(argv: Sequence[str]) -> Any:

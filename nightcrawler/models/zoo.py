@@ -90,7 +90,9 @@ def obtain_weights(name_or_path: str | Path) -> Path:
     if offline_switch():
         raise UserError(_absent(name, entry))
     by_hand, target = weights_files(entry)
-    fetch(entry.address, target, Wanted(f"weights '{name}'", entry.sha256, by_hand=by_hand))
+    # An address stands before the error already.
+    what = "a checkpoint" if is_address(name) else f"weights '{name}'"
+    fetch(entry.address, target, Wanted(what, entry.sha256, by_hand=by_hand))
     return target
 
 

@@ -170,6 +170,19 @@ def test_any_address_is_pulled_and_verified(
     assert f"ok     {address}: " in capsys.readouterr().out
 
 
+def test_an_address_that_fails_is_named_once(
+    served: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"{served.address}/nowhere.pth"
+    assert weights("pull", address) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        f"error: {address}: answers with status 404 (Not Found): expected a checkpoint, "
+    )
+    assert shown.count(address) == 1
+    assert shown.count("\n") == 1
+
+
 def test_pull_needs_names_or_all(project: Path) -> None:
     for argv in (("pull",), ("pull", "--all", "mvit_b_32x3_k600")):
         with pytest.raises(SystemExit) as caught:
