@@ -61,15 +61,16 @@ from nightcrawler.utils.versions import NUMERICS
 
 logger = get_logger(__name__)
 
-# Dark clips that are measured, and frames of each: as many as have so many pixels.
-MOST_CLIPS = 64
+# Dark clips that are measured, and frames of each: as many as have so many pixels. Clips differ
+# more than their frames do.
+MOST_CLIPS = 256
 CLIP_PIXELS = 4_000_000
 LEAST_FRAMES = 4
-MOST_FRAMES = 16
+MOST_FRAMES = 8
 # Bright clips that recordings are simulated from, in the same way.
 MOST_PIXELS = 10_000_000
-LEAST_BRIGHT = 12
-MOST_BRIGHT = 48
+LEAST_BRIGHT = 16
+MOST_BRIGHT = 96
 # Clips that are simulated at a time, each in some hundreds of MiB.
 MOST_THREADS = 4
 
