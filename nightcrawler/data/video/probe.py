@@ -143,17 +143,28 @@ def _refuse(error: VideoError) -> None:
 
 def _probe(path: str, limits: Limits, report: Report) -> StreamInfo:
     check_file(path, limits)
-    damaged = []
+    faults = []
     for fault in matroska_faults(path):
         report(VideoError(path, fault.cause, "demux"))
-        if fault.end > fault.start:
-            damaged.append((fault.start, fault.end))
-    # These count where frames are in them.
-    damaged += [(fault.start, fault.end) for fault in element_faults(path)]
-    damage = Gaps(stream=tuple(start for start, _ in damaged), damaged=tuple(damaged))
+        faults.append(fault)
+    for fault in element_faults(path):
+        # Others count where frames are in them.
+        if fault.end == fault.start:
+            report(VideoError(path, fault.cause, "demux"))
+        faults.append(fault)
+    damaged = tuple((fault.start, fault.end) for fault in faults if fault.end > fault.start)
+    damage = Gaps(stream=tuple(start for start, _ in damaged), damaged=damaged)
     sections = joined_files(path)
     if not sections:
-        return _probe_section(path, limits, None, damage, report)
+        try:
+            return _probe_section(path, limits, None, damage, report)
+        except VideoError as error:
+            report(error)
+            if not faults:
+                raise
+        # FFmpeg may refuse a file for bytes that are far behind its first frames.
+        before = Section(0, faults[0].start)
+        return replace(_probe_section(path, limits, before, NO_GAPS, report), sections=(before,))
     infos = []
     whole = []
     for section in sections:
@@ -193,6 +204,8 @@ def _probe_section(
             gaps = find_gaps(path, stream.id)
         if section is not None:
             gaps = gaps.within(section.start, section.end)
+        if gaps.is_cut:
+            report(VideoError(path, "cut short: the file ends within a packet", "demux"))
         packets = _PacketStatistics()
         try:
             with faults_as_video_errors(path):

@@ -13,8 +13,9 @@ from nightcrawler.data.video.integrity.joined import joined_files
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.integrity.transport_stream import find_gaps
 from nightcrawler.data.video.probe import probe
+from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.seek import LEAST_FRAMES
-from nightcrawler.data.video.stream import Frame, video_frames
+from nightcrawler.data.video.stream import Frame, readable_video_frames, video_frames
 from nightcrawler.utils.errors import VideoError
 from tests.conftest import MakeClip
 from tests.paths import shared
@@ -225,7 +226,12 @@ def test_a_transport_stream_that_ends_within_a_packet(
     for number in range(40, 60):
         path.write_bytes(content[: 188 * number + num_bytes])
         assert find_gaps(str(path), 256) == Gaps(is_cut=True)
-        frames = frames_of(path)
+        with pytest.raises(VideoError, match="cut short: the file ends within a packet"):
+            probe(str(path), Limits())
+        damage = Damage()
+        info = probe_damaged(str(path), Limits(), damage)
+        frames = list(readable_video_frames(str(path), info, damage))
+        assert damage.describe() == "cut short: the file ends within a packet"
         assert 5 < len(frames) < 30
         for frame in frames:
             np.testing.assert_array_equal(frame.rgb, whole[frame.time_sec])

@@ -193,3 +193,24 @@ def test_an_avi_file_whose_first_keyframe_is_damaged(make_clip: MakeClip, tmp_pa
     frames, damage = readable(path)
     assert len(frames) == NUM_FRAMES - 12
     assert damage
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_fragments_behind_damage_are_read(
+    make_clip: MakeClip, tmp_path: Path, share: float
+) -> None:
+    """FFmpeg ends at the first box that does not follow another, as if the file did."""
+    container = {"movflags": "frag_keyframe+empty_moov"}
+    path = make_clip(
+        tmp_path / "clip.mp4", NUM_FRAMES, (192, 128), options=GROUPS, container=container
+    )
+    whole = list(video_frames(str(path), probe(str(path), Limits())))
+    content = path.read_bytes()
+    start = int(share * len(content))
+    for changed in (content[:start] + content[start + 700 :], content[:start]):
+        path.write_bytes(changed)
+        with pytest.raises(VideoError):
+            list(video_frames(str(path), probe(str(path), Limits())))
+        frames, damage = readable(path)
+        check_frames(frames, whole)
+        assert damage

@@ -1,4 +1,4 @@
-"""Follow the elements of FLV and AVI files, each of which tells where it ends.
+"""Follow the elements of MP4, FLV and AVI files, each of which tells where it ends.
 
 FFmpeg looks for the next element where one does not follow another, and says nothing of frames that
 were lost with the bytes between.
@@ -19,6 +19,8 @@ from nightcrawler.data.video.integrity.search import find_all
 HEAD_BYTES = 16
 # Longer stretches without elements are not compared with padding.
 MOST_PADDING_BYTES = 1 << 20
+# Size of an element that takes the rest of the file.
+MOST_FILE_BYTES = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class _Format:
         start: pattern of the beginning of an element that is searched behind damage.
         num_bytes: maps the first bytes of an element to its size, other bytes to None.
         slack: number of bytes by which an element may be shorter than it tells.
+        keeps_rest: whether the frames of an element that is cut can be told to be whole or not.
     """
 
     magic: re.Pattern[bytes]
     start: re.Pattern[bytes]
     num_bytes: Callable[[bytes], int | None]
     slack: int = 0
+    keeps_rest: bool = False
 
 
 def _flv_bytes(head: bytes) -> int | None:
@@ -57,7 +61,26 @@ def _avi_bytes(head: bytes) -> int | None:
     return 8 + size + size % 2
 
 
+def _mp4_bytes(head: bytes) -> int | None:
+    """Return the size of a box of a file."""
+    if re.match(rb"[A-Za-z0-9 \xa9]{4}", head[4:8]) is None:
+        return None
+    size = int.from_bytes(head[:4], "big")
+    if size == 1:
+        size = int.from_bytes(head[8:16], "big")
+    if size == 0:
+        # The rest of the file.
+        return MOST_FILE_BYTES
+    return size if size >= 8 else None
+
+
 FORMATS = (
+    _Format(
+        magic=re.compile(rb".{4}ftyp", re.DOTALL),
+        start=re.compile(rb"\0.{3}(?:moof|mdat|moov|styp|sidx|mfra|ftyp|free)", re.DOTALL),
+        num_bytes=_mp4_bytes,
+        keeps_rest=True,
+    ),
     _Format(
         magic=re.compile(rb"FLV\x01"),
         start=re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL),
@@ -101,9 +124,12 @@ def _faults(file: BinaryIO, size: int, layout: _Format) -> Iterator[Fault]:
             last = position
             position = end
             continue
+        if num_bytes == MOST_FILE_BYTES:
+            return
         following = next(find_all(file, layout.start, HEAD_BYTES, position + 1), size)
         if num_bytes:
-            yield Fault(f"cut short: the element at byte {position} is cut", position, following)
+            behind = position if layout.keeps_rest else following
+            yield Fault(f"cut short: the element at byte {position} is cut", position, behind)
         elif following < size and not _is_padding(file, position, following):
             yield Fault(f"damaged: no element at byte {position}", last, following)
         last = position
