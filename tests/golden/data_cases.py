@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.golden.case import Check, Kind, absolute, cases_have, exact, has, of_
 from tests.golden.fields import Refusal
 from tests.golden.fill import scramble, wave
 
-FRAMES_RULE = "value = (7*q(i) + i//11) mod 256"
+FRAMES_RULE = re.compile(r"\[T=([\d,]+)\], value = \((\d+)\*q\(i\) \+ i//(\d+)\) mod 256")
 # Pixels are float32: a few units in the last place, 2^-23 each.
 SUM = 1e-6
 
@@ -132,12 +133,13 @@ def _run_crops(case: Mapping[str, Any]) -> Iterator[Check]:
 
 def _frames(text: str) -> np.ndarray:
     """uint8 frames from a note such as `uint8 [T=2,48,64,3], value = (7*q(i) + i//11) mod 256`."""
-    if FRAMES_RULE not in text:
-        raise Refusal(f"frames {text!r}, expected {FRAMES_RULE!r}")
-    sizes = text[text.index("[") + 1 : text.index("]")].replace("T=", "").split(",")
-    shape = tuple(int(size) for size in sizes)
+    found = FRAMES_RULE.search(text)
+    if found is None:
+        raise Refusal(f"frames {text!r}, expected {FRAMES_RULE.pattern!r}")
+    shape = tuple(int(size) for size in found[1].split(","))
     i = np.arange(math.prod(shape), dtype=np.int64)
-    return ((7 * scramble(i) + i // 11) % 256).astype(np.uint8).reshape(shape)
+    values = int(found[2]) * scramble(i) + i // int(found[3])
+    return (values % 256).astype(np.uint8).reshape(shape)
 
 
 def _run_eval_chain(case: Mapping[str, Any]) -> Iterator[Check]:
@@ -167,7 +169,7 @@ def _run_gamma(case: Mapping[str, Any]) -> Iterator[Check]:
 def _gamma_tables(case: Mapping[str, Any]) -> Iterator[tuple[float, Any]]:
     """Gammas and their tables: one (`gamma`, `lut`), or several (`luts`) in a list or by gamma."""
     if "lut" in case:
-        yield case["gamma"], case["lut"]
+        yield float(case["gamma"]), case["lut"]
     luts = case.get("luts", [])
     if isinstance(luts, list):
         for one in luts:

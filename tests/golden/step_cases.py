@@ -30,6 +30,9 @@ OURS = ("SOLVER", "BN")
 # Settings with the only value that cases can have: figures of random draws would be none.
 FIXED = {
     "SOLVER.LR_POLICY": "cosine",
+    "SOLVER.LAYER_DECAY": 1.0,
+    "SOLVER.DAMPENING": 0.0,
+    "SOLVER.NESTEROV": True,
     "MODEL.DROPOUT_RATE": 0.0,
     "MVIT.DROPOUT_RATE": 0.0,
     "MVIT.DROPPATH_RATE": 0.0,
@@ -39,7 +42,7 @@ FIXED = {
     "SF.DROPOUT_RATE": 0.0,
 }
 # The loop clips to the case's `clip`, and activation checkpoints change no figure.
-UNUSED = ("SOLVER.CLIP_GRADIENT", "MODEL.USE_CHECKPOINT")
+UNUSED = ("SOLVER.CLIP_GRADIENT", "SOLVER.CLIP_GRAD_VAL", "MODEL.USE_CHECKPOINT")
 
 
 def soft_target(labels: list[int], num_classes: int, lam: float, smoothing: float) -> Tensor:

@@ -223,6 +223,7 @@ def test_an_explanation_may_be_added(tmp_path: Path) -> None:
             "solver: unknown field SOLVER.LAMB",
         ),
         ("test_meter.json", ("cases", 0, "method"), "mean", "method 'mean', expected 'sum' or"),
+        ("test_meter.json", ("cases", 0, "clip_preds"), "random", "clip_preds 'random', expected"),
         ("data_eval_chain.json", ("cases", 0, "frames"), "uint8 [T=2,4,4,3]", "frames 'uint8"),
         ("ensemble_final_vote.json", ("files", "modes 3,4"), "as before", "is not understood"),
         ("ensemble_final_vote.json", ("table", "classes"), 12, "table.classes is 12, expected 11"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.golden.case import Check, Kind, absolute, cases_have, exact, has, of_
 from tests.golden.fields import Refusal
 from tests.golden.fill import scramble, wave
 
+SCORES_RULE = re.compile(r"= ([\d.]+)\*sin\(0\.37\*q\(i\)\+phase\)([+-][\d.]+)")
 # What a case of targets and losses may hold, each a list.
 PARTS = (
     "mixup_target",
@@ -136,7 +138,9 @@ def _run_meter(case: Mapping[str, Any]) -> Iterator[Check]:
     """The reference adds clips (we average), or takes a maximum that starts from zero (ours does not)."""
     for one in case["cases"]:
         method, classes = one["method"], one["num_classes"]
-        scores = phased(one["num_videos"] * one["num_clips"], classes, one["phase"], 2.0) - 0.6
+        amplitude, shift = _score_formula(one["clip_preds"])
+        num_clips = one["num_videos"] * one["num_clips"]
+        scores = phased(num_clips, classes, one["phase"], amplitude) + shift
         scores = scores.astype(np.float32).astype(np.float64)
         # Clips come in any order, and some may be missing.
         clips: list[list[int]] = [[] for _ in range(one["num_videos"])]
@@ -150,6 +154,14 @@ def _run_meter(case: Mapping[str, Any]) -> Iterator[Check]:
         for k, count in zip((1, 5), counts, strict=True):
             told = f"{100 * count / one['num_videos']:.2f}"
             yield exact(f"{method} top-{k}", told, one["stats"][f"top{k}_acc"])
+
+
+def _score_formula(text: str) -> tuple[float, float]:
+    """Amplitude and shift of the scores, which a case tells in words."""
+    found = SCORES_RULE.search(text)
+    if found is None:
+        raise Refusal(f"clip_preds {text!r}, expected {SCORES_RULE.pattern!r}")
+    return float(found[1]), float(found[2])
 
 
 def _joined(clips: np.ndarray, method: str) -> list[float]:
