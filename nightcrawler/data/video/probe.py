@@ -6,6 +6,7 @@ once, to decode.
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from nightcrawler.data.video.integrity.asf import asf_faults
 from nightcrawler.data.video.integrity.elements import element_faults
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps
@@ -147,7 +149,7 @@ def _probe(path: str, limits: Limits, report: Report) -> StreamInfo:
     for fault in matroska_faults(path):
         report(VideoError(path, fault.cause, "demux"))
         faults.append(fault)
-    for fault in element_faults(path):
+    for fault in itertools.chain(element_faults(path), asf_faults(path)):
         # Others count where frames are in them.
         if fault.end == fault.start:
             report(VideoError(path, fault.cause, "demux"))

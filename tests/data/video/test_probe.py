@@ -68,13 +68,13 @@ def opens_per_sample(path: Path, reader: VideoReader, opened: Counter[str]) -> l
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_sample_opens_its_file_six_times_at_first_and_once_from_then_on(
+def test_a_sample_opens_its_file_seven_times_at_first_and_once_from_then_on(
     make_clip: MakeClip, tmp_path: Path, opened: Counter[str], suffix: str
 ) -> None:
-    """By hand: tables of MP4, elements of two kinds, joined files, packets, frames; then frames alone."""
+    """By hand: tables of MP4, elements of three kinds, joined files, packets, frames; then frames alone."""
     path = make_clip(tmp_path / f"clip.{suffix}", 9, (40, 30))
     first, *others = opens_per_sample(path, FileReader(), opened)
-    assert first == {"av": 2, "plain": 4}
+    assert first == {"av": 2, "plain": 5}
     assert others == [{"av": 1}, {"av": 1}]
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_changed_just_now_is_not_remembered(
     monkeypatch.setattr(file_state, "SETTLED_SEC", 3600.0)
     path = make_clip(tmp_path / "clip.mp4", 9, (40, 30))
     for found in opens_per_sample(path, FileReader(), opened):
-        assert found == {"av": 2, "plain": 4}
+        assert found == {"av": 2, "plain": 5}
 
 
 def test_a_file_that_was_refused_is_read_after_it_was_mended(

