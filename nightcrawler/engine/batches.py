@@ -44,9 +44,11 @@ def iterate_batches(loader: Iterable[Any], items: Sequence[VideoItem], title: st
             return
         except HandOverError as error:
             # The videos are fine: the batch was made.
+            reason = _reason(error).partition(": ")[2]
+            advice = _shared_memory_advice()
             raise UserError(
                 f"{title}: a loader process could not hand its batch over "
-                f"({_reason(error).partition(': ')[2]}); {_shared_memory_advice()}"
+                f"({reason.removesuffix(advice).rstrip('; ')}); {advice}"
             ) from error
         except (RuntimeError, UserError) as error:
             due = _due_videos(loader, items, count)
