@@ -9,6 +9,7 @@ import numpy as np
 
 from nightcrawler import __version__
 from nightcrawler.report import measures
+from nightcrawler.report.camera_figures import camera_figures
 from nightcrawler.report.focus import MeasureBrightness, choose_focus, focus_figures
 from nightcrawler.report.measures import TopPredictions
 from nightcrawler.report.metadata import figure_metadata
@@ -60,6 +61,7 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
         "use": joint_use(models) if models else "",
         "seeds": list(join_seeds(models)),
         "splits": splits,
+        "camera": camera_figures(run.results, splits),
         "focus": focus,
         "pseudo": pseudo,
         "drift": drift,

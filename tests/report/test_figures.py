@@ -375,3 +375,34 @@ def test_json_without_end_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pipeline.json").write_text("[" * 200_000)
     with pytest.raises(UserError, match=r"pipeline\.json: cannot be read"):
         read_figures(tmp_path, ROOT, {})
+
+
+def test_the_fitted_camera_is_shown_with_both_accuracies(data: Path, tmp_path: Path) -> None:
+    """Whatever else stands under the key: results files may come from elsewhere."""
+    splits = ("val_dark", "total_unlabel", "test")
+    run = make(Made(tmp_path, data, CLASSES, MODELS, splits=splits))
+    assert write_report(run, ROOT, {}, run / "a.html")["camera"] is None
+    statistics = {"mean": [1.0, 2.5, 3.0], "spatial_noise": [0.1, 0.25, 0.3], "cast": [0.2]}
+    simulated = {"mean": [1.0, 2.75, 3.0], "spatial_noise": [0.1, 0.125, 0.3], "cast": "warm"}
+    camera = {"from": "fit", "measured": statistics, "simulated": simulated}
+    for path in run.glob("round*/*/val_dark*"):
+        found = read_results(path)
+        found.meta["camera"] = camera if MODELS[0] in str(path) else [7]
+        found.save(path)
+    figures = write_report(run, ROOT, {}, run / "b.html")
+    assert figures["camera"]["statistics"] == [
+        {"name": "mean", "measured": 2.5, "simulated": 2.75},
+        {"name": "spatial noise", "measured": 0.25, "simulated": 0.125},
+    ]
+    stages = figures["camera"]["stages"]
+    found_stages = [(row["stage"], *row["splits"]) for row in stages]
+    assert ("round2", "val_dark", "test") in found_stages
+    assert len(found_stages) == 6
+    for row in stages:
+        for kind, split in zip(("darkened", "dark"), row["splits"], strict=True):
+            stage = next(
+                one for one in of(figures, split)["stages"] if one["stage"] == row["stage"]
+            )
+            assert row[kind] == stage["ensemble"]["percent"]
+    page = (run / "b.html").read_text()
+    assert '<th scope="row">spatial noise</th><td>0.25</td><td>0.125</td>' in page
