@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         site = self.server.site
         asked = self.headers.get("Range", "")
         start = 0
-        if asked and self.headers.get("If-Range") == site.etag:
+        if asked and self.headers.get("If-Range") in (None, site.etag):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
         if start >= len(content) > 0:
             self.send_error(416)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from huggingface_hub import constants
 from nightcrawler.download.cache import cached_weights, read_record
 from nightcrawler.download.fetch import Wanted, fetch, file_of_address
 from nightcrawler.utils.errors import UserError
-from tests.download.server import Site, status
+from tests.download.server import Handler, Site, status
 
 CONTENT = np.random.default_rng(1).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -49,6 +50,32 @@ def test_a_file_comes_with_the_hash_that_the_hub_publishes(hub: Site) -> None:
             ".x.pth.lock",
             "x.pth.download.json",
         }
+
+
+def test_a_break_is_continued_by_the_same_or_a_later_command(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The library keeps whole chunks, which are larger than this file.
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    path = "/me/repo/resolve/main/sub/x.pth"
+    breaks: list[int] = [200_000, 50_000]
+
+    def answer(handler: Handler, content: bytes) -> None:
+        # Its first questions are about the file, not for it.
+        most = breaks.pop(0) if handler.command == "GET" and breaks else None
+        handler.send_file(content, most)
+        handler.close_connection = True
+
+    hub.faults[path] = [answer] * 20
+    target = cached_weights(file_of_address(ADDRESS))
+    for _ in range(3):
+        with contextlib.suppress(UserError):
+            fetch(ADDRESS, target, Wanted("x"))
+        # Whole, or absent.
+        assert not target.exists() or target.read_bytes() == CONTENT
+    assert target.read_bytes() == CONTENT
+    ranges = [headers.get("Range") for method, _, headers in hub.requests if method == "GET"]
+    assert ranges[:3] == [None, "bytes=200000-", "bytes=250000-"]
 
 
 def test_a_file_of_another_hash_is_removed(hub: Site) -> None:
