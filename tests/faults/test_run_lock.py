@@ -59,3 +59,24 @@ def test_an_error_frees_the_folder(tmp_path: Path) -> None:
     assert held.wait(30)
     process.kill()
     process.join()
+
+
+@pytest.mark.parametrize("name", [LOCK, "metrics.jsonl", "train.log"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_run_folder_with_links_leads_to_no_file_outside(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, dangling: bool
+) -> None:
+    """A folder of someone else may hold links in the place of the files that a run appends to."""
+    out = tmp_path / "run"
+    out.mkdir()
+    outside = tmp_path / "bashrc"
+    if not dangling:
+        outside.write_text("alias important=1\n")
+    (out / name).symlink_to(outside)
+    assert tiny.run_net_as_process("train", data, out, "SOLVER.MAX_EPOCH", 1) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {out / name}: is a symbolic link" in error
+    if dangling:
+        assert not outside.exists()
+    else:
+        assert outside.read_text() == "alias important=1\n"
