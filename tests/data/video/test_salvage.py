@@ -215,3 +215,15 @@ def test_fragments_behind_damage_are_read(
         frames, damage = readable(path)
         check_frames(frames, whole)
         assert damage
+
+
+@pytest.mark.parametrize("num_bytes", [1, 5, 11, 14])
+def test_an_flv_file_that_ends_within_the_header_of_a_tag(
+    make_clip: MakeClip, tmp_path: Path, num_bytes: int
+) -> None:
+    path = make_clip(tmp_path / "clip.flv", 20)
+    content = path.read_bytes()
+    # The last tag ends the stream: its header, five bytes, and its size.
+    path.write_bytes(content[: len(content) - 20 + num_bytes])
+    with pytest.raises(VideoError, match=r"damaged|cut short"):
+        list(video_frames(str(path), probe(str(path), Limits())))

@@ -138,8 +138,8 @@ def _faults(file: BinaryIO, size: int, layout: _Format) -> Iterator[Fault]:
 
 def _num_bytes(file: BinaryIO, position: int, layout: _Format) -> int | None:
     file.seek(position)
-    # The last element may be shorter than the longest header.
-    return layout.num_bytes(file.read(HEAD_BYTES).ljust(HEAD_BYTES, b"\xff"))
+    # The last element may be shorter than the longest header, or be cut within its own.
+    return layout.num_bytes(file.read(HEAD_BYTES).ljust(HEAD_BYTES, b"\0"))
 
 
 def _is_padding(file: BinaryIO, start: int, end: int) -> bool:
