@@ -277,10 +277,12 @@ def _between(ends: tuple[float, float], position: float) -> float:
 
 
 def _uniform_ends(values: np.ndarray) -> np.ndarray:
-    """Return the ends of the uniform distribution with the values' 10th and 90th percentile."""
-    low, high = np.quantile(values, (0.1, 0.9))
-    # The two percentiles are 8 tenths apart, so a tenth is an eighth of their distance.
-    return np.array([low - (high - low) / 8, high + (high - low) / 8])
+    """Return the ends of the uniform distribution with the values' median and inner spread."""
+    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+    # The outer percentiles are 8 tenths of the range apart. The median is met in any case: most
+    # clips are near it, however long the tail of brighter ones.
+    half = (high - low) / 0.8 / 2
+    return np.array([middle - half, middle + half])
 
 
 def _ranges(values: np.ndarray, mean: np.ndarray, cast: float) -> CameraRanges:
