@@ -26,12 +26,6 @@ MAX_WORKERS = 1024
 # Every class of a row has three columns of a table.
 MAX_TOP = 1000
 LIVE_WINDOW_SEC = 3.0
-# The small models inside the package, where the user names none.
-DEMO_NOTE = (
-    "note: predicted by the four small models that come with the package, trained on synthetic "
-    "clips in normal light only (about 40 % top-1 on synthetic dark clips with gamma, chance 9 %; "
-    "expect little on real video); --experiment takes a model of your own"
-)
 EXAMPLES = """\
   {command} clip.mp4
   {command} a.mp4 b.mp4 garden/ *.avi
@@ -247,7 +241,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from nightcrawler.utils.outputs import check_targets
 
     window = choose_window(arguments)
-    ensemble = build_models(arguments)
+    ensemble, note = build_models(arguments)
     items = []
     if not (arguments.watch or arguments.is_live):
         sources = [Path(source) for source in arguments.sources]
@@ -259,8 +253,8 @@ def predict(arguments: argparse.Namespace) -> int:
             if arguments.annotate:
                 refuse_copies_among_sources(arguments.annotate, source, items)
     # After the errors that the command line may have, which the note would hide.
-    if not (arguments.experiment or arguments.ensemble):
-        print(DEMO_NOTE, file=sys.stderr)
+    if note:
+        print(note, file=sys.stderr)
 
     ensemble = adapt_models(arguments, ensemble, items)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
 from nightcrawler.utils.command_line import add_max_pixels
-from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
@@ -67,13 +66,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_imports(models)
 
 
-def build_models(arguments: argparse.Namespace) -> Ensemble:
+def build_models(arguments: argparse.Namespace) -> tuple[Ensemble, str]:
     """Build the models that the command line names, or else those inside the package.
+
+    Returns:
+        The models, and what the answer of those inside the package is worth.
 
     Raises:
         UserError: if a checkpoint is missing, or the package came without its models.
     """
-    from nightcrawler.predict.checkpoints import PredictOptions, demo_models
+    from nightcrawler.predict.checkpoints import PredictOptions
+    from nightcrawler.predict.defaults import build_default_ensemble
     from nightcrawler.predict.ensemble import build_ensemble, read_recipe
 
     recipe = None
@@ -91,12 +94,9 @@ def build_models(arguments: argparse.Namespace) -> Ensemble:
         max_pixels=arguments.max_pixels,
         adapter=arguments.adapt,
     )
-    experiments = list(arguments.experiment)
-    if not (experiments or arguments.ensemble):
-        experiments = list(demo_models().values())
-        if not experiments:
-            raise UserError("this installation has no demo models: give --experiment or --ensemble")
-    return build_ensemble(experiments, recipe, arguments.prefix, options)
+    if not (arguments.experiment or arguments.ensemble):
+        return build_default_ensemble(options)
+    return build_ensemble(arguments.experiment, recipe, arguments.prefix, options), ""
 
 
 def adapt_models(

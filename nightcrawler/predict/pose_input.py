@@ -29,6 +29,8 @@ from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import file_state
 
+# A person must be seen so long: what estimators see in test pictures and machines is shorter.
+LEAST_SEEN_SEC = 0.5
 # A process that finds no pose for so long is ended.
 ESTIMATOR_TIMEOUT_SEC = 120.0
 # Stage of a video's faults that lie with the estimator, not with the file.
@@ -220,7 +222,8 @@ def build_pose_input(cfg: CfgNode, pair: tuple[int, int]) -> ModelInput:
         UserError: if poses cannot be made: the estimator is not installed.
     """
     recipe = PoseRecipe()
-    videos = PosedVideos(VideoPoses(recipe), cfg.POSE.LEAST_SECONDS)
+    least_seconds = max(cfg.POSE.LEAST_SECONDS, LEAST_SEEN_SEC)
+    videos = PosedVideos(VideoPoses(recipe), least_seconds)
     return ModelInput(
         reader=videos,
         read_span=videos.of_span,

@@ -32,6 +32,7 @@ COPIED = (
     "test_ensemble_vote.py",
     "Makefile",
     "pyproject.toml",
+    "docs/night.mp4",
 )
 ACCEPTED = (0, 3)
 TIMEOUT_SEC = 120
@@ -70,6 +71,7 @@ class Project:
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
+                (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(source, folder / name)
         for path in itertools.chain.from_iterable(
             ROOT.glob(f"exp_*/*/{name}") for name in IN_EXPERIMENT

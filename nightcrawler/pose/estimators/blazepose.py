@@ -36,6 +36,13 @@ LAST_WITH_MODEL = (0, 10, 21)
 FindPeople = Callable[[np.ndarray], np.ndarray]
 
 
+def brings_model() -> bool:
+    """Return whether an installed release of mediapipe finds people without a file of the user."""
+    if importlib.util.find_spec("mediapipe") is None:
+        return False
+    return FIRST_RELEASE <= _parse(metadata.version("mediapipe")) <= LAST_WITH_MODEL
+
+
 def build_mediapipe(options: EstimatorOptions) -> BlazePose:
     """Build BlazePose from the models of an installed mediapipe, or from a `.task` file.
 

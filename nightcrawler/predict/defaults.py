@@ -1,0 +1,65 @@
+"""The models that predict where the user names none: those inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nightcrawler.pose.estimators.blazepose import brings_model
+from nightcrawler.predict.checkpoints import PredictOptions, demo_models
+from nightcrawler.predict.ensemble import Ensemble, EnsembleRecipe, build_ensemble
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
+from nightcrawler.pseudo.vote import Mode
+from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+SKELETONS = "demo/poseconv"
+# Share of the model of skeletons, the rest being that of the models of pictures together.
+SKELETONS_SHARE = 0.8
+WITH_POSE = (
+    "note: predicted by small models that come with the package: one of how people move, trained "
+    "on synthetic figures (67 % of 150 real dark clips in eleven classes, chance 9 %), and four of "
+    "pictures; --experiment takes a model of your own"
+)
+WITHOUT_POSE = (
+    "note: predicted by four small models of pictures that come with the package, trained on "
+    "synthetic clips in normal light only (about 25 % of real dark clips in eleven classes, chance "
+    "9 %); python -m pip install 'nightcrawler-video[pose]' adds how people move (67 %), and "
+    "--experiment takes a model of your own"
+)
+
+
+def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
+    """Build the models inside the package that this installation can run.
+
+    Args:
+        options: settings that differ from testing.
+
+    Returns:
+        The models, and what their answer is worth.
+
+    Raises:
+        UserError: if the package came without its models.
+    """
+    pictures = [name for name in demo_models() if name != SKELETONS]
+    if not pictures:
+        raise UserError("this installation has no demo models: give --experiment or --ensemble")
+    if SKELETONS in demo_models() and brings_model():
+        weights = (SKELETONS_SHARE, *[(1 - SKELETONS_SHARE) / len(pictures)] * len(pictures))
+        try:
+            recipe = _weighted(weights)
+            return build_ensemble([SKELETONS, *pictures], recipe, Path(), options), WITH_POSE
+        except UserError as error:
+            logger.warning("%s; models of pictures answer alone", error)
+    weights = (1 / len(pictures),) * len(pictures)
+    return build_ensemble(pictures, _weighted(weights), Path(), options), WITHOUT_POSE
+
+
+def _weighted(weights: tuple[float, ...]) -> EnsembleRecipe:
+    """Return a recipe of weights that leaves views and crops to each model."""
+    num_models = len(weights)
+    folders = {str(number): "" for number in range(num_models)}
+    pairs = ((1, 1),) * num_models
+    ensemble = EnsembleSpec(folders, ("probs",) * num_models, pairs, weights)
+    return EnsembleRecipe(Mode(ensemble, []), pairs=False)
