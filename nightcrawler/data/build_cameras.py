@@ -19,11 +19,11 @@ from fvcore.common.config import CfgNode
 from nightcrawler.data.build_items import build_items
 from nightcrawler.data.build_video import (
     build_cache,
+    build_checksum_reader,
     build_file_reader,
     build_video_reader,
     cache_folder_of,
     cache_settings_of,
-    compare_checksums,
     limits_of,
 )
 from nightcrawler.data.cache import CachedReader
@@ -107,14 +107,14 @@ def build_camera_fit(cfg: CfgNode) -> CameraFit:
     """
     dark = _choose_clips(build_items(cfg, cfg.ADAPT.SPLIT))
     bright = _choose_clips(build_items(cfg, cfg.DATA.TRAIN_SPLIT))
-    key = _fit_key(cfg, dark, bright)
+    key = _fit_key_of(cfg, dark, bright)
     # All ranks ask for the first time together. Later one of them may ask alone, as for `run.json`.
     if key in _fits:
         return _fits[key]
     found: CameraFit | str = ""
     if distributed.is_main():
         try:
-            found = _kept_fit(cfg, key, dark, bright)
+            found = _build_kept_fit(cfg, key, dark, bright)
         except UserError as error:
             # All ranks end, and not by waiting for this one.
             found = str(error)
@@ -131,22 +131,24 @@ def _choose_clips(items: Sequence[VideoItem]) -> list[str]:
     return [str(items[index].path) for index in order.tolist()]
 
 
-def _kept_fit(cfg: CfgNode, key: str, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
+def _build_kept_fit(
+    cfg: CfgNode, key: str, dark: Sequence[str], bright: Sequence[str]
+) -> CameraFit:
     """Return the fit that the folder of the cache holds under a key, or compute and keep it."""
     folder = cache_folder_of(cfg)
     path = folder / f"camera-{key[:32]}.json"
     with _fit_lock(folder):
         fit = _read_fit(path)
         if fit is None:
-            fit = _compute_fit(cfg, dark, bright)
+            fit = _build_fit(cfg, dark, bright)
             # A folder that cannot be written to: the next process computes it again.
             with contextlib.suppress(OSError, UserError), atomic_write(path, "w") as file:
                 json.dump(asdict(fit), file, indent=1)
-    _report_fit(cfg, fit)
+    _report_fit(cfg.ADAPT.SPLIT, fit)
     return fit
 
 
-def _fit_key(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> str:
+def _fit_key_of(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> str:
     """Return the hash of everything that a fit depends on."""
     parts: list[object] = [NUMERICS, av.__version__, cfg.DATA.DECODER, cfg.DATA.COLOR]
     for paths in (dark, bright):
@@ -200,7 +202,7 @@ def _pair(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _compute_fit(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
+def _build_fit(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
     limits = limits_of(cfg)
     formats = _read_formats(dark, limits)
     logger.info("fitting the camera and the codec of %s: about a minute", cfg.ADAPT.SPLIT)
@@ -285,9 +287,9 @@ def _read_bright(
     return clips
 
 
-def _report_fit(cfg: CfgNode, fit: CameraFit) -> None:
+def _report_fit(split: str, fit: CameraFit) -> None:
     """Log a fit, what it is worth, and what it could not reach."""
-    logger.info("camera fitted to clips of %s: %s", cfg.ADAPT.SPLIT, fit.recorder)
+    logger.info("camera fitted to clips of %s: %s", split, fit.recorder)
     for name, measured in fit.measured.items():
         text = "camera: %s: measured %s, simulated %s (quantiles 0.2, 0.5, 0.8)"
         logger.info(text, name.replace("_", " "), measured, fit.simulated[name])
@@ -300,7 +302,7 @@ def _report_fit(cfg: CfgNode, fit: CameraFit) -> None:
                 "night than that of %s",
                 name.replace("_", " "),
                 100 * error,
-                cfg.ADAPT.SPLIT,
+                split,
             )
 
 
@@ -342,7 +344,7 @@ def _build_recorded_reader(
     if cfg.DATA.CACHE != "none":
         settings = {**cache_settings_of(cfg), "recorder": asdict(recorder), "numerics": NUMERICS}
         reader = CachedReader(reader, build_cache(cfg), settings, names)
-    return compare_checksums(cfg, reader)
+    return build_checksum_reader(cfg, reader)
 
 
 def camera_metadata_of(cfg: CfgNode, splits: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def build_video_reader(cfg: CfgNode, window: int = 1) -> VideoReader:
     if cfg.DATA.CACHE != "none":
         settings = {**cache_settings_of(cfg), "denoise": window}
         reader = CachedReader(reader, build_cache(cfg), settings)
-    return compare_checksums(cfg, reader)
+    return build_checksum_reader(cfg, reader)
 
 
 def cache_settings_of(cfg: CfgNode) -> dict[str, object]:
@@ -52,7 +52,7 @@ def cache_settings_of(cfg: CfgNode) -> dict[str, object]:
     }
 
 
-def compare_checksums(cfg: CfgNode, reader: VideoReader) -> VideoReader:
+def build_checksum_reader(cfg: CfgNode, reader: VideoReader) -> VideoReader:
     """Wrap a reader so that checksums of `DATA.CHECKSUMS` are compared, if there are any.
 
     Outermost, so that a cached video is compared as well.

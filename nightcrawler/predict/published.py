@@ -48,16 +48,16 @@ def complete(file: WeightsFile, name: str) -> WeightsFile:
     elif name in PRETRAINED:
         logger.warning("%s: its file does not name its classes: they are shown by number", name)
         overrides = numbered_classes(entry)
+    text, class_names = _build_config(entry.config, overrides)
+    return replace(file, config_text=text, class_names=class_names, labels=entry.labels)
+
+
+def _build_config(experiment: str, overrides: list[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the text of an experiment's configuration, and its classes."""
     # As it was tested when it was published, also where this version does otherwise.
-    cfg = load_experiment(
-        packaged_root() / entry.config, overrides=overrides, defaults=recorded_defaults()
-    )
-    return replace(
-        file,
-        config_text=dump(cfg),
-        class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        labels=entry.labels,
-    )
+    path = packaged_root() / experiment
+    cfg = load_experiment(path, overrides=overrides, defaults=recorded_defaults())
+    return dump(cfg), tuple(cfg.MODEL.CLASS_NAMES)
 
 
 def torchvision_settings(name: str) -> list[str]:
