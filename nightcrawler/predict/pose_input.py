@@ -24,7 +24,7 @@ from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.stream import ASSUMED_FPS
 from nightcrawler.pose.files import Pose, read_pose
 from nightcrawler.predict.model_input import FrameSpan, ModelInput
-from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe
+from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe, pose_recipe_from_cfg
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import file_state
@@ -221,7 +221,7 @@ def build_pose_input(cfg: CfgNode, pair: tuple[int, int]) -> ModelInput:
     Raises:
         UserError: if poses cannot be made: the estimator is not installed.
     """
-    recipe = PoseRecipe()
+    recipe = pose_recipe_from_cfg(cfg)
     least_seconds = max(cfg.POSE.LEAST_SECONDS, LEAST_SEEN_SEC)
     videos = PosedVideos(VideoPoses(recipe), least_seconds)
     return ModelInput(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fvcore.common.config import CfgNode
 
 from nightcrawler.config.node import get_cfg
 from nightcrawler.data.fingerprint import hash_ends
@@ -67,6 +68,16 @@ class PoseRecipe:
     light_params: EnhanceParams = field(default_factory=default_light)
     looking: ExtractionOptions = field(default_factory=ExtractionOptions)
     imports: tuple[str, ...] = ()
+
+
+def pose_recipe_from_cfg(cfg: CfgNode) -> PoseRecipe:
+    """Return how the pose files of a configuration are made."""
+    return PoseRecipe(
+        cfg.POSE.ESTIMATOR,
+        EstimatorOptions(cfg.POSE.ESTIMATOR_MODEL),
+        cfg.POSE.LIGHT,
+        imports=tuple(cfg.IMPORTS),
+    )
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,9 @@ WRONG_VALUES = [
 POSE = {"DATA.INPUT": "pose", "MODEL.NAME": "poseconv"}
 NEEDING = [
     ("POSE.FOLDER", "elsewhere", POSE),
+    ("POSE.ESTIMATOR", "onnx", POSE),
+    ("POSE.ESTIMATOR_MODEL", "pose.onnx", POSE),
+    ("POSE.LIGHT", "clahe", POSE),
     ("POSE.SECONDS", "3", POSE),
     ("POSE.LEAST_SECONDS", "1", POSE),
     ("POSE.SOURCES", "[figures]", POSE),

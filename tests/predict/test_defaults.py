@@ -30,7 +30,7 @@ PICTURES = [
 def sees_dots(monkeypatch: pytest.MonkeyPatch) -> None:
     looking = ExtractionOptions(search_crops=False)
     recipe = PoseRecipe("dots", light="none", looking=looking, imports=("tests.pose.estimators",))
-    monkeypatch.setattr(pose_input, "PoseRecipe", lambda: recipe)
+    monkeypatch.setattr(pose_input, "pose_recipe_from_cfg", lambda cfg: recipe)
     monkeypatch.setattr(defaults, "brings_model", lambda: True)
 
 

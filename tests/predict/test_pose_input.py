@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fvcore.common.config import CfgNode
 
 from nightcrawler.config.load import load_experiment
 from nightcrawler.data.lists import VideoItem
@@ -39,11 +40,11 @@ SETTINGS = (
 
 @pytest.fixture(autouse=True)
 def sees_dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    def recipe() -> PoseRecipe:
+    def recipe(cfg: CfgNode) -> PoseRecipe:
         looking = ExtractionOptions(search_crops=False)
         return PoseRecipe("dots", light="none", looking=looking, imports=("tests.pose.estimators",))
 
-    monkeypatch.setattr(pose_input, "PoseRecipe", recipe)
+    monkeypatch.setattr(pose_input, "pose_recipe_from_cfg", recipe)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nightcrawler.config.schema.conditions import MIXES_SOURCES, SEES_POSES
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import is_unique
+from nightcrawler.utils.registries import ENHANCEMENTS, ESTIMATORS
 
 KEYS = (
     Key(
@@ -12,6 +13,30 @@ KEYS = (
         "poses",
         "Folder of pose files, under PATH_PREFIX and laid out as it is: that of Test/a.mp4 is "
         "FOLDER/Test/a.mp4.pose.npz. A list may name pose files themselves, too.",
+        needs=SEES_POSES,
+        hashed_by_default=False,
+    ),
+    Key(
+        "POSE.ESTIMATOR",
+        "mediapipe",
+        "Estimator that makes pose files that are not there, before a training or test and when "
+        "videos are predicted. See docs/pose.md.",
+        choices=ESTIMATORS,
+        needs=SEES_POSES,
+        hashed_by_default=False,
+    ),
+    Key(
+        "POSE.ESTIMATOR_MODEL",
+        "",
+        "File of its model, where it brings none.",
+        needs=SEES_POSES,
+        hashed_by_default=False,
+    ),
+    Key(
+        "POSE.LIGHT",
+        "auto_gamma",
+        "Enhancement of videos before the estimator, with parameters of its own.",
+        choices=ENHANCEMENTS,
         needs=SEES_POSES,
         hashed_by_default=False,
     ),
