@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nightcrawler.utils.clip_worker import report_alive
+from nightcrawler.utils.clip_worker import Worker, report_alive
 from nightcrawler.utils.errors import UserError, VideoError
 
 ABOUT = {"models": ["tested"]}
@@ -51,3 +51,14 @@ def build_nothing() -> tuple[Callable[..., Any], dict[str, Any]]:
 def build_hanging() -> tuple[Callable[..., Any], dict[str, Any]]:
     time.sleep(600)
     raise AssertionError
+
+
+def build_broken() -> tuple[Callable[..., Any], dict[str, Any]]:
+    raise OSError("libGLESv2.so.2: cannot open shared object file")
+
+
+def build_nested() -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A worker that has a worker of its own, as a page's has one that finds poses."""
+    inner = Worker(build, 10.0)
+    inner.start()
+    return inner.ask, {"inner": inner.pid}

@@ -47,7 +47,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DIR|CHECKPOINT|NAME",
-        help="experiment folder, checkpoint, or name of public weights (repeatable)",
+        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
+        "repeatable (default: the models inside the package)",
     )
     models.add_argument(
         "--ensemble", type=Path, metavar="RECIPE", help="mix the models by this recipe"
@@ -108,8 +109,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_model_options(parser)
     add_page_options(parser)
     arguments = parser.parse_args(argv)
-    if not (arguments.experiment or arguments.ensemble):
-        parser.error("give --experiment, --ensemble or both")
     if arguments.mode is not None and not arguments.ensemble:
         parser.error("--mode needs --ensemble")
     for name in ("max_mib", "max_sec", "time_limit_sec", "window_sec"):

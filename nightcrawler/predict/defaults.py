@@ -25,9 +25,9 @@ WITH_POSE = (
 WITHOUT_POSE = (
     "note: predicted by four small models of pictures that come with the package, trained on "
     "synthetic clips in normal light only (about 25 % of real dark clips in eleven classes, chance "
-    "9 %); python -m pip install 'nightcrawler-video[pose]' adds how people move (67 %), and "
-    "--experiment takes a model of your own"
+    "9 %); --experiment takes a model of your own"
 )
+ADVICE = "; python -m pip install 'nightcrawler-video[pose]' adds how people move (67 %)"
 
 
 def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
@@ -45,6 +45,7 @@ def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
     pictures = [name for name in demo_models() if name != SKELETONS]
     if not pictures:
         raise UserError("this installation has no demo models: give --experiment or --ensemble")
+    note = WITHOUT_POSE + ADVICE
     if SKELETONS in demo_models() and brings_model():
         weights = (SKELETONS_SHARE, *[(1 - SKELETONS_SHARE) / len(pictures)] * len(pictures))
         try:
@@ -52,8 +53,9 @@ def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
             return build_ensemble([SKELETONS, *pictures], recipe, Path(), options), WITH_POSE
         except UserError as error:
             logger.warning("%s; models of pictures answer alone", error)
+            note = WITHOUT_POSE
     weights = (1 / len(pictures),) * len(pictures)
-    return build_ensemble(pictures, _weighted(weights), Path(), options), WITHOUT_POSE
+    return build_ensemble(pictures, _weighted(weights), Path(), options), note
 
 
 def _weighted(weights: tuple[float, ...]) -> EnsembleRecipe:

@@ -197,6 +197,9 @@ def build_predictor(
     with noted(os.fspath(checkpoint)):
         weights_to_test_from_cfg(cfg, model)
     pair = options.pair or pair or view_crop_pairs_of(cfg)[0]
+    if cfg.DATA.INPUT == "pose":
+        # There is nothing of a skeleton to crop.
+        pair = (pair[0], 1)
     taken = _build_input(cfg, pair, options.dark)
     return Predictor(
         name=name,

@@ -5,19 +5,22 @@ Questions and answers are JSON over a pipe, so nothing from the worker is ever u
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import json
 import multiprocessing
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError, describe_error
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.process import follow_parent
 
@@ -161,8 +164,12 @@ class Worker:
 
     def _spawn(self) -> None:
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_work, args=(self.build, theirs), daemon=True)
-        self._process.start()
+        # Not a daemon: those may have no processes of their own, as estimators of poses are.
+        self._process = self._context.Process(target=_work, args=(self.build, theirs))
+        with _without_main():
+            self._process.start()
+        # The program would wait for the process at its end.
+        atexit.register(_kill_if_there, weakref.ref(self))
         # With our copy open, the pipe would not end with the process.
         theirs.close()
         self._is_ready = False
@@ -203,11 +210,35 @@ class Worker:
             self._spawn()
 
     def _kill(self) -> None:
-        if self._process is None:
+        if self._process is None or self._process.pid is None:
             return
         # SIGKILL: a decoder that hangs ignores other signals, and the process has nothing to save.
         self._process.kill()
         self._process.join(EXIT_WAIT_SEC)
+
+
+def _kill_if_there(worker: weakref.ref[Worker]) -> None:
+    """End the process of a worker that is still there."""
+    known = worker()
+    if known is not None:
+        known.stop()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start processes that do not run the program's main module again.
+
+    They need nothing of it, and a script without a guard would start itself for ever.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
 
 
 def _work(build: Build, pipe: Connection) -> None:
@@ -217,6 +248,10 @@ def _work(build: Build, pipe: Connection) -> None:
         answer, about = build()
     except UserError as error:
         _send(pipe, "failed", str(error))
+        return
+    except Exception as error:
+        # Such as a library of an estimator that cannot be loaded.
+        _send(pipe, "failed", f"cannot start: {describe_error(error)}")
         return
     _send(pipe, "ready", about)
     _pipe_to_owner.append(pipe)

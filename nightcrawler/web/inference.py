@@ -17,6 +17,7 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.defaults import build_default_ensemble
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
@@ -97,13 +98,17 @@ def build_inference(
         imports=options.imports,
         max_pixels=options.max_pixels,
     )
-    ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
+    if options.experiments or recipe:
+        ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
+    else:
+        ensemble, _ = build_default_ensemble(predict_options)
     # Models often share an enhancement, which the page then names once.
-    enhancements = dict.fromkeys(map(_enhancement_text, ensemble.predictors))
+    pictures = [one for one in ensemble.predictors if "enhancement" in one.about]
+    enhancements = dict.fromkeys(map(_enhancement_text, pictures))
     about = {
         "models": ensemble.model_names,
         "class_names": list(ensemble.class_names),
-        "enhancement": ", ".join(enhancements),
+        "enhancement": ", ".join(enhancements) or "none",
         "labels": ensemble.about()["labels"],
     }
     return functools.partial(infer, ensemble, options), about

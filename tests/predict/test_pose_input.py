@@ -147,3 +147,13 @@ def test_the_main_person_of_a_part_is_who_is_seen_longest_in_it() -> None:
     assert cut_pose(pose, 1, 2).points[0, 0, 0, 0] == 1
     assert cut_pose(pose, 2, 3).points[0, 0, 0, 0] == 0
     assert cut_pose(pose, 2.99, 2.99).num_frames == 1
+
+
+def test_views_are_taken_and_crops_are_not(pictures: Path, skeleton: Path, tmp_path: Path) -> None:
+    path = dots(tmp_path / "walk.mp4", walk(60))
+    ensemble = build_ensemble(
+        [pictures, skeleton], None, Path(), PredictOptions((3, 3), device="cpu")
+    )
+    (result,) = ensemble.videos([item_of(path)])
+    assert result.status == "ok"
+    assert result.num_clips == 3 * 3 + 3

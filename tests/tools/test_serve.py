@@ -87,7 +87,6 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        ([], "give --experiment, --ensemble or both"),
         (["--experiment", "a", "--mode", "1"], "--mode needs --ensemble"),
         (["--experiment", "a", "--max-mib", "0"], "--max-mib: expected more than 0"),
     ],

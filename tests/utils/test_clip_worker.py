@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 from nightcrawler.utils.clip_worker import ClipError, StorageFullError, Worker, WorkerError
 from nightcrawler.utils.errors import UserError
 from tests import answers
+from tests.paths import ROOT
 from tests.waiting import wait_until
 
 
@@ -116,6 +119,47 @@ def test_what_cannot_be_built_says_why() -> None:
     with pytest.raises(UserError, match=r"^best.pyth: no such checkpoint$"):
         worker.start()
     worker.stop()
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line_with_the_reason() -> None:
+    worker = Worker(answers.build_broken, 1.0)
+    with pytest.raises(UserError, match=r"^cannot start: OSError: libGLESv2\.so\.2"):
+        worker.start()
+    worker.stop()
+
+
+def test_a_worker_may_have_a_worker_which_ends_with_it() -> None:
+    worker = Worker(answers.build_nested, 20.0)
+    worker.start()
+    inner = worker.about["inner"]
+    assert worker.ask({"name": "a"})["pid"] == inner != worker.pid
+    worker.stop()
+    wait_until(lambda: not alive(inner), timeout=30)
+
+
+SCRIPT = """
+from nightcrawler.utils.clip_worker import Worker
+from tests import answers
+from tests.paths import ROOT
+
+worker = Worker(answers.build, 20.0)
+worker.start()
+print(worker.ask({"name": "a"})["name"], worker.pid)
+"""
+
+
+def test_a_script_without_a_guard_gets_its_answer_and_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    name, pid = done.stdout.split()
+    assert (done.returncode, name, done.stderr) == (0, "a", "")
+    assert not alive(int(pid))
 
 
 def test_a_build_that_hangs_is_given_up() -> None:
