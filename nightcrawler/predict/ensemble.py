@@ -17,7 +17,6 @@ from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.model_input import FrameSpan
-from nightcrawler.predict.pose_input import STAGE
 from nightcrawler.predict.predictor import Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult
@@ -33,9 +32,6 @@ from nightcrawler.utils.errors import NO_PERSON, UserError
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
-
-# End of the status of a video whose poses could not be made.
-POSE_FAULT = f"({STAGE})"
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ class Ensemble:
 
     def _result(self, item: VideoItem, predictions: list[Predictions]) -> VideoResult:
         """Mix the models' predictions of one video."""
-        predictions = _without_lost_poses(item, predictions)
+        predictions = self._without_lost_poses(item, predictions)
         joined = join(predictions, self.model_names, self.recipe.mode.ensemble.scores)
         if joined.why[0] != STATUS_OK:
             return VideoResult(item.name, item.label, joined.why[0], self.class_names)
@@ -185,6 +181,25 @@ class Ensemble:
             ),
         )
 
+    def _without_lost_poses(
+        self, item: VideoItem, predictions: list[Predictions]
+    ) -> list[Predictions]:
+        """Return predictions of one video in which models whose poses failed have no opinion.
+
+        An estimator that crashes, hangs or stops at damage costs its own models' answer, not that
+        of the others.
+        """
+        if not any(prediction.status[0] == STATUS_OK for prediction in predictions):
+            return predictions
+        kept = []
+        for predictor, prediction in zip(self.predictors, predictions, strict=True):
+            status = prediction.status[0]
+            if "poses" in predictor.about and status not in (STATUS_OK, NO_PERSON):
+                logger.warning("%s: no pose: %s; the other models answer", item.name, status)
+                prediction = replace(prediction, status=[NO_PERSON])
+            kept.append(prediction)
+        return kept
+
     def about(self) -> dict[str, Any]:
         """Return plain values that identify the models, their mixture and their label use."""
         models = [predictor.about for predictor in self.predictors]
@@ -198,22 +213,6 @@ class Ensemble:
                 "switches": [vars(switch) for switch in self.recipe.mode.switches],
             },
         }
-
-
-def _without_lost_poses(item: VideoItem, predictions: list[Predictions]) -> list[Predictions]:
-    """Return predictions of one video in which models whose poses were lost have no opinion.
-
-    An estimator that crashes or hangs costs its own models' answer, not that of the others.
-    """
-    kept = []
-    for prediction in predictions:
-        status = prediction.status[0]
-        others = any(other.status[0] == STATUS_OK for other in predictions)
-        if status.endswith(POSE_FAULT) and others:
-            logger.warning("%s: %s; the other models answer", item.name, status)
-            prediction = replace(prediction, status=[NO_PERSON])
-        kept.append(prediction)
-    return kept
 
 
 def run_hash(about: dict[str, Any]) -> str:

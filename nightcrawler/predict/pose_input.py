@@ -75,7 +75,7 @@ class VideoPoses:
             # Taken to its end: whoever leaves it earlier ends the processes.
             (row,) = list(self._files.make([item]))
             if row.status == FAILED:
-                raise VideoError(path, row.reason, STAGE)
+                raise _error_of(path, row.reason)
         return str(target)
 
     def pose_of(self, path: str) -> Pose:
@@ -99,6 +99,12 @@ class VideoPoses:
             return self.pose_of(str(path))
         finally:
             Path(self.file_of(str(path))).unlink(missing_ok=True)
+
+
+def _error_of(path: str, reason: str) -> VideoError:
+    """Return the error of a video whose pose failed: the file's own, or the estimator's."""
+    cause, found, where = reason.removesuffix(")").rpartition(" (while ")
+    return VideoError(path, cause, where) if found else VideoError(path, reason, STAGE)
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
