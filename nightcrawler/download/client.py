@@ -75,7 +75,10 @@ def is_allowed(address: str, origin: str = "") -> bool:
         address: the address.
         origin: address that redirects to it. Only one of this machine may lead to this machine.
     """
-    parts = urllib.parse.urlsplit(address)
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError:
+        return False
     if parts.scheme == "https":
         return bool(parts.hostname) and parts.username is None
     is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
@@ -225,6 +228,9 @@ def _opened(url: str, start: int, version: str, patience: Patience) -> Iterator[
     except urllib.error.HTTPError as error:
         error.close()
         raise _fault_of_status(error) from None
+    except ValueError:
+        # Such as letters that addresses do not have.
+        raise DownloadError("is no address that can be read", f"check it, {BY_HAND}") from None
     except (OSError, http.client.HTTPException) as error:
         raise _fault_of_connection(error, start) from None
     with response:

@@ -18,6 +18,7 @@ WORLD = "world"
 SPACES = (PICTURE, WORLD)
 # Twelve hours at 30 frames per second, of two people.
 MAX_BYTES = 2**31
+MOST_SECONDS = 24 * 3600
 FORMAT = 1
 
 
@@ -54,6 +55,11 @@ class Pose:
             raise UserError(f"points have shape {list(shape)}, expected [P, T, {joints}, 3]")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise UserError(f"fps is {self.fps}, expected a positive number")
+        if self.points.shape[1] / self.fps > MOST_SECONDS:
+            raise UserError(
+                f"{self.points.shape[1]} frames at {self.fps:g} a second last longer than "
+                f"{MOST_SECONDS // 3600} hours"
+            )
         if self.space not in SPACES:
             raise UserError(f"space is '{self.space}', expected {' or '.join(SPACES)}")
 

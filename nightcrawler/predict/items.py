@@ -23,6 +23,7 @@ from nightcrawler.utils.progress import progress
 logger = get_logger(__name__)
 
 WINDOWS_PER_LINE = 100
+PROBED_TOGETHER = 16
 # A longer video is predicted by windows of so many seconds, and so many apart, by itself: it shows
 # one action after another.
 LONG_SEC = 12.0
@@ -76,10 +77,13 @@ def _by_length(
     items: Sequence[VideoItem], whole: PredictMany, by_windows: PredictMany, limits: Limits
 ) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
     """Yield results in order, short videos by one function and long ones by another."""
-    # Neighbours of one kind stay together: the next video is decoded while the models run.
-    for long, group in itertools.groupby(items, key=functools.partial(_is_long, limits=limits)):
-        predict = by_windows if long else whole
-        yield from predict(list(group))
+    # Neighbours of one kind stay together: the next video is decoded while the models run. Not all
+    # of them, as each is probed before the first is predicted.
+    for first in range(0, len(items), PROBED_TOGETHER):
+        part = items[first : first + PROBED_TOGETHER]
+        for long, group in itertools.groupby(part, key=functools.partial(_is_long, limits=limits)):
+            predict = by_windows if long else whole
+            yield from predict(list(group))
 
 
 def _is_long(item: VideoItem, limits: Limits) -> bool:

@@ -29,6 +29,7 @@ from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
 from nightcrawler.utils.io import file_state
 
+LEAST_SIDE_PX = 16
 # A person must be seen so long: what estimators see in test pictures and machines is shorter.
 LEAST_SEEN_SEC = 0.5
 # A process that finds no pose for so long is ended.
@@ -53,6 +54,8 @@ class VideoPoses:
         self._folder = tempfile.TemporaryDirectory(prefix="nightcrawler-poses-")
         self._files = PoseFiles(Path(self._folder.name), recipe, 1, ESTIMATOR_TIMEOUT_SEC)
         self._files.__enter__()
+        # Name of the video that was asked for last, and its pose or what is wrong with it.
+        self._last: tuple[str, Pose | VideoError] = ("", VideoError("", "no video", STAGE))
         # Processes end with this object, or with the program.
         weakref.finalize(self, self._files.close)
 
@@ -61,30 +64,33 @@ class VideoPoses:
         """Estimator, its release, light and way of looking."""
         return self._files.source
 
-    def file_of(self, path: str) -> str:
-        """Return the pose file of a video, made if it is not there.
+    def pose_of(self, path: str) -> Pose:
+        """Return the pose of a video, made if it is not there.
 
         Raises:
-            VideoError: if it cannot be made.
+            VideoError: if it cannot be made, also when it is asked for again.
         """
         state = f"{os.path.realpath(path)} {file_state(path)}"
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:32]
+        # Windows of one video follow one another.
+        if name != self._last[0]:
+            self._last = (name, self._make(path, name))
+        found = self._last[1]
+        if isinstance(found, VideoError):
+            raise found
+        return found
+
+    def _make(self, path: str, name: str) -> Pose | VideoError:
         item = VideoItem(name, -1, Path(path), 1)
+        # Taken to its end: whoever leaves it earlier ends the processes.
+        (row,) = list(self._files.make([item]))
+        if row.status == FAILED:
+            return _error_of(path, row.reason)
         target = self._files.path_of(item)
-        if not target.is_file():
-            # Taken to its end: whoever leaves it earlier ends the processes.
-            (row,) = list(self._files.make([item]))
-            if row.status == FAILED:
-                raise _error_of(path, row.reason)
-        return str(target)
-
-    def pose_of(self, path: str) -> Pose:
-        """Return the pose of a video.
-
-        Raises:
-            VideoError: if it cannot be made.
-        """
-        return read_pose(self.file_of(path))
+        try:
+            return read_pose(target)
+        finally:
+            target.unlink(missing_ok=True)
 
     def pose_of_frames(self, frames: Sequence[np.ndarray], fps: float) -> Pose:
         """Return the pose of frames uint8 `[H, W, 3]`.
@@ -94,11 +100,13 @@ class VideoPoses:
         """
         # The process reads videos: frames of a camera become a short one.
         path = Path(self._folder.name, "frames.mp4")
+        if min(frames[0].shape[:2]) < LEAST_SIDE_PX:
+            raise VideoError(path, f"pictures below {LEAST_SIDE_PX} pixels show nobody", STAGE)
         write_video(path, map(_even, frames), Fraction(fps or ASSUMED_FPS).limit_denominator(1000))
         try:
             return self.pose_of(str(path))
         finally:
-            Path(self.file_of(str(path))).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _error_of(path: str, reason: str) -> VideoError:

@@ -13,7 +13,7 @@ from nightcrawler.pose.files import SUFFIX, WORLD, Pose, write_pose
 from nightcrawler.pose.recordings.amc import read_amc
 from nightcrawler.pose.recordings.bvh import read_bvh
 from nightcrawler.pose.recordings.kinect import read_kinect
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, describe_error
 from nightcrawler.utils.io import read_csv_rows, safe_join, write_csv_rows
 
 TABLE_HEADER = ("recording", "first", "last", "class")
@@ -85,6 +85,10 @@ def read_table(path: str | Path) -> list[Span]:
         )
     if not spans:
         raise UserError(f"{path}: no row, expected {','.join(TABLE_HEADER)}")
+    rows_of: dict[str, int] = {}
+    for span in spans:
+        if rows_of.setdefault(span.name, span.row) != span.row:
+            raise UserError(f"{path}: rows {rows_of[span.name]} and {span.row} are the same frames")
     return spans
 
 
@@ -141,6 +145,9 @@ def read_recording(path: Path) -> _Recording:
             return _Recording(*read_kinect(_text_of(path)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except (ValueError, LookupError, ArithmeticError) as error:
+        # Of words in places that no recording has.
+        raise UserError(f"{path}: is damaged ({describe_error(error)})") from None
     raise UserError(f"{path}: suffix '{path.suffix}', expected .bvh, .amc or .txt")
 
 

@@ -267,7 +267,7 @@ def row_of(name: str, pose: Pose) -> PoseRow:
         name: Name of the video.
         pose: Its pose.
     """
-    seen = int(seen_frames(pose.points[0]).sum())
+    seen = int(seen_frames(pose.points[0]).sum()) if len(pose.points) else 0
     people = int(np.isfinite(pose.points).any(axis=(1, 2, 3)).sum())
     status = OK if seen else NO_PERSON
     return PoseRow(name, status, pose.num_frames, seen, people)

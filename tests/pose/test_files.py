@@ -55,6 +55,7 @@ def test_a_missing_file_and_another_file_are_told(tmp_path):
         ({"points": np.zeros((3, 17, 3))}, r"expected \[P, T, 17, 3\]"),
         ({"fps": 0.0}, "fps is 0.0"),
         ({"space": "air"}, "expected picture or world"),
+        ({"fps": 1e-7}, "last longer than 24 hours"),
         ({"layout": "coco"}, "'coco' is unknown"),
     ],
 )

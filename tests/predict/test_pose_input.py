@@ -25,7 +25,7 @@ from nightcrawler.prepare.pose_files import PoseRecipe
 from tests import tiny
 from tests.data.skeleton.files import build_poses
 from tests.paths import ROOT
-from tests.pose.estimators import CRASH
+from tests.pose.estimators import BUG, CRASH
 from tests.prepare.test_extract_poses import dots, walk
 from tests.reading import read_file
 
@@ -159,3 +159,18 @@ def test_views_are_taken_and_crops_are_not(pictures: Path, skeleton: Path, tmp_p
     (result,) = ensemble.videos([item_of(path)])
     assert result.status == "ok"
     assert result.num_clips == 3 * 3 + 3
+
+
+def test_a_pose_that_fails_is_tried_once(skeleton: Path, tmp_path: Path) -> None:
+    path = dots(tmp_path / "bug.mp4", walk(240), corner=BUG)
+    predictor = load(skeleton, device="cpu")
+    asked = []
+    poses: Any = predictor.input.reader
+    make = poses.poses._files.make
+    poses.poses._files.make = lambda items: asked.append(items) or make(items)
+    result, _ = predict_long_video(predictor, item_of(path), 2.0, 1.0)
+    assert not result.ok
+    assert len(asked) == 1
+    assert not list(Path(poses.poses._folder.name).iterdir())
+    tiny_frames = [np.zeros((1, 40, 3), np.uint8)] * 9
+    assert not predictor.frames(item_of("memory"), FrameSpan(tiny_frames)).ok

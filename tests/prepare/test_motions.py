@@ -27,6 +27,7 @@ def test_a_table_names_spans(tmp_path):
         ("a.bvh,1,2\n", "row 1: 3 fields, expected recording,first,last,class"),
         ("a.bvh,one,2,Walk\n", "row 1: frame 'one', expected a number"),
         ("", "no row"),
+        ("a.bvh,1,9,Walk\na.bvh,1,9,Run\n", "rows 1 and 2 are the same frames"),
         ("s01_e01\nwalk 252 390\n", "row 2: 'walk 252 390', expected 'action: first last'"),
     ],
 )
@@ -84,4 +85,15 @@ def test_other_suffixes_and_lost_skeletons_are_told(tmp_path):
     with pytest.raises(UserError, match=r"suffix '.c3d', expected .bvh, .amc or .txt"):
         read_recording(tmp_path / "a.c3d")
     with pytest.raises(UserError, match=r"neither 02.asf nor a single .asf"):
+        read_recording(tmp_path / "02_01.amc")
+
+
+@pytest.mark.parametrize("damage", ["dof rq", "dof r", "direction 0 1", "order TX TY RX RY RZ"])
+def test_words_that_no_skeleton_has_are_told(tmp_path, damage):
+    key = damage.split()[0]
+    text = made_asf()
+    line = next(line for line in text.splitlines() if line.split()[:1] == [key])
+    (tmp_path / "02.asf").write_text(text.replace(line, damage))
+    (tmp_path / "02_01.amc").write_text(made_amc([{}] * 8))
+    with pytest.raises(UserError, match=r"02_01\.amc: "):
         read_recording(tmp_path / "02_01.amc")

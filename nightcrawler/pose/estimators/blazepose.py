@@ -38,9 +38,11 @@ FindPeople = Callable[[np.ndarray], np.ndarray]
 
 def brings_model() -> bool:
     """Return whether an installed release of mediapipe finds people without a file of the user."""
-    if importlib.util.find_spec("mediapipe") is None:
+    try:
+        release = metadata.version("mediapipe")
+    except metadata.PackageNotFoundError:
         return False
-    return FIRST_RELEASE <= _parse(metadata.version("mediapipe")) <= LAST_WITH_MODEL
+    return FIRST_RELEASE <= _parse(release) <= LAST_WITH_MODEL
 
 
 def build_mediapipe(options: EstimatorOptions) -> BlazePose:

@@ -12,6 +12,8 @@ from nightcrawler.utils.errors import UserError
 
 MAX_JOINTS = 512
 MAX_FRAMES = 1_000_000
+# Joints in all frames, each with a rotation of nine numbers.
+MAX_ROTATIONS = 10_000_000
 
 
 @dataclass
@@ -38,6 +40,8 @@ def read_bvh(text: str) -> tuple[np.ndarray, float]:
     if not found or "HIERARCHY" not in hierarchy:
         raise UserError("is no BVH file: HIERARCHY and MOTION are expected")
     joints = _read_joints(hierarchy)
+    if motion.count("\n") * len(joints) > MAX_ROTATIONS:
+        raise UserError(f"has more than {MAX_ROTATIONS} rotations in all")
     values, fps = _read_motion(motion, sum(len(joint.channels) for joint in joints))
     return body_points(_positions(joints, values)), fps
 
@@ -65,12 +69,18 @@ def _read_joints(hierarchy: str) -> list[_Joint]:
             if current >= 0:
                 joints[current].offset = offset
         elif word == "CHANNELS":
-            joints[current].channels = _channels(words)
+            _of_joint(joints, current).channels = _channels(words)
         if len(joints) > MAX_JOINTS or len(parents) > MAX_JOINTS:
             raise UserError(f"has more than {MAX_JOINTS} joints")
     if not joints:
         raise UserError("has no joints")
     return joints
+
+
+def _of_joint(joints: list[_Joint], current: int) -> _Joint:
+    if current < 0:
+        raise UserError("has channels outside of a joint")
+    return joints[current]
 
 
 def _numbers(words: Iterator[str], count: int) -> np.ndarray:
@@ -81,7 +91,8 @@ def _numbers(words: Iterator[str], count: int) -> np.ndarray:
 
 
 def _channels(words: Iterator[str]) -> list[str]:
-    count = int(_numbers(words, 1)[0])
+    number = float(_numbers(words, 1)[0])
+    count = int(number) if 0 <= number <= 6 else -1
     channels = [next(words, "") for _ in range(min(max(count, 0), 6))]
     kinds = {f"{axis}{kind}" for axis in "XYZ" for kind in ("position", "rotation")}
     if not 0 <= count <= 6 or not kinds.issuperset(channels):
@@ -99,7 +110,7 @@ def _read_motion(motion: str, width: int) -> tuple[np.ndarray, float]:
         seconds = float(lines[1].split(":")[1])
     except (IndexError, ValueError):
         raise UserError("has no 'Frames:' and 'Frame Time:' after MOTION") from None
-    if not (0 < num_frames <= MAX_FRAMES and np.isfinite(seconds) and seconds > 0):
+    if not (0 < num_frames <= MAX_FRAMES and 1e-4 < seconds < 1e4):
         raise UserError(f"promises {num_frames} frames of {seconds} s")
     rows = lines[2 : 2 + num_frames]
     if len(rows) < num_frames:

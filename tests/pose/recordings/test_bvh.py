@@ -82,6 +82,10 @@ def test_the_root_moves_and_turns_all():
         (lambda text: text.replace("OFFSET 1 0 0", "OFFSET one", 1), "has no 3 numbers"),
         (lambda text: text.replace("CHANNELS 3", "CHANNELS 2", 1), "values in a frame|no joint"),
         (lambda text: text.replace("HIERARCHY", "HIERARCHY }"), "closes more joints"),
+        (lambda text: text.replace("HIERARCHY", "HIERARCHY CHANNELS 0"), "outside of a joint"),
+        (lambda text: text.replace("CHANNELS 6", "CHANNELS nan"), "has channels"),
+        (lambda text: text.replace("Frame Time: 0.04", "Frame Time: 1e-320"), "promises 2 frames"),
+        (lambda text: text + "\n" * 1_000_000, "rotations in all"),
     ],
 )
 def test_damaged_files_are_told(damage, message):

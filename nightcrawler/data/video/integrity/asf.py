@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from nightcrawler.data.video.integrity.gaps import Fault
+from nightcrawler.data.video.integrity.gaps import MOST_FAULTS, Fault
 from nightcrawler.data.video.integrity.search import find_all
 
 HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -57,10 +57,15 @@ def asf_faults(path: str) -> Iterator[Fault]:
 def _faults(file: BinaryIO, start: int, end: int, size: int) -> Iterator[Fault]:
     """Yield the faults among packets of `size` bytes."""
     position = start
+    num_faults = 0
     while position + size <= end:
         if _is_packet(file, position):
             position += size
             continue
+        num_faults += 1
+        if num_faults > MOST_FAULTS:
+            yield Fault(f"damaged in more than {MOST_FAULTS} places", position, end)
+            return
         last = max(position - size, start)
         following = end
         for place in find_all(file, re.compile(re.escape(PACKET)), len(PACKET), last + 1):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nightcrawler.data.video.integrity.gaps import Fault
+from nightcrawler.data.video.integrity.gaps import MOST_FAULTS, Fault
 from nightcrawler.data.video.integrity.search import find_all
 
 # Bytes that tell where an element ends, in each of the formats.
@@ -114,6 +114,7 @@ def element_faults(path: str) -> Iterator[Fault]:
 def _faults(file: BinaryIO, size: int, layout: _Format) -> Iterator[Fault]:
     position = 0
     last = 0
+    num_faults = 0
     while position < size:
         num_bytes = _num_bytes(file, position, layout)
         if num_bytes is None and layout.slack and position - last > layout.slack:
@@ -125,6 +126,10 @@ def _faults(file: BinaryIO, size: int, layout: _Format) -> Iterator[Fault]:
             position = end
             continue
         if num_bytes == MOST_FILE_BYTES:
+            return
+        num_faults += 1
+        if num_faults > MOST_FAULTS:
+            yield Fault(f"damaged in more than {MOST_FAULTS} places", last, size)
             return
         following = next(find_all(file, layout.start, HEAD_BYTES, position + 1), size)
         if num_bytes:

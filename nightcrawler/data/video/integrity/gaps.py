@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+# Places of damage that are looked for one by one. Each costs a search for the next sound place.
+MOST_FAULTS = 256
+
 
 @dataclass(frozen=True)
 class Fault:

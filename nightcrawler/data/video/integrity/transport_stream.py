@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightcrawler.data.video.integrity.gaps import Gaps
+from nightcrawler.data.video.integrity.gaps import MOST_FAULTS, Gaps
 
 SYNC = 0x47
 # Bytes of a packet: plain, with the time of arrival in front (M2TS), with a checksum behind.
@@ -54,15 +54,21 @@ def _lost_packets(path: str, stream_id: int) -> tuple[tuple[int, ...], bool]:
     """
     counter = _Counter()
     lost: list[int] = []
+    num_breaks = 0
     is_cut = False
     for chunk in _chunks(path):
         header = np.array(chunk.packets[:, :6])
         is_own = _stream_ids(header) == stream_id
         lost += counter.gaps(header[is_own], chunk.places[is_own])
         # The end of the last packet is behind the place where bytes are missing.
-        if chunk.is_broken and (len(is_own) == 0 or is_own[-1]) and chunk.end not in lost:
+        is_new = not lost or lost[-1] != chunk.end
+        if chunk.is_broken and (len(is_own) == 0 or is_own[-1]) and is_new:
             lost.append(chunk.end)
         is_cut = chunk.is_cut
+        num_breaks += chunk.is_broken
+        if num_breaks > MOST_FAULTS:
+            # Each costs a search. A file of so many is damaged, whatever follows.
+            break
     return tuple(sorted(lost)), is_cut
 
 
