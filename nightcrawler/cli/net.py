@@ -126,14 +126,14 @@ def train(cfg: Any) -> int:
     from nightcrawler.engine.run_lock import run_lock
     from nightcrawler.engine.run_metadata import run_info_of
     from nightcrawler.engine.trainer import Preempted
-    from nightcrawler.prepare.missing_poses import make_missing_poses
+    from nightcrawler.prepare.missing_poses import build_missing_poses
     from nightcrawler.utils.distributed import is_main, launched_rank
     from nightcrawler.utils.logging import get_logger
 
     logger = get_logger(__name__)
     # Two trainings in one folder would rotate each other's checkpoints away.
     with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
-        make_missing_poses(cfg, training_splits_of(cfg), default_jobs())
+        build_missing_poses(cfg, training_splits_of(cfg), default_jobs())
         trainer = build_trainer(cfg)
         # All ranks share the folder; only rank 0 writes into it.
         if is_main():
@@ -169,9 +169,9 @@ def next_command(folder: Path) -> str:
 def test(cfg: Any) -> int:
     """Test an experiment's checkpoint and write a results file per (views, crops) pair."""
     from nightcrawler.engine.tester import build_tester
-    from nightcrawler.prepare.missing_poses import make_missing_poses
+    from nightcrawler.prepare.missing_poses import build_missing_poses
 
-    make_missing_poses(cfg, [cfg.TEST.DATA_SELECT], default_jobs())
+    build_missing_poses(cfg, [cfg.TEST.DATA_SELECT], default_jobs())
     return EXIT_BAD_VIDEOS if build_tester(cfg).run() else 0
 
 

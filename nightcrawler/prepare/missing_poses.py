@@ -25,7 +25,7 @@ TIMEOUT_SEC = 120.0
 logger = get_logger(__name__)
 
 
-def make_missing_poses(cfg: CfgNode, splits: Iterable[str], jobs: int) -> None:
+def build_missing_poses(cfg: CfgNode, splits: Iterable[str], jobs: int) -> None:
     """Make the pose files that a training or test will read and that are not there.
 
     Nothing is done where the input is frames, or no file is missing. Where poses cannot be made,
@@ -37,18 +37,18 @@ def make_missing_poses(cfg: CfgNode, splits: Iterable[str], jobs: int) -> None:
         jobs: Number of processes.
     """
     splits = [name for name in dict.fromkeys(splits) if name not in MOTIONS]
-    if cfg.DATA.INPUT != "pose" or not _missing(cfg, splits):
+    if cfg.DATA.INPUT != "pose" or not _missing_of(cfg, splits):
         return
     folder = Path(cfg.DATA.PATH_PREFIX, cfg.POSE.FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     with open_own(folder / LOCK_NAME, "a+") as lock:
         # Several ranks, or trainings on one data folder: one makes them, the others wait.
         take_record_lock(lock, wait=True)
-        for out, items in _missing(cfg, splits).items():
-            _make(cfg, out, items, jobs)
+        for out, items in _missing_of(cfg, splits).items():
+            _build_poses(cfg, out, items, jobs)
 
 
-def _missing(cfg: CfgNode, splits: Iterable[str]) -> dict[Path, list[VideoItem]]:
+def _missing_of(cfg: CfgNode, splits: Iterable[str]) -> dict[Path, list[VideoItem]]:
     """Return the videos without a pose file, by the folder that it belongs into."""
     found: dict[Path, dict[str, VideoItem]] = defaultdict(dict)
     for name in splits:
@@ -68,7 +68,7 @@ def _missing(cfg: CfgNode, splits: Iterable[str]) -> dict[Path, list[VideoItem]]
     return {out: list(items.values()) for out, items in found.items()}
 
 
-def _make(cfg: CfgNode, out: Path, items: list[VideoItem], jobs: int) -> None:
+def _build_poses(cfg: CfgNode, out: Path, items: list[VideoItem], jobs: int) -> None:
     recipe = pose_recipe_from_cfg(cfg)
     try:
         with PoseFiles(out, recipe, jobs, TIMEOUT_SEC) as files:

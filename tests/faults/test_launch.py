@@ -162,9 +162,9 @@ def test_an_exception_in_one_ranks_dataset_is_what_is_shown(data: Path, tmp_path
 import os
 if os.environ.get("RANK") == "1":
     from nightcrawler.data.dataset import ClipDataset
-    def load(self, index, epoch):
+    def get(self, key):
         raise ValueError("the disk of this machine is gone")
-    ClipDataset._load = load
+    ClipDataset.__getitem__ = get
 """
     (tmp_path / "sitecustomize.py").write_text(spoilt)
     with launched(data, tmp_path / "run", *LONG, PYTHONPATH=f"{tmp_path}:{ROOT}") as process:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch.multiprocessing as mp
 
+from nightcrawler.data.batch_sampler import SampleKey
+from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.engine.build import build_device, build_trainer
 from nightcrawler.engine.trainer import Preempted
 from nightcrawler.utils import distributed
@@ -25,17 +27,18 @@ def run(data: Path, folder: Path, hangs: bool) -> None:
     rank = distributed.rank()
     other = folder / "said0.txt"
     trainer = build_trainer(tiny.config(data, folder / "run"))
-    dataset = trainer.stream_losses[0].stream.loader.dataset
-    load, count = dataset._load, iter(range(1, 1000))
+    dataset: Any = trainer.stream_losses[0].stream.loader.dataset
+    count = iter(range(1, 1000))
 
-    def spoilt(index: int, epoch: int) -> dict[str, Any]:
-        if rank == 1 and next(count) == 4:
-            if hangs:
-                wait_until(other.exists)
-            raise ValueError("the disk of this machine is gone")
-        return load(index, epoch)
+    class Spoilt(ClipDataset):
+        def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+            if rank == 1 and next(count) == 4:
+                if hangs:
+                    wait_until(other.exists)
+                raise ValueError("the disk of this machine is gone")
+            return super().__getitem__(key)
 
-    dataset._load = spoilt
+    dataset.__class__ = Spoilt
     began = time.monotonic()
     with pytest.raises((UserError, ValueError)) as caught, distributed.peer_failure_as_error():
         trainer.fit()

@@ -12,6 +12,7 @@ import pytest
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
+from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.build import build_eval_set
 from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.engine.batches import iterate_batches
@@ -53,15 +54,15 @@ FAULTS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def spoil(dataset: Any, name: str, fault: Callable[[], None]) -> None:
-    """Let the fault happen when a video is loaded."""
-    load = dataset._load
+    """Let the fault happen when a sample is asked for: errors in loading cost one video only."""
 
-    def spoilt(index: int, epoch: int) -> dict[str, Any]:
-        if dataset.items[index].name == name:
-            fault()
-        return load(index, epoch)
+    class Spoilt(ClipDataset):
+        def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+            if self.items[key.index].name == name:
+                fault()
+            return super().__getitem__(key)
 
-    dataset._load = spoilt
+    dataset.__class__ = Spoilt
 
 
 def assert_one_message(error: UserError, title: str, reason: str, names: list[str]) -> None:
@@ -111,13 +112,13 @@ def test_in_evaluation(data: Path, tmp_path: Path, fault: str) -> None:
 
 def test_in_adaptation(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = build_trainer(tiny.config(data, tmp_path, *WITH_WORKER))
-    load = ClipDataset._load
+    get = ClipDataset.__getitem__
 
-    def spoilt(self: ClipDataset, index: int, epoch: int) -> dict[str, Any]:
-        if self.items[index].name == "Run/Run_1_1.mp4":
+    def spoilt(self: ClipDataset, key: SampleKey) -> dict[str, Any]:
+        if self.items[key.index].name == "Run/Run_1_1.mp4":
             fail()
-        return load(self, index, epoch)
+        return get(self, key)
 
-    monkeypatch.setattr(ClipDataset, "_load", spoilt)
+    monkeypatch.setattr(ClipDataset, "__getitem__", spoilt)
     with pytest.raises(UserError, match=r"adaptation: .*the decoder has a fault.*Run/Run_1_1\.mp4"):
         trainer.fit()

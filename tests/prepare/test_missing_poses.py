@@ -5,7 +5,7 @@ import pytest
 from nightcrawler.cli import net
 from nightcrawler.config.node import get_cfg
 from nightcrawler.pose.files import read_pose
-from nightcrawler.prepare.missing_poses import make_missing_poses
+from nightcrawler.prepare.missing_poses import build_missing_poses
 from tests import tiny
 from tests.paths import ROOT
 from tests.prepare.test_extract_poses import dots, walk
@@ -41,29 +41,29 @@ def test_what_is_missing_is_made_where_it_is_looked_for(data, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     # One lies beside its video.
-    make_missing_poses(config(data, "POSE.FOLDER", "other"), ["arid"], 1)
+    build_missing_poses(config(data, "POSE.FOLDER", "other"), ["arid"], 1)
     beside = folder / "dark_train/Train/c.mp4.pose.npz"
     shutil.copy(data / "other/dark_train/Train/c.mp4.pose.npz", beside)
-    make_missing_poses(config(folder), ["arid", "arid", "figures", "test"], 2)
+    build_missing_poses(config(folder), ["arid", "arid", "figures", "test"], 2)
     assert made(folder) == ["Walk/a.mp4.pose.npz", "b.mp4.pose.npz"]
     assert read_pose(folder / "poses/dark_train/Train/b.mp4.pose.npz").num_frames == 24
     first = (folder / "poses/dark_train/Train/b.mp4.pose.npz").stat().st_mtime_ns
     (folder / "poses/dark_train/Train/Walk/a.mp4.pose.npz").unlink()
-    make_missing_poses(config(folder), ["arid"], 1)
+    build_missing_poses(config(folder), ["arid"], 1)
     assert made(folder) == ["Walk/a.mp4.pose.npz", "b.mp4.pose.npz"]
     assert (folder / "poses/dark_train/Train/b.mp4.pose.npz").stat().st_mtime_ns == first
 
 
 def test_without_the_estimator_a_warning_says_what_to_install(data, caplog):
     settings = ("POSE.ESTIMATOR", "onnx", "POSE.FOLDER", "none")
-    make_missing_poses(config(data, *settings), ["arid"], 1)
+    build_missing_poses(config(data, *settings), ["arid"], 1)
     assert "3 pose files are missing" in caplog.text
     assert "needs a model: give a .onnx file" in caplog.text
     assert made(data, "none") == []
 
 
 def test_frames_need_no_poses(data):
-    make_missing_poses(config(data, "POSE.FOLDER", "never", "DATA.INPUT", "frames"), ["arid"], 1)
+    build_missing_poses(config(data, "POSE.FOLDER", "never", "DATA.INPUT", "frames"), ["arid"], 1)
     assert not (data / "never").exists()
 
 

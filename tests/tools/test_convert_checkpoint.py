@@ -186,7 +186,10 @@ def test_faults_are_one_line_and_leave_nothing(
     for argv, text in {
         (tmp_path / "hostile.pth", "--to", tmp_path / "a.pyth"): "hostile.pth: ",
         (tmp_path / "empty.pth", "--inspect"): "the file is empty",
-        ("mvit_b_32x3_k600", "--inspect"): "get k600.pyth from https://",
+        (
+            "mvit_b_32x3_k600",
+            "--inspect",
+        ): "weights 'mvit_b_32x3_k600' are missing: NIGHTCRAWLER_OFFLINE is set",
         (own, "--to", own): "is the file to read",
     }.items():
         assert convert(*argv) == command_line.EXIT_USER_ERROR
