@@ -93,6 +93,7 @@ def prepare_motions(arguments: Any) -> int:
     """Cut recordings by a table, write motions and their list, and name rows that gave none."""
     from nightcrawler.prepare.motions import (
         read_table,
+        refuse_repeats,
         rename_actions,
         write_list,
         write_motions,
@@ -103,6 +104,7 @@ def prepare_motions(arguments: Any) -> int:
     classes = _classes_of(arguments)
     read = read_table(arguments.table)
     spans = rename_actions(read, _renaming_of(arguments.rename))
+    refuse_repeats(arguments.table, spans)
     written = write_motions(spans, arguments.recordings, arguments.out, classes)
     rows = []
     faults = []

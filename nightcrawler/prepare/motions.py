@@ -85,10 +85,6 @@ def read_table(path: str | Path) -> list[Span]:
         )
     if not spans:
         raise UserError(f"{path}: no row, expected {','.join(TABLE_HEADER)}")
-    rows_of: dict[str, int] = {}
-    for span in spans:
-        if rows_of.setdefault(span.name, span.row) != span.row:
-            raise UserError(f"{path}: rows {rows_of[span.name]} and {span.row} are the same frames")
     return spans
 
 
@@ -128,6 +124,22 @@ def rename_actions(spans: Sequence[Span], names: dict[str, str]) -> list[Span]:
     if not names:
         return list(spans)
     return [replace(span, action=names[span.action]) for span in spans if span.action in names]
+
+
+def refuse_repeats(path: str | Path, spans: Sequence[Span]) -> None:
+    """Refuse spans of the same frames: they would be one motion of two classes.
+
+    Args:
+        path: The table, for the error.
+        spans: Those that are written.
+
+    Raises:
+        UserError: With the rows.
+    """
+    rows_of: dict[str, int] = {}
+    for span in spans:
+        if rows_of.setdefault(span.name, span.row) != span.row:
+            raise UserError(f"{path}: rows {rows_of[span.name]} and {span.row} are the same frames")
 
 
 def read_recording(path: Path) -> _Recording:

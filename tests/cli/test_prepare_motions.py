@@ -43,10 +43,11 @@ def test_motions_of_a_table_and_the_rows_that_gave_none(tmp_path, capsys):
         (["figures", "--out", "o", "--classes", "Walk,Fly"], "--classes Fly: figures do Drink"),
         (["figures", "--out", "o", "--count", "0"], "--count 0"),
         (["motions", "t.csv", "--recordings", ".", "--out", "o", "--rename", "a"], "--rename 'a'"),
+        (["motions", "t.csv", "--recordings", ".", "--out", "o"], "rows 1 and 2 are the same"),
     ],
 )
 def test_wrong_arguments_are_told(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "t.csv").write_text("w.bvh,,,stroll\n")
+    (tmp_path / "t.csv").write_text("w.bvh,,,stroll\nw.bvh,,,dance\n")
     assert main(["prepare", *arguments]) != 0
     assert message in capsys.readouterr().err

@@ -27,7 +27,6 @@ def test_a_table_names_spans(tmp_path):
         ("a.bvh,1,2\n", "row 1: 3 fields, expected recording,first,last,class"),
         ("a.bvh,one,2,Walk\n", "row 1: frame 'one', expected a number"),
         ("", "no row"),
-        ("a.bvh,1,9,Walk\na.bvh,1,9,Run\n", "rows 1 and 2 are the same frames"),
         ("s01_e01\nwalk 252 390\n", "row 2: 'walk 252 390', expected 'action: first last'"),
     ],
 )
