@@ -1,7 +1,7 @@
 """Train the small model of skeletons that predictions use, on motions of synthetic figures only.
 
 No video takes part, dark or bright, and no motion of a real person: the figures are joints that
-move by rules. Other figures, of another seed, choose the checkpoint. About ten minutes on two CPU
+move by rules. Other figures, of another seed, choose the checkpoint. Two minutes on two idle CPU
 cores.
 """
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightcrawler.cli.model_options import ensemble_fault
 from nightcrawler.cli.predict_models import adapt_models, add_model_options, build_models
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.command_line import escape_controls, make_parser
@@ -126,11 +127,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def find_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in the sources, models and windows, empty where there is none."""
-    fault = find_source_fault(arguments)
+    fault = find_source_fault(arguments) or ensemble_fault(arguments)
     if fault:
         return fault
-    if arguments.mode is not None and not arguments.ensemble:
-        return "--mode needs --ensemble"
     if (arguments.views is None) != (arguments.crops is None):
         return "--views and --crops go together"
     if arguments.views is not None and not 1 <= arguments.views <= MAX_VIEWS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
+from nightcrawler.cli.model_options import add_ensemble_options, prefix_of
 from nightcrawler.utils.command_line import add_max_pixels
 from nightcrawler.utils.project import project_root
 
@@ -20,28 +20,7 @@ if TYPE_CHECKING:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add options that choose the models and their views."""
     models = parser.add_argument_group("models")
-    models.add_argument(
-        "--experiment",
-        "--model",
-        action="append",
-        default=[],
-        metavar="DIR|CHECKPOINT|NAME",
-        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
-        "repeatable (default: the package's demo models)",
-    )
-    models.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
-    )
-    models.add_argument(
-        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
-    )
-    models.add_argument(
-        "--prefix",
-        type=Path,
-        default=project_root(),
-        metavar="DIR",
-        help="folder that holds the recipe's experiments",
-    )
+    add_ensemble_options(models)
     models.add_argument(
         "--views",
         type=int,
@@ -96,7 +75,7 @@ def build_models(arguments: argparse.Namespace) -> tuple[Ensemble, str]:
     )
     if not (arguments.experiment or arguments.ensemble):
         return build_default_ensemble(options)
-    return build_ensemble(arguments.experiment, recipe, arguments.prefix, options), ""
+    return build_ensemble(arguments.experiment, recipe, prefix_of(arguments), options), ""
 
 
 def adapt_models(

@@ -9,10 +9,10 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
+from nightcrawler.cli.model_options import add_ensemble_options, ensemble_fault, prefix_of
 from nightcrawler.utils.command_line import add_max_pixels, at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -42,27 +42,7 @@ machines. Clips are deleted when the server ends, or else (a kill) when the next
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add options that choose the models."""
     models = parser.add_argument_group("models")
-    models.add_argument(
-        "--experiment",
-        action="append",
-        default=[],
-        metavar="DIR|CHECKPOINT|NAME",
-        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
-        "repeatable (default: the models inside the package)",
-    )
-    models.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="mix the models by this recipe"
-    )
-    models.add_argument(
-        "--mode", type=int, metavar="N", help="mode of a vote recipe (default: its first)"
-    )
-    models.add_argument(
-        "--prefix",
-        type=Path,
-        default=project_root(),
-        metavar="DIR",
-        help="folder that holds the recipe's experiments",
-    )
+    add_ensemble_options(models)
     models.add_argument(
         "--bright", action="store_true", help="clips are well lit: do not enhance them"
     )
@@ -109,8 +89,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_model_options(parser)
     add_page_options(parser)
     arguments = parser.parse_args(argv)
-    if arguments.mode is not None and not arguments.ensemble:
-        parser.error("--mode needs --ensemble")
+    fault = ensemble_fault(arguments)
+    if fault:
+        parser.error(fault)
     for name in ("max_mib", "max_sec", "time_limit_sec", "window_sec"):
         value = getattr(arguments, name)
         if not value > 0:
@@ -127,7 +108,7 @@ def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
         experiments=tuple(arguments.experiment),
         recipe=arguments.ensemble,
         mode=arguments.mode,
-        prefix=arguments.prefix,
+        prefix=prefix_of(arguments),
         dark=not arguments.bright,
         root=project_root(),
         window_sec=arguments.window_sec,

@@ -108,7 +108,7 @@ class BadVideo:
 
     @property
     def is_fault(self) -> bool:
-        """Whether something is wrong with the file. That nobody is in a video is not."""
+        """True where something is wrong with the file. That nobody is in it is no fault."""
         return self.status != NO_PERSON
 
 

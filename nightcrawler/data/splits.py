@@ -50,7 +50,7 @@ class Split:
 
     @property
     def has_dark_labels(self) -> bool:
-        """Whether labels are those of clips filmed in the dark.
+        """True where labels are those of clips filmed in the dark.
 
         A choice made by such labels is an oracle's.
         """

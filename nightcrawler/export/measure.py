@@ -116,7 +116,7 @@ class Comparison:
 
     @property
     def is_within(self) -> bool:
-        """Whether the difference is accepted; one that is not a number never is."""
+        """True where the difference is accepted; one that is not a number never is."""
         return self.limit is None or self.parity.worst <= self.limit
 
 

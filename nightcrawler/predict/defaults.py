@@ -6,9 +6,7 @@ from pathlib import Path
 
 from nightcrawler.pose.estimators.blazepose import brings_model
 from nightcrawler.predict.checkpoints import PredictOptions, demo_models
-from nightcrawler.predict.ensemble import Ensemble, EnsembleRecipe, build_ensemble
-from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
-from nightcrawler.pseudo.vote import Mode
+from nightcrawler.predict.ensemble import Ensemble, build_ensemble, plain_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 
@@ -49,19 +47,9 @@ def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
     if SKELETONS in demo_models() and brings_model():
         weights = (SKELETONS_SHARE, *[(1 - SKELETONS_SHARE) / len(pictures)] * len(pictures))
         try:
-            recipe = _weighted(weights)
+            recipe = plain_recipe(len(weights), weights)
             return build_ensemble([SKELETONS, *pictures], recipe, Path(), options), WITH_POSE
         except UserError as error:
             logger.warning("%s; models of pictures answer alone", error)
             note = WITHOUT_POSE
-    weights = (1 / len(pictures),) * len(pictures)
-    return build_ensemble(pictures, _weighted(weights), Path(), options), note
-
-
-def _weighted(weights: tuple[float, ...]) -> EnsembleRecipe:
-    """Return a recipe of weights that leaves views and crops to each model."""
-    num_models = len(weights)
-    folders = {str(number): "" for number in range(num_models)}
-    pairs = ((1, 1),) * num_models
-    ensemble = EnsembleSpec(folders, ("probs",) * num_models, pairs, weights)
-    return EnsembleRecipe(Mode(ensemble, []), pairs=False)
+    return build_ensemble(pictures, None, Path(), options), note

@@ -72,12 +72,17 @@ def read_recipe(path: Path, number: int | None) -> EnsembleRecipe:
     return EnsembleRecipe(Mode(label.ensemble, []), tuple(label.classes), label.labels)
 
 
-def equal_recipe(num_models: int) -> EnsembleRecipe:
-    """Return a recipe with equal weights that leaves views and crops to each model."""
+def plain_recipe(num_models: int, weights: tuple[float, ...] | None = None) -> EnsembleRecipe:
+    """Return a recipe that leaves views and crops to each model.
+
+    Args:
+        num_models: M.
+        weights: one per model, of sum 1. None takes equal ones.
+    """
     folders = {str(number): "" for number in range(num_models)}
-    ensemble = EnsembleSpec(
-        folders, ("probs",) * num_models, ((1, 1),) * num_models, normalize=False
-    )
+    pairs = ((1, 1),) * num_models
+    scores = ("probs",) * num_models
+    ensemble = EnsembleSpec(folders, scores, pairs, weights, normalize=False)
     return EnsembleRecipe(Mode(ensemble, []), pairs=False)
 
 
@@ -245,7 +250,7 @@ def build_ensemble(
     Raises:
         UserError: if a checkpoint is missing, a model is given twice, or classes differ.
     """
-    recipe = recipe or equal_recipe(len(experiments))
+    recipe = recipe or plain_recipe(len(experiments))
     folders: list[Path | str] = list(experiments)
     if not folders:
         # Folders of a recipe are relative, so that it holds for any copy of the project.

@@ -14,6 +14,7 @@ from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
+from nightcrawler.pose.crops import CROP_SHARE, crop_corners
 from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
@@ -27,10 +28,6 @@ PART_SEC = 10.0
 PART_BYTES = 128 << 20
 # Share of frames with a person times its confidence, above which the whole picture shows enough.
 ENOUGH = 0.75
-# Crops in which a small person is looked for: rows and columns, and their share of the picture.
-CROPS = 3
-CROP_HEIGHT = 0.6
-CROP_WIDTH = 0.5
 # Frames of a part that each crop is tried on, and crops that are then looked at in full.
 TRIED_FRAMES = 8
 BEST_CROPS = 2
@@ -141,7 +138,7 @@ def _look(
     goes_on()
     if not options.search_crops or evidence(best) >= ENOUGH:
         return best
-    for top, left in _promising_crops(estimator, frames, evidence(best), goes_on):
+    for top, left in _promising_crops(estimator, frames, goes_on):
         height, width = _crop_size(frames)
         estimator.reset()
         crop = frames[:, top : top + height, left : left + width]
@@ -166,24 +163,24 @@ def _estimate(estimator: PoseEstimator, frames: np.ndarray, fps: float) -> np.nd
 
 
 def _promising_crops(
-    estimator: PoseEstimator, frames: np.ndarray, least: float, goes_on: Callable[[], None]
+    estimator: PoseEstimator, frames: np.ndarray, goes_on: Callable[[], None]
 ) -> list[tuple[int, int]]:
-    """Return top and left of the crops whose single frames show more than the whole picture."""
+    """Return top and left of the crops whose single frames show most of a person."""
     height, width = _crop_size(frames)
     tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
     shown = []
-    for top in np.linspace(0, frames.shape[1] - height, CROPS).astype(int).tolist():
-        for left in np.linspace(0, frames.shape[2] - width, CROPS).astype(int).tolist():
-            crop = frames[tried, top : top + height, left : left + width]
-            shown.append((evidence(_estimate(estimator, crop, UNRELATED)), top, left))
-            goes_on()
+    for corner in crop_corners(frames.shape[1], frames.shape[2], height, width):
+        top, left = map(int, corner)
+        crop = frames[tried, top : top + height, left : left + width]
+        shown.append((evidence(_estimate(estimator, crop, UNRELATED)), top, left))
+        goes_on()
     shown.sort(key=lambda crop: -crop[0])
     return [(top, left) for share, top, left in shown[:BEST_CROPS] if share > 0]
 
 
 def _crop_size(frames: np.ndarray) -> tuple[int, int]:
     height, width = frames.shape[1:3]
-    return max(round(CROP_HEIGHT * height), 1), max(round(CROP_WIDTH * width), 1)
+    return max(round(CROP_SHARE[0] * height), 1), max(round(CROP_SHARE[1] * width), 1)
 
 
 def evidence(points: np.ndarray) -> float:

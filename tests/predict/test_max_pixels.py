@@ -17,7 +17,7 @@ from nightcrawler.data.build_video import build_video_reader, limits_of
 from nightcrawler.data.video.decode import read_frames
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.command import Outputs, ResultWriter, predict_set
-from nightcrawler.predict.ensemble import Ensemble, equal_recipe
+from nightcrawler.predict.ensemble import Ensemble, plain_recipe
 from nightcrawler.predict.live_command import predict_live
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.sources import find_videos
@@ -100,12 +100,12 @@ def test_predictions(
 
 
 def test_an_ensemble_reads_what_all_its_models_read(small: Predictor, enough: Predictor) -> None:
-    assert Ensemble([enough, small], equal_recipe(2)).limits.pixels == PIXELS - 1
+    assert Ensemble([enough, small], plain_recipe(2)).limits.pixels == PIXELS - 1
 
 
 def test_a_file_played_as_a_camera(small: Predictor, enough: Predictor, data: Path) -> None:
     for model in (small, enough):
-        ensemble = Ensemble([model], equal_recipe(1))
+        ensemble = Ensemble([model], plain_recipe(1))
         writer = ResultWriter(ensemble, Outputs(), lambda line: None)
         source = str(data / "Test/0.mp4")
         if model is enough:
@@ -121,7 +121,7 @@ def test_annotated_copies(enough: Predictor, small: Predictor, data: Path, tmp_p
     items = find_videos(data / "Test/0.mp4", 11)
     values = {one.name: getattr(enough, one.name) for one in fields(enough)}
     mixed = type(enough)(**values | {"limits": small.limits})
-    ensemble = Ensemble([mixed], equal_recipe(1))
+    ensemble = Ensemble([mixed], plain_recipe(1))
     writer = ResultWriter(ensemble, Outputs(annotate=tmp_path / "shown"), seen.append)
     predict_set(ensemble, items, None, writer)
     assert any(REFUSED in line for line in seen)

@@ -178,6 +178,7 @@ def test_a_file_played_as_a_camera(data: Path, model: Path, tmp_path: Path) -> N
         (("a.mp4", "--shard", "3/3", "--out", "o"), "expected i/N with i from 0 to N-1"),
         (("a.mp4", "--watch", "b"), "give either sources to predict, or --watch FOLDER"),
         (("a.mp4", "--views", "2"), "--views and --crops go together"),
+        (("a.mp4", "--prefix", "x"), "--prefix needs --ensemble"),
         (("a.mp4", "--live", "--csv", "x.csv"), "never ends"),
         (("a.mp4", "--shard", "0/2"), "--shard needs --out"),
         (("a.mp4", "--workers", "1000000"), "--workers 1000000: expected 0 to 1024"),

@@ -88,6 +88,7 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
     ("argv", "text"),
     [
         (["--experiment", "a", "--mode", "1"], "--mode needs --ensemble"),
+        (["--experiment", "a", "--prefix", "x"], "--prefix needs --ensemble"),
         (["--experiment", "a", "--max-mib", "0"], "--max-mib: expected more than 0"),
     ],
 )

@@ -122,7 +122,7 @@ class PlacedPacket:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether bytes of the packet, or behind it, are missing or wrong."""
+        """True where bytes of the packet, or behind it, are missing or wrong."""
         return self.is_marked or self.has_gap
 
 

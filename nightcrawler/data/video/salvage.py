@@ -50,7 +50,7 @@ class Damage:
 
     @property
     def begins(self) -> bool:
-        """Whether the next frame is the first one behind damage."""
+        """True where the next frame is the first one behind damage."""
         return self._is_interrupted
 
     def note(self, cause: str) -> None:

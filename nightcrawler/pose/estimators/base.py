@@ -45,7 +45,7 @@ class PoseEstimator(Protocol):
 
 @dataclass(frozen=True)
 class EstimatorOptions:
-    """What an estimator is made of.
+    """Options of an estimator.
 
     Attributes:
         model: File of the model, empty for the one that the estimator brings.

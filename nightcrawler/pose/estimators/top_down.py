@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from nightcrawler.pose.crops import CROP_SHARE, crop_corners
 from nightcrawler.pose.estimators.base import (
     UNRELATED,
     EstimatorOptions,
@@ -37,9 +38,6 @@ PADDING = 1.25
 LEAST_CONFIDENCE = 0.3
 # Seconds between two searches for people who are not followed yet.
 SEARCH_SEC = 0.5
-# Crops of a search: rows and columns, and their share of the picture.
-CROPS = 3
-CROP_SHARE = (0.6, 0.5)
 # Boxes that share more than this of their area hold one person.
 SAME_PERSON = 0.5
 
@@ -229,9 +227,8 @@ class TopDown:
         """Return the joints of everybody who is seen in the picture or a crop of it."""
         height, width = CROP_SHARE[0] * picture.height, CROP_SHARE[1] * picture.width
         boxes = [Box(0, 0, picture.width, picture.height)]
-        for top in np.linspace(0, picture.height - height, CROPS).tolist():
-            for left in np.linspace(0, picture.width - width, CROPS).tolist():
-                boxes.append(Box(left, top, width, height))
+        for top, left in crop_corners(picture.height, picture.width, height, width):
+            boxes.append(Box(left, top, width, height))
         found = []
         for box in boxes:
             seen = self._net.joints(picture, box.padded(self._net.width / self._net.height))

@@ -1,0 +1,46 @@
+"""Options that name the models of predictions and of the page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nightcrawler.utils.project import project_root
+
+
+def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
+    """Add the options that choose models and their mixture."""
+    models.add_argument(
+        "--experiment",
+        "--model",
+        action="append",
+        default=[],
+        metavar="DIR|CHECKPOINT|NAME",
+        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
+        "repeatable (default: the models inside the package)",
+    )
+    models.add_argument(
+        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
+    )
+    models.add_argument(
+        "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
+    )
+    models.add_argument(
+        "--prefix",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds the recipe's experiments (default: the project's)",
+    )
+
+
+def ensemble_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in how models are chosen, empty where there is none."""
+    for option in ("mode", "prefix"):
+        if getattr(arguments, option) is not None and not arguments.ensemble:
+            return f"--{option} needs --ensemble"
+    return ""
+
+
+def prefix_of(arguments: argparse.Namespace) -> Path:
+    """Return the folder that holds a recipe's experiments."""
+    return arguments.prefix or project_root()
