@@ -17,7 +17,7 @@ SKELETONS = "demo/poseconv"
 SKELETONS_SHARE = 0.8
 WITH_POSE = (
     "note: predicted by small models that come with the package: one of how people move, trained "
-    "on synthetic figures (67 % of 150 real dark clips in eleven classes, chance 9 %), and four of "
+    "on synthetic figures (63 % of 150 real dark clips in eleven classes, chance 9 %), and four of "
     "pictures; --experiment takes a model of your own"
 )
 WITHOUT_POSE = (
@@ -25,7 +25,7 @@ WITHOUT_POSE = (
     "synthetic clips in normal light only (about 25 % of real dark clips in eleven classes, chance "
     "9 %); --experiment takes a model of your own"
 )
-ADVICE = "; python -m pip install 'nightcrawler-video[pose]' adds how people move (67 %)"
+ADVICE = "; python -m pip install 'nightcrawler-video[pose]' adds how people move (63 %)"
 
 
 def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
