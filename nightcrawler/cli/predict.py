@@ -50,7 +50,8 @@ and SLURM_NTASKS. Another number of shards may continue a run. Each process uses
 LOCAL_RANK. OMP_NUM_THREADS limits the threads of each process.
 
 exit codes: 0 done (a shard: all its parts are written), 2 an error, named in one line, 3 some
-videos could not be read, or not whole (their rows give the reason)"""
+videos could not be read, or not whole (their rows give the reason), or an annotated copy could not
+be written (a line gives the reason)"""
 
 
 def add_window_options(parser: argparse.ArgumentParser) -> None:

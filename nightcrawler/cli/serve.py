@@ -77,9 +77,9 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
     page.add_argument(
         "--window-sec",
         type=float,
-        default=3,
+        default=4,
         metavar="S",
-        help="window of the timeline (default 3)",
+        help="window of the timeline (default 4)",
     )
 
 

@@ -26,6 +26,7 @@ files are looked for in weights/ of the project, then in the cache: the folder o
 NIGHTCRAWLER_CACHE, or one in the user's cache. NIGHTCRAWLER_OFFLINE=1 (or HF_HUB_OFFLINE=1)
 forbids downloads. A name is also downloaded where a command or a configuration needs it."""
 COLUMNS = "{:<47} {:<12} {:<31} {}"
+CHOSEN = {"oracle": "labels of dark clips (oracle)", "label-free": "no label of a dark clip"}
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -65,8 +66,11 @@ def main(argv: Sequence[str]) -> int:
 def list_weights(root: Path) -> int:
     """Print one line per name."""
     from nightcrawler.models.zoo import find_entry, zoo_names
+    from nightcrawler.predict.checkpoints import demo_models
 
     print(COLUMNS.format("name", "file", "published accuracy", "chosen with"))
+    for name in demo_models():
+        print(COLUMNS.format(name, "in package", "see MODEL_ZOO.md", CHOSEN["label-free"]))
     for name in zoo_names():
         entry = find_entry(name)
         assert entry is not None
@@ -81,7 +85,13 @@ def list_weights(root: Path) -> int:
 
 def describe_weights(root: Path, names: Sequence[str]) -> int:
     """Print all facts of some names."""
+    from nightcrawler.predict.checkpoints import demo_models
+
     for name in names:
+        if name in demo_models():
+            print(f"{name}\n  file     {demo_models()[name]} (in the package)")
+            print(f"  chosen   {CHOSEN['label-free']}")
+            continue
         entry = _entry(name)
         path = _present(root, entry)
         facts = {
@@ -105,8 +115,7 @@ def describe_weights(root: Path, names: Sequence[str]) -> int:
 
 def _chosen_with(entry: ZooEntry) -> str:
     """Say whether labels of dark clips chose the weights."""
-    words = {"oracle": "labels of dark clips (oracle)", "label-free": "no label of a dark clip"}
-    return words.get(entry.labels, "unknown")
+    return CHOSEN.get(entry.labels, "unknown")
 
 
 def _entry(name: str) -> ZooEntry:
@@ -143,10 +152,14 @@ def _present(root: Path, entry: ZooEntry) -> Path | None:
 def pull_weights(root: Path, names: Sequence[str]) -> int:
     """Download the files of names, all of the list if none is given."""
     from nightcrawler.models.zoo import obtain_weights, zoo_names
+    from nightcrawler.predict.checkpoints import demo_models
 
     wanted = list(names) or zoo_names()
+    packaged = [name for name in wanted if name in demo_models()]
     # Faults of the command line come before the first download.
-    entries = {name: _entry(name) for name in wanted}
+    entries = {name: _entry(name) for name in wanted if name not in packaged}
+    for name in packaged:
+        print(f"{name}: {demo_models()[name]}")
     num_bad = 0
     for name, entry in entries.items():
         try:

@@ -6,6 +6,7 @@ A branch, tag or commit follows the repository's name behind an `@`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from nightcrawler.utils.io import check_relative
 
 SCHEME = "hf://"
 SHA256_DIGITS = 64
+# Owners and repositories: the hub allows no other characters, and no dot at the start.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ def parse_hub_address(address: str) -> HubFile:
         raise UserError(f"{address}: expected hf://OWNER/REPOSITORY/FILE")
     name, _, revision = parts[1].partition("@")
     file = "/".join(parts[2:])
+    # They are folders of the cache, too.
+    if not (_NAME.fullmatch(parts[0]) and _NAME.fullmatch(name)):
+        raise UserError(
+            f"{address}: expected hf://OWNER/REPOSITORY/FILE, names of letters, digits, - _ and ."
+        )
     try:
         check_relative(file)
     except UserError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ class ResultWriter:
         echo: prints a line.
 
     Attributes:
-        num_bad: number of results so far that are of no or not of the whole video.
+        num_bad: number of results so far that are of no or not of the whole video, or whose
+            annotated copy could not be written.
     """
 
     def __init__(self, ensemble: Ensemble, outputs: Outputs, echo: Echo) -> None:
@@ -82,7 +83,7 @@ class ResultWriter:
 
     def take(
         self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan], **more: Any
-    ) -> VideoResult:
+    ) -> None:
         """Write the annotated copy and the JSON line of one result.
 
         Args:
@@ -90,25 +91,24 @@ class ResultWriter:
             result: its result.
             spans: predictions over time for the annotated copy.
             **more: fields to add to the JSON line.
-
-        Returns:
-            the result, with another status where the copy could not be written.
         """
+        is_lacking = False
         if result.ok and self.outputs.annotate:
-            result = self._annotated(item, result, spans)
-        self.num_bad += result.failed
+            is_lacking = not self._annotate(item, spans)
+        self.num_bad += result.failed or is_lacking
         # At once, so that a watch that is stopped can resume after this video.
         record = self._record(result)
         self._lines.write(**record, **more)
         self._rows_so_far.write(**record, **more)
-        return result
 
     def _record(self, result: VideoResult) -> dict[str, Any]:
         return to_record(result, self.outputs.top, self.ensemble.model_names)
 
-    def _annotated(
-        self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan]
-    ) -> VideoResult:
+    def _annotate(self, item: VideoItem, spans: list[ScoredSpan]) -> bool:
+        """Write the annotated copy of a video, and return whether it is there.
+
+        A full disk or a folder that cannot be written costs the copy, and not the answer.
+        """
         assert self.outputs.annotate is not None
         target = target_path(self.outputs.annotate, item.name)
         # The picture shows the frames as the first model gets them.
@@ -118,9 +118,11 @@ class ResultWriter:
         try:
             with unexpected_as_video_error(item.path, "annotate"):
                 annotate(item.path, target, spans, names, enhance, first.color, first.limits)
-        except VideoError as error:
-            return replace(result, status=error.status)
-        return result
+        except UserError as error:
+            reason = error.cause if isinstance(error, VideoError) else error
+            logger.warning("%s: predicted, but %s is not written: %s", item.name, target, reason)
+            return False
+        return True
 
     def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:
         """Print a table of results.
@@ -184,7 +186,8 @@ def predict_set(
     results = []
     predicted = predict_items(ensemble, items, window, by_length=by_length)
     for item, (result, spans) in zip(items, predicted, strict=True):
-        results.append(writer.take(item, result, spans))
+        writer.take(item, result, spans)
+        results.append(result)
     # First: printing fails where the reader is gone (`| head`).
     writer.write(results)
     writer.show(results)
@@ -269,7 +272,7 @@ def predict_watched(
                 ensemble, [item], window, show_windows=False, by_length=by_length
             )
             for result, spans in predicted:
-                result = writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
+                writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
                 writer.show([result])
     except KeyboardInterrupt:
         writer.echo("stopped")

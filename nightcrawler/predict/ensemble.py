@@ -207,7 +207,8 @@ class Ensemble:
 
     def about(self) -> dict[str, Any]:
         """Return plain values that identify the models, their mixture and their label use."""
-        models = [predictor.about for predictor in self.predictors]
+        # By the names that votes have. `model` is the architecture.
+        models = [{"name": one.name, **one.about} for one in self.predictors]
         return {
             "models": models,
             "class_names": list(self.class_names),
@@ -228,7 +229,10 @@ def run_hash(about: dict[str, Any]) -> str:
     """
     # Names come from paths, and the same experiment may be given by another path.
     mixture = {key: value for key, value in about["mixture"].items() if key != "models"}
-    unnamed = {**about, "mixture": mixture}
+    models = []
+    for model in about["models"]:
+        models.append({key: value for key, value in model.items() if key != "name"})
+    unnamed = {**about, "mixture": mixture, "models": models}
     return hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
 
 

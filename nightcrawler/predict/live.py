@@ -75,11 +75,12 @@ class LatestWindow:
                 self._ended = True
                 self._changed.notify()
 
-    def wait(self, until_sec: float) -> Window | None:
+    def wait(self, until_sec: float, or_end: bool = False) -> Window | None:
         """Wait until the source reaches `until_sec` and return the newest window.
 
         Args:
             until_sec: time of the source, in seconds.
+            or_end: return the last frames, too, of a source that ends earlier.
 
         Returns:
             the window, or None where the source ended earlier.
@@ -90,7 +91,7 @@ class LatestWindow:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._newest() >= until_sec)
             # Even after the end: the last frames are still worth a prediction.
-            if self._newest() >= until_sec:
+            if self._newest() >= (0 if or_end else until_sec):
                 return window_of(list(self._buffer.frames))
         if self._error:
             raise self._error
@@ -112,7 +113,7 @@ def live_windows(
 ) -> Iterator[tuple[Window, int]]:
     """Yield the newest window, at most every `stride_sec` of the source's time.
 
-    The first window is yielded once it is complete.
+    The first window is yielded once it is complete, or the source ends.
 
     Args:
         frames: frames of a live source.
@@ -132,7 +133,7 @@ def live_windows(
     last_number = -1
     has_waited = False
     with LatestWindow(frames, window_sec, source, limits) as latest:
-        while window := latest.wait(due_sec):
+        while window := latest.wait(due_sec, or_end=last_number < 0):
             is_short = window.end_sec - window.start_sec < LEAST_SHARE * window_sec
             if is_short and not has_waited:
                 # The source was away: its first frames are no window yet.

@@ -46,7 +46,7 @@ def predict_live(
         for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
             num_dropped += dropped
             result = ensemble.frames(item, span_of(latest, None))
-            result = writer.take(
+            writer.take(
                 item,
                 result,
                 [],

@@ -16,9 +16,11 @@ from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.sliding_windows import (
     ScoredSpan,
+    Segment,
     Timeline,
     Window,
     merge_spans,
+    seconds_of_classes,
     sliding_windows,
 )
 from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult
@@ -138,14 +140,28 @@ class _Average:
         self, model: VideoModel, item: VideoItem, damage: Damage
     ) -> tuple[VideoResult, list[ScoredSpan]]:
         """Return the result of the video and its spans."""
-        # The class of the video may differ from that of its longest segment.
         spans = self.timeline.finish()
         result = _mean_result(item, tuple(model.class_names), self.total / self.num_windows)
         status = STATUS_OK
         if damage:
             status = f"{STATUS_DAMAGED}: {damage.describe()}"
         segments = tuple(merge_spans(spans))
-        return replace(result, status=status, num_clips=self.num_clips, segments=segments), spans
+        class_id = longest_class(segments, result.probs)
+        result = replace(result, class_id=class_id, num_clips=self.num_clips)
+        return replace(result, status=status, segments=segments), spans
+
+
+def longest_class(segments: Sequence[Segment], probs: Sequence[float]) -> int:
+    """Return the class that lasts longest, the more probable one of two that last equally.
+
+    This is the class of a video that was predicted by windows, in every output.
+
+    Args:
+        segments: timeline of the video, at least one.
+        probs: mean probabilities of the K classes.
+    """
+    seconds = seconds_of_classes(segments)
+    return max(seconds, key=lambda label: (round(seconds[label], 6), probs[label]))
 
 
 def _failed(model: VideoModel, item: VideoItem, error: VideoError) -> VideoResult:
@@ -173,7 +189,6 @@ def _mean_result(item: VideoItem, class_names: tuple[str, ...], probs: np.ndarra
         label=item.label,
         status=STATUS_OK,
         class_names=class_names,
-        class_id=int(probs.argmax()),
         probs=tuple(probs.tolist()),
         logits=tuple(logits.tolist()),
     )

@@ -228,6 +228,20 @@ def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
     return segments
 
 
+def seconds_of_classes(segments: Iterable[Segment]) -> dict[int, float]:
+    """Return how many seconds each class of a timeline lasts, by class number.
+
+    Example:
+        >>> seconds_of_classes([Segment(0.0, 2.0, 1, 0.9), Segment(2.0, 2.5, 0, 0.6)])
+        {1: 2.0, 0: 0.5}
+    """
+    seconds: dict[int, float] = {}
+    for segment in segments:
+        length = segment.end_sec - segment.start_sec
+        seconds[segment.label] = seconds.get(segment.label, 0.0) + length
+    return seconds
+
+
 def span_at(spans: list[ScoredSpan], time_sec: float) -> ScoredSpan:
     """Return the last span that starts at or before a time, or the first span."""
     place = bisect.bisect_right(spans, time_sec, key=lambda span: span.start_sec) - 1

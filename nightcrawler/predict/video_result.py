@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.predict.sliding_windows import Segment
+from nightcrawler.predict.sliding_windows import Segment, seconds_of_classes
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.progress import format_seconds
@@ -53,7 +53,7 @@ class VideoResult:
         status: `ok`, or `damaged: ` and the loss, where a part was predicted, or the reason why
             there is no prediction.
         class_names: names of the K classes, in class order.
-        class_id: predicted class, -1 without a prediction.
+        class_id: predicted class, -1 without a prediction. Of windows, the one that lasts longest.
         probs: probabilities of the K classes, in class order and at full precision. Empty without a
             prediction.
         logits: logits of a single model, or logarithms of `probs` for several models or windows.
@@ -263,14 +263,13 @@ def table_lines(result: VideoResult, count: int) -> Iterator[str]:
 
 
 def _shares_of_time(result: VideoResult) -> str:
-    """Return how long each class of a timeline lasts, the longest first."""
-    seconds: dict[str, float] = {}
-    for entry in result.timeline:
-        length = entry.end_sec - entry.start_sec
-        seconds[entry.class_name] = seconds.get(entry.class_name, 0.0) + length
-    ranking = sorted(seconds.items(), key=lambda named: -named[1])
+    """Return how long each class of a timeline lasts, the predicted class first."""
+    seconds = seconds_of_classes(result.segments)
+    ranking = sorted(seconds, key=lambda label: (label != result.class_id, -seconds[label]))
     total = max(sum(seconds.values()), 1e-9)
-    shown = [f"{name} {100 * length / total:.0f} %" for name, length in ranking]
+    shown = []
+    for label in ranking:
+        shown.append(f"{result.class_names[label]} {100 * seconds[label] / total:.0f} %")
     return f"{', '.join(shown)} of {format_clock(total)}"
 
 

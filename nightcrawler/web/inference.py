@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.defaults import build_default_ensemble
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
+from nightcrawler.predict.items import LONG_SEC
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult, segment_records, to_record
@@ -150,6 +151,9 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
     if seconds >= 2 * options.window_sec:
         timeline, _ = predict_long_video(ensemble, item, options.window_sec, options.stride_sec)
         _checked(path, timeline)
+    if seconds > LONG_SEC:
+        # As the command does: the class that lasts longest.
+        result = replace(timeline, votes=result.votes)
     return {
         "name": item.name,
         "top": to_record(result, SHOWN_CLASSES)["top"],

@@ -15,6 +15,7 @@ from nightcrawler.download.cache import OFFLINE, cached_weights
 from nightcrawler.models import zoo
 from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, zoo_names
 from nightcrawler.models.zoo_table import ZooEntry
+from nightcrawler.predict.checkpoints import demo_models
 from nightcrawler.utils.project import use_project
 from tests.download.server import Site, serving, status
 
@@ -78,6 +79,19 @@ def test_list_names_every_file_its_accuracy_and_what_chose_it(
         assert ("not there" in rows[name]) == (name != first)
     assert "90.30 % top-1 on ARID" in rows["ug2-2022/stage4/mvit_b32_k600"]
     assert "labels of dark clips (oracle)" in rows["ug2-2022/stage4/mvit_b32_k600"]
+
+
+def test_models_inside_the_package_are_listed_as_there(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert weights("list") == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert demo_models().keys() <= rows.keys()
+    assert all("not there" not in rows[name] for name in demo_models())
+    assert weights("list", "demo/uniformer_b32_k600") == 0
+    assert str(demo_models()["demo/uniformer_b32_k600"]) in capsys.readouterr().out
+    assert weights("pull", "demo/uniformer_b32_k600") == 0
+    assert "demo/uniformer_b32_k600: " in capsys.readouterr().out
     assert "80.76 % top-1 on Kinetics-400" in rows["torchvision/mvit_v2_s"]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict import command
 from nightcrawler.predict.annotate import refuse_copies_among_sources, target_path
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.utils.errors import UserError
+from tests.predict.test_ensemble import ensemble_of
 
 
 @pytest.fixture
@@ -44,3 +47,32 @@ def test_other_folders_and_single_files_are_fine(clips: Path, tmp_path: Path) ->
     refuse_copies_among_sources(tmp_path / "shown", clips, find_videos(clips, 3))
     refuse_copies_among_sources(clips, clips / "b/c.mp4", find_videos(clips / "b/c.mp4", 3))
     assert target_path(clips, VideoItem("../x", -1, Path(), 1).name).parent == clips
+
+
+def test_a_copy_that_cannot_be_written_costs_no_answer(
+    data: Path, models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensemble = ensemble_of(models[0])
+    blocked = tmp_path / "shown"
+    blocked.touch()  # a file in the place of the folder, as root may write everywhere
+    outputs = command.Outputs(json=tmp_path / "o.json", annotate=blocked)
+    writer = command.ResultWriter(ensemble, outputs, lambda _: None)
+    command.predict_set(ensemble, find_videos(data / "Test", 3), None, writer)
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert [video["status"] for video in found["videos"]] == ["ok"] * 3
+    assert writer.num_bad == 3
+    lines = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [line.split(":")[0] for line in lines] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert all("predicted, but" in line and "is not written" in line for line in lines)
+
+
+def test_models_have_the_names_of_their_votes(
+    data: Path, models: list[Path], tmp_path: Path
+) -> None:
+    ensemble = ensemble_of(*models)
+    writer = command.ResultWriter(ensemble, command.Outputs(json=tmp_path / "o.json"), print)
+    command.predict_set(ensemble, find_videos(data / "Test", 3), None, writer)
+    found = json.loads((tmp_path / "o.json").read_text())
+    names = [model["name"] for model in found["about"]["models"]]
+    assert names == found["about"]["mixture"]["models"] == ["seed1", "seed2"]
+    assert all(list(video["models"]) == names for video in found["videos"])

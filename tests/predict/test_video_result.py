@@ -113,7 +113,7 @@ def test_tables_and_records() -> None:
 
 def test_the_headline_of_a_timeline_is_how_long_each_class_lasts() -> None:
     segments = (Segment(0, 6, 0, 0.9), Segment(6, 9, 2, 0.8), Segment(9, 12, 0, 0.7))
-    long = dataclasses.replace(RESULT, segments=segments, votes=())
+    long = dataclasses.replace(RESULT, segments=segments, class_id=0, votes=())
     assert next(table_lines(long, 2)) == "a.mp4  Run 75 %, Wave 25 % of 0:00:12.0"
     whole = dataclasses.replace(RESULT, segments=())
     assert next(table_lines(whole, 2)) == "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)"

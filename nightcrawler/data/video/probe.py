@@ -50,7 +50,7 @@ class StreamInfo:
 
     Attributes:
         num_frames: number of frames in the stream.
-        codec: FFmpeg's name of the codec.
+        codec: FFmpeg's name of the codec, which that of its decoder may differ from.
         bits: bits of a colour channel.
         fps: average frame rate in frames per second, 0 where the file does not state it.
         start_sec: earliest time stamp in seconds, 0 where there are none.
@@ -306,8 +306,8 @@ class _PacketStatistics:
         self.times.append(packet.pts)
         if packet.is_keyframe:
             context = stream.codec_context
-            header = context.extradata or b""
-            if is_random_access_point(context.name, header, memoryview(packet)):
+            codec, header = context.codec.canonical_name, context.extradata or b""
+            if is_random_access_point(codec, header, memoryview(packet)):
                 self.starts.add(packet.pts)
 
     def fault(self, stream: VideoStream) -> str:
@@ -341,7 +341,7 @@ class _PacketStatistics:
             bits = max((component.bits for component in context.format.components), default=0)
         info = StreamInfo(
             num_frames=self.num_frames,
-            codec=context.name,
+            codec=context.codec.canonical_name,
             bits=bits,
             fps=float(stream.average_rate or 0),
             start_sec=float((self.earliest or 0) * (stream.time_base or 0)),

@@ -40,6 +40,8 @@ SEEKABLE = {
     "h264 of intra refresh": ("mp4", "libx264", {"g": "40", "x264-params": "intra-refresh=1"}),
     "vp8": ("webm", "libvpx", {"g": "60", "cpu-used": "16", "deadline": "realtime"}),
     "vp9": ("webm", "libvpx-vp9", {"g": "60", "cpu-used": "8", "deadline": "realtime"}),
+    # FFmpeg's decoder of AV1 is named libdav1d.
+    "av1": ("mkv", "libsvtav1", {"g": "60", "preset": "12"}),
     "mpeg4": ("avi", "mpeg4", {"g": "12"}),
 }
 READ_WHOLE = (

@@ -162,3 +162,11 @@ def test_a_clock_that_stands_still() -> None:
     times = times_of([3.0] * 100)
     assert times == sorted(times)
     assert times[-1] == pytest.approx(9.5)
+
+
+def test_a_source_shorter_than_a_window_has_one() -> None:
+    ((window, passed),) = live_windows(camera(0.6, 20, 10.0), 3.0, 1.5)
+    assert passed == 0
+    assert len(window.frames) == 12
+    assert window.end_sec == pytest.approx(12 / 20)
+    assert list(live_windows(camera(0, 20, 10.0), 3.0, 1.5)) == []

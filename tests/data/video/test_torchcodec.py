@@ -36,6 +36,7 @@ CLIPS = {
     "h264 rotated": ("mp4", (64, 48), "libx264", {"rotation": 90}),
     "h264 odd": ("mp4", (65, 47), "libx264", {"pix_fmt": "yuv444p"}),
     "vp9": ("webm", (64, 48), "libvpx-vp9", {"options": {"cpu-used": "8", "deadline": "realtime"}}),
+    "av1": ("mkv", (64, 48), "libsvtav1", {"options": {"preset": "12"}}),
     "mpeg4, left to PyAV": ("avi", (64, 48), "mpeg4", {}),
 }
 
