@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from nightcrawler.models.external import torchvision_video
-from nightcrawler.models.frame_average import timm_frames
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
@@ -33,6 +31,7 @@ from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
 from nightcrawler.utils.lazy_registry import unknown_name
 from nightcrawler.utils.registries import MODELS
 
+TORCHVISION_FAMILY = "torchvision/"
 TIMM_FAMILY = "timm/"
 
 # Keys behind arguments that models refuse, for errors of `build_model`.
@@ -240,6 +239,8 @@ def build_torchvision(cfg: CfgNode) -> nn.Module:
     Args:
         cfg: whole configuration.
     """
+    from nightcrawler.models.external import torchvision_video
+
     model = cfg.MODEL
     data = cfg.DATA
     return torchvision_video(
@@ -260,6 +261,8 @@ def build_timm(cfg: CfgNode) -> nn.Module:
     Args:
         cfg: whole configuration.
     """
+    from nightcrawler.models.frame_average import timm_frames
+
     model = cfg.MODEL
     data = cfg.DATA
     return timm_frames(
@@ -305,6 +308,8 @@ def list_models(pattern: str = "") -> list[str]:
     # A family is listed as `timm/NAME`.
     names = [name for name in MODELS.names() if not name.endswith("/NAME")]
     if pattern.startswith(TIMM_FAMILY):
+        import timm
+
         names = [TIMM_FAMILY + name for name in timm.list_models()]
     return sorted(fnmatch.filter(names, pattern or "*"))
 
@@ -361,7 +366,6 @@ def create_model(
     return model
 
 
-# Constructors of the names in MODELS. Those of libraries take the name after the slash.
 CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "uniformer": UniFormer,
     "mvit": MViT,
@@ -370,8 +374,11 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "stgcn": StGcn,
     "poseconv": PoseConv,
     "poseconv3d": PoseConv3D,
-    "torchvision/": torchvision_video,
-    TIMM_FAMILY: timm_frames,
+}
+# Of libraries, which take the name after the slash: imported when used, since that takes seconds.
+LIBRARY_CONSTRUCTORS = {
+    TORCHVISION_FAMILY: "nightcrawler.models.external:torchvision_video",
+    TIMM_FAMILY: "nightcrawler.models.frame_average:timm_frames",
 }
 
 
@@ -380,6 +387,9 @@ def _constructor(name: str) -> tuple[Callable[..., nn.Module], tuple[str, ...]]:
     family, slash, rest = name.partition("/")
     if name not in MODELS:
         raise MODELS.unknown(name)
+    place = LIBRARY_CONSTRUCTORS.get(family + slash)
+    if place is not None:
+        return pkgutil.resolve_name(place), (rest,)
     constructor = CONSTRUCTORS.get(family + slash)
     # A model of the user's own module registers a builder only.
     if constructor is None:
@@ -387,6 +397,4 @@ def _constructor(name: str) -> tuple[Callable[..., nn.Module], tuple[str, ...]]:
             f"model '{name}' is registered for configurations only: set MODEL.NAME {name}, or add "
             "its class to CONSTRUCTORS"
         )
-    if slash:
-        return constructor, (rest,)
-    return constructor, ()
+    return constructor, (rest,) if slash else ()

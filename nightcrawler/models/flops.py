@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def fake_state(mode: FakeTensorMode, model: nn.Module) -> dict[str, Tensor]:
@@ -31,6 +30,9 @@ def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
         model: on any device.
         clip: shape of its input, such as `[1, 3, T, H, W]`.
     """
+    # It imports triton, which tests and predictions need not wait for.
+    from torch.utils.flop_counter import FlopCounterMode
+
     counter = FlopCounterMode(display=False)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     # Attention as two matrix products: not every release of torch counts the fused kernels.

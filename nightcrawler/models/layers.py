@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers import Mlp as Mlp  # re-exported: architectures import their layers from here
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,6 +81,65 @@ def _attend_in_blocks(
             scores = scores + (mask[..., rows, :] if mask.shape[-2] > 1 else mask)
         mixed[..., rows, :] = scores.softmax(dim=-1) @ value
     return mixed
+
+
+# Both layers below are timm's. Importing timm, and torchvision with it, takes longer than importing
+# torch, and every command that runs a model would wait for it.
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop whole samples of a residual branch.
+
+    Samples that are kept are scaled up, so that the expectation stays (Huang et al. 2016, "Deep
+    Networks with Stochastic Depth"). Draws are those of `timm.layers.DropPath`.
+
+    Args:
+        drop_prob: probability of dropping a sample, in [0, 1].
+    """
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Drop samples of `[B, ...]`."""
+        if not self.training or self.drop_prob == 0.0:
+            return branch
+        keep_prob = 1.0 - self.drop_prob
+        shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        kept = branch.new_empty(shape).bernoulli_(keep_prob)
+        if keep_prob > 0.0:
+            kept.div_(keep_prob)
+        return branch * kept
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them, named as those of `timm.layers.Mlp`.
+
+    Args:
+        in_features: channels of the input.
+        hidden_features: channels between the layers.
+        out_features: channels of the output, `in_features` when absent.
+        drop: dropout after each layer.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        out_features: int | None = None,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = nn.GELU()
+        self.drop1 = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform tokens, `[..., in_features]` to `[..., out_features]`."""
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(tokens)))))
 
 
 class Attention(nn.Module):

@@ -11,11 +11,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightcrawler.models.layers import Mlp, drop_path_rates, init_linear_and_norm, motion_channels
+from nightcrawler.models.layers import (
+    DropPath,
+    Mlp,
+    drop_path_rates,
+    init_linear_and_norm,
+    motion_channels,
+)
 from nightcrawler.models.mvit_attention import (
     INIT_STD,
     MVIT_ATTENTION,

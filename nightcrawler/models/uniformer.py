@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from nightcrawler.models.layers import (
     Attention,
+    DropPath,
     Mlp,
     drop_path_rates,
     init_linear_and_norm,

@@ -62,6 +62,19 @@ def test_an_unknown_command_is_one_line_and_exits_with_2(
     assert shown.err == f"error: no command '{word}': {hint}\n"
 
 
+@pytest.mark.parametrize("module", ["engine.tester", "predict.command", "pseudo.labels"])
+def test_models_run_without_libraries_that_take_longer_than_torch(module: str) -> None:
+    code = f"import sys, nightcrawler.{module}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    env = tiny.environment(PYTHONPATH=str(ROOT))
+    process = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    assert process.returncode == 0, process.stderr[-500:]
+    imported = set(process.stdout.split())
+    assert f"nightcrawler.{module}" in imported
+    # torchvision and timm bring torch._dynamo with them, and that brings sympy.
+    assert not imported & {"torchvision", "timm", "torch._dynamo", "sympy", "triton", "sklearn"}
+
+
 @pytest.mark.parametrize("name", HELPED)
 def test_help_of_every_command_is_quick_and_shows_how_it_was_started(name: str) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "nightcrawler", name, "--help"]

@@ -56,7 +56,7 @@ def test_weights_are_loaded(tmp_path: Path) -> None:
 
 def test_every_name_has_a_constructor_and_every_constructor_a_name() -> None:
     families = {name.partition("/")[0] + "/" * ("/" in name) for name in MODELS.names()}
-    assert families == set(build.CONSTRUCTORS)
+    assert families == {*build.CONSTRUCTORS, *build.LIBRARY_CONSTRUCTORS}
 
 
 def test_names_are_listed_by_pattern() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import timm.layers
 import torch
 from torch import Tensor
 
@@ -11,6 +12,28 @@ from nightcrawler.models.layers import attend, drop_path_rates, per_stage
 
 SHAPE = (2, 3, 7, 4)
 TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("training", [True, False])
+def test_stochastic_depth_draws_as_timm_does(rate: float, training: bool) -> None:
+    branch = torch.randn(64, 3, 2, generator=torch.Generator().manual_seed(1))
+    results = []
+    for layer in (layers.DropPath(rate), timm.layers.DropPath(rate)):
+        torch.manual_seed(2)
+        results.append(layer.train(training)(branch))
+    assert torch.equal(*results)
+
+
+def test_mlp_is_timms() -> None:
+    ours = layers.Mlp(6, 12, 8, drop=0.5)
+    theirs = timm.layers.Mlp(6, 12, 8, drop=0.5)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    results = []
+    for layer in (ours, theirs):
+        torch.manual_seed(3)
+        results.append(layer(torch.ones(5, 6)))
+    assert torch.equal(*results)
 
 
 def heads(dtype: torch.dtype, count: int = 3) -> list[Tensor]:

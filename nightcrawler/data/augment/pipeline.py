@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from nightcrawler.data.augment.ops import Box, apply_ops, crop
-from nightcrawler.data.augment.rand_augment import parse_rand_augment
 from nightcrawler.data.transforms import empty_clips
 
 # The kernel of `functional.interpolate`, which has no `out` argument itself.
@@ -176,6 +175,9 @@ class TrainTransform:
         self.aspect = (aspect[0], aspect[1])
         self.rand_augment = None
         if rand_augment:
+            # Its operations import torchvision, which takes longer than importing torch.
+            from nightcrawler.data.augment.rand_augment import parse_rand_augment
+
             self.rand_augment = parse_rand_augment(rand_augment, interpolation)
         self.flip_prob = flip_prob
         self.erase = functools.partial(
