@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from nightcrawler.cli.label_inputs import add_inputs, load_mixed, results_files_of, stage_before
 from nightcrawler.data.splits import get_split
+from nightcrawler.pseudo.churn import Churn, churn
 from nightcrawler.pseudo.ensemble import Joined, mix
 from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe, read_thresholds
 from nightcrawler.pseudo.labels import (
@@ -21,6 +22,7 @@ from nightcrawler.pseudo.labels import (
     Selection,
     choose,
     count_classes,
+    read_labels,
     write_pseudo_labels,
 )
 from nightcrawler.pseudo.results_metadata import (
@@ -29,12 +31,14 @@ from nightcrawler.pseudo.results_metadata import (
     label_use,
     list_use,
     load_joined,
+    read_metadata,
     results_label_use,
     write_metadata,
 )
 from nightcrawler.pseudo.thresholds import LABELLED, search_precision
 from nightcrawler.utils.command_line import at_least, invocation, invoked_as, make_parser
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.outputs import check_targets
 from nightcrawler.utils.project import project_root
 
@@ -160,7 +164,9 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     folder = root / stage_before(stage)
     out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
     arguments.labelled = arguments.labelled or get_split("train", arguments.data).list_file
+    earlier = labels_before(stage, arguments)
     read = [arguments.recipe, arguments.labelled, *(arguments.calibrate or [])]
+    read += [earlier] if earlier is not None else []
     check_targets([out, out.with_suffix(".json")], sources=read)
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
@@ -177,16 +183,42 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
             "--calibrate and --oracle have no effect: thresholds are not calibrated "
             f"({selection.method})"
         )
-    pseudo = choose(joined, mixed, selection)
+    before = read_labels(earlier) if earlier is not None else None
+    if selection.calibration is not None and selection.calibration.agree_new is not None:
+        if earlier is not None:
+            uses.append(read_metadata(earlier)["labels"])
+        elif stage > 1:
+            raise UserError(
+                f"{arguments.recipe}: AGREE_NEW compares with the labels of round {stage - 1}: "
+                "name their file with --before"
+            )
+    pseudo = choose(joined, mixed, selection, before)
     # One input that saw dark labels makes an oracle of the pseudo-labels.
     labels = label_use([*inputs, *known], *uses, *map(results_label_use, known))
     write_pseudo_labels(out, joined, pseudo)
     metadata = _metadata(joined, pseudo, recipe, selection, labels, inputs)
-    write_metadata(out, {**metadata, "known": known})
+    moves = _churn(joined, pseudo, earlier, before)
+    write_metadata(out, {**metadata, **moves, "known": known})
+    _print_churn(moves)
     _print_table(out, joined, pseudo, labels)
     for line in next_steps(stage, recipe, root):
         print(line)
     return 0
+
+
+def labels_before(stage: int, arguments: argparse.Namespace) -> Path | None:
+    """Return the file of the labels of the round before, if there is one.
+
+    Args:
+        stage: round, from 1. The first has none before it.
+        arguments: the options, see `parse_round`.
+    """
+    before: Path | None = arguments.before
+    # Results and labels that are named one by one may be of any run.
+    if before is None and stage > 1 and not (arguments.out or arguments.predictions):
+        usual: Path = arguments.data / f"pseudo/stage{stage - 1}.csv"
+        before = usual if usual.is_file() else None
+    return before
 
 
 def next_steps(stage: int, recipe: LabelRecipe, root: Path) -> list[str]:
@@ -243,6 +275,13 @@ def add_options(parser: argparse.ArgumentParser, stage: str, root: Path) -> None
         "(default: those of its SELECT.SPLIT)",
     )
     parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="CSV",
+        help="labels of the round before, to count which are new, dropped, changed and kept "
+        "(default: those in the data folder, unless --out or --predictions is given)",
+    )
+    parser.add_argument(
         "--labelled",
         type=Path,
         metavar="CSV",
@@ -293,6 +332,26 @@ def _metadata(
         **recipe.ensemble.describe(num_classes),
         "inputs": inputs,
     }
+
+
+def _churn(
+    joined: Joined, pseudo: PseudoLabels, earlier: Path | None, before: dict[str, int] | None
+) -> dict[str, Any]:
+    """Return the moves of labels since the round before for the metadata, nothing without one."""
+    if earlier is None or before is None:
+        return {}
+    names = [joined.names[row] for row in pseudo.rows]
+    found = churn(before, dict(zip(names, pseudo.labels.tolist(), strict=True)))
+    about = {"before": earlier.name, "before_sha256": sha256_file(earlier)}
+    return {"churn": {**about, **asdict(found), "moved": found.moved}}
+
+
+def _print_churn(moves: dict[str, Any]) -> None:
+    """Print the moves of labels since the round before, if there was one."""
+    if moves:
+        counts = moves["churn"]
+        told = ", ".join(f"{counts[one.name]} {one.name}" for one in fields(Churn))
+        print(f"since {counts['before']}: {told} ({100 * counts['moved']:.1f} % moved)")
 
 
 def _print_table(out: Path, joined: Joined, pseudo: PseudoLabels, labels: str) -> None:

@@ -38,6 +38,7 @@ SELECT_KEYS = {
         "SUPPORT",
         "SPLIT",
         "AGREE",
+        "AGREE_NEW",
         "PRIOR",
         "FLOOR",
         "CEILING",
@@ -156,13 +157,16 @@ def _calibration(values: Values, prior: Sequence[float] | None) -> Calibration:
     split = values.get("SELECT.SPLIT", usual.split)
     if not isinstance(split, str) or not split:
         raise values.fault("SELECT.SPLIT", f"{split!r}, expected the name of a split")
-    agree = values.get("SELECT.AGREE", usual.agree)
-    # An int counts models and a float is a share of them: 1 is one model, 1.0 all of them.
-    if type(agree) not in (int, float) or agree < 0 or (type(agree) is float and agree > 1):
-        raise values.fault(
-            "SELECT.AGREE",
-            f"{agree!r}, expected a number of models, or a share of them (0.0 to 1.0)",
-        )
+    agree = _agreement(values, "AGREE", usual.agree)
+    agree_new = None
+    if values.get("SELECT.AGREE_NEW") is not None:
+        agree_new = _agreement(values, "AGREE_NEW", agree)
+        if type(agree_new) is type(agree) and agree_new < agree:
+            raise values.fault(
+                "SELECT.AGREE_NEW",
+                f"{agree_new!r}, expected at least AGREE ({agree!r}): a new label needs no less "
+                "agreement than one of the round before",
+            )
     precision = _number(values, "PRECISION", usual.precision, 0.0, 1.0)
     confidence = _number(values, "CONFIDENCE", usual.confidence, PLAIN, 0.9999)
     if precision == 1 and confidence > PLAIN:
@@ -179,7 +183,21 @@ def _calibration(values: Values, prior: Sequence[float] | None) -> Calibration:
         weights = values.choice("SELECT.PRIOR", (LABELLED, EQUAL), LABELLED)
     floor = _number(values, "FLOOR", usual.floor, 0.0, 1.0)
     ceiling = _number(values, "CEILING", usual.ceiling, 1.0, math.inf)
-    return Calibration(precision, split, agree, weights, floor, ceiling, support, confidence)
+    return Calibration(
+        precision, split, agree, weights, floor, ceiling, support, confidence, agree_new
+    )
+
+
+def _agreement(values: Values, name: str, default: float) -> float:
+    """Return a number of models (int) or a share of them (float) of `SELECT`."""
+    value = values.get(f"SELECT.{name}", default)
+    # An int counts models and a float is a share of them: 1 is one model, 1.0 all of them.
+    if type(value) not in (int, float) or value < 0 or (type(value) is float and value > 1):
+        raise values.fault(
+            f"SELECT.{name}",
+            f"{value!r}, expected a number of models, or a share of them (0.0 to 1.0)",
+        )
+    return value
 
 
 def _number(values: Values, name: str, default: float, least: float, most: float) -> float:

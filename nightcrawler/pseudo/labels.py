@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,13 +66,19 @@ class Selection:
     found: ThresholdSearch | None = None
 
 
-def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLabels:
+def choose(
+    joined: Joined,
+    probs: np.ndarray,
+    selection: Selection,
+    before: Mapping[str, int] | None = None,
+) -> PseudoLabels:
     """Choose pseudo-labels for the videos that have a prediction.
 
     Args:
         joined: the models' predictions for N videos.
         probs: their mixture `[N, K]`.
         selection: way to select.
+        before: name to pseudo-label in the round before, `None` for a first round.
 
     Raises:
         UserError: if no video is left.
@@ -80,7 +86,7 @@ def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLab
     rows = np.flatnonzero(joined.ok)
     # Videos on which models disagree are left out first: they must not fill a class's quota.
     if selection.calibration is not None:
-        agree = agreeing(joined, probs.argmax(axis=1), selection.calibration.agree)
+        agree = _agreeing(joined, probs.argmax(axis=1), selection.calibration, before)
         rows = np.flatnonzero(joined.ok & agree)
     classes, confidences = most_probable(probs[rows])
     thresholds, rules = _thresholds(classes, confidences, probs.shape[1], selection)
@@ -91,6 +97,20 @@ def choose(joined: Joined, probs: np.ndarray, selection: Selection) -> PseudoLab
             "thresholds"
         )
     return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds, rules)
+
+
+def _agreeing(
+    joined: Joined, classes: np.ndarray, calibration: Calibration, before: Mapping[str, int] | None
+) -> np.ndarray:
+    """Return the mask `[N]` of videos on whose class enough models agree.
+
+    Without a round before, no label is newer than another: `agree` holds for all.
+    """
+    agree = agreeing(joined, classes, calibration.agree)
+    if before is None or calibration.agree_new is None:
+        return agree
+    earlier = np.array([before.get(name, -1) for name in joined.names], np.int64)
+    return agree & ((earlier == classes) | agreeing(joined, classes, calibration.agree_new))
 
 
 def _thresholds(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from nightcrawler.pseudo.ensemble import Joined
 from nightcrawler.pseudo.threshold_search import ThresholdSearch, search
 from nightcrawler.utils.errors import UserError
 
+# Metadata of fields of recipes that `workflow.recipe_text` leaves out at their default.
+OPTIONAL = "optional"
 LABELLED = "labelled"
 EQUAL = "equal"
 RULES = ("precision", "fraction", "support", "floor", "ceiling")
@@ -127,7 +129,8 @@ class Calibration:
 
     Six rules apply, in this order:
 
-    - agreement: a video counts only if enough models agree with their mixture on its class.
+    - agreement: a video counts only if enough models agree with their mixture on its class, where
+      a label that the round before did not give may need more of them.
     - precision: a class has the lowest threshold whose precision on the known clips has a lower
       confidence bound of at least `precision`, from at least `support` clips.
     - fraction: a class that reaches it at no threshold keeps a share of its most confident videos
@@ -148,6 +151,7 @@ class Calibration:
         support: least number of known clips that settle a threshold.
         confidence: of the lower bound of the precision, see
             `threshold_search.lower_bound`.
+        agree_new: like `agree`, for labels that the round before did not give, `None` for `agree`.
     """
 
     precision: float = 0.8
@@ -158,6 +162,8 @@ class Calibration:
     ceiling: float = 2.0
     support: int = 5
     confidence: float = 0.8
+    # Left out of the text of recipes where it is not given, so that signatures stay.
+    agree_new: float | None = field(default=None, metadata={OPTIONAL: True})
 
 
 def agreeing(joined: Joined, classes: np.ndarray, agree: float) -> np.ndarray:

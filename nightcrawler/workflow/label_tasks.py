@@ -67,6 +67,12 @@ def plan_labels(stage: Stage, jobs: TrainingJobs) -> PlannedTask:
     arguments += ["--predictions", *map(options.shown, found.values())]
     arguments += ["--out", options.shown(csv)]
     inputs = dict(found)
+    if before.labels:
+        earlier = jobs.csv(before)
+        arguments += ["--before", options.shown(earlier)]
+        # Elsewhere the labels before change nothing but what is told of them.
+        if recipe.calibration is not None and recipe.calibration.agree_new is not None:
+            inputs["labels before"] = earlier
     if recipe.calibration is not None:
         known = _calibration_files(recipe, sources, options)
         inputs.update(known.files)

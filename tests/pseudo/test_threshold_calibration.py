@@ -206,6 +206,26 @@ def test_bounds_hold_whatever_the_predictions(
     assert (counts <= np.maximum(np.ceil(ceiling * fair), 1)).all()
 
 
+def test_a_new_label_needs_more_agreement_than_one_of_the_round_before() -> None:
+    """Clips 0 and 1: all three agree; 2 to 4: two of three. Only 3 had this label before."""
+    joined, mixed = joined_of(
+        [[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]],
+        [[0.8, 0.2], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]],
+        [[0.7, 0.3], [0.2, 0.8], [0.4, 0.6], [0.4, 0.6], [0.6, 0.4]],
+    )
+    found = search(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 1]), 2, "precision", 0.1, 1)
+    rules = replace(FREE, agree=2, agree_new=3)
+    selection = Selection("calibrated", calibration=rules, found=found)
+    before = {"1.mp4": 0, "3.mp4": 0, "4.mp4": 0}
+    assert choose(joined, mixed, selection, before).rows.tolist() == [0, 1, 3]
+    # In a first round all labels are new, and none newer than another.
+    assert choose(joined, mixed, selection).rows.tolist() == [0, 1, 2, 3, 4]
+    # Nothing before that could be kept is not the same as no round before.
+    assert choose(joined, mixed, selection, {}).rows.tolist() == [0, 1]
+    same = Selection("calibrated", calibration=replace(rules, agree_new=None), found=found)
+    assert choose(joined, mixed, same, before).rows.tolist() == [0, 1, 2, 3, 4]
+
+
 # --- recipes ----------------------------------------------------------------------------------------------------
 
 RECIPE = "CLASSES: [a, b]\nLABELS: label-free\nMODELS: {m: here}\nSELECT:\n  METHOD: calibrated\n"
@@ -229,10 +249,11 @@ def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:
         "CEILING: 5",
         "SUPPORT: 3",
         "CONFIDENCE: 0.95",
+        "AGREE_NEW: 3",
     )
     text = RECIPE + "".join(f"  {line}\n" for line in (*lines, "FRACTION: 0.3"))
     recipe = read_label_recipe(yaml_file(tmp_path, text))
-    assert recipe.calibration == Calibration(0.9, "mine", 2, (0.25, 0.75), 0.0, 5.0, 3, 0.95)
+    assert recipe.calibration == Calibration(0.9, "mine", 2, (0.25, 0.75), 0.0, 5.0, 3, 0.95, 3)
     assert recipe.fractions == [0.3]
     equal = read_label_recipe(yaml_file(tmp_path, RECIPE + "  PRIOR: equal\n")).calibration
     assert equal == Calibration(prior="equal")
@@ -246,6 +267,8 @@ def test_a_recipe_says_what_is_to_be_reached(tmp_path: Path) -> None:
         ("SPLIT: 3", "SELECT.SPLIT: 3, expected the name of a split"),
         ("AGREE: -1", "SELECT.AGREE: -1, expected a number of models"),
         ("AGREE: 1.5", "SELECT.AGREE: 1.5"),
+        ("AGREE_NEW: 1.5", "SELECT.AGREE_NEW: 1.5, expected a number of models"),
+        ("AGREE_NEW: 0.5", "SELECT.AGREE_NEW: 0.5, expected at least AGREE (0.75)"),
         ("PRIOR: most", "SELECT.PRIOR: 'most', expected labelled, equal"),
         ("PRIOR: {a: 1}", "SELECT.PRIOR: expected a number for each of CLASSES"),
         ("FLOOR: 2", "SELECT.FLOOR: 2, expected a number 0 to 1"),

@@ -287,6 +287,67 @@ def test_the_published_recipe_is_for_the_published_classes(
     assert "--predictions: the recipe mixes 4 models" in capsys.readouterr().err
 
 
+# --- labels of the round before ---------------------------------------------------------------------------------
+
+
+def test_the_moves_since_the_round_before_are_counted(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_results(project, "exp_pseudo_stage1")
+    recipe = plain_recipe(project)
+    assert run(project, STAGES[1], "--recipe", recipe) == 0
+    first = json.loads((project / "data/pseudo/stage2.json").read_text())
+    assert "churn" not in first
+    assert "since stage1.csv" not in capsys.readouterr().out
+    labels = {row[0]: int(row[1]) for row in rows_of(project / "data/pseudo/stage2.csv")}
+    changed, *dropped = labels
+    before = {name: label for name, label in labels.items() if name not in dropped[:3]}
+    before[changed] = (labels[changed] + 1) % 5
+    gone = [name for name in NAMES if name not in labels][:2]
+    write_list(project / "data/pseudo/stage1.csv", *zip(*before.items(), strict=True))
+    with open(project / "data/pseudo/stage1.csv", "a") as file:
+        file.writelines(f"{name},0\n" for name in gone)
+    assert run(project, STAGES[1], "--recipe", recipe) == 0
+    about = json.loads((project / "data/pseudo/stage2.json").read_text())
+    moved = 6 / (len(labels) + 2)
+    assert about["churn"] == {
+        "before": "stage1.csv",
+        "before_sha256": sha256_file(project / "data/pseudo/stage1.csv"),
+        "new": 3,
+        "dropped": 2,
+        "changed": 1,
+        "kept": len(labels) - 4,
+        "moved": pytest.approx(moved),
+    }
+    told = f"since stage1.csv: 3 new, 2 dropped, 1 changed, {len(labels) - 4} kept"
+    assert f"{told} ({100 * moved:.1f} % moved)" in capsys.readouterr().out
+    # Without AGREE_NEW the labels before choose nothing: those have no record, which is an oracle's.
+    assert about["labels"] == "label-free"
+
+
+def test_new_labels_need_the_labels_before(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = stage_results(project, "exp_pseudo_stage1")
+    recipe = plain_recipe(project)
+    recipe.write_text(recipe.read_text().replace("AGREE: 0.5", "AGREE: 0.5, AGREE_NEW: 1.0"))
+    assert run(project, STAGES[1], "--recipe", recipe) == command_line.EXIT_USER_ERROR
+    assert "AGREE_NEW compares with the labels of round 1" in capsys.readouterr().err
+    assert not (project / "data/pseudo").exists()
+    kept = [f"{number}.mp4" for number in range(0, 30, 2)]
+    write_list(project / "before.csv", kept, [TRUTH[NAMES.index(name)] for name in kept])
+    assert run(project, STAGES[1], "--recipe", recipe, "--before", project / "before.csv") == 0
+    rows = rows_of(project / "data/pseudo/stage2.csv")
+    votes = agreeing_models(models, mean_of(models))
+    for name, label, *_ in rows:
+        old = name in kept and int(label) == TRUTH[NAMES.index(name)]
+        assert votes[NAMES.index(name)] >= (2 if old else 4), name
+    assert {votes[NAMES.index(row[0])] for row in rows} > {4}
+    about = json.loads((project / "data/pseudo/stage2.json").read_text())
+    # A list without a record may hold labels of dark clips, and now it does choose.
+    assert (about["labels"], about["agree_new"]) == ("oracle", 1.0)
+
+
 # --- thresholds by labels of clips that look dark ---------------------------------------------------------------
 
 

@@ -73,6 +73,23 @@ def test_an_oracle_is_not_overruled(tmp_path: Path) -> None:
         plan(DEMO, tmp_path, overrides=("TRAIN.BEST_SPLIT", "val_dry"), oracle=True)
 
 
+def test_labels_are_compared_with_those_of_the_round_before(own: Places, tmp_path: Path) -> None:
+    tasks = plan(OWN, tmp_path / "out", own)
+    assert "--before" not in tasks["label/round1"].command
+    earlier = tmp_path / "out/pseudo/round1.csv"
+    assert value(tasks["label/round2"], "--before") == str(earlier)
+    # What is only counted is no input: chains of earlier versions stay up to date.
+    assert earlier not in tasks["label/round2"].inputs.values()
+    label_recipe = tmp_path / "labels.yaml"
+    text = (ROOT / "configs/pseudo/default.yaml").read_text()
+    label_recipe.write_text(text.replace("  AGREE: 0.75\n", "  AGREE: 0.75\n  AGREE_NEW: 1.0\n"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(OWN.read_text().replace("configs/pseudo/default.yaml", str(label_recipe)))
+    chosen = plan(recipe, tmp_path / "out", own)["label/round2"]
+    assert chosen.inputs["labels before"] == earlier
+    assert chosen.signature != tasks["label/round2"].signature
+
+
 def test_a_chain_of_earlier_results_goes_on_with_their_form(tmp_path: Path) -> None:
     before = plan(UG2, tmp_path)
     label = before["label/exp_pseudo_stage1"]
