@@ -83,6 +83,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
     )
+    outputs.add_argument(
+        "--reject",
+        action="store_true",
+        help="print 'nothing known' for each answer that is not sure",
+    )
     outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video, at the end")
     outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
     outputs.add_argument(
@@ -185,6 +190,8 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
     if endless and arguments.out:
         return f"{endless} does not go with --out"
+    if arguments.reject and arguments.out:
+        return "--reject does not go with --out: give it to merge"
     if arguments.out and (written_last or arguments.jsonl):
         return "--out writes parts: merge them for other files"
     if arguments.adapt != "none" and (endless or arguments.out):
@@ -219,6 +226,7 @@ def choose_outputs(arguments: argparse.Namespace) -> Outputs:
 
     return Outputs(
         top=arguments.top,
+        reject=arguments.reject,
         csv=arguments.csv,
         json=arguments.json,
         jsonl=arguments.jsonl,
@@ -293,6 +301,9 @@ def merge(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
     )
+    parser.add_argument(
+        "--reject", action="store_true", help="write 'nothing known' for answers that are not sure"
+    )
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.top <= MAX_TOP:
         parser.error(f"--top {arguments.top}: expected 1 to {MAX_TOP}")
@@ -301,7 +312,7 @@ def merge(argv: Sequence[str]) -> int:
 
     num_classes = len(shards.read_about(arguments.out)["class_names"])
     items = find_videos(arguments.list, num_classes)
-    results, files = shards.merge(arguments.out, items, arguments.top)
+    results, files = shards.merge(arguments.out, items, arguments.top, arguments.reject)
     num_without = sum(not result.ok for result in results)
     num_damaged = sum(result.is_damaged for result in results)
     written = ", ".join(map(str, files))

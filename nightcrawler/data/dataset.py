@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from nightcrawler.data.batch_sampler import SampleKey
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.transforms import concatenate_clips
-from nightcrawler.data.video.decode import VideoReader, read_frames
+from nightcrawler.data.video.decode import Decoded, VideoReader, read_frames
 from nightcrawler.data.view_frames import ViewFrames, Views
 from nightcrawler.utils.errors import NO_PERSON, VideoError, unexpected_as_video_error
 
@@ -132,7 +132,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     A sample is a dictionary with the keys `index` of the video, `clip` float32 `[S, 3, T, h, w]` or
     `DeferredClips`, `members` (see `ClipBuilder.clips`), `status` (`ok`, or the reason that there
-    is no clip) and `bad`, a list of `BadVideo` that were tried.
+    is no clip), `bad`, a list of `BadVideo` that were tried, and `measured`, of `measure`.
 
     Args:
         items: the videos.
@@ -141,6 +141,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         seed: seed of all draws.
         replace_bad: take another video, chosen by a seeded rule, for one that cannot be used
             (training). Otherwise `status` holds the reason (validation and test).
+        measure: measures the decoded frames of a video. None measures nothing.
     """
 
     def __init__(
@@ -150,12 +151,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
         builder: ClipBuilder,
         seed: int,
         replace_bad: bool,
+        measure: Callable[[Decoded], Any] | None = None,
     ) -> None:
         self.items = list(items)
         self.reader = reader
         self.builder = builder
         self.seed = seed
         self.replace_bad = replace_bad
+        self.measure = measure
 
     def __len__(self) -> int:
         return len(self.items)
@@ -186,24 +189,22 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if attempt:
             # It also comes in its own right, which must not be the same clip.
             return sample_rng(self.seed, key.epoch, name, key.occurrence, key.index, attempt)
-        if key.occurrence:
-            return sample_rng(self.seed, key.epoch, name, key.occurrence)
-        return sample_rng(self.seed, key.epoch, name)
+        again = (key.occurrence,) if key.occurrence else ()
+        return sample_rng(self.seed, key.epoch, name, *again)
 
     def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        item = self.items[index]
+        path = self.items[index].path
         views: list[np.ndarray] = []
 
         def choose(num_frames: int) -> list[int]:
-            # Where this is called a second time, with the true number of frames, the first choice
-            # is forgotten.
+            # A second call, with the true number of frames, takes the place of the first.
             views[:] = self.builder.frames(num_frames, rng)
             return np.unique(np.concatenate(views)).tolist()
 
-        decoded = read_frames(self.reader, item.path, choose)
-        frames = ViewFrames(str(item.path), decoded, views)
-        clip, members = self.builder.clips(frames, rng)
-        return {"index": index, "clip": clip, "members": members}
+        decoded = read_frames(self.reader, path, choose)
+        clip, members = self.builder.clips(ViewFrames(str(path), decoded, views), rng)
+        measured = self.measure(decoded) if self.measure else None
+        return {"index": index, "clip": clip, "members": members, "measured": measured}
 
     def _without_clip(self, index: int, bad: list[BadVideo]) -> dict[str, Any]:
         empty = {"clip": torch.empty(0), "members": {}}

@@ -20,7 +20,8 @@ from nightcrawler.utils.progress import progress
 
 # Numbers of views (in time) and crops (in space) of a video.
 Pair = tuple[int, int]
-# Result of one video: `status`, and by pair its logits `[K]`, probabilities `[K]`, number of clips.
+# Result of one video: `status`, by pair its logits `[K]`, probabilities `[K]`, number of clips, and
+# what its dataset `measured`.
 Row = dict[str, Any]
 # Batches between two updates of the progress line where it cannot be rewritten in place.
 PROGRESS_PERIOD = 20
@@ -203,7 +204,7 @@ class Evaluator:
             # The pairs share clips: `members` lists, for each pair, the clips that belong to it.
             members = sample["members"][pair]
             combined[pair] = (*average_clips(logits[members], self.method), len(members))
-        return {"status": STATUS_OK, "pairs": combined}
+        return {"status": STATUS_OK, "pairs": combined, "measured": sample.get("measured")}
 
 
 def _merge_ranks(rows: dict[int, Row], items: Sequence[VideoItem], desc: str) -> dict[int, Row]:

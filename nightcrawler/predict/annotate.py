@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
 from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span_at
+from nightcrawler.predict.trust import NOTHING_KNOWN, SURE
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
@@ -39,7 +41,12 @@ OTHER_BAR = (170, 170, 170, 255)
 def whole_video_span(result: VideoResult) -> ScoredSpan:
     """Return the top classes of a whole video as one span of time."""
     top = tuple((label, result.probs[label]) for label in result.top(SHOWN_CLASSES))
-    return ScoredSpan(0.0, float("inf"), top)
+    return ScoredSpan(0.0, float("inf"), top, result.status)
+
+
+def without_unsure(spans: Sequence[ScoredSpan]) -> list[ScoredSpan]:
+    """Return spans without the classes of those that are not sure."""
+    return [span if span.status == SURE else replace(span, top=()) for span in spans]
 
 
 def target_path(folder: Path, name: str) -> Path:
@@ -126,7 +133,7 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
 
     Args:
         rgb: frame uint8 `[H, W, 3]`. Small frames are enlarged, for legible text.
-        span: prediction at the time of the frame.
+        span: prediction at the time of the frame. Without classes, nothing is known.
         class_names: names of the K classes, in letters that a font has (`readable_names`).
 
     Returns:
@@ -138,12 +145,12 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
     line_px = font_px + 4
     left = picture.width // 2
     right = picture.width - MARGIN_PX
-    top = picture.height - line_px * min(BARS, len(span.top)) - 4
+    top = picture.height - line_px * max(min(BARS, len(span.top)), 1) - 4
     # Half-transparent, so that the action behind the text stays visible.
     pen.rectangle((0, top - 2, picture.width, picture.height), fill=BACKGROUND)
-    for place, (label, prob) in enumerate(span.top[:BARS]):
+    rows = [(f"{class_names[label]} {prob:.2f}", prob) for label, prob in span.top[:BARS]]
+    for place, (text, prob) in enumerate(rows or [(NOTHING_KNOWN, 0.0)]):
         y = top + place * line_px
-        text = f"{class_names[label]} {prob:.2f}"
         pen.text((MARGIN_PX, y), text, fill="white", font=load_font(text, font_px))
         pen.rectangle((left, y + 3, right, y + font_px), fill=EMPTY_BAR)
         # Mean probabilities of many windows may exceed 1 by rounding.

@@ -10,7 +10,7 @@ from typing import Any
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import shards
-from nightcrawler.predict.annotate import annotate, target_path
+from nightcrawler.predict.annotate import annotate, target_path, without_unsure
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.items import predict_items
 from nightcrawler.predict.sliding_windows import ScoredSpan
@@ -43,6 +43,7 @@ class Outputs:
 
     Attributes:
         top: number of classes per video.
+        reject: name no class of an answer that is not sure.
         csv: file with one row per video.
         json: file with all results and the models that made them.
         jsonl: file that gets one JSON object per video as soon as it is predicted.
@@ -51,6 +52,7 @@ class Outputs:
     """
 
     top: int = 5
+    reject: bool = False
     csv: Path | None = None
     json: Path | None = None
     jsonl: Path | None = None
@@ -102,7 +104,8 @@ class ResultWriter:
         self._rows_so_far.write(**record, **more)
 
     def _record(self, result: VideoResult) -> dict[str, Any]:
-        return to_record(result, self.outputs.top, self.ensemble.model_names)
+        outputs = self.outputs
+        return to_record(result, outputs.top, self.ensemble.model_names, outputs.reject)
 
     def _annotate(self, item: VideoItem, spans: list[ScoredSpan]) -> bool:
         """Write the annotated copy of a video, and return whether it is there.
@@ -115,6 +118,8 @@ class ResultWriter:
         first = self.ensemble.predictors[0]
         names = self.ensemble.class_names
         enhance = self.ensemble.enhance
+        if self.outputs.reject:
+            spans = without_unsure(spans)
         try:
             with unexpected_as_video_error(item.path, "annotate"):
                 annotate(item.path, target, spans, names, enhance, first.color, first.limits)
@@ -132,7 +137,7 @@ class ResultWriter:
             prefix: text before each video's line.
         """
         for result in results[:MAX_SHOWN_VIDEOS]:
-            first, *others = table_lines(result, self.outputs.top)
+            first, *others = table_lines(result, self.outputs.top, self.outputs.reject)
             self.echo(prefix + first)
             for line in others:
                 self.echo(line)
@@ -143,9 +148,10 @@ class ResultWriter:
         """Write the files that hold all results."""
         outputs = self.outputs
         if outputs.csv:
-            write_spreadsheet_rows(outputs.csv, csv_rows(results, outputs.top))
+            rows = csv_rows(results, outputs.top, outputs.reject)
+            write_spreadsheet_rows(outputs.csv, rows)
         if outputs.timeline:
-            write_spreadsheet_rows(outputs.timeline, timeline_rows(results))
+            write_spreadsheet_rows(outputs.timeline, timeline_rows(results, outputs.reject))
         if outputs.json:
             records = [self._record(result) for result in results]
             with atomic_write(outputs.json, "w") as file:

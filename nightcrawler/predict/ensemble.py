@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nightcrawler.data.footage import Footage
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.model_input import FrameSpan
-from nightcrawler.predict.predictor import Predictor, build_predictor
+from nightcrawler.predict.predictor import FOOTAGE, Predictor, build_predictor
 from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.predict.trust import Judge
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
@@ -88,10 +90,17 @@ def plain_recipe(num_models: int, weights: tuple[float, ...] | None = None) -> E
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models with the same classes, and the recipe that mixes them."""
+    """Models with the same classes, and the recipe that mixes them.
+
+    Attributes:
+        predictors: the models.
+        recipe: their mixture.
+        judge: rules that say whether an answer is sure.
+    """
 
     predictors: list[Predictor]
     recipe: EnsembleRecipe
+    judge: Judge = field(default_factory=Judge)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -159,8 +168,8 @@ class Ensemble:
 
     def _result(self, item: VideoItem, predictions: list[Predictions]) -> VideoResult:
         """Mix the models' predictions of one video."""
-        predictions = self._without_lost_poses(item, predictions)
-        joined = join(predictions, self.model_names, self.recipe.mode.ensemble.scores)
+        heard = self._without_lost_poses(item, predictions)
+        joined = join(heard, self.model_names, self.recipe.mode.ensemble.scores)
         if joined.why[0] != STATUS_OK:
             return VideoResult(item.name, item.label, joined.why[0], self.class_names)
         mixed = mode_submission(joined, self.recipe.mode)
@@ -171,20 +180,40 @@ class Ensemble:
         else:
             # A mixture has no logits. The softmax of these gives its probabilities again.
             logits = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
+        votes = tuple(
+            int(own[0].argmax()) if has_opinion[0] else NO_VOTE
+            for own, has_opinion in zip(joined.probs, joined.opinions, strict=True)
+        )
+        class_id = int(mixed.labels[0])
+        status = self.judge.status(
+            probs,
+            class_id,
+            support=self._support(votes, class_id),
+            nobody=any(prediction.status[0] == NO_PERSON for prediction in predictions),
+            incomplete=NO_VOTE in votes,
+            footage=_footage(predictions),
+        )
         return VideoResult(
             name=item.name,
             label=item.label,
-            status=STATUS_OK,
+            status=status,
             class_names=self.class_names,
-            class_id=int(mixed.labels[0]),
+            class_id=class_id,
             probs=tuple(probs.tolist()),
             logits=tuple(np.asarray(logits, np.float64).tolist()),
             num_clips=sum(int(prediction.num_clips[0]) for prediction in predictions),
-            votes=tuple(
-                int(own[0].argmax()) if has_opinion[0] else NO_VOTE
-                for own, has_opinion in zip(joined.probs, joined.opinions, strict=True)
-            ),
+            votes=votes,
         )
+
+    def _support(self, votes: Sequence[int], class_id: int) -> float:
+        """Return the share of the weight of the models with an opinion that votes for a class."""
+        num_classes = len(self.class_names)
+        weights = self.recipe.mode.ensemble.mixture(num_classes).weights.mean(axis=0)
+        has_opinion = np.array(votes) != NO_VOTE
+        total = weights[has_opinion].sum()
+        if total <= 0:
+            return float(np.mean(np.array(votes)[has_opinion] == class_id))
+        return float(weights[np.array(votes) == class_id].sum() / total)
 
     def _without_lost_poses(
         self, item: VideoItem, predictions: list[Predictions]
@@ -219,6 +248,15 @@ class Ensemble:
                 "switches": [vars(switch) for switch in self.recipe.mode.switches],
             },
         }
+
+
+def _footage(predictions: Sequence[Predictions]) -> Footage | None:
+    """Return length and light of the video as the first model that measured them saw it."""
+    for prediction in predictions:
+        footage: Footage | None = prediction.meta[FOOTAGE]
+        if footage is not None:
+            return footage
+    return None
 
 
 def run_hash(about: dict[str, Any]) -> str:
@@ -274,7 +312,7 @@ def build_ensemble(
     for folder, name, pair in zip(folders, short_names(folders), pairs, strict=True):
         predictors.append(build_predictor(folder, name, pair, options))
     _check_classes(predictors, recipe.classes)
-    return Ensemble(predictors, recipe)
+    return Ensemble(predictors, recipe, Judge(dark=options.dark))
 
 
 def _check_classes(predictors: Sequence[Predictor], expected: Sequence[str]) -> None:

@@ -52,8 +52,8 @@ def load(
         >>> import nightcrawler
         >>> predictor = nightcrawler.load("best.pyth", device="cpu")
         >>> result, = predictor.predict("a.mp4")
-        >>> result.status
-        'ok'
+        >>> result.ok
+        True
         >>> result.probabilities.shape
         (11,)
         >>> result, = predictor.predict("a.mp4", window_sec=0.5)

@@ -23,6 +23,7 @@ from nightcrawler.predict.sliding_windows import (
     seconds_of_classes,
     sliding_windows,
 )
+from nightcrawler.predict.trust import longest
 from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import NO_PERSON, VideoError
@@ -94,7 +95,7 @@ def predict_long_video(
             windows = show(windows, max(round((seconds - window_sec) / stride_sec), 0) + 1)
         for window in windows:
             result = model.frames(item, span_of(window, item.path))
-            if result.status == NO_PERSON:
+            if result.status == NO_PERSON and not result.ok:
                 # Nothing happens in this window. Others may show somebody.
                 continue
             # A model may refuse frames, such as pictures that are too small for its crops.
@@ -131,7 +132,7 @@ class _Average:
     def add(self, window: Window, result: VideoResult) -> None:
         """Add the prediction of a window."""
         probs = np.array(result.probs)
-        self.timeline.add(window.start_sec, window.end_sec, probs)
+        self.timeline.add(window.start_sec, window.end_sec, probs, result.status)
         self.total = self.total + probs
         self.num_windows += 1
         self.num_clips += result.num_clips
@@ -142,11 +143,12 @@ class _Average:
         """Return the result of the video and its spans."""
         spans = self.timeline.finish()
         result = _mean_result(item, tuple(model.class_names), self.total / self.num_windows)
-        status = STATUS_OK
-        if damage:
-            status = f"{STATUS_DAMAGED}: {damage.describe()}"
         segments = tuple(merge_spans(spans))
         class_id = longest_class(segments, result.probs)
+        own = [one for one in segments if one.label == class_id]
+        status = longest((one.status, one.end_sec - one.start_sec) for one in own)
+        if damage:
+            status = f"{STATUS_DAMAGED}: {damage.describe()}"
         result = replace(result, class_id=class_id, num_clips=self.num_clips)
         return replace(result, status=status, segments=segments), spans
 

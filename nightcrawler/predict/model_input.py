@@ -13,6 +13,7 @@ from fvcore.common.config import CfgNode
 from nightcrawler.data.build_clips import build_test_clips
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.dataset import ClipBuilder
+from nightcrawler.data.footage import Footage, measure_footage
 from nightcrawler.data.lowlight.enhance.build import (
     Enhance,
     build_phase_enhancements,
@@ -21,7 +22,7 @@ from nightcrawler.data.lowlight.enhance.build import (
     gammas_of,
 )
 from nightcrawler.data.lowlight.enhance.denoise import DenoisedReader
-from nightcrawler.data.video.decode import MemoryReader, VideoReader
+from nightcrawler.data.video.decode import Decoded, MemoryReader, VideoReader
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ModelInput:
         clip_builder: makes clips of what is read.
         enhance: enhancement of frames (the first one, where testing averages several).
         about: plain values that identify it.
+        measure: measures length and light of what the reader decodes. None for joints of people.
     """
 
     reader: VideoReader
@@ -60,6 +62,7 @@ class ModelInput:
     clip_builder: ClipBuilder
     enhance: Enhance
     about: dict[str, Any]
+    measure: Callable[[Decoded], Footage] | None = None
 
 
 def build_picture_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
@@ -89,4 +92,5 @@ def build_picture_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> Mode
             "gammas": gammas_of(cfg, "TEST", dark),
             "denoise_frames": denoise,
         },
+        measure=measure_footage,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from nightcrawler.data.build import build_loader, view_crop_pairs_of
 from nightcrawler.data.build_video import limits_of
 from nightcrawler.data.dataset import ClipDataset, keep_samples
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
@@ -30,11 +31,15 @@ from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_pictur
 from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.predict.trust import Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
+
+# Metadata of a prediction: length and light of its video.
+FOOTAGE = "footage"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Predictor:
         class_names: names of the K classes.
         about: plain values that identify the model: hashes, views, enhancement, label use, ...
         adapter: method that `predict.adapt` changes the model by.
+        judge: rules that say whether an answer is sure.
 
     Example:
         >>> predictor = nightcrawler.load("exp_adapt_bn/uniformer_b32_k600")  # doctest: +SKIP
@@ -73,6 +79,7 @@ class Predictor:
     class_names: tuple[str, ...]
     about: dict[str, Any]
     adapter: Adapter = field(default_factory=NoAdapter)
+    judge: Judge = field(default_factory=Judge)
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
@@ -115,6 +122,8 @@ class Predictor:
     def video_predictions(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
         """Yield the content of a one-row results file for each video, in order.
 
+        Its metadata hold the `Footage` of the video, or None.
+
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
         for item, row in zip(items, self._rows(self._batches(items)), strict=True):
@@ -130,24 +139,37 @@ class Predictor:
                 yield sample["clip"]
 
     def _batches(self, items: Sequence[VideoItem]) -> Iterable[Any]:
-        # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
-        dataset = ClipDataset(
-            items, self.input.reader, self.input.clip_builder, seed=0, replace_bad=False
-        )
+        dataset = self._dataset(items, self.input.reader)
         return self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
 
     def frame_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
         """Return the content of a one-row results file for frames."""
-        reader = self.input.read_span(span)
-        dataset = ClipDataset([item], reader, self.input.clip_builder, seed=0, replace_bad=False)
-        return self._predictions(item, next(self._rows([[dataset[SampleKey(0, 0)]]])))
+        dataset = self._dataset([item], self.input.read_span(span))
+        row = next(self._rows([[dataset[SampleKey(0, 0)]]]))
+        if row.get("measured") is not None:
+            # Frames in memory have no rate.
+            row["measured"] = replace(row["measured"], fps=span.fps)
+        return self._predictions(item, row)
+
+    def _dataset(self, items: Sequence[VideoItem], reader: VideoReader) -> ClipDataset:
+        # `replace_bad=False`: a damaged video gives a sample with its reason, not another video.
+        return ClipDataset(
+            items,
+            reader,
+            self.input.clip_builder,
+            seed=0,
+            replace_bad=False,
+            measure=self.input.measure,
+        )
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
         rows = self.evaluator.rows(self.model, batches, [self.pair], len(self.class_names))
         return (row for _, row in rows)
 
     def _predictions(self, item: VideoItem, row: dict[str, Any]) -> Predictions:
-        return as_predictions({0: row}, [item], self.pair, len(self.class_names))
+        predictions = as_predictions({0: row}, [item], self.pair, len(self.class_names))
+        predictions.meta[FOOTAGE] = row.get("measured")
+        return predictions
 
     def _result(self, item: VideoItem, prediction: Predictions) -> VideoResult:
         """Return a one-row results file as a result, like an ensemble of this model alone."""
@@ -160,7 +182,7 @@ class Predictor:
         return VideoResult(
             name=item.name,
             label=item.label,
-            status=STATUS_OK,
+            status=self.judge.status(probs, class_id, footage=prediction.meta[FOOTAGE]),
             class_names=self.class_names,
             class_id=class_id,
             probs=tuple(probs.tolist()),
@@ -214,6 +236,7 @@ def build_predictor(
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         about={**_build_about(cfg, file, pair), **taken.about},
         adapter=_build_adapter(cfg, options.adapter),
+        judge=Judge(dark=options.dark),
     )
 
 

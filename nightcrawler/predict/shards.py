@@ -231,7 +231,9 @@ def read_about(out: Path) -> dict[str, Any]:
     return content
 
 
-def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoResult], list[Path]]:
+def merge(
+    out: Path, items: Sequence[VideoItem], top: int, reject: bool = False
+) -> tuple[list[VideoResult], list[Path]]:
     """Check that a run is complete, and write one result of all parts.
 
     Writes `predictions.csv`, `predictions.npz` and, for windows, `timeline.csv`.
@@ -240,6 +242,7 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoRe
         out: folder of the run.
         items: every video of the list.
         top: number of classes per row of the CSV file.
+        reject: name no class of an answer that is not sure.
 
     Returns:
         the results in the order of the list, and the written files.
@@ -272,11 +275,11 @@ def merge(out: Path, items: Sequence[VideoItem], top: int) -> tuple[list[VideoRe
             f"such as {min(extra)}"
         )
     files = [out / "predictions.csv", out / "predictions.npz"]
-    write_spreadsheet_rows(files[0], csv_rows(results, top))
+    write_spreadsheet_rows(files[0], csv_rows(results, top, reject))
     to_predictions(results, len(class_names), {**about, "run": key}).save(files[1])
     if any(result.segments for result in results):
         files.append(out / "timeline.csv")
-        write_spreadsheet_rows(files[2], timeline_rows(results))
+        write_spreadsheet_rows(files[2], timeline_rows(results, reject))
     return results, files
 
 

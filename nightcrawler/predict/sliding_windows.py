@@ -12,6 +12,8 @@ import numpy as np
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory
 from nightcrawler.data.video.stream import ASSUMED_FPS, Frame
+from nightcrawler.predict.trust import longest
+from nightcrawler.pseudo.predictions import STATUS_OK
 
 # Largest length of a window in strides: the model sees each frame once per window that covers it.
 MAX_OVERLAP = 100
@@ -132,11 +134,13 @@ class ScoredSpan:
         start_sec: start, in seconds from the first frame.
         end_sec: end, in seconds from the first frame.
         top: most probable classes with their mean probabilities, the most probable first.
+        status: how far they are to be believed, one of `predict.trust.TRUST`.
     """
 
     start_sec: float
     end_sec: float
     top: tuple[tuple[int, float], ...]
+    status: str = STATUS_OK
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,31 @@ class Segment:
         end_sec: end, in seconds from the first frame.
         label: class number.
         prob: mean probability of the class over the stretch.
+        status: how far it is to be believed, one of `predict.trust.TRUST`.
     """
 
     start_sec: float
     end_sec: float
     label: int
     prob: float
+    status: str = STATUS_OK
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """A window with its prediction.
+
+    Attributes:
+        start_sec: start, in seconds from the first frame.
+        end_sec: end, in seconds from the first frame.
+        probs: probabilities `[K]`.
+        status: of the answer.
+    """
+
+    start_sec: float
+    end_sec: float
+    probs: np.ndarray
+    status: str
 
 
 @dataclass
@@ -167,65 +190,81 @@ class Timeline:
     """
 
     spans: list[ScoredSpan] = field(default_factory=list)
-    _open: list[tuple[float, float, np.ndarray]] = field(default_factory=list)
+    _open: list[ScoredWindow] = field(default_factory=list)
 
-    def add(self, start_sec: float, end_sec: float, probs: np.ndarray) -> None:
+    def add(
+        self, start_sec: float, end_sec: float, probs: np.ndarray, status: str = STATUS_OK
+    ) -> None:
         """Add the prediction of a window.
 
         Args:
             start_sec: start of the window, not before the starts of earlier windows.
             end_sec: end of the window.
             probs: probabilities `[K]`.
+            status: of the window's answer.
         """
         self._finish_until(start_sec)
-        self._open.append((start_sec, end_sec, probs))
+        self._open.append(ScoredWindow(start_sec, end_sec, probs, status))
 
     def finish(self) -> list[ScoredSpan]:
         """Return all spans, after the last window."""
-        self._finish_until(max((end for _, end, _ in self._open), default=0.0))
+        self._finish_until(max((window.end_sec for window in self._open), default=0.0))
         return self.spans
 
     def _finish_until(self, until: float) -> None:
         """Make spans of the time before `until`, which no later window covers."""
         finished = self.spans[-1].end_sec if self.spans else 0.0
         edges = {finished, until}
-        for start, end, _ in self._open:
-            edges.update(edge for edge in (start, end) if finished <= edge < until)
+        for window in self._open:
+            ends = (window.start_sec, window.end_sec)
+            edges.update(edge for edge in ends if finished <= edge < until)
         for start, end in itertools.pairwise(sorted(edges)):
             covering = []
-            for first, last, probs in self._open:
-                if first <= start and last >= end:
-                    covering.append(probs)
+            for window in self._open:
+                if window.start_sec <= start and window.end_sec >= end:
+                    covering.append(window)
             if covering and start < end:
                 self.spans.append(_mean_span(start, end, covering))
-        self._open = [window for window in self._open if window[1] > until]
+        self._open = [window for window in self._open if window.end_sec > until]
 
 
-def _mean_span(start: float, end: float, probs: list[np.ndarray]) -> ScoredSpan:
-    """Return a span with the mean of the probabilities `[K]` that cover it."""
-    mean = np.mean(probs, axis=0)
+def _mean_span(start: float, end: float, windows: list[ScoredWindow]) -> ScoredSpan:
+    """Return a span with the mean of the windows that cover it, and the status of most of them."""
+    mean = np.mean([window.probs for window in windows], axis=0)
     labels = np.argsort(-mean, kind="stable")[:SHOWN_CLASSES].tolist()
-    return ScoredSpan(start, end, tuple((label, float(mean[label])) for label in labels))
+    top = tuple((label, float(mean[label])) for label in labels)
+    return ScoredSpan(start, end, top, longest((window.status, 1.0) for window in windows))
 
 
 def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
     """Merge adjacent spans with the same most probable class.
 
-    Probabilities are averaged with the lengths of the spans as weights.
+    Probabilities are averaged with the lengths of the spans as weights. The status is the one that
+    holds longest.
     """
-    segments: list[Segment] = []
+    groups: list[list[ScoredSpan]] = []
     # Spans with equal ends are adjacent: both ends come from the same window edge.
     for span in spans:
-        label, prob = span.top[0]
-        last = segments[-1] if segments else None
-        if last and last.label == label and last.end_sec == span.start_sec:
-            length = span.end_sec - span.start_sec
-            before = last.end_sec - last.start_sec
-            mean = (last.prob * before + prob * length) / (before + length)
-            segments[-1] = Segment(last.start_sec, span.end_sec, label, mean)
+        last = groups[-1][-1] if groups else None
+        if last and last.top[0][0] == span.top[0][0] and last.end_sec == span.start_sec:
+            groups[-1].append(span)
         else:
-            segments.append(Segment(span.start_sec, span.end_sec, label, prob))
-    return segments
+            groups.append([span])
+    return [_segment(group) for group in groups]
+
+
+def _segment(spans: list[ScoredSpan]) -> Segment:
+    """Return adjacent spans of one class as one stretch."""
+    lengths = [span.end_sec - span.start_sec for span in spans]
+    prob = float(np.average([span.top[0][1] for span in spans], weights=lengths))
+    statuses = [span.status for span in spans]
+    return Segment(
+        spans[0].start_sec,
+        spans[-1].end_sec,
+        spans[0].top[0][0],
+        prob,
+        longest(zip(statuses, lengths, strict=True)),
+    )
 
 
 def seconds_of_classes(segments: Iterable[Segment]) -> dict[int, float]:

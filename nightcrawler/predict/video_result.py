@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from nightcrawler.predict.sliding_windows import Segment, seconds_of_classes
+from nightcrawler.predict.sliding_windows import Segment
+from nightcrawler.predict.trust import NOTHING_KNOWN, SURE
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.progress import format_seconds
@@ -28,19 +30,16 @@ class TimelineEntry:
     Attributes:
         start_sec: start, in seconds from the first frame.
         end_sec: end, in seconds from the first frame.
-        class_name: most probable class.
-        probability: mean probability of that class over the stretch.
+        class_name: most probable class, or `nothing known`.
+        probability: mean probability of that class over the stretch. None where nothing is known.
+        status: how far it is to be believed, one of `predict.trust.TRUST`.
     """
 
     start_sec: float
     end_sec: float
     class_name: str
-    probability: float
-
-
-def has_prediction(status: str) -> bool:
-    """Return whether a status is that of a video with a prediction, of all or of a part of it."""
-    return status == STATUS_OK or status.startswith(f"{STATUS_DAMAGED}: ")
+    probability: float | None
+    status: str = STATUS_OK
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class VideoResult:
     Attributes:
         name: name of the video, as its source gives it.
         label: class that a list gives the video, -1 where unknown.
-        status: `ok`, or `damaged: ` and the loss, where a part was predicted, or the reason why
-            there is no prediction.
+        status: how far the prediction is to be believed (one of `predict.trust.TRUST`), or
+            `damaged: ` and the loss, where a part was predicted, or the reason why there is no
+            prediction.
         class_names: names of the K classes, in class order.
         class_id: predicted class, -1 without a prediction. Of windows, the one that lasts longest.
         probs: probabilities of the K classes, in class order and at full precision. Empty without a
@@ -62,7 +62,7 @@ class VideoResult:
         segments: timeline by class number, where windows were predicted.
 
     Example:
-        >>> result = VideoResult("a.mp4", -1, "ok", ("Run", "Walk"), 1, (0.25, 0.75))
+        >>> result = VideoResult("a.mp4", -1, "sure", ("Run", "Walk"), 1, (0.25, 0.75))
         >>> result.classes
         ['Walk', 'Run']
         >>> result.probabilities
@@ -83,17 +83,17 @@ class VideoResult:
     @property
     def ok(self) -> bool:
         """True where there is a prediction."""
-        return has_prediction(self.status)
+        return bool(self.probs)
 
     @property
     def is_damaged(self) -> bool:
         """True where the prediction is of a part of the video."""
-        return self.ok and self.status != STATUS_OK
+        return self.ok and self.status.startswith(f"{STATUS_DAMAGED}: ")
 
     @property
     def failed(self) -> bool:
         """True where the video, or a part of it, could not be read. Nobody in it is no failure."""
-        return self.status not in (STATUS_OK, NO_PERSON)
+        return self.is_damaged or (not self.ok and self.status != NO_PERSON)
 
     @property
     def classes(self) -> list[str]:
@@ -113,11 +113,43 @@ class VideoResult:
     def timeline(self) -> list[TimelineEntry]:
         """Stretches of time by class name. Empty unless windows were predicted."""
         entries = []
-        for segment in self.segments:
-            class_name = self.class_names[segment.label]
-            entries.append(
-                TimelineEntry(segment.start_sec, segment.end_sec, class_name, segment.prob)
-            )
+        for one in self.segments:
+            name = self.class_names[one.label]
+            entries.append(TimelineEntry(one.start_sec, one.end_sec, name, one.prob, one.status))
+        return entries
+
+    def answers(self, count: int, reject: bool = False) -> list[tuple[str, float | None]]:
+        """Return the `count` most probable classes with their probabilities.
+
+        Args:
+            count: number of classes.
+            reject: return `nothing known` without a probability where the prediction is not sure.
+        """
+        if reject and self.ok and self.status != SURE:
+            return [(NOTHING_KNOWN, None)]
+        return [(self.class_names[label], self.probs[label]) for label in self.top(count)]
+
+    def stretches(self, reject: bool = False) -> list[TimelineEntry]:
+        """Return the timeline.
+
+        Args:
+            reject: make one entry of each stretch without a sure one: `nothing known`.
+        """
+        if not reject:
+            return self.timeline
+        entries: list[TimelineEntry] = []
+        for entry in self.timeline:
+            if entry.status == SURE:
+                entries.append(entry)
+                continue
+            start_sec = entry.start_sec
+            # The status is that of the first of them.
+            status = entry.status
+            last = entries[-1] if entries else None
+            if last and last.class_name == NOTHING_KNOWN and last.end_sec == entry.start_sec:
+                start_sec, status = last.start_sec, last.status
+                entries.pop()
+            entries.append(TimelineEntry(start_sec, entry.end_sec, NOTHING_KNOWN, None, status))
         return entries
 
     def top(self, count: int) -> list[int]:
@@ -137,6 +169,10 @@ def to_plain(result: VideoResult) -> dict[str, Any]:
     content = asdict(result)
     # run.json of the output folder holds them once for all parts.
     del content["class_names"]
+    for segment in content["segments"]:
+        # Of a part of an earlier version, which had none.
+        if segment["status"] == STATUS_OK:
+            del segment["status"]
     return content
 
 
@@ -158,20 +194,23 @@ def from_plain(content: dict[str, Any], class_names: Sequence[str]) -> VideoResu
     return VideoResult(**fields, class_names=tuple(class_names))
 
 
-def to_record(result: VideoResult, count: int, models: Sequence[str] = ()) -> dict[str, Any]:
+def to_record(
+    result: VideoResult, count: int, models: Sequence[str] = (), reject: bool = False
+) -> dict[str, Any]:
     """Return a result as a JSON object with class names.
 
     Args:
         result: result of one video.
         count: number of classes to list.
         models: names of the models that voted.
+        reject: name no class of an answer that is not sure, see `VideoResult.answers`.
     """
     if not result.ok:
         return {"video": result.name, "status": result.status}
     names = result.class_names
     top = []
-    for label in result.top(count):
-        top.append({"class": names[label], "probability": result.probs[label]})
+    for class_name, probability in result.answers(count, reject):
+        top.append({"class": class_name, "probability": probability})
     votes = {}
     # Results of windows hold no votes.
     for model, vote in zip(models, result.votes, strict=False):
@@ -181,20 +220,29 @@ def to_record(result: VideoResult, count: int, models: Sequence[str] = ()) -> di
         "status": result.status,
         "top": top,
         "models": votes,
-        "timeline": segment_records(result),
+        "timeline": segment_records(result, reject),
     }
 
 
-def segment_records(result: VideoResult) -> list[dict[str, Any]]:
-    """Return the timeline as plain values: `start_sec`, `end_sec`, `class`, `probability`."""
+def segment_records(result: VideoResult, reject: bool = False) -> list[dict[str, Any]]:
+    """Return the timeline: `start_sec`, `end_sec`, `class`, `probability`, `status`."""
     records = []
-    for entry in result.timeline:
-        times = {"start_sec": entry.start_sec, "end_sec": entry.end_sec}
-        records.append({**times, "class": entry.class_name, "probability": entry.probability})
+    for entry in result.stretches(reject):
+        records.append(
+            {
+                "start_sec": entry.start_sec,
+                "end_sec": entry.end_sec,
+                "class": entry.class_name,
+                "probability": entry.probability,
+                "status": entry.status,
+            }
+        )
     return records
 
 
-def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
+def csv_rows(
+    results: Iterable[VideoResult], count: int, reject: bool = False
+) -> Iterator[list[Any]]:
     """Yield a header and one row per video: `video,status,class_1,probability_1,...`.
 
     Class columns of a video without a prediction are empty.
@@ -202,6 +250,7 @@ def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
     Args:
         results: results, one per video.
         count: number of classes per row.
+        reject: name no class of an answer that is not sure, see `VideoResult.answers`.
     """
     header = ["video", "status"]
     for place in range(1, count + 1):
@@ -209,67 +258,81 @@ def csv_rows(results: Iterable[VideoResult], count: int) -> Iterator[list[Any]]:
     yield header
     for result in results:
         row = [result.name, result.status]
-        for label in result.top(count):
-            row += [result.class_names[label], f"{result.probs[label]:.9g}"]
+        for class_name, probability in result.answers(count, reject):
+            row += [class_name, _digits(probability)]
         # Also where fewer classes exist than were asked for.
         row += [""] * (len(header) - len(row))
         yield row
 
 
-def timeline_rows(results: Iterable[VideoResult]) -> Iterator[list[Any]]:
+def _digits(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.9g}"
+
+
+def timeline_rows(results: Iterable[VideoResult], reject: bool = False) -> Iterator[list[Any]]:
     """Yield a header and one row per segment.
 
     The columns are `video,start_sec,end_sec,class,probability,status`.
+
+    Args:
+        results: results, one per video.
+        reject: see `VideoResult.stretches`.
     """
     yield ["video", "start_sec", "end_sec", "class", "probability", "status"]
     for result in results:
-        for entry in result.timeline:
+        for entry in result.stretches(reject):
             yield [
                 result.name,
                 f"{entry.start_sec:.3f}",
                 f"{entry.end_sec:.3f}",
                 entry.class_name,
-                f"{entry.probability:.9g}",
-                result.status,
+                _digits(entry.probability),
+                # Of a damaged video each row tells it.
+                result.status if result.is_damaged else entry.status,
             ]
 
 
-def table_lines(result: VideoResult, count: int) -> Iterator[str]:
+def table_lines(result: VideoResult, count: int, reject: bool = False) -> Iterator[str]:
     """Yield one line for a video and one for each entry of its timeline.
 
     Args:
         result: result of one video.
         count: number of classes to list.
+        reject: name no class of an answer that is not sure, see `VideoResult.answers`.
     """
+    entries = result.stretches(reject)
     if result.ok:
-        shown = []
-        for label in result.top(count):
-            shown.append(f"{result.class_names[label]} {result.probs[label]:.3f}")
-        line = f"{result.name}  {'  '.join(shown)}"
-        if result.timeline:
-            line = f"{result.name}  {_shares_of_time(result)}"
+        if entries:
+            line = f"{result.name}  {_shares_of_time(result, entries)}"
+        else:
+            shown = itertools.starmap(_with_probability, result.answers(count, reject))
+            line = f"{result.name}  {'  '.join(shown)}"
         # A single model always agrees with itself.
         votes = [vote for vote in result.votes if vote != NO_VOTE]
-        if len(result.votes) > 1:
+        if len(result.votes) > 1 and not reject:
             line += f"  ({votes.count(result.class_id)} of {len(votes)} models)"
-        if result.is_damaged:
-            line += f"  {result.status}"
-        yield line
+        yield f"{line}  {result.status}"
     else:
         yield f"{result.name}  {result.status}"
-    for entry in result.timeline:
+    for entry in entries:
         times = f"{format_clock(entry.start_sec)} - {format_clock(entry.end_sec)}"
-        yield f"  {times}  {entry.class_name} {entry.probability:.3f}"
+        yield f"  {times}  {_with_probability(entry.class_name, entry.probability)}  {entry.status}"
 
 
-def _shares_of_time(result: VideoResult) -> str:
+def _with_probability(class_name: str, probability: float | None) -> str:
+    return class_name if probability is None else f"{class_name} {probability:.3f}"
+
+
+def _shares_of_time(result: VideoResult, entries: Sequence[TimelineEntry]) -> str:
     """Return how long each class of a timeline lasts, the predicted class first."""
-    seconds = seconds_of_classes(result.segments)
-    ranking = sorted(seconds, key=lambda label: (label != result.class_id, -seconds[label]))
+    seconds: dict[str, float] = {}
+    for entry in entries:
+        length = entry.end_sec - entry.start_sec
+        seconds[entry.class_name] = seconds.get(entry.class_name, 0.0) + length
+    first = result.class_names[result.class_id]
+    ranking = sorted(seconds, key=lambda name: (name != first, -seconds[name]))
     total = max(sum(seconds.values()), 1e-9)
-    shown = []
-    for label in ranking:
-        shown.append(f"{result.class_names[label]} {100 * seconds[label] / total:.0f} %")
+    shown = [f"{name} {100 * seconds[name] / total:.0f} %" for name in ranking]
     return f"{', '.join(shown)} of {format_clock(total)}"
 
 
@@ -297,6 +360,11 @@ def to_predictions(
         labels=np.array([result.label for result in results], np.int64),
         names=[result.name for result in results],
         num_clips=np.array([result.num_clips for result in results], np.int64),
-        status=[result.status for result in results],
+        # Whoever mixes these probabilities decides anew how far they are to be believed.
+        status=[_plain_status(result) for result in results],
         meta=meta,
     )
+
+
+def _plain_status(result: VideoResult) -> str:
+    return STATUS_OK if result.ok and not result.is_damaged else result.status

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.video_result import has_prediction
+from nightcrawler.predict.video_result import STATUS_DAMAGED
 from nightcrawler.prepare.sources import EmptyFolderError, read_videos
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import UserError
@@ -92,9 +92,14 @@ def read_done(path: Path) -> dict[str, FileState | None]:
             continue
         name = str(row["video"])
         done.pop(name, None)
-        if has_prediction(str(row.get("status", STATUS_OK))):
+        if _has_answer(row):
             done[name] = _state_of_row(row)
     return done
+
+
+def _has_answer(row: dict[str, Any]) -> bool:
+    status = str(row.get("status", STATUS_OK))
+    return bool(row.get("top")) or status == STATUS_OK or status.startswith(STATUS_DAMAGED)
 
 
 def _row(line: str) -> dict[str, Any] | None:

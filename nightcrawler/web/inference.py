@@ -156,6 +156,7 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
         result = replace(timeline, votes=result.votes)
     return {
         "name": item.name,
+        "status": result.status,
         "top": to_record(result, SHOWN_CLASSES)["top"],
         "models": _votes(ensemble, result),
         "timeline": segment_records(timeline),

@@ -11,6 +11,7 @@ import pytest
 import nightcrawler.data.video.decode as decode_module
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
+from nightcrawler.predict.trust import TRUST
 from nightcrawler.prepare.audit import audit
 from nightcrawler.prepare.sources import read_source
 from nightcrawler.pseudo.predictions import read_results
@@ -80,4 +81,4 @@ def test_python_code_that_predicts_loses_one_video(
     results = ensemble.predict(data / "Test", window_sec=0.5)
     statuses = {result.name: result.status for result in results}
     assert statuses.pop(ODD) == "error: RuntimeError: an odd picture (predict)"
-    assert set(statuses.values()) == {"ok"}
+    assert set(statuses.values()) <= set(TRUST)

@@ -36,7 +36,8 @@ class ByTime:
     def frames(self, item: VideoItem, span: FrameSpan) -> VideoResult:
         probs = (0.4, 0.35, 0.25) if span.start_sec < 4 else (0.02, 0.95, 0.03)
         label = probs.index(max(probs))
-        return VideoResult(item.name, -1, "ok", NAMES, label, probs, probs, 1, (label,))
+        status = "unsure" if span.start_sec < 4 else "sure"
+        return VideoResult(item.name, -1, status, NAMES, label, probs, probs, 1, (label,))
 
 
 def test_the_longest_class_is_first_in_every_output(make_clip: MakeClip, tmp_path: Path) -> None:
@@ -45,12 +46,14 @@ def test_the_longest_class_is_first_in_every_output(make_clip: MakeClip, tmp_pat
     # By hand: (4 * 0.35 + 2 * 0.95) / 6 = 0.55 is the greater mean, 4 of 6 s the longer time.
     assert result.probs == pytest.approx((0.82 / 3, 0.55, 0.53 / 3))
     first = next(table_lines(result, 3))
-    assert first == "long.mp4  Stand 67 %, Run 33 % of 0:00:06.0"
+    assert first == "long.mp4  Stand 67 %, Run 33 % of 0:00:06.0  unsure"
     _, row = csv_rows([result], 3)
     assert row[2::2] == ["Stand", "Run", "Sit"]
     record: dict[str, Any] = to_record(result, 3)
     assert [one["class"] for one in record["top"]] == ["Stand", "Run", "Sit"]
     assert result.classes[0] == "Stand"
+    # The status is that of the class.
+    assert [entry.status for entry in result.timeline] == ["unsure", "sure"]
 
 
 def test_of_two_that_last_equally_the_more_probable_is_taken() -> None:

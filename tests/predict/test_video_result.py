@@ -20,6 +20,7 @@ from nightcrawler.predict.video_result import (
     format_clock,
     from_plain,
     table_lines,
+    timeline_rows,
     to_plain,
     to_predictions,
     to_record,
@@ -35,15 +36,17 @@ OLD_PART = (
 RESULT = VideoResult(
     name="a.mp4",
     label=-1,
-    status="ok",
+    status="sure",
     class_names=CLASSES,
     class_id=2,
     probs=(0.25, 0.125, 0.625),
     logits=(-1.0, -2.0, 0.5),
     num_clips=3,
     votes=(2, 0),
-    segments=(Segment(0.0, 2.5, 2, 0.75),),
+    segments=(Segment(0.0, 2.5, 2, 0.75, "sure"),),
 )
+# As version 0.1 knew it: not judged.
+OLD = dataclasses.replace(RESULT, status="ok", segments=(Segment(0.0, 2.5, 2, 0.75),))
 FAILED = VideoResult("b.mp4", 1, "error: cut short (decode)", CLASSES)
 
 
@@ -58,15 +61,15 @@ def test_a_part_of_version_0_1_is_read_and_written_alike(tmp_path: Path) -> None
     assert shards.open_run(tmp_path, about) == key
     assert shards.missing(tmp_path, key, items) == []
     results, files = shards.merge(tmp_path, items, 2)
-    assert results == [RESULT]
+    assert results == [OLD]
     assert [file.name for file in files] == ["predictions.csv", "predictions.npz", "timeline.csv"]
     before = path.read_text()
-    shards.write_part(tmp_path, key, RESULT)
+    shards.write_part(tmp_path, key, OLD)
     assert path.read_text() == before
 
 
 def test_a_result_survives_plain_values() -> None:
-    for result in (RESULT, FAILED):
+    for result in (RESULT, OLD, FAILED):
         assert from_plain(json.loads(json.dumps(to_plain(result))), CLASSES) == result
     with pytest.raises(KeyError):
         from_plain({"name": "a"}, CLASSES)
@@ -74,11 +77,11 @@ def test_a_result_survives_plain_values() -> None:
 
 def test_classes_fall_by_probability_and_the_predicted_one_leads() -> None:
     assert RESULT.classes == ["Wave", "Run", "Sit"]
-    switched = VideoResult("a", -1, "ok", CLASSES, 1, (0.5, 0.2, 0.3))
+    switched = VideoResult("a", -1, "sure", CLASSES, 1, (0.5, 0.2, 0.3))
     assert switched.classes == ["Sit", "Run", "Wave"]
     assert switched.top(2) == [1, 0]
     np.testing.assert_array_equal(switched.probabilities, np.float32([0.5, 0.2, 0.3]))
-    assert RESULT.timeline == [TimelineEntry(0.0, 2.5, "Wave", 0.75)]
+    assert RESULT.timeline == [TimelineEntry(0.0, 2.5, "Wave", 0.75, "sure")]
 
 
 def test_a_failed_result_has_a_reason_and_no_classes() -> None:
@@ -94,19 +97,27 @@ def test_tables_and_records() -> None:
     assert list(csv_rows([RESULT, FAILED], 4)) == [
         ["video", "status"]
         + [f"{name}_{place}" for place in range(1, 5) for name in ("class", "probability")],
-        ["a.mp4", "ok", "Wave", "0.625", "Run", "0.25", "Sit", "0.125", "", ""],
+        ["a.mp4", "sure", "Wave", "0.625", "Run", "0.25", "Sit", "0.125", "", ""],
         ["b.mp4", "error: cut short (decode)"] + [""] * 8,
     ]
     assert list(table_lines(RESULT, 2)) == [
-        "a.mp4  Wave 100 % of 0:00:02.5  (1 of 2 models)",
-        "  0:00:00.0 - 0:00:02.5  Wave 0.750",
+        "a.mp4  Wave 100 % of 0:00:02.5  (1 of 2 models)  sure",
+        "  0:00:00.0 - 0:00:02.5  Wave 0.750  sure",
     ]
     assert to_record(RESULT, 1, ["first", "second"]) == {
         "video": "a.mp4",
-        "status": "ok",
+        "status": "sure",
         "top": [{"class": "Wave", "probability": 0.625}],
         "models": {"first": "Wave", "second": "Run"},
-        "timeline": [{"start_sec": 0.0, "end_sec": 2.5, "class": "Wave", "probability": 0.75}],
+        "timeline": [
+            {
+                "start_sec": 0.0,
+                "end_sec": 2.5,
+                "class": "Wave",
+                "probability": 0.75,
+                "status": "sure",
+            }
+        ],
     }
     assert format_clock(3725.96) == "1:02:05.9"
 
@@ -114,6 +125,46 @@ def test_tables_and_records() -> None:
 def test_the_headline_of_a_timeline_is_how_long_each_class_lasts() -> None:
     segments = (Segment(0, 6, 0, 0.9), Segment(6, 9, 2, 0.8), Segment(9, 12, 0, 0.7))
     long = dataclasses.replace(RESULT, segments=segments, class_id=0, votes=())
-    assert next(table_lines(long, 2)) == "a.mp4  Run 75 %, Wave 25 % of 0:00:12.0"
+    assert next(table_lines(long, 2)) == "a.mp4  Run 75 %, Wave 25 % of 0:00:12.0  sure"
     whole = dataclasses.replace(RESULT, segments=())
-    assert next(table_lines(whole, 2)) == "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)"
+    assert next(table_lines(whole, 2)) == "a.mp4  Wave 0.625  Run 0.250  (1 of 2 models)  sure"
+
+
+def test_an_answer_that_is_not_sure_names_no_class_where_that_is_asked_for() -> None:
+    segments = (
+        Segment(0, 2, 0, 0.9, "sure"),
+        Segment(2, 3, 1, 0.4, "unsure"),
+        Segment(3, 5, 2, 0.3, "no person"),
+        Segment(6, 7, 2, 0.3, "no person"),
+    )
+    unsure = dataclasses.replace(RESULT, status="unsure", segments=segments)
+    nothing = {"class": "nothing known", "probability": None}
+    assert to_record(RESULT, 2, reject=True) == to_record(RESULT, 2)
+    record = to_record(unsure, 2, reject=True)
+    assert (record["status"], record["top"]) == ("unsure", [nothing])
+    # What is not known is one stretch, up to the next gap.
+    assert [(one["start_sec"], one["end_sec"], one["class"]) for one in record["timeline"]] == [
+        (0, 2, "Run"),
+        (2, 5, "nothing known"),
+        (6, 7, "nothing known"),
+    ]
+    _, row, failed = csv_rows([unsure, FAILED], 2, reject=True)
+    assert row == ["a.mp4", "unsure", "nothing known", "", "", ""]
+    assert failed == ["b.mp4", "error: cut short (decode)", "", "", "", ""]
+    assert list(timeline_rows([unsure], reject=True))[2] == [
+        *("a.mp4", "2.000", "5.000", "nothing known", "", "unsure")
+    ]
+    whole = dataclasses.replace(unsure, segments=())
+    assert list(table_lines(whole, 2, reject=True)) == ["a.mp4  nothing known  unsure"]
+
+
+def test_statuses_of_trust_are_no_failures() -> None:
+    for status in ("sure", "unsure", "no person", "too short", "models disagree", "ok"):
+        result = dataclasses.replace(RESULT, status=status)
+        assert (result.ok, result.failed, result.is_damaged) == (True, False, False)
+        assert to_predictions([result], 3, {}).ok.tolist() == [True]
+    damaged = dataclasses.replace(RESULT, status="damaged: 3 frames")
+    assert (damaged.ok, damaged.failed, damaged.is_damaged) == (True, True, True)
+    nobody = VideoResult("c.mp4", -1, "no person", CLASSES)
+    assert (nobody.ok, nobody.failed) == (False, False)
+    assert (FAILED.ok, FAILED.failed) == (False, True)

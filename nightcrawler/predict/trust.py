@@ -1,0 +1,118 @@
+"""Whether an answer is to be believed: the status of a video that has a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nightcrawler.data.footage import Footage
+from nightcrawler.pseudo.predictions import STATUS_OK
+from nightcrawler.utils.errors import NO_PERSON
+
+SURE = "sure"
+UNSURE = "unsure"
+DISAGREE = "models disagree"
+NOT_DARK = "not dark"
+TOO_DARK = "too dark even when lit"
+TOO_SHORT = "too short"
+# In the place of a class, with `--reject`.
+NOTHING_KNOWN = "nothing known"
+# From the most to the least trusted. Results of earlier versions are `ok`: they were not judged.
+TRUST = (SURE, STATUS_OK, UNSURE, DISAGREE, NOT_DARK, NO_PERSON, TOO_DARK, TOO_SHORT)
+
+# An action takes longer. Estimators of poses also ask for this long, less a frame.
+LEAST_SEC = 0.4
+LEAST_FRAMES = 8
+# Enhancement aims at this mean level (`auto_gamma`): a picture that is brighter is not lit by it.
+DARK_BELOW = 64.0
+# Fewer levels between the darkest and the brightest part of a picture show nothing when they are
+# stretched.
+LEAST_CONTRAST = 4.0
+# Least lead over the second class where nothing is known of how often a probability is right.
+MARGIN = 0.5
+# Least share of the models' weight that must vote for the class.
+LEAST_SUPPORT = 0.5
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Rules that give an answer its status.
+
+    Attributes:
+        threshold: least probability of a sure answer. None asks for a lead of `MARGIN`.
+        basis: how the threshold was set, for people.
+        dark: videos are enhanced as dark ones.
+
+    Example:
+        >>> Judge(threshold=0.8).status(np.array([0.85, 0.15]), 0)
+        'sure'
+        >>> Judge().status(np.array([0.7, 0.3]), 0)
+        'unsure'
+    """
+
+    threshold: float | None = None
+    basis: str = f"a lead of {MARGIN:g} over the second class"
+    dark: bool = True
+
+    def status(
+        self,
+        probs: np.ndarray,
+        class_id: int,
+        *,
+        support: float = 1.0,
+        nobody: bool = False,
+        incomplete: bool = False,
+        footage: Footage | None = None,
+    ) -> str:
+        """Return the status of an answer, one of `TRUST`.
+
+        Args:
+            probs: probabilities `[K]`.
+            class_id: predicted class.
+            support: share of the models' weight that votes for this class.
+            nobody: a model of people saw nobody.
+            incomplete: a model could not answer, which says nothing about the video.
+            footage: length and light of the video, None where it was not measured.
+        """
+        if footage is not None and is_short(footage):
+            return TOO_SHORT
+        is_bright = footage is not None and footage.brightness >= DARK_BELOW
+        if footage is not None and footage.contrast < LEAST_CONTRAST and not is_bright:
+            return TOO_DARK
+        if nobody:
+            return NO_PERSON
+        if is_bright and self.dark:
+            return NOT_DARK
+        if support < LEAST_SUPPORT:
+            return DISAGREE
+        if incomplete or not self._is_confident(probs, class_id):
+            return UNSURE
+        return SURE
+
+    def _is_confident(self, probs: np.ndarray, class_id: int) -> bool:
+        confidence = float(probs[class_id])
+        if self.threshold is not None:
+            return confidence >= self.threshold
+        others = np.delete(probs, class_id)
+        return confidence - float(others.max(initial=0.0)) >= MARGIN
+
+
+def is_short(footage: Footage) -> bool:
+    """Return whether a video is too short to show an action."""
+    if footage.num_frames < LEAST_FRAMES:
+        return True
+    return footage.fps > 0 and footage.num_frames / footage.fps < LEAST_SEC
+
+
+def longest(stretches: Iterable[tuple[str, float]]) -> str:
+    """Return the status that holds longest, of equals the less trusted one.
+
+    Args:
+        stretches: statuses and how long each holds, at least one.
+    """
+    lengths: dict[str, float] = {}
+    for status, length in stretches:
+        lengths[status] = lengths.get(status, 0.0) + length
+    return max(lengths, key=lambda status: (lengths[status], TRUST.index(status)))
