@@ -125,7 +125,7 @@ def _abilities(cfg: CfgNode) -> Faults:
     family, slash, _ = model.NAME.partition("/")
     skeletal = model.NAME in SKELETON_MODELS
     convolutional = skeletal or model.NAME in ("slowfast", "resnet3d")
-    if (slash or convolutional) and model.USE_CHECKPOINT:
+    if ((slash and family != "transformers") or convolutional) and model.USE_CHECKPOINT:
         yield "MODEL.USE_CHECKPOINT", f"{model.NAME} cannot recompute activations: set it to False"
     if convolutional and model.DROP_PATH_RATE:
         yield "MODEL.DROP_PATH_RATE", f"{model.NAME} has no stochastic depth: set it to 0"
@@ -138,6 +138,8 @@ def _abilities(cfg: CfgNode) -> Faults:
     if family == "timm" and model.CHANNELS_LAST:
         text = f"{model.NAME} sees single frames, this layout is for clips: set it to False"
         yield "MODEL.CHANNELS_LAST", text
+    if family == "transformers" and model.CHANNELS_LAST:
+        yield "MODEL.CHANNELS_LAST", f"{model.NAME} turns clips into tokens: set it to False"
 
 
 def _input(cfg: CfgNode) -> Faults:

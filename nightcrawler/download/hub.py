@@ -97,6 +97,25 @@ def download_from_hub(address: str, part: Path) -> str:
     return etag if len(etag) == SHA256_DIGITS else ""
 
 
+def list_files(name: str) -> list[str]:
+    """Return the files of a repository of the hub.
+
+    Args:
+        name: `OWNER/NAME` or `OWNER/NAME@REVISION`.
+
+    Raises:
+        UserError: if there is no such repository, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    repository, _, revision = name.partition("@")
+    try:
+        return sorted(HfApi().list_repo_files(repository, revision=revision or None))
+    except Exception as error:
+        fault = _fault(HubFile(repository, "", revision), error)
+        raise UserError(f"{SCHEME}{name}: {fault.cause}: {fault.advice}") from None
+
+
 def _fault(wanted: HubFile, error: Exception) -> DownloadError:
     """Return the fault behind an error of the hub's library."""
     from huggingface_hub import errors

@@ -145,9 +145,19 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     path = cfg.TRAIN.CHECKPOINT_FILE_PATH
     # A run's own checkpoint came first, in `build_trainer`: it is not looked for here.
     if not path:
-        logger.info(
-            "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
-        )
+        # Models of folders bring their weights with them.
+        source = getattr(model, "weights_source", None)
+        if source == "":
+            raise UserError(
+                f"MODEL.NAME {cfg.MODEL.NAME}: the folder has no weights (model.safetensors), and "
+                "TRAIN.CHECKPOINT_FILE_PATH is empty: set one of them"
+            )
+        if source:
+            logger.info("start: weights of the folder %s", source)
+        else:
+            logger.info(
+                "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
+            )
         return None
     file = obtain_weights(path)
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:

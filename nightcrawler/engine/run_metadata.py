@@ -16,6 +16,7 @@ from nightcrawler.data.build_cameras import camera_metadata_of
 from nightcrawler.data.build_items import poses_of
 from nightcrawler.data.fingerprint import fingerprints
 from nightcrawler.data.splits import get_split
+from nightcrawler.download.hub_folder import HUB_FAMILY, obtain_folder, weights_sha256
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.zoo import find_entry, obtain_weights
 from nightcrawler.pseudo.results_metadata import ORACLE, read_metadata, split_use
@@ -139,6 +140,8 @@ def data_stamps_of(cfg: CfgNode) -> dict[str, Any]:
     if cfg.TRAIN.CHECKPOINT_FILE_PATH:
         with contextlib.suppress(UserError):
             start = sha256_file(obtain_weights(cfg.TRAIN.CHECKPOINT_FILE_PATH))
+    elif cfg.MODEL.NAME.startswith(HUB_FAMILY):
+        start = weights_sha256(obtain_folder(cfg.MODEL.NAME.removeprefix(HUB_FAMILY)))
     splits = {*training_splits_of(cfg)}
     if cfg.DATA.CAMERA == "fit":
         splits.add(cfg.ADAPT.SPLIT)

@@ -16,6 +16,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from nightcrawler.download.hub_folder import HUB_FAMILY
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
@@ -41,6 +42,8 @@ COMMON_KEYS = {
     "size": "DATA.TRAIN_CROP_SIZE",
     "crop_size": "DATA.TRAIN_CROP_SIZE",
     "test_size": "DATA.TEST_CROP_SIZE",
+    "mean": "DATA.MEAN",
+    "std": "DATA.STD",
     "drop_path": "MODEL.DROP_PATH_RATE",
     "motion_stem": "MODEL.MOTION_STEM",
     "alpha": "SLOWFAST.ALPHA",
@@ -233,49 +236,6 @@ def _skeleton_options_of(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-def build_torchvision(cfg: CfgNode) -> nn.Module:
-    """Build the video model of torchvision that `MODEL.NAME` names after the slash.
-
-    Args:
-        cfg: whole configuration.
-    """
-    from nightcrawler.models.external import torchvision_video
-
-    model = cfg.MODEL
-    data = cfg.DATA
-    return torchvision_video(
-        model.NAME.partition("/")[2],
-        num_classes=model.NUM_CLASSES,
-        num_frames=data.NUM_FRAMES,
-        crop_size=data.TRAIN_CROP_SIZE,
-        test_size=data.TEST_CROP_SIZE,
-        dropout=model.DROPOUT_RATE,
-        drop_path=model.DROP_PATH_RATE,
-        motion_stem=model.MOTION_STEM,
-    )
-
-
-def build_timm(cfg: CfgNode) -> nn.Module:
-    """Build the image model of timm that `MODEL.NAME` names after the slash, for frames.
-
-    Args:
-        cfg: whole configuration.
-    """
-    from nightcrawler.models.frame_average import timm_frames
-
-    model = cfg.MODEL
-    data = cfg.DATA
-    return timm_frames(
-        model.NAME.partition("/")[2],
-        num_classes=model.NUM_CLASSES,
-        crop_size=data.TRAIN_CROP_SIZE,
-        test_size=data.TEST_CROP_SIZE,
-        dropout=model.DROPOUT_RATE,
-        drop_path=model.DROP_PATH_RATE,
-        motion_stem=model.MOTION_STEM,
-    )
-
-
 def build_model(cfg: CfgNode) -> nn.Module:
     """Build the model named by `MODEL.NAME`, with random weights. The caller sets the seed.
 
@@ -328,13 +288,14 @@ def create_model(
     SlowFast-R50 of PySlowFast (`resnet3d`) and ST-GCN++ (`stgcn`).
 
     Args:
-        name: one of `list_models()`, or `timm/` and a name of timm.
+        name: one of `list_models()`, `timm/` and a name of timm, or `transformers/` and a folder or
+            a name of the Hugging Face hub.
         num_classes: K.
         pretrained: checkpoint to load, a file or a name of `zoo.ZOO`. Random weights when absent.
         class_names: names of the K classes, to reorder a classifier that has names.
         options: arguments of the architecture, such as `drop_path`, `num_frames` or `depth`, see
             `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `StGcn`, `PoseConv`, `PoseConv3D`,
-            `torchvision_video`, `timm_frames`.
+            `torchvision_video`, `timm_frames`, `hub_video`.
 
     Returns:
         A module from clips `[B, 3, T, H, W]`, or `[B, 3, T, V]` of skeletons, to logits `[B, K]`.
@@ -379,6 +340,7 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
 LIBRARY_CONSTRUCTORS = {
     TORCHVISION_FAMILY: "nightcrawler.models.external:torchvision_video",
     TIMM_FAMILY: "nightcrawler.models.frame_average:timm_frames",
+    HUB_FAMILY: "nightcrawler.models.hub_video:hub_video",
 }
 
 

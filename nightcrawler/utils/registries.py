@@ -36,7 +36,7 @@ for _name in (
     "r2plus1d_18",
     "s3d",
 ):
-    MODELS.add(f"torchvision/{_name}", "nightcrawler.models.build:build_torchvision")
+    MODELS.add(f"torchvision/{_name}", "nightcrawler.models.build_library:build_torchvision")
 # Models of skeletons: clips `[B, 3, T, V]`.
 MODELS.add("stgcn", "nightcrawler.models.build:build_stgcn", "ST-GCN++, of skeletons")
 MODELS.add("poseconv", "nightcrawler.models.build:build_poseconv", "a small one, of skeletons")
@@ -44,7 +44,15 @@ MODELS.add(
     "poseconv3d", "nightcrawler.models.build:build_poseconv3d", "heatmaps of joints, of skeletons"
 )
 # Any name of timm: listing them takes seconds, so they are looked up when the model is built.
-MODELS.add("timm/", "nightcrawler.models.build:build_timm", "image model, averaged over frames")
+MODELS.add(
+    "timm/", "nightcrawler.models.build_library:build_timm", "image model, averaged over frames"
+)
+# Any folder, or name of the Hugging Face hub.
+MODELS.add(
+    "transformers/",
+    "nightcrawler.models.build_library:build_hub_video",
+    "folder or name of a video model of the hub",
+)
 
 # Builders take the parameters of all enhancements and return a function from uint8 frames
 # `[T, H, W, 3]` to frames of the same shape.
