@@ -204,9 +204,20 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         self.balance = balance
         self.max_repeats = max_repeats
         self.weights = weights
+        # Positions of the videos that are drawn, int64, or `None` for all.
+        self.kept: np.ndarray | None = None
         self.cycle_length = len(self._order(0))
         self.epoch = 0
         self.first_step = 0
+
+    def keep(self, positions: np.ndarray | None) -> None:
+        """Draw only some of the videos from now on; the number of steps stays.
+
+        Args:
+            positions: of the videos, int64, ascending, at least one. `None` draws all again.
+        """
+        self.kept = positions
+        self.cycle_length = len(self._order(0))
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
         """Start the next iteration at a step of an epoch."""
@@ -219,11 +230,14 @@ class MicroBatchSampler(Sampler[list[SampleKey]]):
         return self.batch_size // (self.micro_batch * self.world)
 
     def _order(self, cycle: int) -> np.ndarray:
+        kept = np.arange(self.num_items) if self.kept is None else self.kept
         if self.balance is None:
-            return permutation(self.seed, self.stream, cycle, self.num_items)
-        return balanced_order(
-            self.seed, self.stream, cycle, self.balance, self.max_repeats, self.weights
+            return kept[permutation(self.seed, self.stream, cycle, len(kept))]
+        balance = self.balance[kept]
+        order = balanced_order(
+            self.seed, self.stream, cycle, balance, self.max_repeats, self.weights
         )
+        return kept[order]
 
     def epoch_items(self, epoch: int) -> list[int]:
         """Return the positions of an epoch's videos in their list, over all ranks, in order."""

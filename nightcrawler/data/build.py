@@ -333,18 +333,24 @@ def build_adapt_loader(cfg: CfgNode) -> tuple[ChunkSampler, DataLoader[Any], lis
 
 
 def build_eval_set(
-    cfg: CfgNode, split_name: str, phase: str, pairs: Sequence[tuple[int, int]]
+    cfg: CfgNode,
+    split_name: str,
+    phase: str,
+    pairs: Sequence[tuple[int, int]],
+    items: list[VideoItem] | None = None,
 ) -> EvalSet:
-    """Build a split for evaluation.
+    """Build a split, or some of its videos, for evaluation.
 
     Args:
         cfg: the configuration.
         split_name: name of the split.
         phase: `VAL` or `TEST`, the key of `ENHANCE` with the enhancement of dark clips.
         pairs: (views, crops) pairs.
+        items: videos of the split, all when absent.
     """
     split = split_of(cfg, split_name)
-    items = build_items(cfg, split_name)
+    if items is None:
+        items = build_items(cfg, split_name)
     if phase == "TEST" and split.dark:
         _build_mismatch_warning(cfg)
     builder = _build_plain(cfg, phase, split.dark, pairs)

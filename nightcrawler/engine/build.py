@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nightcrawler.data.dataset import clips_to_device
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.batches import iterate_batches
+from nightcrawler.engine.clean_labels import CleanLabels
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.losses import HARD_LABEL_LOSSES, soft_cross_entropy
 from nightcrawler.engine.metric_logger import MetricLogger
@@ -198,13 +199,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         >>> best = build_trainer(cfg).fit()
     """
     device = build_device(cfg)
-    short = cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES
-    if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and short:
-        logger.warning(
-            "MODEL.PRECISION bf16 on a CPU: gradients of 3-D convolutions are wrong on clips of "
-            "fewer than %d frames (oneDNN); use fp32",
-            SAFE_BF16_FRAMES,
-        )
+    _build_precision_warning(cfg, device)
     model = build_placed_model(cfg, device)
     resumable = None
     start = None
@@ -219,16 +214,19 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         # In place: `torch.compile(model)` would prefix the names in checkpoints.
         model.compile()
     # The order is that of random draws and log lines: do not rearrange.
+    optimizer = build_optimizer(cfg, model)
+    stream_losses = build_stream_losses(cfg)
     trainer = Trainer(
         model=model,
-        optimizer=build_optimizer(cfg, model),
-        stream_losses=build_stream_losses(cfg),
+        optimizer=optimizer,
+        stream_losses=stream_losses,
         adapter=build_adapter(cfg),
         adapt_clips=build_adapt_clips(cfg, device),
         eval_sets=_build_eval_sets(cfg),
         evaluator=build_evaluator(cfg, device),
         metric_logger=_build_metric_logger(cfg, run_metadata["labels"]),
         config=build_trainer_config(cfg, device, run_metadata, gmacs),
+        clean_labels=_build_clean_labels(cfg, stream_losses),
     )
     if resumable is not None:
         path, state = resumable
@@ -237,6 +235,16 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         trainer.load_state(start, of_this_run=False)
     check_ranks_agree(trainer)
     return trainer
+
+
+def _build_precision_warning(cfg: CfgNode, device: torch.device) -> None:
+    short = cfg.DATA.NUM_FRAMES < SAFE_BF16_FRAMES
+    if cfg.MODEL.PRECISION == "bf16" and device.type == "cpu" and short:
+        logger.warning(
+            "MODEL.PRECISION bf16 on a CPU: gradients of 3-D convolutions are wrong on clips of "
+            "fewer than %d frames (oneDNN); use fp32",
+            SAFE_BF16_FRAMES,
+        )
 
 
 def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
@@ -253,6 +261,15 @@ def _build_eval_sets(cfg: CfgNode) -> list[EvalSet]:
             )
         eval_sets.append(eval_set)
     return eval_sets
+
+
+def _build_clean_labels(cfg: CfgNode, stream_losses: Sequence[StreamLoss]) -> CleanLabels | None:
+    """Build the choice of clean labels, `None` without pseudo-labels or where all are kept."""
+    if cfg.TRAIN.KEEP_CLEAN == 1 or len(stream_losses) == 1:
+        return None
+    stream = stream_losses[-1].stream
+    eval_set = build_eval_set(cfg, cfg.ADAPT.SPLIT, "VAL", [(1, 1)], stream.items)
+    return CleanLabels(eval_set, stream.sampler, cfg.TRAIN.KEEP_CLEAN)
 
 
 def _build_metric_logger(cfg: CfgNode, labels: str) -> MetricLogger:

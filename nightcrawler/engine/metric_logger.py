@@ -201,6 +201,17 @@ class MetricLogger:
         fields = {"adapter": report.adapter, "num_clips": report.num_clips, "layers": report.layers}
         self.metrics.write(kind="adapt", epoch=epoch, weights=weights, **fields)
 
+    def log_clean_labels(self, epoch: int, kept: int, total: int) -> None:
+        """Log the number of pseudo-labelled clips that training goes on with.
+
+        Args:
+            epoch: number of finished epochs.
+            kept: number of clips.
+            total: number of clips with a pseudo-label.
+        """
+        logger.info("clean labels: %d of %d clips are trained on from now on", kept, total)
+        self.metrics.write(kind="clean_labels", epoch=epoch, kept=kept, total=total)
+
     def log_validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> None:
         """Log the figures of one validated split.
 

@@ -20,6 +20,7 @@ from nightcrawler.adapt.base import Adapter, ReplayableClips
 from nightcrawler.data.build import EvalSet
 from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.checkpointer import Checkpointer
+from nightcrawler.engine.clean_labels import CleanLabels
 from nightcrawler.engine.ema import averaged_copy
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy
@@ -57,6 +58,7 @@ class Trainer:
         evaluator: runs validation.
         metric_logger: logs metrics.
         config: settings of the run.
+        clean_labels: chooses pseudo-labelled clips after validated epochs, `None` keeps all.
 
     Example:
         >>> trainer = build_trainer(cfg)
@@ -76,6 +78,7 @@ class Trainer:
         evaluator: Evaluator,
         metric_logger: MetricLogger,
         config: TrainerConfig,
+        clean_labels: CleanLabels | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -86,6 +89,7 @@ class Trainer:
         self.evaluator = evaluator
         self.metric_logger = metric_logger
         self.config = config
+        self.clean_labels = clean_labels
         self.ema = None
         if config.ema_decay:
             self.ema = averaged_copy(model, config.ema_decay)
@@ -193,9 +197,26 @@ class Trainer:
             self._adapt_and_validate(self.model, RAW)
             if self.ema is not None:
                 self._adapt_and_validate(self.ema.module, EMA)
+            if not last:
+                self._keep_clean_labels()
         self.train_step.meter.reset()
         # The save above is of the same epoch: replacing it keeps older epochs as fallbacks.
         self.checkpointer.save_latest(self.state, required=last, replace=saved)
+
+    def _keep_clean_labels(self) -> None:
+        """Choose the pseudo-labelled clips to go on with, by the model as it was validated.
+
+        Raises:
+            Preempted: if a stop was requested meanwhile.
+        """
+        if self.clean_labels is None:
+            return
+        eval_set = self.clean_labels.eval_set
+        predictions = self.evaluator.run(
+            self.model, eval_set, self.config.num_classes, "pseudo-labels", self.stop
+        )
+        kept = self.clean_labels.choose(predictions[eval_set.pairs[0]])
+        self.metric_logger.log_clean_labels(self.epoch, kept, len(eval_set.items))
 
     def _adapt_and_validate(self, model: nn.Module, weights: str) -> None:
         """Adapt and validate a model, and save it if it is the best so far."""
@@ -303,10 +324,14 @@ class Trainer:
         averaged = {}
         if self.ema is not None:
             averaged["ema_state"] = self.ema.module.state_dict()
+        clean = {}
+        if self.clean_labels is not None:
+            clean["clean_labels"] = self.clean_labels.state()
         return {
             "model_state": self.model.state_dict(),
             "weights": RAW,
             **averaged,
+            **clean,
             "optimizer_state": self.optimizer.state_dict(),
             "scaler_state": self.train_step.scaler.state_dict(),
             "epoch": self.epoch,
@@ -335,6 +360,9 @@ class Trainer:
         self.step = state["step"]
         self.train_step.num_skipped = state["num_skipped"]
         self.best = dict(state["best"]) if of_this_run else self._no_best()
+        # Another run has other pseudo-labels.
+        if self.clean_labels is not None and of_this_run:
+            self.clean_labels.load_state(state["clean_labels"])
         self.train_step.meter.sums = dict(state["meter"])
 
     def _write_marker(self, name: str = "", text: str = "", remove: Sequence[str] = ()) -> None:

@@ -42,6 +42,23 @@ def steps_of_all_ranks(
     return gathered
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_videos_that_are_kept_come_equally_often_and_others_never(balanced: bool) -> None:
+    labels = np.array([0] * 12 + [1] * 8)
+    kept = np.array([0, 2, 5, 7, 12, 13, 18, 19])
+    sampler = MicroBatchSampler(20, 4, 8, 2, seed=3, balance=labels if balanced else None)
+    before = sampler.epoch_items(1)
+    sampler.keep(kept)
+    counts = Counter(place for epoch in range(5) for place in sampler.epoch_items(epoch))
+    assert set(counts) == set(kept.tolist())
+    assert set(counts.values()) == {5 * 4 * 8 // 8}
+    # As a sampler of these videos alone draws them.
+    alone = MicroBatchSampler(8, 4, 8, 2, seed=3, balance=labels[kept] if balanced else None)
+    assert sampler.epoch_items(2) == kept[alone.epoch_items(2)].tolist()
+    sampler.keep(None)
+    assert sampler.epoch_items(1) == before
+
+
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_ranks_share_the_same_steps(world: int) -> None:
     assert steps_of_all_ranks(50, 6, 8, 2, world, 3) == steps_of_all_ranks(50, 6, 8, 2, 1, 3)

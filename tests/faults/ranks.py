@@ -20,7 +20,7 @@ from nightcrawler.utils import distributed
 LATEST = "checkpoints/checkpoint_latest.pyth"
 STATE = (
     *("model_state", "ema_state", "optimizer_state", "scaler_state"),
-    *("epoch", "step", "num_skipped", "best", "meter"),
+    *("epoch", "step", "num_skipped", "best", "meter", "clean_labels"),
 )
 
 

@@ -120,6 +120,17 @@ TRAIN = (
         rule=is_threshold,
         needs=HAS_PSEUDO_LABELS,
     ),
+    Key(
+        "TRAIN.KEEP_CLEAN",
+        1.0,
+        "Share of each pseudo-labelled class to train on after a validated epoch: the clips whose "
+        "label the model finds most probable, chosen anew each time. Steps stay as many; 1 keeps "
+        "all.",
+        minimum=1e-6,
+        maximum=1,
+        needs=HAS_PSEUDO_LABELS,
+        hashed_by_default=False,
+    ),
     # Robustness.
     Key(
         "TRAIN.NON_FINITE",
