@@ -18,9 +18,11 @@ from nightcrawler.cli.predict_models import adapt_models, add_model_options, bui
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.command_line import escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
+from nightcrawler.utils.progress import print_above_bar
 
 if TYPE_CHECKING:
     from nightcrawler.predict.command import Outputs
+    from nightcrawler.predict.items import Windows
 
 EXIT_BAD_VIDEOS = 3
 MAX_WORKERS = 1024
@@ -61,7 +63,8 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
         "--window-sec",
         type=float,
         metavar="S",
-        help=f"length of sliding windows (live: {LIVE_WINDOW_SEC:g})",
+        help="length of sliding windows over every video (default: 4 s over those of more than "
+        f"12 s; live: {LIVE_WINDOW_SEC:g} s)",
     )
     windows.add_argument(
         "--stride-sec", type=float, metavar="S", help="time between windows (default: half of one)"
@@ -69,7 +72,7 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
     windows.add_argument(
         "--whole",
         action="store_true",
-        help="one prediction of each video (default: videos of more than 12 s by windows of 4 s)",
+        help="one prediction of each video, however long",
     )
     windows.add_argument("--live", action="store_true", help="play a file as a camera would")
     windows.add_argument(
@@ -88,7 +91,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print 'nothing known' for each answer that is not sure",
     )
-    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video, at the end")
+    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
     outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
     outputs.add_argument(
         "--jsonl",
@@ -143,7 +146,9 @@ def find_fault(arguments: argparse.Namespace) -> str:
     if not 0 <= arguments.workers <= MAX_WORKERS:
         return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
     if arguments.stride_sec is not None and arguments.window_sec is None:
-        return "--stride-sec needs --window-sec"
+        for option in ("whole", "out"):
+            if getattr(arguments, option):
+                return f"--stride-sec with --{option} needs --window-sec"
     if arguments.whole and (arguments.window_sec is not None or arguments.is_live):
         return "--whole goes with neither --window-sec nor live sources"
     return ""
@@ -182,8 +187,6 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         endless = "a live source"
     if not 1 <= arguments.top <= MAX_TOP:
         return f"--top {arguments.top}: expected 1 to {MAX_TOP}"
-    if arguments.timeline and arguments.window_sec is None:
-        return "--timeline needs --window-sec"
     if arguments.shard is not None and arguments.out is None:
         return "--shard needs --out"
     if endless and written_last:
@@ -203,19 +206,26 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def choose_window(arguments: argparse.Namespace) -> tuple[float, float] | None:
-    """Return length and stride of windows in seconds, None for whole videos.
+def choose_windows(arguments: argparse.Namespace) -> Windows:
+    """Return the windows that videos are predicted by.
 
     Raises:
-        UserError: if the two do not fit.
+        UserError: if length and stride do not fit.
     """
+    from nightcrawler.predict import items
     from nightcrawler.predict.sources import window_and_stride
 
-    window_sec = arguments.window_sec
+    window_sec, stride_sec = arguments.window_sec, arguments.stride_sec
     if window_sec is None and arguments.is_live:
         window_sec = LIVE_WINDOW_SEC
     try:
-        return window_and_stride(window_sec, arguments.stride_sec)
+        if window_sec is not None:
+            return items.Windows(window_and_stride(window_sec, stride_sec))
+        # Parts of shards are the same whatever the length, as are results of the Python API.
+        if arguments.whole or arguments.out:
+            return items.Windows()
+        length, stride = items.LONG_WINDOW
+        return items.Windows(long=window_and_stride(length, stride_sec or stride))
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -248,7 +258,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from nightcrawler.predict.sources import find_all_videos
     from nightcrawler.utils.outputs import check_targets
 
-    window = choose_window(arguments)
+    windows = choose_windows(arguments)
     ensemble, note = build_models(arguments)
     items = []
     if not (arguments.watch or arguments.is_live):
@@ -266,28 +276,28 @@ def predict(arguments: argparse.Namespace) -> int:
 
     ensemble = adapt_models(arguments, ensemble, items)
 
-    # Flushed line by line: watches and cameras are followed through a pipe.
     def echo(line: str) -> None:
         # Names of files may hold what a terminal obeys.
-        print(escape_controls(line), flush=True)
+        print_above_bar(escape_controls(line))
 
     writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
-    by_length = not arguments.whole
     if arguments.watch:
-        command.predict_watched(ensemble, arguments.watch, window, writer, by_length)
+        command.predict_watched(ensemble, arguments.watch, windows, writer)
     elif arguments.is_live:
-        assert window is not None
+        assert windows.every is not None
         try:
-            dropped = live_command.predict_live(ensemble, arguments.sources[0], window, writer)
+            dropped = live_command.predict_live(
+                ensemble, arguments.sources[0], windows.every, writer
+            )
         except VideoError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_VIDEOS
         print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
     elif arguments.out:
         shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
-        command.predict_shard(ensemble, items, arguments.out, shard, window, echo)
+        command.predict_shard(ensemble, items, arguments.out, shard, windows, echo)
     else:
-        command.predict_set(ensemble, items, window, writer, by_length)
+        command.predict_set(ensemble, items, windows, writer)
     return EXIT_BAD_VIDEOS if writer.num_bad else 0
 
 
@@ -329,7 +339,7 @@ def main(argv: Sequence[str]) -> int:
         return merge(argv[1:])
     arguments = parse(argv)
     # Before the models are loaded: wrong options and outputs are found at once.
-    choose_window(arguments)
+    choose_windows(arguments)
     files = [source for source in arguments.sources if Path(source).is_file()]
     models = [*arguments.experiment, arguments.ensemble]
     check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])

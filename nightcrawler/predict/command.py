@@ -11,8 +11,9 @@ from typing import Any
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path, without_unsure
-from nightcrawler.predict.ensemble import Ensemble
-from nightcrawler.predict.items import predict_items
+from nightcrawler.predict.ensemble import Ensemble, run_hash
+from nightcrawler.predict.items import Windows, length_of, predict_items
+from nightcrawler.predict.rows_so_far import RowsSoFar
 from nightcrawler.predict.sliding_windows import ScoredSpan
 from nightcrawler.predict.video_result import (
     VideoResult,
@@ -28,7 +29,7 @@ from nightcrawler.utils.logging import JsonLines, get_logger
 
 logger = get_logger(__name__)
 
-# Behind the name of the first file that is written at the end.
+# Behind the name of the first output.
 PARTIAL_SUFFIX = ".partial.jsonl"
 # Longer tables are for the output files.
 MAX_SHOWN_VIDEOS = 200
@@ -79,9 +80,7 @@ class ResultWriter:
         self.echo = echo
         self.num_bad = 0
         self._lines = JsonLines(outputs.jsonl)
-        self._partial = partial_file(outputs)
-        self._has_partial = self._partial is not None and self._partial.exists()
-        self._rows_so_far = JsonLines(self._partial)
+        self._num_shown = 0
 
     def take(
         self, item: VideoItem, result: VideoResult, spans: list[ScoredSpan], **more: Any
@@ -99,11 +98,10 @@ class ResultWriter:
             is_lacking = not self._annotate(item, spans)
         self.num_bad += result.failed or is_lacking
         # At once, so that a watch that is stopped can resume after this video.
-        record = self._record(result)
-        self._lines.write(**record, **more)
-        self._rows_so_far.write(**record, **more)
+        self._lines.write(**self.record(result), **more)
 
-    def _record(self, result: VideoResult) -> dict[str, Any]:
+    def record(self, result: VideoResult) -> dict[str, Any]:
+        """Return a result as the JSON object of the outputs."""
         outputs = self.outputs
         return to_record(result, outputs.top, self.ensemble.model_names, outputs.reject)
 
@@ -129,46 +127,65 @@ class ResultWriter:
             return False
         return True
 
-    def show(self, results: Sequence[VideoResult], prefix: str = "") -> None:
-        """Print a table of results.
+    def lacks_copy(self, item: VideoItem) -> bool:
+        """Return whether an annotated copy is asked for and not there."""
+        folder = self.outputs.annotate
+        return folder is not None and not target_path(folder, item.name).is_file()
+
+    def length_of_whole(self, item: VideoItem, result: VideoResult) -> float | None:
+        """Return the length in seconds of a video that was predicted as a whole, for a timeline."""
+        if not self.outputs.timeline or not result.ok or result.segments:
+            return None
+        return length_of(item, self.ensemble.limits)
+
+    def show(self, result: VideoResult, prefix: str = "") -> None:
+        """Print the lines of a result.
 
         Args:
-            results: results to print, the first `MAX_SHOWN_VIDEOS` of them.
-            prefix: text before each video's line.
+            result: result to print.
+            prefix: text before its line.
         """
-        for result in results[:MAX_SHOWN_VIDEOS]:
-            first, *others = table_lines(result, self.outputs.top, self.outputs.reject)
-            self.echo(prefix + first)
-            for line in others:
-                self.echo(line)
-        if len(results) > MAX_SHOWN_VIDEOS:
-            self.echo(f"and {len(results) - MAX_SHOWN_VIDEOS} more videos")
+        first, *others = table_lines(result, self.outputs.top, self.outputs.reject)
+        self.echo(prefix + first)
+        for line in others:
+            self.echo(line)
 
-    def write(self, results: Sequence[VideoResult]) -> None:
-        """Write the files that hold all results."""
+    def show_row(self, result: VideoResult) -> None:
+        """Print a result of a set, unless the table has `MAX_SHOWN_VIDEOS` already."""
+        if self._num_shown < MAX_SHOWN_VIDEOS:
+            self.show(result)
+        self._num_shown += 1
+
+    def end_table(self) -> None:
+        """Say how many results were left out of the table."""
+        if self._num_shown > MAX_SHOWN_VIDEOS:
+            self.echo(f"and {self._num_shown - MAX_SHOWN_VIDEOS} more videos")
+
+    def write(self, results: Sequence[VideoResult], seconds: Sequence[float | None]) -> None:
+        """Write the files that hold all results.
+
+        Args:
+            results: results, one per video.
+            seconds: see `length_of_whole`.
+        """
         outputs = self.outputs
         if outputs.csv:
             rows = csv_rows(results, outputs.top, outputs.reject)
             write_spreadsheet_rows(outputs.csv, rows)
         if outputs.timeline:
-            write_spreadsheet_rows(outputs.timeline, timeline_rows(results, outputs.reject))
+            rows = timeline_rows(results, outputs.reject, seconds)
+            write_spreadsheet_rows(outputs.timeline, rows)
         if outputs.json:
-            records = [self._record(result) for result in results]
+            records = [self.record(result) for result in results]
             with atomic_write(outputs.json, "w") as file:
                 json.dump({"about": self.ensemble.about(), "videos": records}, file, indent=1)
                 file.write("\n")
-        # Rows of an earlier run, which ended before it wrote its files, are left.
-        if self._partial is not None and not self._has_partial:
-            self._partial.unlink(missing_ok=True)
 
 
 def partial_file(outputs: Outputs) -> Path | None:
-    """Return the file that holds the rows until all outputs are written, None for no such file.
-
-    Files that are written at the end would lose all rows if the process were killed before.
-    """
-    for path in (outputs.csv, outputs.json, outputs.timeline):
-        if path and not outputs.jsonl and (path.is_file() or not path.exists()):
+    """Return the file that holds the answers until all outputs are written, None for no output."""
+    for path in (outputs.csv, outputs.json, outputs.timeline, outputs.jsonl):
+        if path and (path.is_file() or not path.exists()):
             return path.with_name(f"{path.name}{PARTIAL_SUFFIX}")
     return None
 
@@ -176,27 +193,75 @@ def partial_file(outputs: Outputs) -> Path | None:
 def predict_set(
     ensemble: Ensemble,
     items: Sequence[VideoItem],
-    window: tuple[float, float] | None,
+    windows: Windows,
     writer: ResultWriter,
-    by_length: bool = True,
 ) -> None:
-    """Predict videos, print them and write all outputs.
+    """Predict videos, print them as they come, and write all outputs.
+
+    A run that was stopped is taken up again: its answers are in `partial_file`.
 
     Args:
         ensemble: models to run.
         items: videos.
-        window: length and stride of sliding windows in seconds, None for whole videos.
+        windows: windows of time.
         writer: outputs.
-        by_length: see `predict_items`.
     """
-    results = []
-    predicted = predict_items(ensemble, items, window, by_length=by_length)
-    for item, (result, spans) in zip(items, predicted, strict=True):
-        writer.take(item, result, spans)
+    run = _run_of_set(ensemble, items, windows, writer.outputs.reject)
+    rows = RowsSoFar(partial_file(writer.outputs), run, ensemble.class_names)
+    done = rows.read(items)
+    due = [item for item in items if item.name not in done or writer.lacks_copy(item)]
+    due_names = {item.name for item in due}
+    if len(due) < len(items):
+        logger.warning(
+            "%s: %d of %d videos were predicted before",
+            rows.path,
+            len(items) - len(due),
+            len(items),
+        )
+    # Taken before the files are read: one that changes meanwhile is due again.
+    states = [file_state(item.path) for item in due]
+    fresh = zip(due, states, predict_items(ensemble, due, windows), strict=True)
+    results: list[VideoResult] = []
+    seconds: list[float | None] = []
+    closed: OSError | None = None
+    for item in items:
+        if item.name in due_names:
+            _, state, (result, spans) = next(fresh)
+            writer.take(item, result, spans)
+            rows.add(result, writer.record(result), state)
+        else:
+            result = done[item.name]
+            writer.num_bad += result.failed
         results.append(result)
-    # First: printing fails where the reader is gone (`| head`).
-    writer.write(results)
-    writer.show(results)
+        seconds.append(writer.length_of_whole(item, result))
+        try:
+            if closed is None:
+                writer.show_row(result)
+        except OSError as error:
+            # The reader of the table is gone (`| head`). The files are still wanted.
+            closed = error
+            if rows.path is None:
+                raise
+    # Past the last one: progress is shown to its end.
+    next(fresh, None)
+    writer.write(results, seconds)
+    rows.finish()
+    if closed is not None:
+        raise closed
+    writer.end_table()
+
+
+def _run_of_set(
+    ensemble: Ensemble, items: Sequence[VideoItem], windows: Windows, reject: bool
+) -> str:
+    """Return the hash of models and settings whose answers may be mixed."""
+    about = ensemble.about()
+    # Annotated copies show what is rejected.
+    settings: dict[str, Any] = {"windows": [windows.every, windows.long], "reject": reject}
+    if any("adapter" in model for model in about["models"]):
+        # What the models were adapted to is part of them.
+        settings["adapted_to"] = [[item.name, file_state(item.path)] for item in items]
+    return run_hash({**about, **settings})
 
 
 def predict_shard(
@@ -204,7 +269,7 @@ def predict_shard(
     items: Sequence[VideoItem],
     out: Path,
     shard: tuple[int, int],
-    window: tuple[float, float] | None,
+    windows: Windows,
     echo: Echo,
 ) -> None:
     """Predict the videos of a shard that have no part yet.
@@ -217,14 +282,14 @@ def predict_shard(
         items: videos of all shards.
         out: folder of the parts.
         shard: index of this shard, from 0, and the number of shards.
-        window: length and stride of sliding windows in seconds, None for whole videos.
+        windows: windows of time, the same for videos of any length.
         echo: prints a line.
     """
     index, count = shard
     # Windows change every part, so they belong to the identity of a run.
     window_sec = None
-    if window is not None:
-        window_sec = list(window)
+    if windows.every is not None:
+        window_sec = list(windows.every)
     key = shards.open_run(out, {**ensemble.about(), "window_sec": window_sec})
     # Every N-th video: long videos next to each other in a list go to different shards.
     mine = items[index::count]
@@ -233,7 +298,7 @@ def predict_shard(
     num_bad = 0
     # Taken before the files are read: one that changes meanwhile is due again.
     states = [file_state(item.path) for item in due]
-    for state, (result, _) in zip(states, predict_items(ensemble, due, window), strict=True):
+    for state, (result, _) in zip(states, predict_items(ensemble, due, windows), strict=True):
         shards.write_part(out, key, result, state)
         num_bad += result.failed
     echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read whole")
@@ -242,18 +307,16 @@ def predict_shard(
 def predict_watched(
     ensemble: Ensemble,
     folder: Path,
-    window: tuple[float, float] | None,
+    windows: Windows,
     writer: ResultWriter,
-    by_length: bool = True,
 ) -> None:
     """Predict files as they appear in a folder, until Ctrl-C.
 
     Args:
         ensemble: models to run.
         folder: folder to watch.
-        window: length and stride of sliding windows in seconds, None for whole videos.
+        windows: windows of time.
         writer: outputs. Videos in its JSON-lines file are not predicted again.
-        by_length: see `predict_items`.
 
     Raises:
         UserError: if the annotated copies would be written into the watched folder.
@@ -274,11 +337,9 @@ def predict_watched(
             if item is None:
                 continue
             size, mtime_ns = file_state(item.path) or (None, None)
-            predicted = predict_items(
-                ensemble, [item], window, show_windows=False, by_length=by_length
-            )
+            predicted = predict_items(ensemble, [item], windows, show_windows=False)
             for result, spans in predicted:
                 writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
-                writer.show([result])
+                writer.show(result)
     except KeyboardInterrupt:
         writer.echo("stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
@@ -30,21 +31,32 @@ LONG_SEC = 12.0
 LONG_WINDOW = (4.0, 2.0)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows of time that videos are predicted by.
+
+    Attributes:
+        every: length and stride in seconds for videos of any length, None for whole videos.
+        long: without `every`, those of videos of more than `LONG_SEC`, None for whole videos.
+    """
+
+    every: tuple[float, float] | None = None
+    long: tuple[float, float] | None = None
+
+
 def predict_items(
     ensemble: Ensemble,
     items: Sequence[VideoItem],
-    window: tuple[float, float] | None,
+    windows: Windows,
     show_windows: bool = True,
-    by_length: bool = False,
 ) -> Iterator[tuple[VideoResult, list[ScoredSpan]]]:
     """Yield the result of each video and its spans of time, with progress on standard error.
 
     Args:
         ensemble: models to run.
         items: videos.
-        window: length and stride of sliding windows in seconds, None for whole videos.
+        windows: windows of time.
         show_windows: show progress over the windows of each video.
-        by_length: without `window`, predict videos of more than `LONG_SEC` by `LONG_WINDOW`.
     """
 
     def by_windows(
@@ -63,12 +75,12 @@ def predict_items(
         names = ensemble.class_names
         return survive(names, items, lambda rest: _whole_videos(ensemble, rest))
 
-    if window is not None:
-        yield from by_windows(window, items)
+    if windows.every is not None:
+        yield from by_windows(windows.every, items)
         return
     pairs = whole(items)
-    if by_length:
-        long = functools.partial(by_windows, LONG_WINDOW)
+    if windows.long is not None:
+        long = functools.partial(by_windows, windows.long)
         pairs = _by_length(items, whole, long, ensemble.limits)
     yield from progress(pairs, len(items), "predict", enabled=len(items) > 1)
 
@@ -88,12 +100,17 @@ def _by_length(
 
 def _is_long(item: VideoItem, limits: Limits) -> bool:
     """Return whether a video is longer than `LONG_SEC`. One that cannot be read is not."""
+    return (length_of(item, limits) or 0.0) > LONG_SEC
+
+
+def length_of(item: VideoItem, limits: Limits) -> float | None:
+    """Return the length of a video in seconds, None for one that cannot be read."""
     try:
         # Damaged or not: the rest of a long one is predicted by windows.
         info = probe_damaged(str(item.path), limits, Damage())
     except VideoError:
-        return False
-    return info.num_frames / (info.fps or ASSUMED_FPS) > LONG_SEC
+        return None
+    return info.num_frames / (info.fps or ASSUMED_FPS)
 
 
 def _whole_videos(

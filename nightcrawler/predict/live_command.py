@@ -55,7 +55,7 @@ def predict_live(
                 dropped_frames=num_dropped,
             )
             times = f"{format_clock(latest.start_sec)} - {format_clock(latest.end_sec)}"
-            writer.show([result], prefix=f"{times}  ")
+            writer.show(result, prefix=f"{times}  ")
     except KeyboardInterrupt:
         writer.echo("stopped")
     return num_dropped

@@ -269,7 +269,9 @@ def _digits(probability: float | None) -> str:
     return "" if probability is None else f"{probability:.9g}"
 
 
-def timeline_rows(results: Iterable[VideoResult], reject: bool = False) -> Iterator[list[Any]]:
+def timeline_rows(
+    results: Sequence[VideoResult], reject: bool = False, seconds: Sequence[float | None] = ()
+) -> Iterator[list[Any]]:
     """Yield a header and one row per segment.
 
     The columns are `video,start_sec,end_sec,class,probability,status`.
@@ -277,9 +279,11 @@ def timeline_rows(results: Iterable[VideoResult], reject: bool = False) -> Itera
     Args:
         results: results, one per video.
         reject: see `VideoResult.stretches`.
+        seconds: their lengths. A video that was predicted as a whole is one segment then, whose end
+            is empty where its length is unknown.
     """
     yield ["video", "start_sec", "end_sec", "class", "probability", "status"]
-    for result in results:
+    for result, length in itertools.zip_longest(results, seconds):
         for entry in result.stretches(reject):
             yield [
                 result.name,
@@ -290,6 +294,10 @@ def timeline_rows(results: Iterable[VideoResult], reject: bool = False) -> Itera
                 # Of a damaged video each row tells it.
                 result.status if result.is_damaged else entry.status,
             ]
+        if seconds and result.ok and not result.segments:
+            end = "" if length is None else f"{length:.3f}"
+            [(name, probability)] = result.answers(1, reject)
+            yield [result.name, "0.000", end, name, _digits(probability), result.status]
 
 
 def table_lines(result: VideoResult, count: int, reject: bool = False) -> Iterator[str]:

@@ -48,6 +48,16 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}"
 
 
+def print_above_bar(line: str) -> None:
+    """Print a line to standard output at once, above a bar on the same terminal."""
+    # Flushed: watches and cameras are followed through a pipe.
+    if sys.stdout is None:
+        return
+    with tqdm.external_write_mode(file=sys.stdout):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
 def progress(
     iterable: Iterable[Item],
     total: int | None = None,

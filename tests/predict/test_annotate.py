@@ -10,6 +10,7 @@ import pytest
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import command
 from nightcrawler.predict.annotate import refuse_copies_among_sources, target_path
+from nightcrawler.predict.items import Windows
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.utils.errors import UserError
 from tests.predict.test_ensemble import ensemble_of
@@ -57,7 +58,7 @@ def test_a_copy_that_cannot_be_written_costs_no_answer(
     blocked.touch()  # a file in the place of the folder, as root may write everywhere
     outputs = command.Outputs(json=tmp_path / "o.json", annotate=blocked)
     writer = command.ResultWriter(ensemble, outputs, lambda _: None)
-    command.predict_set(ensemble, find_videos(data / "Test", 3), None, writer)
+    command.predict_set(ensemble, find_videos(data / "Test", 3), Windows(), writer)
     found = json.loads((tmp_path / "o.json").read_text())
     assert [video["status"] for video in found["videos"]] == ["ok"] * 3
     assert writer.num_bad == 3
@@ -71,7 +72,7 @@ def test_models_have_the_names_of_their_votes(
 ) -> None:
     ensemble = ensemble_of(*models)
     writer = command.ResultWriter(ensemble, command.Outputs(json=tmp_path / "o.json"), print)
-    command.predict_set(ensemble, find_videos(data / "Test", 3), None, writer)
+    command.predict_set(ensemble, find_videos(data / "Test", 3), Windows(), writer)
     found = json.loads((tmp_path / "o.json").read_text())
     names = [model["name"] for model in found["about"]["models"]]
     assert names == found["about"]["mixture"]["models"] == ["seed1", "seed2"]

@@ -18,6 +18,7 @@ from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict import command, shards
+from nightcrawler.predict.items import Windows
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.prepare.sources import read_videos
@@ -36,12 +37,14 @@ class FakeEnsemble:
 
     def __init__(self, errors: dict[str, BaseException] | None = None) -> None:
         self.errors = errors or {}
+        self.asked: list[str] = []
 
     def about(self) -> dict[str, Any]:
         return {"models": [], "class_names": list(self.class_names), "labels": "", "mixture": {}}
 
     def videos(self, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         for item in items:
+            self.asked.append(item.name)
             if item.name in self.errors:
                 raise self.errors[item.name]
             yield VideoResult(item.name, -1, "ok", self.class_names, 0, (0.9, 0.1), (1.0, 0.0))
@@ -56,7 +59,7 @@ def _predict(
 ) -> command.ResultWriter:
     ensemble: Any = FakeEnsemble(errors)
     writer = command.ResultWriter(ensemble, command.Outputs(csv=tmp_path / "o.csv"), echo)
-    command.predict_set(ensemble, _items("a.mp4", "b.mp4", "c.mp4"), None, writer)
+    command.predict_set(ensemble, _items("a.mp4", "b.mp4", "c.mp4"), Windows(), writer)
     return writer
 
 
@@ -76,8 +79,8 @@ def test_names_that_are_formulas_are_text_in_tables(tmp_path: Path) -> None:
     items = _items("=a.mp4", "@b.mp4", "c.mp4")
     outputs = command.Outputs(csv=tmp_path / "o.csv", json=tmp_path / "o.json")
     writer = command.ResultWriter(ensemble, outputs, lambda _: None)
-    command.predict_set(ensemble, items, None, writer)
-    command.predict_shard(ensemble, items, tmp_path / "out", (0, 1), None, lambda _: None)
+    command.predict_set(ensemble, items, Windows(), writer)
+    command.predict_shard(ensemble, items, tmp_path / "out", (0, 1), Windows(), lambda _: None)
     _, files = shards.merge(tmp_path / "out", items, 5)
     for path in (tmp_path / "o.csv", files[0]):
         names = [line.split(",")[0] for line in path.read_text().splitlines()]
@@ -108,6 +111,41 @@ def test_a_stopped_run_leaves_the_rows_so_far(tmp_path: Path) -> None:
     assert [json.loads(line)["video"] for line in lines] == ["a.mp4", "b.mp4"]
 
 
+def test_a_stopped_run_is_taken_up_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whole answers are kept; errors, changed videos and half a line are due again."""
+    names = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
+    items = [VideoItem(name, -1, tmp_path / name, 1) for name in names]
+    for item in items:
+        item.path.write_bytes(b"video")
+    outputs = command.Outputs(csv=tmp_path / "o.csv", jsonl=tmp_path / "o.jsonl")
+
+    def run_on(errors: dict[str, BaseException], windows: Windows) -> tuple[list[str], list[str]]:
+        ensemble: Any = FakeEnsemble(errors)
+        shown: list[str] = []
+        writer = command.ResultWriter(ensemble, outputs, shown.append)
+        command.predict_set(ensemble, items, windows, writer)
+        return ensemble.asked, [line.split()[0] for line in shown]
+
+    partial = tmp_path / "o.csv.partial.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run_on({"b.mp4": RuntimeError("x"), "e.mp4": KeyboardInterrupt()}, Windows())
+    other = '{"video": "a.mp4", "run": "of other models"}\n'
+    partial.write_text(other + partial.read_text() + '{"video": "e.m')
+    (tmp_path / "c.mp4").write_bytes(b"another")
+    with pytest.raises(KeyboardInterrupt):
+        run_on({"c.mp4": KeyboardInterrupt()}, Windows())
+    asked, shown = run_on({}, Windows())
+    assert asked == ["c.mp4", "e.mp4"]
+    assert shown == names
+    assert f"{partial}: 3 of 5 videos were predicted before" in caplog.messages
+    rows = (tmp_path / "o.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [[name, "ok"] for name in names]
+    found = [json.loads(line)["video"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert found == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "b.mp4", "c.mp4", "e.mp4"]
+    assert partial.read_text() == other, "answers of other models are left"
+    assert run_on({}, Windows())[0] == names, "a finished run is not taken up"
+
+
 def test_passing_failures_and_replaced_videos_are_due_again(tmp_path: Path) -> None:
     video = tmp_path / "1.mp4"
     items = [VideoItem("1.mp4", -1, video, 1)]
@@ -116,7 +154,7 @@ def test_passing_failures_and_replaced_videos_are_due_again(tmp_path: Path) -> N
     assert shards.missing(tmp_path, "k", items) == items
     video.write_bytes(b"one")
     ensemble: Any = FakeEnsemble()
-    command.predict_shard(ensemble, items, tmp_path / "p", (0, 1), None, print)
+    command.predict_shard(ensemble, items, tmp_path / "p", (0, 1), Windows(), print)
     key = shards.open_run(tmp_path / "p", {**ensemble.about(), "window_sec": None})
     assert shards.missing(tmp_path / "p", key, items) == []
     video.write_bytes(b"another")

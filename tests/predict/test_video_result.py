@@ -168,3 +168,18 @@ def test_statuses_of_trust_are_no_failures() -> None:
     nobody = VideoResult("c.mp4", -1, "no person", CLASSES)
     assert (nobody.ok, nobody.failed) == (False, False)
     assert (FAILED.ok, FAILED.failed) == (False, True)
+
+
+def test_a_whole_video_is_one_segment_of_a_timeline() -> None:
+    whole = dataclasses.replace(RESULT, segments=())
+    unsure = dataclasses.replace(whole, status="unsure")
+    lengths = [3.25, None, None, None]
+    _, *rows = timeline_rows([whole, RESULT, FAILED, unsure], True, lengths)
+    assert [row[:5] for row in rows] == [
+        ["a.mp4", "0.000", "3.250", "Wave", "0.625"],
+        ["a.mp4", "0.000", "2.500", "Wave", "0.75"],
+        ["a.mp4", "0.000", "", "nothing known", ""],
+    ]
+    assert rows[0][5] == "sure"
+    assert rows[2][5] == "unsure"
+    assert len(list(timeline_rows([whole]))) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightcrawler.predict import shards
+from nightcrawler.predict import long_video, shards
 from nightcrawler.predict.trust import TRUST
 from nightcrawler.pseudo.predictions import read_results
 from nightcrawler.utils import command_line
@@ -350,3 +350,32 @@ def test_long_videos_have_a_timeline_by_themselves_and_short_ones_do_not(
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [one["video"] for one in found] == ["1.mp4", "2.mp4"] * 3
     assert [bool(one["timeline"]) for one in found] == [False] * 2 + [True] * 2 + [False] * 2
+
+
+def test_a_timeline_and_a_stride_need_no_window(
+    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips of a second: whole ones are one segment, those called long have a window every 0.1 s."""
+    out = tmp_path / "t.csv"
+    argv = (data / "Test/1.mp4", data / "Test/2.mp4", "--experiment", model, "--timeline", out)
+    assert predict(*argv) == 0
+    assert [row[:3] for row in rows_of(out)[1:]] == [
+        ["1.mp4", "0.000", "1.000"],
+        ["2.mp4", "0.000", "1.000"],
+    ]
+    monkeypatch.setattr("nightcrawler.predict.items.LONG_SEC", 0.5)
+    monkeypatch.setattr("nightcrawler.predict.items.LONG_WINDOW", (0.4, 0.2))
+    asked: list[tuple[float, float]] = []
+    plain = long_video.predict_long_video
+
+    def noted(model: object, item: object, window: float, stride: float, show: object) -> object:
+        asked.append((window, stride))
+        return plain(model, item, window, stride, show)
+
+    monkeypatch.setattr(long_video, "predict_long_video", noted)
+    assert predict(*argv, "--stride-sec", 0.1) == 0
+    assert asked == [(0.4, 0.1)] * 2
+    assert float(rows_of(out)[-1][2]) == 1
+    assert predict(*argv[:-2], "--stride-sec", 0.5) == 2
+    assert predict(*argv[:-2], "--stride-sec", 0.1, "--whole") == 2
+    assert predict(*argv[:-2], "--stride-sec", 0.1, "--out", tmp_path / "o") == 2
