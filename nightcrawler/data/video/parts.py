@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from nightcrawler.data.video.integrity.gaps import NO_GAPS, Gaps, between
+from nightcrawler.data.video.integrity.zeros import holds_lost_bytes
 
 # In these containers, times that step back between key frames may be those of a camera whose clock
 # was set: the stream goes on. Writers of others refuse such times, so another file begins there.
@@ -111,7 +112,7 @@ class PlacedPacket:
         place: its place.
         steps_back: whether times have stepped back up to here.
         is_marked: whether FFmpeg takes it for damaged.
-        has_gap: whether packets of a transport stream are missing in it or behind it.
+        has_gap: whether bytes are missing in it, or packets of a transport stream behind it.
     """
 
     packet: Packet
@@ -131,9 +132,10 @@ def placed_packets(
 ) -> Iterator[PlacedPacket]:
     """Yield the packets of a stream with their places.
 
-    A packet is damaged where FFmpeg says so, or where a transport stream has a gap in it or behind
-    it. A gap before a key frame is none where somebody joined two recordings: times begin anew
-    there, or they go on without a pause, and the table of programs has a gap, too.
+    A packet is damaged where FFmpeg says so, where a transport stream has a gap in it or behind it,
+    or where it holds zeros in place of lost bytes. A gap before a key frame is none where somebody
+    joined two recordings: times begin anew there, or they go on without a pause, and the table of
+    programs has a gap, too.
 
     Args:
         container: an opened file or live source.
@@ -141,6 +143,7 @@ def placed_packets(
         gaps: those of a transport stream, and bytes of a file that are damaged.
     """
     parts = PartFinder(container.format.name)
+    codec = stream.codec_context.codec.canonical_name
     held: deque[PlacedPacket] = deque()
     start = 0
     for packet in container.demux(stream):
@@ -151,6 +154,8 @@ def placed_packets(
         start = start if end is None else end
         is_joint = False
         has_gap = end is not None and gaps.is_damaged(end)
+        if packet.size:
+            has_gap = has_gap or holds_lost_bytes(codec, bytes(packet))
         if held and inside == (end,):
             is_joint = _joins(held[-1].packet, packet, place, has_tables)
         if is_joint:

@@ -28,6 +28,7 @@ from nightcrawler.config.node import get_cfg
 from nightcrawler.data.build_items import build_items
 from nightcrawler.data.build_video import build_video_reader
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
+from nightcrawler.data.video.integrity.asf import asf_faults
 from nightcrawler.data.video.integrity.checksums import ChecksumReader, read_checksums
 from nightcrawler.data.video.integrity.matroska import matroska_faults
 from nightcrawler.utils.errors import UserError, VideoError
@@ -288,3 +289,72 @@ def test_zeros_behind_the_end_of_a_matroska_file_are_padding(
     padded.write_bytes(data[:-400] + bytes(400))
     with pytest.raises(VideoError, match="damaged"):
         read_file(padded, range)
+
+
+ZEROS_FAMILIES = {
+    "h264": ("mp4", "libx264", {"bf": "2"}),
+    "hevc": ("mp4", "libx265", {"x265-params": "log-level=none:pools=1"}),
+    "mpeg4": ("avi", "mpeg4", {}),
+    "wmv2": ("wmv", "wmv2", {}),
+    "flv": ("flv", "flv", {}),
+    "mpeg2": ("mpg", "mpeg2video", {}),
+}
+
+
+@pytest.mark.parametrize("family", ZEROS_FAMILIES)
+def test_zeros_in_place_of_lost_bytes_are_noticed(
+    make_clip: MakeClip, tmp_path: Path, family: str
+) -> None:
+    """A block that was never written: WMV2 and FLV decode zeros as a picture that stands still."""
+    suffix, codec, options = ZEROS_FAMILIES[family]
+    path = make_clip(tmp_path / f"clip.{suffix}", 30, (96, 64), codec, options=options)
+    clean = read_file(path, range)
+    content = path.read_bytes()
+    size = min(2048, len(content) // 4)
+    copy = tmp_path / f"zeros.{suffix}"
+    for seed in range(12):
+        start = int(np.random.default_rng(seed).integers(0, len(content) - size))
+        copy.write_bytes(content[:start] + bytes(size) + content[start + size :])
+        assert outcome(copy, clean) != WRONG
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "wmv2", "flv", "mpeg2video"])
+def test_black_pictures_are_no_damage(make_clip: MakeClip, tmp_path: Path, codec: str) -> None:
+    suffix = {"wmv2": "wmv", "flv": "flv"}.get(codec, "avi")
+    path = tmp_path / f"black.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(8):
+            frame = av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert read_file(path, range).num_frames == 8
+
+
+@pytest.mark.parametrize("size", [(64, 48), (640, 480)])
+def test_wmv_files_with_sound_are_sound(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Frames larger than a packet, and packets that hold pieces of many frames and of the sound."""
+    path = tmp_path / "clip.wmv"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("wmv2", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        sound = container.add_stream("wmav2", rate=16000)
+        sound.bit_rate, sound.layout = 32000, "mono"
+        for number in range(300 if size[0] == 64 else 20):
+            noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
+            container.mux(stream.encode(frame))
+            samples = rng.normal(0, 0.1, (1, 640)).astype(np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            heard.sample_rate, heard.pts = 16000, 640 * number
+            container.mux(sound.encode(heard))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    assert list(asf_faults(str(path))) == []
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(600) + content[middle + 600 :])
+    with pytest.raises(VideoError):
+        read_file(path, range)

@@ -32,7 +32,8 @@ def test_a_transport_stream_of_faults_is_given_up(tmp_path):
 
 @pytest.mark.parametrize("count", [10, 4 * MOST_FAULTS])
 def test_an_asf_file_tells_each_fault_or_that_there_are_many(tmp_path, count):
-    sound = asf.PACKET + bytes(97)
+    # One compressed payload, behind six bytes of times and the number of the stream.
+    sound = asf.PACKET + b"\0\x01" + bytes(6) + b"\1\1" + bytes(87)
     path = tmp_path / "packets"
     path.write_bytes((sound * 3 + b"\1" * 100) * count + sound * 3)
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Follow the packets of ASF (WMV) files, which are all of one size.
+"""Follow the packets of ASF (WMV) files, which are all of one size, and the frames in them.
 
 FFmpeg looks for the next packet where one does not follow another, and says nothing of the loss.
 """
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from nightcrawler.data.video.integrity.asf_payloads import PieceFollower
 from nightcrawler.data.video.integrity.gaps import MOST_FAULTS, Fault
 from nightcrawler.data.video.integrity.search import find_all
 
@@ -58,21 +59,31 @@ def _faults(file: BinaryIO, start: int, end: int, size: int) -> Iterator[Fault]:
     """Yield the faults among packets of `size` bytes."""
     position = start
     num_faults = 0
+    pieces = PieceFollower()
     while position + size <= end:
-        if _is_packet(file, position):
+        file.seek(position)
+        packet = file.read(size)
+        is_packet = packet.startswith(PACKET)
+        fault = pieces.fault(packet) if is_packet else f"no packet at byte {position}"
+        if not fault:
             position += size
             continue
         num_faults += 1
         if num_faults > MOST_FAULTS:
             yield Fault(f"damaged in more than {MOST_FAULTS} places", position, end)
             return
+        # The end of the last frame before it cannot be trusted, either.
         last = max(position - size, start)
+        if is_packet:
+            yield Fault(f"damaged: {fault} (packet at byte {position})", last, position + size)
+            position += size
+            continue
         following = end
         for place in find_all(file, re.compile(re.escape(PACKET)), len(PACKET), last + 1):
             if place + size >= end or _is_packet(file, place + size):
                 following = min(place, end)
                 break
-        yield Fault(f"damaged: no packet at byte {position}", last, following)
+        yield Fault(f"damaged: {fault}", last, following)
         # At the earliest behind this one: the next packet may begin within the last one.
         position = max(following, last + 1)
 
