@@ -1,8 +1,8 @@
 """Measure speed and undetected damage, as ratios of one run.
 
 The parts are: models against this machine's matrix products and other implementations; the data
-path against plain decoding and per-frame augmentation; damage to files that nobody notices; the
-seconds and memory of the chain's arithmetic; poses against decoding.
+path against plain decoding and per-frame augmentation; damage to files, and losses of their parts,
+that nobody notices; the seconds and memory of the chain's arithmetic; poses against decoding.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ EXAMPLES = """\
   {command} data --clips data/dark_train/Train
   {command} data --only a --only d
   {command} damage --clips data/dark_train/Train --videos 200
+  {command} losses --copies 20
   {command} chain --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2"""
 # Written here too, because --help must not wait for torch.
@@ -37,7 +38,7 @@ def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     tasks = parser.add_subparsers(
-        dest="part", required=True, metavar="models | data | damage | chain | poses"
+        dest="part", required=True, metavar="models | data | damage | losses | chain | poses"
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -61,6 +62,16 @@ def parse(argv: Sequence[str]) -> Any:
     )
     _add_clip_options(data, 8)
     _add_clip_options(damage, 200)
+    losses = add_task(
+        tasks, "losses", "detection of parts that are cut off, left out or zeroed", EXAMPLES
+    )
+    losses.add_argument(
+        "--copies",
+        type=at_least(1),
+        default=20,
+        metavar="N",
+        help="damaged copies for each format and fault (default 20)",
+    )
     chain = add_task(tasks, "chain", "ensemble, thresholds, CSV and vote of many videos", EXAMPLES)
     for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
         chain.add_argument(
@@ -81,7 +92,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, chain, poses):
+    for task in (models, data, damage, losses, chain, poses):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -184,6 +195,13 @@ def run_damage(arguments: Any) -> None:
         print_lines(study(videos))
 
 
+def run_losses(arguments: Any) -> None:
+    """Print how many losses are noticed, by container and fault."""
+    from benchmarks.losses import study_losses
+
+    print_lines(study_losses(arguments.copies))
+
+
 def run_chain(arguments: Any) -> None:
     """Print time and memory of the chain's arithmetic."""
     from benchmarks.chain_speed import measure_chain
@@ -213,6 +231,7 @@ def main(argv: Sequence[str]) -> int:
         "models": run_models,
         "data": run_data,
         "damage": run_damage,
+        "losses": run_losses,
         "chain": run_chain,
         "poses": run_poses,
     }
