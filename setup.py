@@ -43,7 +43,7 @@ setup(
         "nightcrawler.export": ["*.md"],
         "nightcrawler.prepare": ["*.html", "*.txt"],
         "nightcrawler.report": ["*.html"],
-        "nightcrawler.web": ["*.html", "*.css", "*.js", "*.svg"],
+        "nightcrawler.web": ["static/*", "examples/*.mp4"],
     },
     cmdclass={"build_py": BuildWithAssets},
 )

@@ -1,4 +1,4 @@
-"""Serve a page on this machine: drop a clip, see it enhanced, and see the predictions of models."""
+"""Serve a page on this machine: drop clips, see them enhanced, with the answers of models."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
     from nightcrawler.utils.clip_worker import Worker
-    from nightcrawler.web.app import Site
     from nightcrawler.web.inference import InferenceOptions
+    from nightcrawler.web.texts import Site
 
 HOST = "127.0.0.1"
 INSTALL = "pip install 'nightcrawler-video[web]'"
@@ -36,7 +36,8 @@ EXAMPLES = """\
 
 Needs the extra: pip install 'nightcrawler-video[web]'. Only this machine can open the page. From
 another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing from other
-machines. Clips are deleted when the server ends, or else (a kill) when the next one starts."""
+machines. Clips are deleted when the server ends, or else (a kill) when the next one starts.
+Programs send clips to POST /clips: the page /docs and the document /openapi.json say how."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +76,13 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
         help="time for one clip (default 120)",
     )
     page.add_argument(
+        "--keep-mib",
+        type=int,
+        default=2048,
+        metavar="N",
+        help="room for the videos of clips; those used longest ago go first (default 2048)",
+    )
+    page.add_argument(
         "--window-sec",
         type=float,
         default=4,
@@ -92,7 +100,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     fault = ensemble_fault(arguments)
     if fault:
         parser.error(fault)
-    for name in ("max_mib", "max_sec", "time_limit_sec", "window_sec"):
+    for name in ("max_mib", "keep_mib", "max_sec", "time_limit_sec", "window_sec"):
         value = getattr(arguments, name)
         if not value > 0:
             parser.error(f"--{name.replace('_', '-')}: expected more than 0, got {value:g}")
@@ -133,17 +141,20 @@ def make_site(arguments: argparse.Namespace, about: dict[str, Any]) -> Site:
         arguments: options of the page.
         about: description of the models by the worker.
     """
-    from nightcrawler.web.app import Site
+    from nightcrawler.web.texts import Site
 
     return Site(
         models=tuple(about["models"]),
         class_names=tuple(about["class_names"]),
         enhancement=about["enhancement"],
         labels=about["labels"],
+        worth=about["worth"],
+        predictor=about["predictor"],
         max_bytes=arguments.max_mib << 20,
         max_sec=arguments.max_sec,
         upload_sec=arguments.time_limit_sec,
         answer_sec=arguments.time_limit_sec,
+        keep_bytes=arguments.keep_mib << 20,
     )
 
 

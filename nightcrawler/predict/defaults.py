@@ -18,15 +18,18 @@ logger = get_logger(__name__)
 SKELETONS = "demo/poseconv"
 # Share of the model of skeletons, the rest being that of the models of pictures together.
 SKELETONS_SHARE = 0.8
+# What their answers were right for, with and without the model of skeletons.
+RIGHT_WITH_POSE = "63 % of 150 real dark clips in eleven classes, chance 9 %"
+RIGHT_WITHOUT_POSE = "about 25 % of real dark clips in eleven classes, chance 9 %"
 WITH_POSE = (
     "note: predicted by small models that come with the package: one of how people move, trained "
-    "on synthetic figures (63 % of 150 real dark clips in eleven classes, chance 9 %), and four of "
+    f"on synthetic figures ({RIGHT_WITH_POSE}), and four of "
     "pictures; --experiment takes a model of your own"
 )
 WITHOUT_POSE = (
     "note: predicted by four small models of pictures that come with the package, trained on "
-    "synthetic clips in normal light only (about 25 % of real dark clips in eleven classes, chance "
-    "9 %); --experiment takes a model of your own"
+    f"synthetic clips in normal light only ({RIGHT_WITHOUT_POSE}); --experiment takes a model of "
+    "your own"
 )
 # Confidence of these models says little about real videos: they also give 0.9 to rooms without
 # anybody (docs/use.md).
@@ -60,3 +63,13 @@ def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
             note = WITHOUT_POSE
     ensemble = build_ensemble(pictures, None, Path(), options)
     return replace(ensemble, judge=replace(NEVER, dark=options.dark)), note
+
+
+def right_of_real_clips(ensemble: Ensemble) -> str:
+    """Return how many real dark clips the answer of `build_default_ensemble`'s models is right for.
+
+    Args:
+        ensemble: the models.
+    """
+    with_pose = any("poses" in predictor.about for predictor in ensemble.predictors)
+    return RIGHT_WITH_POSE if with_pose else RIGHT_WITHOUT_POSE

@@ -1,177 +1,78 @@
-"""Server of the page: takes one clip at a time, asks the worker, and serves the previews."""
+"""Server of the page: takes clips, asks the worker one after the other, and serves the results."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import shutil
-import urllib.parse
-from collections import OrderedDict
-from dataclasses import dataclass
-from importlib import resources
+import csv
+import functools
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, has_video_suffix, suffix_of
-from nightcrawler.utils.clip_worker import (
-    FULL,
-    ClipError,
-    StorageFullError,
-    Worker,
-    WorkerError,
-    is_disk_full,
+from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, suffix_of
+from nightcrawler.predict.video_result import (
+    VideoResult,
+    csv_rows,
+    from_plain,
+    timeline_rows,
+    to_plain,
+    to_record,
 )
-from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.logging import get_logger
-from nightcrawler.web.inference import AFTER, BEFORE
-
-logger = get_logger(__name__)
+from nightcrawler.utils.clip_worker import Worker
+from nightcrawler.utils.io import spreadsheet_cell
+from nightcrawler.web.answers import AnnotatedVideo, Answer, Content, Failure, Previews
+from nightcrawler.web.inference import ANNOTATED
+from nightcrawler.web.openapi import describe_api
+from nightcrawler.web.previews import AFTER, BEFORE, WHOLE_AFTER, WHOLE_BEFORE
+from nightcrawler.web.security import SecurityHeaders
+from nightcrawler.web.store import ClipStore, KeptClip
+from nightcrawler.web.texts import EXAMPLES, MEDIA_TYPES, Site, render, resource
+from nightcrawler.web.uploads import (
+    RequestError,
+    as_request_error,
+    check_origin,
+    check_upload,
+    drain,
+    save,
+)
 
 # Names of this machine: the page has no users to tell apart, so it is for one machine only.
 HOSTS = ("127.0.0.1", "localhost")
-MEDIA_TYPES = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
-# Seconds to read on after an upload is refused.
-DRAIN_SEC = 3.0
-# Clips that wait for the worker, and clips whose previews are kept.
+# Requests that wait for the worker.
 MAX_WAITING = 4
-MAX_KEPT = 12
-MAX_NAME_CHARS = 200
-# The page loads its own files only, so a clip's name cannot bring in a script.
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "media-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
+# Classes per clip on the page and in tables.
+SHOWN_CLASSES = 5
+# Statuses of failures that are a clip's own, which tables have a row for.
+FAILURES_OF_CLIPS = (408, 413, 422, 500)
+GONE = "this clip is no longer kept: send it again"
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True)
-class Site:
-    """Texts and limits of the page.
+def answering(handler: Handler) -> Handler:
+    """Return a handler that answers a `RequestError` with its status and its reason."""
 
-    Attributes:
-        models: names of the models.
-        class_names: names of the K classes.
-        enhancement: enhancement of clips, for people.
-        labels: label use of the models: `label-free` or `oracle`.
-        max_bytes: largest clip, in bytes.
-        max_sec: longest clip, in seconds.
-        upload_sec: seconds that an upload may take.
-        answer_sec: seconds that inference may take.
-    """
+    @functools.wraps(handler)
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except RequestError as error:
+            await drain(request)
+            # The server would take an unread rest of the body for the next request.
+            headers = {"connection": "close"} if request.method == "POST" else {}
+            return _json(error.failure, error.status, headers)
 
-    models: tuple[str, ...]
-    class_names: tuple[str, ...]
-    enhancement: str
-    labels: str
-    max_bytes: int
-    max_sec: float
-    upload_sec: float
-    answer_sec: float
-
-
-class RequestError(Exception):
-    """A refused request.
-
-    Args:
-        status: HTTP status.
-        reason: sentence for the visitor.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-class SecurityHeaders:
-    """Middleware that adds `HEADERS` to every response, error responses included.
-
-    Args:
-        app: the application to wrap.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, with headers added to its response."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", ()), *added]}
-            await send(message)
-
-        if scope["type"] == "http":
-            await self.app(scope, receive, send_with_headers)
-        else:
-            await self.app(scope, receive, send)
-
-
-class ClipStore:
-    """Folders of the most recent clips, under names that cannot be guessed.
-
-    Args:
-        root: folder that holds them.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._folders: OrderedDict[str, Path] = OrderedDict()
-
-    def create(self) -> tuple[str, Path]:
-        """Create a folder, and return its name and path."""
-        name = secrets.token_urlsafe(16)
-        folder = self.root / name
-        folder.mkdir()
-        self._folders[name] = folder
-        return name, folder
-
-    def trim(self) -> None:
-        """Remove the oldest clips beyond `MAX_KEPT`."""
-        while len(self._folders) > MAX_KEPT:
-            self.remove(next(iter(self._folders)))
-
-    def remove(self, name: str) -> None:
-        """Remove a clip, if it exists."""
-        folder = self._folders.pop(name, None)
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def find(self, name: str, part: str) -> Path | None:
-        """Return a preview of a clip, None where it does not exist."""
-        folder = self._folders.get(name)
-        # Both names come from the address: only known ones become a path.
-        if folder is None or part not in (BEFORE, AFTER):
-            return None
-        path = folder / part
-        return path if path.is_file() else None
+    return handle
 
 
 class Server:
@@ -186,146 +87,201 @@ class Server:
     def __init__(self, worker: Worker, root: Path, site: Site) -> None:
         self.worker = worker
         self.site = site
-        self.clips = ClipStore(root)
+        self.clips = ClipStore(root, site.keep_bytes)
         self._num_waiting = 0
 
     async def page(self, request: Request) -> Response:
         """Return the page."""
-        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        text = _resource("page.html").decode()
-        html = environment.from_string(text).render(site=self.site, suffixes=VIDEO_SUFFIXES)
+        html = render("page.html", site=self.site, suffixes=VIDEO_SUFFIXES, examples=EXAMPLES)
+        return Response(html, media_type="text/html")
+
+    async def openapi(self, request: Request) -> Response:
+        """Return the description of the interface for programs."""
+        return JSONResponse(describe_api(self.site))
+
+    async def docs(self, request: Request) -> Response:
+        """Return the description of the interface for people."""
+        html = render("docs.html", api=describe_api(self.site), server=str(request.base_url))
         return Response(html, media_type="text/html")
 
     async def static(self, request: Request) -> Response:
-        """Return the style, script or icon."""
+        """Return a style, script or icon."""
         name = request.path_params["name"]
         if name not in MEDIA_TYPES:
-            return JSONResponse({"error": "no such page"}, 404)
-        return Response(_resource(name), media_type=MEDIA_TYPES[name])
+            raise RequestError(404, "no such page")
+        return Response(resource("static", name), media_type=MEDIA_TYPES[name])
 
-    async def preview(self, request: Request) -> Response:
-        """Return a preview of a clip, before or after enhancement."""
-        path = self.clips.find(request.path_params["clip"], request.path_params["part"])
-        if path is None:
-            return JSONResponse({"error": "this clip is no longer kept: send it again"}, 404)
-        return FileResponse(path, media_type="video/mp4")
+    async def example(self, request: Request) -> Response:
+        """Return a clip to try the page with."""
+        name = request.path_params["name"]
+        if name not in EXAMPLES:
+            raise RequestError(404, "no such example")
+        return Response(resource("examples", name), media_type="video/mp4")
 
     async def upload(self, request: Request) -> Response:
         """Predict the clip in the body, named by `X-File-Name` (percent-encoded)."""
-        try:
-            return JSONResponse(await self._upload(request))
-        except RequestError as error:
-            await _drain(request)
-            # The server would take an unread rest of the body for the next request.
-            headers = {"connection": "close"}
-            return JSONResponse({"error": error.reason}, error.status, headers=headers)
+        name = check_upload(request, self.site.max_bytes)
+        async with self._place_in_line():
+            try:
+                clip, folder = self.clips.create()
+            except OSError as error:
+                raise as_request_error(error) from None
+            try:
+                path = folder / f"upload{suffix_of(name)}"
+                await save(request, path, self.site.max_bytes, self.site.upload_sec)
+                is_damaged = request.query_params.get("readable") == "1"
+                kept = await self._predict(clip, name, path, is_damaged)
+            except BaseException as error:
+                self.clips.discard(clip)
+                failed = as_request_error(error)
+                if isinstance(failed, RequestError) and failed.status in FAILURES_OF_CLIPS:
+                    raise self._keep_failure(clip, name, failed) from None
+                raise failed from None
+        self.clips.keep(kept)
+        return _json(kept.content)
 
-    async def _upload(self, request: Request) -> dict[str, Any]:
-        name = self._check(request)
+    async def _predict(self, clip: str, name: str, path: Path, is_damaged: bool) -> KeptClip:
+        """Ask the worker for the prediction of a saved clip."""
+        said = await self._ask("predict", name, path, is_damaged)
+        result = from_plain(said.pop("result"), self.site.class_names)
+        record = to_record(result, SHOWN_CLASSES)
+        answer = Answer.model_validate(
+            {
+                **said,
+                "clip": clip,
+                "name": name,
+                **{key: record[key] for key in ("status", "top", "timeline")},
+                "before": f"clips/{clip}/{BEFORE}",
+                "after": f"clips/{clip}/{AFTER}",
+            }
+        )
+        return KeptClip(clip, result, answer, path, is_damaged)
+
+    def _keep_failure(self, clip: str, name: str, error: RequestError) -> RequestError:
+        """Keep the row of a clip that failed, and return the refusal with the row's name."""
+        failure = error.failure.model_copy(update={"clip": clip})
+        result = VideoResult(name, -1, f"error: {failure.detail or failure.error}")
+        self.clips.keep(KeptClip(clip, result, failure))
+        return RequestError(error.status, failure)
+
+    async def _ask(
+        self, task: str, name: str, path: Path, is_damaged: bool, **more: Any
+    ) -> dict[str, Any]:
+        """Ask the worker, in a thread: it answers one question after the other and blocks.
+
+        Raises:
+            RequestError: if the clip cannot be used.
+        """
+        question = {
+            "do": task,
+            "path": str(path),
+            "name": name,
+            "folder": str(path.parent),
+            "is_damaged": is_damaged,
+            **more,
+        }
+        said = await asyncio.to_thread(self.worker.ask, question)
+        if "refused" in said:
+            raise RequestError(422, Failure.model_validate(said["refused"]))
+        return said
+
+    @contextlib.asynccontextmanager
+    async def _place_in_line(self) -> AsyncIterator[None]:
+        """Take a place among the requests that wait for the worker.
+
+        Raises:
+            RequestError: if all places are taken.
+        """
         if self._num_waiting >= MAX_WAITING:
             raise RequestError(503, "other clips are being processed: try again in a moment")
         self._num_waiting += 1
-        clip = ""
         try:
-            clip, folder = self.clips.create()
-            path = folder / f"upload{suffix_of(name)}"
-            await self._save(request, path)
-            question = {"path": str(path), "name": name, "folder": str(folder)}
-            # In a thread, as the worker answers questions one after the other and blocks.
-            answer = await asyncio.to_thread(self.worker.ask, question)
-            path.unlink(missing_ok=True)
-        except BaseException as error:
-            self.clips.remove(clip)
-            raise _as_request_error(error) from None
+            yield
         finally:
             self._num_waiting -= 1
+
+    async def make_video(self, request: Request) -> Response:
+        """Make previews of a whole clip, or its annotated copy."""
+        check_origin(request)
+        clip = self._find(request)
+        task = request.path_params["part"]
+        if task not in ("whole", "annotated"):
+            raise RequestError(404, "no such video: expected whole or annotated")
+        if clip.upload is None or not clip.upload.is_file():
+            raise RequestError(404, GONE)
+        result = to_plain(clip.result)
+        async with self._place_in_line():
+            try:
+                said = await self._ask(
+                    task, clip.result.name, clip.upload, clip.is_damaged, result=result
+                )
+            except BaseException as error:
+                raise as_request_error(error) from None
         self.clips.trim()
-        return {
-            **answer,
-            "name": name,
-            "before": f"clips/{clip}/{BEFORE}",
-            "after": f"clips/{clip}/{AFTER}",
-        }
+        place = f"clips/{clip.name}"
+        if task == "annotated":
+            return _json(AnnotatedVideo(annotated=f"{place}/{ANNOTATED}"))
+        before, after = f"{place}/{WHOLE_BEFORE}", f"{place}/{WHOLE_AFTER}"
+        return _json(Previews(before=before, after=after, preview_sec=said["preview_sec"]))
 
-    def _check(self, request: Request) -> str:
-        """Return the file name of an acceptable request.
+    async def video(self, request: Request) -> Response:
+        """Return a video of a clip."""
+        path = self.clips.video(request.path_params["clip"], request.path_params["part"])
+        if path is None:
+            raise RequestError(404, GONE)
+        return FileResponse(path, media_type="video/mp4")
 
-        Raises:
-            RequestError: if the request comes from another site, or is no clip of an allowed size.
-        """
-        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            raise RequestError(403, "clips are accepted from this page only")
-        # A page of another site may set this header only after a preflight, which is not allowed.
-        if "x-file-name" not in request.headers:
-            reason = "X-File-Name is missing: it holds the clip's name, percent-encoded"
-            raise RequestError(400, reason)
-        name = urllib.parse.unquote(request.headers["x-file-name"], errors="replace")
-        name = Path(name.replace("\\", "/")).name[-MAX_NAME_CHARS:]
-        if not has_video_suffix(name):
-            shown = ", ".join(suffix[1:] for suffix in VIDEO_SUFFIXES)
-            reason = f"'{name}' is not a video by its name: expected one of {shown}"
-            raise RequestError(415, reason)
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.site.max_bytes:
-            raise self._too_large()
-        # A chunked upload tells no length: `_save` counts its bytes.
-        return name
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to a clip once more."""
+        content = self._find(request).content
+        return _json(content, 422 if isinstance(content, Failure) else 200)
 
-    def _too_large(self) -> RequestError:
-        limit = self.site.max_bytes >> 20
-        return RequestError(413, f"the file is larger than {limit} MiB: cut or scale it down")
+    async def remove(self, request: Request) -> Response:
+        """Remove all that is kept of a clip."""
+        check_origin(request)
+        if not self.clips.remove(request.path_params["clip"]):
+            raise RequestError(404, GONE)
+        return Response(status_code=204)
 
-    async def _save(self, request: Request, path: Path) -> None:
-        """Write the body to a file.
+    def _find(self, request: Request) -> KeptClip:
+        clip = self.clips.find(request.path_params["clip"])
+        if clip is None:
+            raise RequestError(404, GONE)
+        return clip
 
-        Raises:
-            RequestError: if it is longer than allowed, whatever its header says.
-            TimeoutError: if it takes too long.
-        """
-        num_bytes = 0
-        async with asyncio.timeout(self.site.upload_sec):
-            # "x": a name that is taken would be a clip of somebody else.
-            with open(path, "xb") as file:
-                async for block in request.stream():
-                    num_bytes += len(block)
-                    if num_bytes > self.site.max_bytes:
-                        raise self._too_large()
-                    file.write(block)
-
-
-async def _drain(request: Request) -> None:
-    """Read the rest of a refused upload for a while.
-
-    A browser that is still sending would report a broken connection in place of the response.
-    """
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        async with asyncio.timeout(DRAIN_SEC):
-            async for _ in request.stream():
-                pass
+    async def results(self, request: Request) -> Response:
+        """Return the results of clips as a table, a table of timelines, or JSON."""
+        chosen = []
+        for name in request.query_params.getlist("clip"):
+            clip = self.clips.find(name)
+            if clip is None:
+                raise RequestError(404, GONE)
+            chosen.append(clip)
+        if not chosen:
+            raise RequestError(400, "no clip is named: expected ?clip=NAME, once for each")
+        results = [clip.result for clip in chosen]
+        # The page names the file: a name here would win.
+        headers = {"content-disposition": "attachment"}
+        if request.url.path.endswith(".json"):
+            models = self.site.models
+            records = [to_record(result, SHOWN_CLASSES, models) for result in results]
+            content = {"about": self.site.predictor, "videos": records}
+            return Response(json.dumps(content, indent=1), 200, headers, "application/json")
+        rows = csv_rows(results, SHOWN_CLASSES)
+        if request.url.path.endswith("/timelines.csv"):
+            lengths = [getattr(clip.content, "seconds", None) for clip in chosen]
+            rows = timeline_rows(results, seconds=lengths)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for row in rows:
+            writer.writerow([spreadsheet_cell(str(cell)) for cell in row])
+        return Response(text.getvalue(), 200, headers, "text/csv")
 
 
-def _as_request_error(error: BaseException) -> BaseException:
-    """Return the HTTP error of an error, unchanged where the server itself is told to end."""
-    if isinstance(error, StorageFullError) or is_disk_full(error):
-        return RequestError(507, FULL)
-    if isinstance(error, ClipError):
-        return RequestError(422, f"this clip cannot be used: {error}")
-    if isinstance(error, WorkerError):
-        return RequestError(500, f"{error}; the next one can be sent")
-    if isinstance(error, UserError):
-        return RequestError(500, f"the models cannot be loaded: {error}")
-    if isinstance(error, TimeoutError):
-        return RequestError(408, "the upload took too long")
-    if isinstance(error, ClientDisconnect):
-        return RequestError(400, "the upload was interrupted")
-    if isinstance(error, Exception) and not isinstance(error, RequestError):
-        logger.error("a clip failed", exc_info=error)
-        return RequestError(500, f"this clip failed: an unexpected {type(error).__name__}")
-    return error
-
-
-def _resource(name: str) -> bytes:
-    return resources.files(__package__).joinpath(name).read_bytes()
+def _json(
+    content: Content, status: int = 200, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse(content.model_dump(mode="json", by_alias=True), status, headers)
 
 
 def make_app(worker: Worker, root: Path, site: Site) -> ASGIApp:
@@ -337,12 +293,24 @@ def make_app(worker: Worker, root: Path, site: Site) -> ASGIApp:
         site: texts and limits of the page.
     """
     server = Server(worker, root, site)
+    handlers: list[tuple[str, str, Handler]] = [
+        ("GET", "/", server.page),
+        ("GET", "/docs", server.docs),
+        ("GET", "/openapi.json", server.openapi),
+        ("POST", "/clips", server.upload),
+        ("GET", "/clips/{clip}", server.answer),
+        ("DELETE", "/clips/{clip}", server.remove),
+        ("POST", "/clips/{clip}/{part}", server.make_video),
+        ("GET", "/clips/{clip}/{part}", server.video),
+        ("GET", "/results.csv", server.results),
+        ("GET", "/timelines.csv", server.results),
+        ("GET", "/results.json", server.results),
+        ("GET", "/examples/{name}", server.example),
+        ("GET", "/{name}", server.static),
+    ]
     app = Starlette(
         routes=[
-            Route("/", server.page),
-            Route("/clips", server.upload, methods=["POST"]),
-            Route("/clips/{clip}/{part}", server.preview),
-            Route("/{name}", server.static),
+            Route(path, answering(handler), methods=[method]) for method, path, handler in handlers
         ],
         middleware=[
             # Another site's name that resolves to this machine (DNS rebinding) is refused.

@@ -1,11 +1,9 @@
-"""Inference on one clip for the page: predictions, timeline, and two preview videos."""
+"""Work on one clip for the page: predictions, timeline, previews, an annotated copy."""
 
 from __future__ import annotations
 
 import functools
-import itertools
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,25 @@ import torch
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
-from nightcrawler.predict.checkpoints import PredictOptions
-from nightcrawler.predict.defaults import build_default_ensemble
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import ASSUMED_FPS
+from nightcrawler.predict.annotate import annotate, whole_video_span
+from nightcrawler.predict.checkpoints import DEMO_PREFIX, PredictOptions
+from nightcrawler.predict.defaults import build_default_ensemble, right_of_real_clips
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.items import LONG_SEC
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
-from nightcrawler.predict.video_result import NO_VOTE, VideoResult, segment_records, to_record
-from nightcrawler.synthetic.video import write_video
-from nightcrawler.utils.clip_worker import Answer, Question
+from nightcrawler.predict.sliding_windows import ScoredSpan
+from nightcrawler.predict.video_result import NO_VOTE, VideoResult, from_plain, to_plain
+from nightcrawler.utils.clip_worker import Answer, Question, report_alive
 from nightcrawler.utils.errors import NO_PERSON, VideoError
+from nightcrawler.web.damage import explain
+from nightcrawler.web.previews import PreviewSource, write_previews
 
-SHOWN_CLASSES = 5
-# Length, frame rate and short side of the previews: enough to see, and quick to load.
-PREVIEW_SEC = 12.0
-PREVIEW_FPS = 12.5
-SLOWEST_FPS = Fraction(1, 1001)
-PREVIEW_SIDE_PX = 360
-BEFORE = "before.mp4"
-AFTER = "after.mp4"
+ANNOTATED = "annotated.mp4"
+# Said of the models inside the package.
+DRAWN_ONLY = "These models have seen drawn figures only, never a real person."
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,7 @@ def build_inference(
         options: settings of inference.
 
     Returns:
-        a function that answers questions (`path` of a clip, its `name`, the `folder` for its
-        previews), and plain values that describe the models for the page.
+        `answer` with models and settings, and plain values that describe the models for the page.
 
     Raises:
         UserError: if a model cannot be built.
@@ -99,10 +95,16 @@ def build_inference(
         imports=options.imports,
         max_pixels=options.max_pixels,
     )
+    worth = ""
     if options.experiments or recipe:
         ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
+        names = list(map(str, options.experiments))
+        if names and all(name.startswith(DEMO_PREFIX) for name in names):
+            worth = DRAWN_ONLY
     else:
         ensemble, _ = build_default_ensemble(predict_options)
+        right = right_of_real_clips(ensemble)
+        worth = f"{DRAWN_ONLY} Their answer is right for {right}."
     # Models often share an enhancement, which the page then names once.
     pictures = [one for one in ensemble.predictors if "enhancement" in one.about]
     enhancements = dict.fromkeys(map(_enhancement_text, pictures))
@@ -111,8 +113,10 @@ def build_inference(
         "class_names": list(ensemble.class_names),
         "enhancement": ", ".join(enhancements) or "none",
         "labels": ensemble.about()["labels"],
+        "worth": worth,
+        "predictor": ensemble.about(),
     }
-    return functools.partial(infer, ensemble, options), about
+    return functools.partial(answer, ensemble, options), about
 
 
 def _enhancement_text(predictor: Predictor) -> str:
@@ -123,13 +127,33 @@ def _enhancement_text(predictor: Predictor) -> str:
     return " ".join([name, *(f"{gamma:g}" for gamma in predictor.about["gammas"])])
 
 
-def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
-    """Predict a clip and write its previews.
+def answer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
+    """Answer a question of the page about a clip.
 
     Args:
         ensemble: models to run.
         options: settings of inference.
-        question: `path` of the clip, its `name`, and the `folder` for its previews.
+        question: the task to `do` (`predict`, `whole` or `annotated`), the `path` of the clip, its
+            `name`, the `folder` for its videos, and whether it `is_damaged`, so that its readable
+            part is used. For annotated ones, the `result` of the prediction.
+
+    Returns:
+        plain values: those of a prediction or of videos, or `refused` with the reason.
+    """
+    actions = {"predict": infer, "whole": show_whole, "annotated": write_annotated}
+    try:
+        return actions[question["do"]](ensemble, options, question)
+    except VideoError as error:
+        return {"refused": asdict(explain(error, question["path"], options.limits))}
+
+
+def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
+    """Predict a clip and write the previews of its start.
+
+    Args:
+        ensemble: models to run.
+        options: settings of inference.
+        question: see `answer`.
 
     Returns:
         plain values for the page.
@@ -139,32 +163,101 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
     """
     path = question["path"]
     # Before decoding: a clip that is too long must not keep the others waiting.
-    info = probe(path, options.limits)
-    seconds = info.num_frames / (info.fps or ASSUMED_FPS)
+    source = _open(ensemble, options, question)
+    item = VideoItem(question["name"], -1, Path(path), 1)
+    seconds = length_sec(source.info)
+    windows = (options.window_sec, options.stride_sec)
+    # As the command does for long clips: the class that lasts longest. Whole clips are predicted
+    # from sound files only.
+    by_time = source.is_damaged or seconds > LONG_SEC
+    if by_time:
+        result = _checked(path, predict_long_video(ensemble, item, *windows)[0])
+    else:
+        result = _checked(path, next(iter(ensemble.videos([item]))))
+        # A single window would repeat the prediction of the whole clip.
+        if seconds >= 2 * options.window_sec:
+            timeline = _checked(path, predict_long_video(ensemble, item, *windows)[0])
+            result = replace(result, segments=timeline.segments)
+    return {
+        "result": to_plain(result),
+        "models": [] if by_time else _votes(ensemble, result),
+        "by_time": by_time,
+        "seconds": seconds,
+        "num_frames": source.info.num_frames,
+        "fps": source.info.fps,
+        **write_previews(source, Path(question["folder"]), ensemble.enhance),
+    }
+
+
+def _open(ensemble: Ensemble, options: InferenceOptions, question: Question) -> PreviewSource:
+    """Return the checked clip of a question.
+
+    Raises:
+        VideoError: if the clip cannot be read, or exceeds a limit.
+    """
+    path = question["path"]
+    if question["is_damaged"]:
+        info = probe_damaged(path, options.limits, Damage())
+    else:
+        info = probe(path, options.limits)
+    seconds = length_sec(info)
     if seconds > options.max_sec:
         cause = f"{seconds:.0f} s long, over the limit of {options.max_sec:g} s"
         raise VideoError(path, cause, "limits")
-    item = VideoItem(question["name"], -1, Path(path), 1)
-    result = _checked(path, next(iter(ensemble.videos([item]))))
-    timeline = result
-    # A single window would repeat the prediction of the whole clip.
-    if seconds >= 2 * options.window_sec:
-        timeline, _ = predict_long_video(ensemble, item, options.window_sec, options.stride_sec)
-        _checked(path, timeline)
-    if seconds > LONG_SEC:
-        # As the command does: the class that lasts longest.
-        result = replace(timeline, votes=result.votes)
-    return {
-        "name": item.name,
-        "status": result.status,
-        "top": to_record(result, SHOWN_CLASSES)["top"],
-        "models": _votes(ensemble, result),
-        "timeline": segment_records(timeline),
-        "seconds": seconds,
-        "num_frames": info.num_frames,
-        "fps": info.fps,
-        **write_previews(path, info, Path(question["folder"]), ensemble, options.limits),
-    }
+    is_damaged = question["is_damaged"]
+    return PreviewSource(path, info, is_damaged, options.limits, ensemble.color)
+
+
+def length_sec(info: StreamInfo) -> float:
+    """Return the length of a clip by its number of frames, in seconds."""
+    return info.num_frames / (info.fps or ASSUMED_FPS)
+
+
+def show_whole(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
+    """Write previews of a whole clip.
+
+    Args:
+        ensemble: models, the first of which has the enhancement.
+        options: settings of inference.
+        question: see `answer`.
+
+    Raises:
+        VideoError: if the clip cannot be read.
+    """
+    source = _open(ensemble, options, question)
+    # Frames have times of their own, and the last may lie behind the length by the frame rate.
+    return write_previews(source, Path(question["folder"]), ensemble.enhance, options.max_sec)
+
+
+def write_annotated(ensemble: Ensemble, options: InferenceOptions, question: Question) -> Answer:
+    """Write an enhanced copy of a clip with its classes drawn into it.
+
+    Args:
+        ensemble: models that predicted it.
+        options: settings of inference.
+        question: see `answer`.
+
+    Raises:
+        VideoError: if nothing of the clip can be read.
+    """
+    names = ensemble.class_names
+    result = from_plain(question["result"], names)
+    spans = [whole_video_span(result)]
+    if result.segments:
+        spans = [
+            ScoredSpan(one.start_sec, one.end_sec, ((one.label, one.prob),), one.status)
+            for one in result.segments
+        ]
+
+    def enhance(frames: np.ndarray) -> np.ndarray:
+        """Enhance a part of the clip, and tell the page's server that the work goes on."""
+        report_alive()
+        return ensemble.enhance(frames)
+
+    path = Path(question["path"])
+    target = Path(question["folder"]) / ANNOTATED
+    annotate(path, target, spans, names, enhance, ensemble.color, options.limits)
+    return {}
 
 
 def _checked(path: str, result: VideoResult) -> VideoResult:
@@ -185,55 +278,3 @@ def _votes(ensemble: Ensemble, result: VideoResult) -> list[dict[str, Any]]:
         class_name = NO_PERSON if vote == NO_VOTE else ensemble.class_names[vote]
         votes.append({"name": name, "class": class_name, "agrees": vote == result.class_id})
     return votes
-
-
-def write_previews(
-    path: str, info: StreamInfo, folder: Path, ensemble: Ensemble, limits: Limits
-) -> dict[str, Any]:
-    """Write the start of a clip as two small videos: unchanged, and enhanced for the first model.
-
-    Args:
-        path: the clip.
-        info: stream information from `probe`.
-        folder: folder of `before.mp4` and `after.mp4`.
-        ensemble: models, the first of which has the enhancement.
-        limits: limits of the clip.
-
-    Returns:
-        `size` in pixels, `preview_sec`, and `brightness`: mean levels (0 to 255) of both.
-
-    Raises:
-        VideoError: if the clip cannot be read.
-    """
-    clip_fps = info.fps or ASSUMED_FPS
-    # Every `step`-th frame, so that previews keep the speed of the clip.
-    step = max(round(clip_fps / PREVIEW_FPS), 1)
-    fps = max(Fraction(clip_fps / step).limit_denominator(1001), SLOWEST_FPS)
-    frames = video_frames(path, info, PREVIEW_SIDE_PX, limits, ensemble.color)
-    # A time-lapse may take longer than a preview from one frame to the next.
-    num_read = max(round(PREVIEW_SEC * fps * step), 1)
-    shown = itertools.islice(frames, 0, num_read, step)
-    before = np.stack([even_sided(frame.rgb) for frame in shown])
-    height, width = before.shape[1:3]
-    # Other models of an ensemble may enhance otherwise, but two pictures can be compared.
-    after = ensemble.enhance(before)
-    brightness = []
-    for name, pictures in ((BEFORE, before), (AFTER, after)):
-        write_video(folder / name, pictures, fps)
-        brightness.append(round(float(pictures.mean()), 1))
-    return {
-        "size": [width, height],
-        "preview_sec": len(before) / float(fps),
-        "brightness": brightness,
-    }
-
-
-def even_sided(rgb: np.ndarray) -> np.ndarray:
-    """Return a picture uint8 `[H, W, 3]` without an odd last row or column, as H.264 requires.
-
-    A single row or column is doubled.
-    """
-    padding = [(0, int(side == 1)) for side in rgb.shape[:2]]
-    padded = np.pad(rgb, (*padding, (0, 0)), "edge")
-    height, width = padded.shape[:2]
-    return padded[: height // 2 * 2, : width // 2 * 2]

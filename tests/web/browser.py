@@ -109,17 +109,24 @@ class Browser:
             f"document.readyState === 'complete' && location.href.startsWith({json.dumps(address)})"
         )
 
-    def choose(self, selector: str, path: Path) -> None:
-        """Choose a file in an input."""
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in an input."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
     def press(self, key: str, code: int) -> None:
         """Press and let go of a key, such as `ArrowLeft` (37) or `Tab` (9)."""
+        # Buttons are pressed by Enter through its character.
+        text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                **(text if kind == "keyDown" else {}),
             )
 
     def look_like(

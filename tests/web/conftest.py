@@ -23,6 +23,7 @@ from tests.waiting import wait_until
 
 WHY = "needs the extra: pip install 'nightcrawler-video[web]'"
 MAX_BYTES = 1 << 20
+KEEP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
     import uvicorn
 
     from nightcrawler.utils.clip_worker import Worker
-    from nightcrawler.web.app import Site, make_app
+    from nightcrawler.web.app import make_app
+    from nightcrawler.web.texts import Site
 
     worker = Worker(build, answer_sec, start_sec=120)
     worker.start()
@@ -77,6 +79,8 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
         "class_names": ["Run"],
         "enhancement": "gamma 0.25",
         "labels": "label-free",
+        "worth": "",
+        "predictor": {},
     }
     told |= {key: value for key, value in worker.about.items() if key in told}
     limits = {
@@ -84,6 +88,7 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
         "max_sec": 20.0,
         "upload_sec": 2.0,
         "answer_sec": answer_sec,
+        "keep_bytes": KEEP_BYTES,
     }
     app = make_app(worker, folder, Site(**(told | limits | site)))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))

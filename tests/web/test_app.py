@@ -20,9 +20,9 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.synthetic.video import write_video
-from tests import answers
 from tests.reading import read_file
 from tests.waiting import wait_until
+from tests.web import whole_answers
 from tests.web.conftest import MAX_BYTES, WHY, Served, serving
 
 
@@ -83,27 +83,23 @@ def test_a_time_lapse_is_answered(
         experiments[1:], None, None, Path(), True, Path(), 3.0, 1.5, 1e6, Limits(), 1
     )
     answer, _ = build_inference(options)
-    said = answer(
-        {"path": str(tmp_path / "lapse.mp4"), "name": "lapse.mp4", "folder": str(tmp_path)}
-    )
+    clip = {"path": str(tmp_path / "lapse.mp4"), "name": "lapse.mp4", "folder": str(tmp_path)}
+    said = answer({"do": "predict", "is_damaged": False, **clip})
     assert said["seconds"] == pytest.approx(float(4 / fps), rel=0.01)
-    assert len(said["timeline"]) >= 1
+    assert len(said["result"]["segments"]) >= 1
     for name in ("before.mp4", "after.mp4"):
         assert decoded((tmp_path / name).read_bytes()).shape == (1, 40, 48, 3)
 
 
-def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> None:
-    from nightcrawler.web.app import MAX_KEPT
+def test_a_time_of_a_preview_is_one_of_the_clip() -> None:
+    """Frames with uneven times: each moment shows the last frame that has begun."""
+    from nightcrawler.data.video.stream import Frame
+    from nightcrawler.web.previews import paced
 
-    first = served.send(clip.name, clip.read_bytes())[1]["before"]
-    for _ in range(MAX_KEPT):
-        assert served.send(clip.name, clip.read_bytes())[0] == 200
-    assert served.ask("GET", f"/{first}")[0] == 404
-    assert len(list(served.folder.iterdir())) == MAX_KEPT
-    assert {path.name for path in served.folder.rglob("*") if path.is_file()} == {
-        "before.mp4",
-        "after.mp4",
-    }
+    times = [0.0, 0.1, 0.2, 1.0, 1.1]
+    frames = [Frame(at, time, np.full((2, 2, 3), at, np.uint8)) for at, time in enumerate(times)]
+    shown = [int(picture[0, 0, 0]) for picture in paced(frames, 10.0, 0.1)]
+    assert shown == [0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +119,9 @@ def test_uploads_are_not_kept_and_old_clips_go(served: Served, clip: Path) -> No
             b"these are words\n" * 99,
             {},
             422,
-            "this clip cannot be used: not a video that can be read",
+            "this is no video that can be read: it may be another kind of file",
         ),
-        ("empty.mp4", b"", {}, 422, "the file is empty"),
+        ("empty.mp4", b"", {}, 422, "the file is empty: nothing was recorded"),
         ("big.mp4", bytes(MAX_BYTES + 1), {}, 413, "larger than 1 MiB"),
         ("a.mp4", b"walk", {"sec_fetch_site": "cross-site"}, 403, "from this page only"),
     ],
@@ -150,6 +146,8 @@ def test_requests_of_other_sites_and_names_are_refused(served: Served) -> None:
         "/clips/x/before.mp4",
         "/app.py",
         "/page.html",
+        "/static/page.html",
+        "/examples/..%2fapp.py",
         "/clips/..%2f..%2fapp.py/before.mp4",
         "/../app.py",
     ):
@@ -185,7 +183,7 @@ def test_every_answer_says_that_nothing_is_loaded_from_elsewhere(served: Served)
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for name in ("starlette", "uvicorn"):
         pytest.importorskip(name, reason=WHY)
-    with serving(answers.build, tmp_path_factory.mktemp("kept"), 2.0) as running:
+    with serving(whole_answers.build, tmp_path_factory.mktemp("kept"), 2.0) as running:
         yield running
 
 
@@ -201,7 +199,7 @@ def test_a_clip_that_breaks_the_worker_fails_and_the_next_one_works(
     assert text in said["error"]
     status, said = fragile.send("fine.mp4", b"frames")
     assert status == 200
-    assert said["pid"] != pid
+    assert said["models"][0]["name"] != str(pid)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +216,7 @@ def test_an_unexpected_error_or_a_full_disk_in_the_worker_refuses_one_clip(
     found, said = fragile.send(name, b"frames")
     assert found == status
     assert text in said["error"]
-    assert fragile.send("fine.mp4", b"frames")[1]["pid"] == pid
+    assert fragile.send("fine.mp4", b"frames")[1]["models"][0]["name"] == str(pid)
 
 
 @pytest.mark.parametrize("where", ["folder", "upload"])
@@ -226,6 +224,7 @@ def test_a_full_disk_gives_507_with_all_headers_however_often(
     fragile: Served, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nightcrawler.web import app
+    from nightcrawler.web.security import HEADERS
 
     def no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -234,12 +233,12 @@ def test_a_full_disk_gives_507_with_all_headers_however_often(
     if where == "folder":
         monkeypatch.setattr(Path, "mkdir", no_room)
     else:
-        monkeypatch.setattr(app.Server, "_save", no_room)
+        monkeypatch.setattr(app, "save", no_room)
     for _ in range(app.MAX_WAITING + 1):
         status, headers, content = fragile.ask("POST", "/clips", b"x", x_file_name="a.mp4")
         assert status == 507
         assert b"disk for temporary files is full" in content
-        assert headers.items() >= app.HEADERS.items()
+        assert headers.items() >= HEADERS.items()
     monkeypatch.undo()
     assert fragile.send("fine.mp4", b"x")[0] == 200
     assert len(list(fragile.folder.iterdir())) == len(kept) + 1
@@ -248,15 +247,16 @@ def test_a_full_disk_gives_507_with_all_headers_however_often(
 def test_a_failure_of_the_server_itself_has_all_headers(
     fragile: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightcrawler.web import app
+    from nightcrawler.web import texts
+    from nightcrawler.web.security import HEADERS
 
-    def fail(name: str) -> bytes:
+    def fail(folder: str, name: str) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(app, "_resource", fail)
+    monkeypatch.setattr(texts, "resource", fail)
     status, headers, _ = fragile.ask("GET", "/")
     assert status == 500
-    assert headers.items() >= app.HEADERS.items()
+    assert headers.items() >= HEADERS.items()
 
 
 def test_while_too_many_wait_the_next_is_sent_away(fragile: Served) -> None:

@@ -21,7 +21,12 @@ def test_a_narrow_clip_is_refused_before_it_is_predicted(
     path = make_clip(tmp_path / "narrow.mp4", 12, size=(200, 40))
     arguments = serve.parse(["--experiment", "unused"])
     options = serve.choose_inference(arguments)
-    question = {"path": str(path), "name": "narrow.mp4", "folder": str(tmp_path)}
+    question = {
+        "path": str(path),
+        "name": "narrow.mp4",
+        "folder": str(tmp_path),
+        "is_damaged": False,
+    }
     with pytest.raises(VideoError, match="200x40 pixels, a side over 4 times the other"):
         # Without models: none may be asked.
         infer(cast(Ensemble, None), options, question)
