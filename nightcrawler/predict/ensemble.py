@@ -16,6 +16,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.predict.calibrate import build_judge
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.predictor import FOOTAGE, Predictor, build_predictor
@@ -247,6 +248,7 @@ class Ensemble:
                 "models": self.model_names,
                 "switches": [vars(switch) for switch in self.recipe.mode.switches],
             },
+            "judge": self.judge.about(),
         }
 
 
@@ -271,6 +273,8 @@ def run_hash(about: dict[str, Any]) -> str:
     for model in about["models"]:
         models.append({key: value for key, value in model.items() if key != "name"})
     unnamed = {**about, "mixture": mixture, "models": models}
+    # How an answer is judged changes no probability, and earlier versions did not tell it.
+    unnamed.pop("judge", None)
     return hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -312,7 +316,9 @@ def build_ensemble(
     for folder, name, pair in zip(folders, short_names(folders), pairs, strict=True):
         predictors.append(build_predictor(folder, name, pair, options))
     _check_classes(predictors, recipe.classes)
-    return Ensemble(predictors, recipe, Judge(dark=options.dark))
+    known = [predictor.known for predictor in predictors]
+    names = [predictor.name for predictor in predictors]
+    return Ensemble(predictors, recipe, build_judge(known, names, ensemble, options.dark))
 
 
 def _check_classes(predictors: Sequence[Predictor], expected: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile
+from nightcrawler.predict.calibrate import build_judge, known_results
 from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, read_checkpoint
 from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_picture_input
 from nightcrawler.predict.pose_input import build_pose_input
@@ -34,6 +35,7 @@ from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.trust import Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
+from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
@@ -60,6 +62,8 @@ class Predictor:
         about: plain values that identify the model: hashes, views, enhancement, label use, ...
         adapter: method that `predict.adapt` changes the model by.
         judge: rules that say whether an answer is sure.
+        known: results of clips that look dark and whose classes are known, None where there are
+            none of this checkpoint.
 
     Example:
         >>> predictor = nightcrawler.load("exp_adapt_bn/uniformer_b32_k600")  # doctest: +SKIP
@@ -80,6 +84,7 @@ class Predictor:
     about: dict[str, Any]
     adapter: Adapter = field(default_factory=NoAdapter)
     judge: Judge = field(default_factory=Judge)
+    known: Predictions | None = None
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
@@ -223,6 +228,9 @@ def build_predictor(
         # There is nothing of a skeleton to crop.
         pair = (pair[0], 1)
     taken = _build_input(cfg, pair, options.dark)
+    class_names = tuple(cfg.MODEL.CLASS_NAMES)
+    known = known_results(file.path, file.sha256, pair, class_names)
+    alone = EnsembleSpec({name: ""}, ("probs",), (pair,))
     return Predictor(
         name=name,
         model=model.eval(),
@@ -233,10 +241,11 @@ def build_predictor(
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
         color=cfg.DATA.COLOR,
         limits=limits_of(cfg),
-        class_names=tuple(cfg.MODEL.CLASS_NAMES),
+        class_names=class_names,
         about={**_build_about(cfg, file, pair), **taken.about},
         adapter=_build_adapter(cfg, options.adapter),
-        judge=Judge(dark=options.dark),
+        judge=build_judge([known], [name], alone, options.dark),
+        known=known,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +92,14 @@ class Judge:
         if incomplete or not self._is_confident(probs, class_id):
             return UNSURE
         return SURE
+
+    def about(self) -> dict[str, Any]:
+        """Return the least probability of a sure answer, None for none, and its basis."""
+        least = self.threshold
+        if least is not None and not math.isfinite(least):
+            # JSON has no such number, and the basis says that no answer is sure.
+            least = None
+        return {"sure_from": least, "basis": self.basis}
 
     def _is_confident(self, probs: np.ndarray, class_id: int) -> bool:
         confidence = float(probs[class_id])

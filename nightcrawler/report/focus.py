@@ -123,7 +123,11 @@ def _predictions_of_stages(
 
 
 def _calibrations(found: Mapping[str, TopPredictions]) -> dict[str, dict[str, Any]]:
-    return {name: measures.calibration(predictions) for name, predictions in found.items()}
+    rows = {}
+    for name, predictions in found.items():
+        separation = measures.separation(predictions)
+        rows[name] = {**measures.calibration(predictions), "separation": separation}
+    return rows
 
 
 def _accuracy_by_brightness(

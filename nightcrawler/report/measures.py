@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from nightcrawler.engine.meters import wilson_interval
 
@@ -32,6 +32,7 @@ class TopPredictions:
         labels: int64 `[N]`, true classes, -1 if unknown.
         use: `label-free` or `oracle`.
         seeds: of the trainings behind the predictions.
+        probs: float `[N, K]`, None of submissions, which may hold a class and its probability only.
     """
 
     names: list[str]
@@ -40,6 +41,7 @@ class TopPredictions:
     labels: np.ndarray
     use: str
     seeds: tuple[int, ...]
+    probs: np.ndarray | None = None
 
     @property
     def known(self) -> np.ndarray:
@@ -143,6 +145,44 @@ def calibration(predictions: TopPredictions, num_bins: int = NUM_BINS) -> dict[s
         "mean": 100 * float(confidences.mean()),
         "bins": bins,
     }
+
+
+def separation(predictions: TopPredictions) -> dict[str, float | None]:
+    """Return how well the confidence tells right from wrong, and known classes from unknown ones.
+
+    Each figure is an area under the ROC curve (AUROC) in percent: how often, of two clips of which
+    one is right or known, that one has the greater confidence. Chance is 50.
+
+    Args:
+        predictions: of a split.
+
+    Returns:
+        `right`, and `known`: the mean over the classes with clips, each taken for unknown in turn.
+        Its column is left out of the probabilities, and the rest is scaled to the sum of 1. The
+        models have learned the class, so this says less than a training without it would. None
+        where there are not both kinds of clips.
+    """
+    rows = predictions.known & (predictions.classes >= 0)
+    right = _auroc(predictions.hits[rows], predictions.confidences[rows])
+    if predictions.probs is None:
+        return {"right": right, "known": None}
+    probs = predictions.probs[rows]
+    labels = predictions.labels[rows]
+    found = []
+    for label in np.unique(labels):
+        others = np.delete(probs, label, axis=1)
+        confidences = others.max(axis=1, initial=0.0) / np.maximum(others.sum(axis=1), 1e-12)
+        figure = _auroc(labels != label, confidences)
+        if figure is not None:
+            found.append(figure)
+    return {"right": right, "known": float(np.mean(found)) if found else None}
+
+
+def _auroc(positive: np.ndarray, scores: np.ndarray) -> float | None:
+    """Return the AUROC of scores for bool `[n]`, None where all are of one kind."""
+    if positive.all() or not positive.any():
+        return None
+    return 100 * float(roc_auc_score(positive, scores))
 
 
 def agreement(models: Sequence[TopPredictions]) -> list[list[float]]:

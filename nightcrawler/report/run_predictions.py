@@ -83,6 +83,7 @@ class RunPredictions:
             labels=self.run.fill_labels(results.split, found.names, found.labels),
             use=results.use,
             seeds=results.seeds,
+            probs=found.probs,
         )
 
     def splits(self) -> list[str]:
@@ -144,7 +145,8 @@ class RunPredictions:
         paths = [str(one.path) for one in results]
         joined = join([one.predictions for one in results], paths, ["probs"] * len(results))
         equal = Mixture(np.ones((len(joined.class_names), len(results))))
-        classes, confidences = most_probable(mix(joined.probs, equal, joined.opinions))
+        mixed = mix(joined.probs, equal, joined.opinions)
+        classes, confidences = most_probable(mixed)
         return TopPredictions(
             names=joined.names,
             classes=np.where(joined.ok, classes, -1),
@@ -152,6 +154,7 @@ class RunPredictions:
             labels=self.run.fill_labels(split, joined.names, joined.labels),
             use=joint_use(results),
             seeds=join_seeds(results),
+            probs=mixed,
         )
 
     def _known_labels(self, split: str) -> dict[str, int]:

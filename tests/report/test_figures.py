@@ -189,6 +189,9 @@ def test_the_close_look_is_at_the_voted_split(figures: dict[str, Any]) -> None:
     edges = [edge for one in focus["brightness"] for edge in (one["low"], one["high"])]
     assert edges == sorted(edges)
     assert list(focus["calibration"]) == ["round0", "round1", "round2"]
+    separation = focus["calibration"]["round2"]["separation"]
+    assert 0 <= separation["right"] <= 100
+    assert 0 <= separation["known"] <= 100
 
 
 def test_stamps(figures: dict[str, Any]) -> None:

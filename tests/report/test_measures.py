@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score
@@ -21,6 +23,7 @@ def predictions(
     return TopPredictions(names, np.array(classes), shown, np.array(labels), "label-free", (1,))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_an_interval_is_wilsons(correct: int, more: int) -> None:
     total = correct + more
@@ -67,6 +70,7 @@ def test_calibration_error_by_hand() -> None:
     assert [one["confidence"] for one in answer["bins"]] == pytest.approx([10, 56, 95])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60))
 def test_calibration_error_bin_by_bin(rows: list[tuple[float, bool]]) -> None:
     """ECE = sum n_b / n |acc_b - conf_b| over bins ((b-1)/10, b/10], the first with 0."""
@@ -133,3 +137,31 @@ def test_the_surest_mistakes_come_first() -> None:
         ("0.mp4", 0, 1, pytest.approx(40)),
     ]
     assert len(measures.mistakes(found, 1)) == 1
+
+
+def test_separation_by_hand() -> None:
+    probs = np.array(
+        [
+            [0.8, 0.1, 0.1],  # Right.
+            [0.2, 0.6, 0.2],  # Right.
+            [0.5, 0.1, 0.4],  # Wrong: of class 2.
+            [0.3, 0.3, 0.4],  # Of no known class: left out.
+            [0.9, 0.05, 0.05],  # Without a prediction: left out.
+        ]
+    )
+    found = measures.TopPredictions(
+        names=list("abcde"),
+        classes=np.array([0, 1, 0, 2, -1]),
+        confidences=probs.max(axis=1),
+        labels=np.array([0, 1, 2, -1, 0]),
+        use="label-free",
+        seeds=(),
+        probs=probs,
+    )
+    # Without class 0: 1/2 (unknown), 3/4, 4/5 (known). Without class 1: 8/9, 1/2 (unknown), 5/9.
+    # Without class 2: 8/9, 3/4, 5/6 (unknown). So both known ones are above it, both, and one.
+    expected = {"right": 100.0, "known": (100 + 100 + 50) / 3}
+    assert measures.separation(found) == pytest.approx(expected)
+    assert measures.separation(replace(found, probs=None)) == {"right": 100.0, "known": None}
+    all_right = replace(found, labels=np.array([0, 1, 0, -1, 0]))
+    assert measures.separation(all_right)["right"] is None
