@@ -3,8 +3,9 @@
 # reason, so a machine where this is not possible still runs all others.
 set -euo pipefail
 
-# FFmpeg's libraries for torchcodec's parity tests, Chromium for those of the page.
-packages=(ffmpeg chromium)
+# FFmpeg's libraries for torchcodec's parity tests, Chromium for those of the page, a broker for
+# those of events.
+packages=(ffmpeg chromium mosquitto)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.model_options import ensemble_fault
+from nightcrawler.cli.predict_events import add_event_options, build_events, event_fault
 from nightcrawler.cli.predict_models import adapt_models, add_model_options, build_models
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.command_line import escape_controls, make_parser
@@ -21,7 +22,8 @@ from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.progress import print_above_bar
 
 if TYPE_CHECKING:
-    from nightcrawler.predict.command import Outputs
+    from nightcrawler.data.lists import VideoItem
+    from nightcrawler.predict.command import Outputs, ResultWriter
     from nightcrawler.predict.items import Windows
 
 EXIT_BAD_VIDEOS = 3
@@ -41,6 +43,7 @@ EXAMPLES = """\
   {command} night.mp4 --experiment a --window-sec 4 --timeline t.csv --annotate shown/
   {command} --watch incoming/ --experiment a --jsonl found.jsonl
   {command} rtsp://camera/stream --experiment a --window-sec 3 --stride-sec 1
+  {command} rtsp://camera/stream --events --event-class Fall --mqtt mqtt://broker/garden
 very large sets, by any number of processes (the same command continues after a stop):
   {command} data/test.csv --experiment a --out runs/p --shard 0/3      (and 1/3, 2/3)
   torchrun --nproc-per-node 8 -m nightcrawler predict LIST --experiment a --out runs/p --shard env
@@ -123,12 +126,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_model_options(parser)
     add_window_options(parser)
     add_output_options(parser)
+    add_event_options(parser)
     arguments = parser.parse_args(argv)
     # Imports PyAV, for which `--help` must not wait.
     from nightcrawler.data.video.reader import is_live
 
     arguments.is_live = arguments.live or any(map(is_live, arguments.sources))
-    fault = find_fault(arguments) or find_output_fault(arguments)
+    fault = find_fault(arguments) or find_output_fault(arguments) or event_fault(arguments)
     if fault:
         parser.error(mask_credentials(fault))
     return arguments
@@ -250,37 +254,69 @@ def output_files(arguments: argparse.Namespace) -> list[Path | None]:
     return [arguments.csv, arguments.json, arguments.jsonl, arguments.timeline]
 
 
-def predict(arguments: argparse.Namespace) -> int:
-    """Run the prediction that the options ask for, and return the exit code."""
+def find_items(arguments: argparse.Namespace, num_classes: int) -> list[VideoItem]:
+    """Return the videos to predict, none for a watch and live sources.
+
+    Raises:
+        UserError: if there are none, a list is invalid, or an output would replace one.
+    """
     from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
-    from nightcrawler.predict import command, live_command, shards
     from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_all_videos
     from nightcrawler.utils.outputs import check_targets
 
-    windows = choose_windows(arguments)
+    if arguments.watch or arguments.is_live:
+        return []
+    sources = [Path(source) for source in arguments.sources]
+    items = find_all_videos(sources, num_classes)
+    check_targets(output_files(arguments), sources=[item.path for item in items])
+    for source in sources:
+        if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
+            print(f"{source}: read as a list of videos", file=sys.stderr)
+        if arguments.annotate:
+            refuse_copies_among_sources(arguments.annotate, source, items)
+    return items
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Run the prediction that the options ask for, and return the exit code."""
+    from nightcrawler.predict import command
+
     ensemble, note = build_models(arguments)
-    items = []
-    if not (arguments.watch or arguments.is_live):
-        sources = [Path(source) for source in arguments.sources]
-        items = find_all_videos(sources, len(ensemble.class_names))
-        check_targets(output_files(arguments), sources=[item.path for item in items])
-        for source in sources:
-            if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
-                print(f"{source}: read as a list of videos", file=sys.stderr)
-            if arguments.annotate:
-                refuse_copies_among_sources(arguments.annotate, source, items)
+    items = find_items(arguments, len(ensemble.class_names))
     # After the errors that the command line may have, which the note would hide.
     if note:
         print(note, file=sys.stderr)
-
     ensemble = adapt_models(arguments, ensemble, items)
 
     def echo(line: str) -> None:
         # Names of files may hold what a terminal obeys.
         print_above_bar(escape_controls(line))
 
-    writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo)
+    def echo_table(line: str) -> None:
+        # Events are read by programs, so that nothing else goes to their stream.
+        if arguments.events:
+            print(escape_controls(line), file=sys.stderr, flush=True)
+        else:
+            echo(line)
+
+    events = build_events(arguments, ensemble.class_names, echo)
+    writer = command.ResultWriter(ensemble, choose_outputs(arguments), echo_table, events)
+    try:
+        return predict_sources(arguments, writer, items)
+    finally:
+        if events is not None:
+            events.close()
+
+
+def predict_sources(
+    arguments: argparse.Namespace, writer: ResultWriter, items: Sequence[VideoItem]
+) -> int:
+    """Predict videos, a folder that is watched, or a live source, and return the exit code."""
+    from nightcrawler.predict import command, live_command, shards
+
+    windows = choose_windows(arguments)
+    ensemble = writer.ensemble
     if arguments.watch:
         command.predict_watched(ensemble, arguments.watch, windows, writer)
     elif arguments.is_live:
@@ -295,7 +331,7 @@ def predict(arguments: argparse.Namespace) -> int:
         print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
     elif arguments.out:
         shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
-        command.predict_shard(ensemble, items, arguments.out, shard, windows, echo)
+        command.predict_shard(ensemble, items, arguments.out, shard, windows, writer.echo)
     else:
         command.predict_set(ensemble, items, windows, writer)
     return EXIT_BAD_VIDEOS if writer.num_bad else 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path, without_unsure
 from nightcrawler.predict.ensemble import Ensemble, run_hash
+from nightcrawler.predict.events.tell import Events
 from nightcrawler.predict.items import Windows, length_of, predict_items
 from nightcrawler.predict.rows_so_far import RowsSoFar
 from nightcrawler.predict.sliding_windows import ScoredSpan
@@ -68,14 +70,18 @@ class ResultWriter:
         ensemble: models that make the results.
         outputs: files to write.
         echo: prints a line.
+        events: where events are told, None for nowhere.
 
     Attributes:
         num_bad: number of results so far that are of no or not of the whole video, or whose
             annotated copy could not be written.
     """
 
-    def __init__(self, ensemble: Ensemble, outputs: Outputs, echo: Echo) -> None:
+    def __init__(
+        self, ensemble: Ensemble, outputs: Outputs, echo: Echo, events: Events | None = None
+    ) -> None:
         self.ensemble = ensemble
+        self.events = events
         self.outputs = outputs
         self.echo = echo
         self.num_bad = 0
@@ -132,9 +138,21 @@ class ResultWriter:
         folder = self.outputs.annotate
         return folder is not None and not target_path(folder, item.name).is_file()
 
+    def tell(self, item: VideoItem, result: VideoResult, spans: Sequence[ScoredSpan]) -> None:
+        """Tell the events of a video.
+
+        Args:
+            item: the video.
+            result: its result.
+            spans: its predictions over time.
+        """
+        if self.events is not None and result.ok:
+            self.events.tell_video(result, spans, self.length_of_whole(item, result))
+
     def length_of_whole(self, item: VideoItem, result: VideoResult) -> float | None:
-        """Return the length in seconds of a video that was predicted as a whole, for a timeline."""
-        if not self.outputs.timeline or not result.ok or result.segments:
+        """Return the length in seconds of a video that was predicted as a whole, for its times."""
+        has_times = self.outputs.timeline or self.events
+        if not has_times or not result.ok or result.segments:
             return None
         return length_of(item, self.ensemble.limits)
 
@@ -208,47 +226,59 @@ def predict_set(
     """
     run = _run_of_set(ensemble, items, windows, writer.outputs.reject)
     rows = RowsSoFar(partial_file(writer.outputs), run, ensemble.class_names)
-    done = rows.read(items)
-    due = [item for item in items if item.name not in done or writer.lacks_copy(item)]
-    due_names = {item.name for item in due}
-    if len(due) < len(items):
-        logger.warning(
-            "%s: %d of %d videos were predicted before",
-            rows.path,
-            len(items) - len(due),
-            len(items),
-        )
-    # Taken before the files are read: one that changes meanwhile is due again.
-    states = [file_state(item.path) for item in due]
-    fresh = zip(due, states, predict_items(ensemble, due, windows), strict=True)
     results: list[VideoResult] = []
     seconds: list[float | None] = []
     closed: OSError | None = None
-    for item in items:
-        if item.name in due_names:
-            _, state, (result, spans) = next(fresh)
-            writer.take(item, result, spans)
-            rows.add(result, writer.record(result), state)
-        else:
-            result = done[item.name]
-            writer.num_bad += result.failed
+    for item, result, spans in _answers(ensemble, items, windows, writer, rows):
         results.append(result)
         seconds.append(writer.length_of_whole(item, result))
-        try:
-            if closed is None:
-                writer.show_row(result)
-        except OSError as error:
-            # The reader of the table is gone (`| head`). The files are still wanted.
-            closed = error
-            if rows.path is None:
-                raise
-    # Past the last one: progress is shown to its end.
-    next(fresh, None)
+        # The spans of an earlier run are not there, and their events were told by it.
+        shown = functools.partial(writer.show_row, result)
+        told = functools.partial(writer.tell, item, result, spans)
+        for step in (shown, told):
+            try:
+                step()
+            except OSError as error:
+                # The reader of the table is gone (`| head`). The files are still wanted.
+                closed = closed or error
+                if rows.path is None:
+                    raise
     writer.write(results, seconds)
     rows.finish()
     if closed is not None:
         raise closed
     writer.end_table()
+
+
+def _answers(
+    ensemble: Ensemble,
+    items: Sequence[VideoItem],
+    windows: Windows,
+    writer: ResultWriter,
+    rows: RowsSoFar,
+) -> Iterator[tuple[VideoItem, VideoResult, list[ScoredSpan]]]:
+    """Yield each video with its result and spans, those of an earlier run without spans."""
+    done = rows.read(items)
+    due = [item for item in items if item.name not in done or writer.lacks_copy(item)]
+    due_names = {item.name for item in due}
+    num_done = len(items) - len(due)
+    if num_done:
+        logger.warning("%s: %d of %d videos were predicted before", rows.path, num_done, len(items))
+    # Taken before the files are read: one that changes meanwhile is due again.
+    states = [file_state(item.path) for item in due]
+    fresh = zip(states, predict_items(ensemble, due, windows), strict=True)
+    for item in items:
+        if item.name not in due_names:
+            result = done[item.name]
+            writer.num_bad += result.failed
+            yield item, result, []
+            continue
+        state, (result, spans) = next(fresh)
+        writer.take(item, result, spans)
+        rows.add(result, writer.record(result), state)
+        yield item, result, spans
+    # Past the last one: progress is shown to its end.
+    next(fresh, None)
 
 
 def _run_of_set(
@@ -341,5 +371,6 @@ def predict_watched(
             for result, spans in predicted:
                 writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
                 writer.show(result)
+                writer.tell(item, result, spans)
     except KeyboardInterrupt:
         writer.echo("stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import Frame, live_frames, paced, readable_video_frames
 from nightcrawler.predict.command import ResultWriter
 from nightcrawler.predict.ensemble import Ensemble
+from nightcrawler.predict.events.tell import LiveEvents, clock_at_start
 from nightcrawler.predict.live import live_windows
 from nightcrawler.predict.long_video import span_of
-from nightcrawler.predict.video_result import STATUS_DAMAGED, format_clock
+from nightcrawler.predict.sliding_windows import Window
+from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult, format_clock
 from nightcrawler.utils.errors import mask_credentials
 from nightcrawler.utils.logging import get_logger
 
@@ -40,25 +43,30 @@ def predict_live(
     # The name is printed and written. Addresses of cameras hold passwords.
     item = VideoItem(mask_credentials(source), -1, Path(source), 1)
     num_dropped = 0
-    try:
-        # All models get the frames of one decoder.
-        frames = _live_source(source, ensemble)
-        for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
-            num_dropped += dropped
-            result = ensemble.frames(item, span_of(latest, None))
-            writer.take(
-                item,
-                result,
-                [],
-                start_sec=latest.start_sec,
-                end_sec=latest.end_sec,
-                dropped_frames=num_dropped,
-            )
-            times = f"{format_clock(latest.start_sec)} - {format_clock(latest.end_sec)}"
-            writer.show(result, prefix=f"{times}  ")
-    except KeyboardInterrupt:
-        writer.echo("stopped")
+    with contextlib.ExitStack() as stack:
+        events = writer.events and stack.enter_context(LiveEvents(writer.events, item.name))
+        try:
+            # All models get the frames of one decoder.
+            frames = _live_source(source, ensemble)
+            for latest, dropped in live_windows(frames, *window, source, ensemble.limits):
+                clock_sec = clock_at_start(latest)
+                num_dropped += dropped
+                result = ensemble.frames(item, span_of(latest, None))
+                _take(writer, item, result, latest, num_dropped)
+                if events:
+                    events.tell(latest, result, clock_sec)
+        except KeyboardInterrupt:
+            writer.echo("stopped")
     return num_dropped
+
+
+def _take(
+    writer: ResultWriter, item: VideoItem, result: VideoResult, window: Window, num_dropped: int
+) -> None:
+    """Write and print the result of a window."""
+    start_sec, end_sec = window.start_sec, window.end_sec
+    writer.take(item, result, [], start_sec=start_sec, end_sec=end_sec, dropped_frames=num_dropped)
+    writer.show(result, prefix=f"{format_clock(start_sec)} - {format_clock(end_sec)}  ")
 
 
 def _live_source(source: str, ensemble: Ensemble) -> Iterator[Frame]:

@@ -1,0 +1,1 @@
+"""Events of videos and cameras: what begins and ends, and where it is told."""
