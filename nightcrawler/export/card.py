@@ -85,4 +85,19 @@ def write_card(
         names={"input": INPUT, "output": OUTPUT, "opset": OPSET, "int8": " and ".join(INT8_OPS)},
     )
     with atomic_write(path, "w") as file:
-        file.write(text)
+        file.write(f"---\n{_hub_metadata(trained)}\n---\n\n{text}")
+
+
+def _hub_metadata(trained: Trained) -> str:
+    """Return the YAML that the Hugging Face hub reads at the head of a card."""
+    # Imported here: nothing else of an export waits for it.
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        # Nobody but its owner knows the terms of the clips and weights that it comes from.
+        license="unknown",
+        library_name="nightcrawler-video",
+        pipeline_tag="video-classification",
+        tags=["action-recognition", "low-light", trained.facts["model"]],
+    )
+    return data.to_yaml()

@@ -22,7 +22,7 @@ from nightcrawler.predict.trust import NOTHING_KNOWN, SURE
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.fonts import load_font, readable_names
+from nightcrawler.utils.fonts import Font, load_font, readable_names
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.
 CHUNK_FRAMES = 32
@@ -31,11 +31,11 @@ MIN_WIDTH_PX = 320
 MIN_FONT_PX = 9
 MARGIN_PX = 6
 BARS = 3
-# RGBA colours.
-BACKGROUND = (0, 0, 0, 150)
-EMPTY_BAR = (255, 255, 255, 60)
-FIRST_BAR = (255, 190, 60, 255)
-OTHER_BAR = (170, 170, 170, 255)
+# RGB colours.
+BACKGROUND = (16, 16, 16)
+EMPTY_BAR = (64, 64, 64)
+FIRST_BAR = (255, 190, 60)
+OTHER_BAR = (170, 170, 170)
 
 
 def whole_video_span(result: VideoResult) -> ScoredSpan:
@@ -129,7 +129,9 @@ def _enhanced(frames: Iterable[Frame], enhance: Enhance) -> Iterator[Frame]:
 
 
 def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.ndarray:
-    """Return a frame with names and bars of the top classes at its lower edge.
+    """Return a frame with names and bars of the top classes below it.
+
+    The picture is made higher, as people's feet are at its lower edge.
 
     Args:
         rgb: frame uint8 `[H, W, 3]`. Small frames are enlarged, for legible text.
@@ -139,25 +141,41 @@ def draw(rgb: np.ndarray, span: ScoredSpan, class_names: Sequence[str]) -> np.nd
     Returns:
         uint8 `[H', W', 3]` with even sides, as H.264 requires.
     """
-    picture = _enlarged(rgb)
-    font_px = max(picture.height // 20, MIN_FONT_PX)
-    pen = ImageDraw.Draw(picture, "RGBA")
+    frame = _enlarged(rgb)
+    font_px = max(min(frame.height // 20, frame.width // 24), MIN_FONT_PX)
     line_px = font_px + 4
+    # As high for any number of classes: all frames of a video have one size.
+    panel_px = (line_px * BARS + MARGIN_PX) // 2 * 2
+    picture = Image.new("RGB", (frame.width, frame.height + panel_px), BACKGROUND)
+    picture.paste(frame)
+    pen = ImageDraw.Draw(picture)
     left = picture.width // 2
     right = picture.width - MARGIN_PX
-    top = picture.height - line_px * max(min(BARS, len(span.top)), 1) - 4
-    # Half-transparent, so that the action behind the text stays visible.
-    pen.rectangle((0, top - 2, picture.width, picture.height), fill=BACKGROUND)
-    rows = [(f"{class_names[label]} {prob:.2f}", prob) for label, prob in span.top[:BARS]]
-    for place, (text, prob) in enumerate(rows or [(NOTHING_KNOWN, 0.0)]):
-        y = top + place * line_px
-        pen.text((MARGIN_PX, y), text, fill="white", font=load_font(text, font_px))
-        pen.rectangle((left, y + 3, right, y + font_px), fill=EMPTY_BAR)
+    rows = [(class_names[label], prob) for label, prob in span.top[:BARS]]
+    for place, (name, prob) in enumerate(rows or [(NOTHING_KNOWN, None)]):
+        y = frame.height + place * line_px
+        text, font = _fitting(name, prob, font_px, left - 2 * MARGIN_PX)
+        pen.text((MARGIN_PX, y + 2), text, fill="white", font=font)
+        if prob is None:
+            continue
+        pen.rectangle((left, y + 4, right, y + font_px + 1), fill=EMPTY_BAR)
         # Mean probabilities of many windows may exceed 1 by rounding.
         end = left + round((right - left) * min(max(prob, 0.0), 1.0))
         colour = FIRST_BAR if place == 0 else OTHER_BAR
-        pen.rectangle((left, y + 3, end, y + font_px), fill=colour)
+        pen.rectangle((left, y + 4, end, y + font_px + 1), fill=colour)
     return np.asarray(picture)
+
+
+def _fitting(name: str, prob: float | None, font_px: int, width_px: int) -> tuple[str, Font]:
+    """Return a name with its probability, cut to a width in pixels, and a font that has it."""
+    number = "" if prob is None else f" {prob:.2f}"
+    text = f"{name}{number}"
+    font = load_font(text, font_px)
+    for kept in range(len(name) - 1, 0, -1):
+        if font.getlength(text) <= width_px:
+            break
+        text = f"{name[:kept].rstrip()}...{number}"
+    return text, font
 
 
 def _enlarged(rgb: np.ndarray) -> Image.Image:

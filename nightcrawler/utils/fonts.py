@@ -15,6 +15,7 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Comes with matplotlib. Latin, Cyrillic, Greek, and more.
 FIRST_FAMILY = "DejaVu Sans"
 # Has a picture of the script's name in place of every letter.
@@ -61,7 +62,7 @@ def find_font(text: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=256)
-def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def load_font(text: str, size_px: int) -> Font:
     """Return a font to draw a text with Pillow.
 
     Args:

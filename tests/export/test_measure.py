@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.export.card import accuracy_of_results, write_card
@@ -117,5 +118,9 @@ def test_the_card_says_what_the_model_is_and_was_measured(tmp_path: Path) -> Non
     ):
         assert part in text
     assert str(tmp_path) not in text
+    card = ModelCard.load(tmp_path / "MODEL_CARD.md")
+    assert (card.data.pipeline_tag, card.data.license) == ("video-classification", "unknown")
+    assert trained.facts["model"] in card.data.tags
+    assert card.text.lstrip().startswith(f"# {trained.name}: human actions in dark video")
     write_card(tmp_path / "MODEL_CARD.md", trained, [], [])
     assert "Not measured" in (tmp_path / "MODEL_CARD.md").read_text()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict import command
-from nightcrawler.predict.annotate import refuse_copies_among_sources, target_path
+from nightcrawler.predict.annotate import draw, refuse_copies_among_sources, target_path
 from nightcrawler.predict.items import Windows
+from nightcrawler.predict.sliding_windows import ScoredSpan
 from nightcrawler.predict.sources import find_videos
 from nightcrawler.utils.errors import UserError
 from tests.predict.test_ensemble import ensemble_of
@@ -77,3 +79,26 @@ def test_models_have_the_names_of_their_votes(
     names = [model["name"] for model in found["about"]["models"]]
     assert names == found["about"]["mixture"]["models"] == ["seed1", "seed2"]
     assert all(list(video["models"]) == names for video in found["videos"])
+
+
+@pytest.mark.parametrize("size", [(240, 320), (568, 320), (91, 43), (720, 1281)])
+def test_names_and_bars_are_below_the_picture(size: tuple[int, int]) -> None:
+    """Nobody's feet are covered, all frames have one size, and long names stay beside their bar."""
+    height, width = size
+    rgb = np.random.default_rng(0).integers(100, 256, (height, width, 3), np.uint8)
+    names = ["Run", "Пробежка по лесу ночью без фонаря", "playing american football in the dark"]
+    shown = []
+    for top in ((), ((0, 0.9),), ((2, 0.6), (1, 0.3), (0, 0.1), (1, 0.0))):
+        shown.append(draw(rgb, ScoredSpan(0.0, 1.0, top), names))
+    assert len({picture.shape for picture in shown}) == 1
+    assert not any(side % 2 for side in shown[0].shape[:2])
+    scale = max(320 // width, 1)
+    lower = height * scale // 2 * 2
+    for picture in shown:
+        np.testing.assert_array_equal(picture[:lower], shown[0][:lower])
+        assert picture[:lower].min() >= 60, "the picture itself, whose edges may be resized sharper"
+    panel = shown[2][lower:].astype(int)
+    middle = panel.shape[1] // 2
+    assert panel[:, : middle - 6].max() == 255, "the names"
+    assert panel[:, middle - 5 : middle].max() == 16, "and a margin between them and the bars"
+    assert 16 < panel.shape[0] < 0.3 * lower
