@@ -62,7 +62,7 @@ def test_a_copy_that_cannot_be_written_costs_no_answer(
     writer = command.ResultWriter(ensemble, outputs, lambda _: None)
     command.predict_set(ensemble, find_videos(data / "Test", 3), Windows(), writer)
     found = json.loads((tmp_path / "o.json").read_text())
-    assert [video["status"] for video in found["videos"]] == ["ok"] * 3
+    assert all(video["top"] and "error" not in video["status"] for video in found["videos"])
     assert writer.num_bad == 3
     lines = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert [line.split(":")[0] for line in lines] == ["0.mp4", "1.mp4", "2.mp4"]
