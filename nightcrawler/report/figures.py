@@ -65,6 +65,7 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
         "focus": focus,
         "pseudo": pseudo,
         "drift": drift,
+        "alarms": merging_models(splits, run.state["unlabelled"]),
         # Version 0.1 called the tasks links, and its report.json must stay readable.
         TASKS: task_figures(run),
         "versions": library_versions(run.results),
@@ -178,6 +179,31 @@ def mean_percent(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
     if not percents or None in percents:
         return None
     return float(np.mean(percents))
+
+
+def merging_models(splits: Sequence[Mapping[str, Any]], unlabelled: str) -> list[str]:
+    """Return an alarm, in words, where models of later rounds say the same, else nothing.
+
+    Args:
+        splits: figures of `split_figures`.
+        unlabelled: split that is pseudo-labelled, whose true classes are not needed.
+    """
+    stages = []
+    for split in splits:
+        if split["split"] == unlabelled:
+            for stage in split["stages"]:
+                if stage["in_chain"] and stage["mean_agreement"] is not None:
+                    stages.append(stage)
+    if len(stages) < 2:
+        return []
+    first, last = stages[0], stages[-1]
+    if not measures.merged(first["mean_agreement"], last["mean_agreement"]):
+        return []
+    return [
+        f"The models merge: two of {last['stage']} agree on {last['mean_agreement']:.0f} % of the "
+        f"clips of {unlabelled}, two of {first['stage']} on {first['mean_agreement']:.0f} %. A "
+        "mixture of models that say the same gains little, and their errors stay."
+    ]
 
 
 def task_figures(run: RunFolder) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Percentages are in 0..100. `None` stands for the percentage of no clips.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,14 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from nightcrawler.engine.meters import wilson_interval
+from nightcrawler.pseudo.churn import churn
 
 # Bins of calibration, the usual number in the literature.
 NUM_BINS = 10
 # Most frequent changes of pseudo-labels that a report lists.
 MAX_FLOWS = 10
+# Models count as merged where less than this share of their first disagreement is left.
+MERGED_BELOW = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -213,16 +216,33 @@ def mean_agreement(table: Sequence[Sequence[float]]) -> float:
     return float(array[np.triu_indices(len(array), 1)].mean())
 
 
-def drift(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
+def merged(before: float, now: float) -> bool:
+    """Return whether models have merged.
+
+    Args:
+        before: percentage of clips to which two of them gave the same class at first.
+        now: the same percentage later.
+    """
+    return 100 - now < MERGED_BELOW * (100 - before)
+
+
+def drift(
+    before: Mapping[str, int], after: Mapping[str, int], truth: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Count the changes of pseudo-labels from one round to the next.
 
     Args:
         before: name to class in the earlier round.
         after: name to class in the later round.
+        truth: name to true class, below 0 where unknown, to count right labels.
 
     Returns:
         Numbers of videos with a label in `both` rounds, `changed`, `new` and `gone`, `percent`
-        changed, and `flows`: the most frequent changes as class before, class after and count.
+        changed, `flows`: the most frequent changes as class before, class after and count,
+        `moved`: the percentage of labels that are not the same, `right`: the share of right labels
+        of each kind, as of the later round (of those `gone`, as of the earlier one), and
+        `still_wrong`: of wrong labels of clips with a label in both rounds, those that are
+        the same.
     """
     both = before.keys() & after.keys()
     counts: Counter[tuple[int, int]] = Counter()
@@ -234,14 +254,34 @@ def drift(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]
     # Sets have no order, so ties are ordered by class to make reports reproducible.
     for classes, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         flows.append([*classes, count])
+    moves = churn(before, after)
+    same = {name for name in both if before[name] == after[name]}
+    known = {name: label for name, label in (truth or {}).items() if label >= 0}
+    wrong = {name for name in both & known.keys() if before[name] != known[name]}
     return {
         "both": len(both),
         "changed": changed,
-        "new": len(after.keys() - both),
-        "gone": len(before.keys() - both),
+        "new": moves.new,
+        "gone": moves.dropped,
         "percent": 100 * changed / len(both) if both else None,
+        "moved": 100 * moves.moved,
         "flows": flows[:MAX_FLOWS],
+        "right": {
+            "same": _right(same, after, known),
+            "changed": _right(both - same, after, known),
+            "new": _right(after.keys() - both, after, known),
+            "gone": _right(before.keys() - both, before, known),
+        },
+        "still_wrong": share(len(wrong & same), len(wrong)),
     }
+
+
+def _right(
+    names: Collection[str], labels: Mapping[str, int], known: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the share of right labels among the clips whose true class is known."""
+    measured = [name for name in names if name in known]
+    return share(sum(labels[name] == known[name] for name in measured), len(measured))
 
 
 def by_brightness(

@@ -155,7 +155,10 @@ def _known_precision(one: Figures) -> Figures | None:
 
 
 def drift(figures: Figures) -> str:
-    """Plot the changes of pseudo-labels between rounds as stacked bars, or nothing."""
+    """Plot the changes of pseudo-labels between rounds as stacked bars, or nothing.
+
+    Labels that are known to be wrong are pale.
+    """
     changes = figures["drift"]
     if not changes:
         return ""
@@ -169,11 +172,14 @@ def drift(figures: Figures) -> str:
                 values = [change["both"] - change["changed"] for change in changes]
             else:
                 values = pluck(changes, name)
-            bars = axes.barh(places, values, left=left, label=name, height=0.6, color=colour, lw=0)
-            for bar in bars:
-                # The pattern takes the edge's colour. A line width of 0 hides the edge itself.
-                bar.set(hatch=hatch, edgecolor=INK)
-            left += values
+            wrong = np.array([_num_wrong(change["right"][name]) for change in changes])
+            for widths, alpha, label in ((values - wrong, 1.0, name), (wrong, 0.35, "")):
+                style = {"height": 0.6, "color": colour, "alpha": alpha, "lw": 0}
+                bars = axes.barh(places, widths, left=left, label=label, **style)
+                for bar in bars:
+                    # The pattern takes the edge's colour. A line width of 0 hides the edge itself.
+                    bar.set(hatch=hatch, edgecolor=INK)
+                left += widths
         axes.set_yticks(places, [f"{change['before']}\nto {change['after']}" for change in changes])
         axes.invert_yaxis()
         axes.set_xlabel("clips")
@@ -182,6 +188,11 @@ def drift(figures: Figures) -> str:
         draw_legend(figure, axes, 4)
 
     return svg(paint, 1.1 + 0.5 * len(changes))
+
+
+def _num_wrong(right: Figures) -> int:
+    """Return the number of labels that are known to be wrong."""
+    return int(right["total"] - right["correct"])
 
 
 def agreement(figures: Figures) -> str:

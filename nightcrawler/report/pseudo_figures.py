@@ -48,7 +48,7 @@ def pseudo_figures(run: RunFolder) -> tuple[list[dict[str, Any]], list[dict[str,
                 {
                     "before": rounds[-2]["stage"],
                     "after": task["stage"],
-                    **measures.drift(before, labels),
+                    **measures.drift(before, labels, run.truth(task["split"])),
                     "use": label_use(rounds[-2:]),
                 }
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.pseudo.predictions import Predictions, read_results
+from nightcrawler.report.figures import merging_models
 from nightcrawler.report.page import read_figures, write_report
 from nightcrawler.utils.errors import UserError
 from tests import tiny
@@ -171,6 +173,28 @@ def test_pseudo_labels_by_class_and_round(run: Path, data: Path, figures: dict[s
     both = files[0].keys() & files[1].keys()
     assert move["changed"] == sum(files[0][name] != files[1][name] for name in both)
     assert (move["both"], move["new"]) == (len(both), len(files[1]) - len(both))
+    new = files[1].keys() - both
+    assert move["right"]["new"]["total"] == len(new)
+    assert move["right"]["new"]["correct"] == sum(files[1][name] == truth[name] for name in new)
+    wrong = [name for name in both if files[0][name] != truth[name]]
+    assert move["still_wrong"]["total"] == len(wrong)
+    assert move["still_wrong"]["correct"] == sum(files[0][n] == files[1][n] for n in wrong)
+
+
+def test_an_alarm_where_models_merge(figures: dict[str, Any]) -> None:
+    splits = copy.deepcopy(figures["splits"])
+    chain = of({"splits": splits}, "total_unlabel")["stages"]
+    for stage, agreement in zip(chain, (54.0, 67.0, 68.0), strict=True):
+        stage["mean_agreement"] = agreement
+    assert merging_models(splits, "total_unlabel") == []
+    # Disagreement falls from 46 to 29 %: below two thirds of it.
+    chain[-1]["mean_agreement"] = 71.0
+    (alarm,) = merging_models(splits, "total_unlabel")
+    assert (
+        "two of round2 agree on 71 % of the clips of total_unlabel, two of round0 on 54 %" in alarm
+    )
+    assert merging_models(splits, "arid") == []
+    assert merging_models([], "total_unlabel") == []
 
 
 def test_the_close_look_is_at_the_voted_split(figures: dict[str, Any]) -> None:

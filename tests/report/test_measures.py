@@ -116,6 +116,28 @@ def test_drift_by_hand() -> None:
     assert measures.drift(before, {"x": 1})["percent"] is None
 
 
+def test_right_and_wrong_of_what_moved_by_hand() -> None:
+    """a is gone (right), b the same (wrong), c changed (to right), d the same (right), e, f new, g unknown."""
+    before = {"a": 0, "b": 1, "c": 1, "d": 2, "g": 0}
+    after = {"b": 1, "c": 2, "d": 2, "e": 0, "f": 1, "g": 0}
+    truth = {"a": 0, "b": 0, "c": 2, "d": 2, "e": 0, "f": 2, "g": -1}
+    found = measures.drift(before, after, truth)
+    right = {kind: (one["correct"], one["total"]) for kind, one in found["right"].items()}
+    assert right == {"same": (1, 2), "changed": (1, 1), "new": (1, 2), "gone": (1, 1)}
+    # b and c were wrong; only b stays as it was.
+    assert (found["still_wrong"]["correct"], found["still_wrong"]["total"]) == (1, 2)
+    assert found["moved"] == pytest.approx(100 * 4 / 7)
+    without = measures.drift(before, after)
+    assert without["still_wrong"]["total"] == 0
+    assert all(one["total"] == 0 for one in without["right"].values())
+
+
+def test_models_merge_where_a_third_of_their_differences_is_gone() -> None:
+    # The models of the demo: 54 % before the first labels, then 67, 70 and 71 %.
+    assert [measures.merged(54, now) for now in (54, 67, 70, 71)] == [False, False, True, True]
+    assert not measures.merged(100, 100)
+
+
 def test_brightness_bins_hold_equally_many_clips() -> None:
     values = np.array([30.0, 5.0, 20.0, 10.0, 8.0])
     bins = measures.by_brightness(values, np.array([True, False, True, True, False]), 2)
