@@ -182,8 +182,14 @@ def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str,
     return tuple(dict.fromkeys([*chosen, *arguments.control_of]))
 
 
-def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
+def load(
+    arguments: argparse.Namespace, num_compared: int | None = None
+) -> tuple[list[Task], RunOptions]:
     """Plan the recipe, and make the project's root the current folder.
+
+    Args:
+        arguments: Command line.
+        num_compared: See `PlanOptions`.
 
     Returns:
         The tasks, and the options of the run.
@@ -219,6 +225,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[Task], RunOptions]:
         nproc=nproc,
         python=sys.executable,
         download=not arguments.dry_run,
+        num_compared=num_compared,
     )
     tasks, about = make_plan(recipe, options)
     return tasks, RunOptions(
@@ -302,11 +309,46 @@ def submit(
         Runner(tasks, options, set(), screen).record()
 
 
+def run_tasks(
+    arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
+) -> int:
+    """Run tasks here or as jobs of a scheduler, and return the exit code."""
+    from nightcrawler.workflow.run import Runner
+
+    if arguments.executor != "here":
+        return submit(arguments, tasks, options, selected)
+    return Runner(tasks, options, selected).run()
+
+
+def run_until_settled(arguments: argparse.Namespace) -> int:
+    """Run round after round, until the pseudo-labels hardly move, and return the exit code.
+
+    Whether a round is the last is known when the labels of the next one are made. So the tasks up
+    to them run first, and what is left is planned anew.
+    """
+    seen: set[str] = set()
+    num_compared = 1
+    while True:
+        tasks, options = load(arguments, num_compared)
+        labels = [place for place, task in enumerate(tasks) if task.kind == "label"]
+        stopped = options.about["stopped"]
+        end = len(tasks)
+        if not stopped and num_compared < len(labels):
+            end = labels[num_compared] + 1
+        names = {task.name for task in tasks[:end]}
+        if stopped:
+            print(stopped)
+        code = run_tasks(arguments, tasks, options, names - seen)
+        if code or end == len(tasks):
+            return code
+        seen = names
+        num_compared += 1
+
+
 def main(argv: Sequence[str]) -> int:
     """Plan the recipe, then show the plan or run it."""
     arguments = parse(argv)
     tasks, options = load(arguments)
-    from nightcrawler.workflow.run import Runner
     from nightcrawler.workflow.task import dependencies, downstream, match
     from nightcrawler.workflow.task_state import mark_redo
 
@@ -323,10 +365,11 @@ def main(argv: Sequence[str]) -> int:
         return 0
     # Written down before the run: a run that is stopped must not forget what was to be redone.
     mark_redo([task for task in tasks if task.name in again])
-    if arguments.executor != "here":
-        return submit(arguments, tasks, options, selected)
-    code = Runner(tasks, options, selected).run()
-    if code == 0:
+    if options.about["stop_below"] and not arguments.only:
+        code = run_until_settled(arguments)
+    else:
+        code = run_tasks(arguments, tasks, options, selected)
+    if code == 0 and arguments.executor == "here":
         print(f"next: {next_command(options.state)}")
     return code
 

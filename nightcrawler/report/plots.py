@@ -174,7 +174,7 @@ def drift(figures: Figures) -> str:
                 values = pluck(changes, name)
             wrong = np.array([_num_wrong(change["right"][name]) for change in changes])
             for widths, alpha, label in ((values - wrong, 1.0, name), (wrong, 0.35, "")):
-                style = {"height": 0.6, "color": colour, "alpha": alpha, "lw": 0}
+                style: dict[str, Any] = {"height": 0.6, "color": colour, "alpha": alpha, "lw": 0}
                 bars = axes.barh(places, widths, left=left, label=label, **style)
                 for bar in bars:
                     # The pattern takes the edge's colour. A line width of 0 hides the edge itself.

@@ -44,6 +44,8 @@ class PlanOptions:
         nproc: Number of processes of a training or test.
         python: Interpreter of all commands.
         download: Download public weights that trainings start from.
+        num_compared: Number of rounds whose labels are looked at to see whether the chain stops,
+            `None` for all whose labels exist.
     """
 
     root: Path
@@ -56,6 +58,7 @@ class PlanOptions:
     nproc: int = 1
     python: str = "python3"
     download: bool = False
+    num_compared: int | None = None
 
     def shown(self, path: Path) -> str:
         """Return a path as text, relative to the project's root if it is inside."""
@@ -132,11 +135,26 @@ class TrainingJobs:
         """Return the first training, whose data folder and classes all share."""
         return next(iter(self.by_name.values()))
 
-    def last_round(self) -> list[str]:
-        """Return the names of the trainings of the last round, and of experts beside it."""
-        last = max(stage.round for stage in self.recipe.stages)
+    def last_rounds(self, count: int, trained: Sequence[Stage]) -> list[str]:
+        """Return the names of the trainings of the last rounds, and of experts beside them.
+
+        Args:
+            count: Number of rounds.
+            trained: Stages that are trained.
+        """
+        first = max(stage.round for stage in trained) - count + 1
         # Experts have the round of the stage before them, so they are among these.
-        return [job.name for job in self.by_name.values() if job.stage.round == last]
+        return [
+            job.name
+            for job in self.by_name.values()
+            if job.stage in trained and job.stage.round >= first
+        ]
+
+    def labels_before(self, stage: Stage) -> Stage | None:
+        """Return the stage whose pseudo-labels were made last before those of a stage."""
+        earlier = self.recipe.stages[: self.recipe.stages.index(stage)]
+        labelled = [other for other in earlier if other.labels]
+        return labelled[-1] if labelled else None
 
     def csv(self, stage: Stage) -> Path:
         """Return the file of a stage's pseudo-labels."""

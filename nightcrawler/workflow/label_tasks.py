@@ -67,8 +67,9 @@ def plan_labels(stage: Stage, jobs: TrainingJobs) -> PlannedTask:
     arguments += ["--predictions", *map(options.shown, found.values())]
     arguments += ["--out", options.shown(csv)]
     inputs = dict(found)
-    if before.labels:
-        earlier = jobs.csv(before)
+    labelled = jobs.labels_before(stage)
+    if labelled is not None:
+        earlier = jobs.csv(labelled)
         arguments += ["--before", options.shown(earlier)]
         # Elsewhere the labels before change nothing but what is told of them.
         if recipe.calibration is not None and recipe.calibration.agree_new is not None:
@@ -131,8 +132,12 @@ def _calibration_files(
     return _Calibration(files, requests, arguments)
 
 
-def plan_vote(jobs: TrainingJobs) -> PlannedTask:
+def plan_vote(jobs: TrainingJobs, trained: Sequence[Stage]) -> PlannedTask:
     """Plan the final vote: by the recipe's own vote, or by equal weights of the last models.
+
+    Args:
+        jobs: All trainings.
+        trained: Stages that are trained, from the first on.
 
     Raises:
         UserError: If the recipe of the vote cannot be read, or is for other models or classes.
@@ -156,7 +161,7 @@ def plan_vote(jobs: TrainingJobs) -> PlannedTask:
         labels = recipe.labels
     else:
         path = folder / "recipe.yaml"
-        last = jobs.last_round()
+        last = jobs.last_rounds(jobs.recipe.vote_rounds, trained)
         # The recipe is written when the task starts, so its text stands for it in the signature.
         signature = equal_vote(last, jobs.recipe.vote_views)
         writes[path] = signature
@@ -170,17 +175,14 @@ def plan_vote(jobs: TrainingJobs) -> PlannedTask:
         inputs[f"{name} {pair[0]}x{pair[1]}"] = jobs.by_name[name].results_file(split, pair)
     arguments = ["--recipe", str(path), "--prefix", str(options.out), "--split", split]
     arguments += ["--out", str(folder)]
-    outputs = []
-    for name in (*(f"arid_pred_{mode}" for mode in modes), "arid_pred"):
-        outputs += [folder / f"{name}.csv", folder / f"{name}.json"]
-    about: dict[str, Any] = {"round": jobs.recipe.stages[-1].round, "split": split}
+    about: dict[str, Any] = {"round": trained[-1].round, "split": split}
     task = Task(
         name="vote",
         kind="vote",
         command=tuple(program(options.python, "vote", arguments)),
         signature=digest([signature, split]),
         inputs=inputs,
-        outputs=tuple(outputs),
+        outputs=_vote_outputs(folder, modes),
         folder=folder,
         about=about,
         writes=writes,
@@ -188,6 +190,14 @@ def plan_vote(jobs: TrainingJobs) -> PlannedTask:
         earlier_outputs=("arid_pred*.csv", "arid_pred*.json"),
     )
     return PlannedTask(task, tuple(requests), labels)
+
+
+def _vote_outputs(folder: Path, modes: Sequence[int]) -> tuple[Path, ...]:
+    """Return the files of a vote: a submission of each mode, and that of their vote."""
+    outputs = []
+    for name in (*(f"arid_pred_{mode}" for mode in modes), "arid_pred"):
+        outputs += [folder / f"{name}.csv", folder / f"{name}.json"]
+    return tuple(outputs)
 
 
 def equal_vote(experiments: Sequence[str], views: Sequence[tuple[int, int]]) -> str:

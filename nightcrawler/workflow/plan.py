@@ -12,6 +12,7 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
 from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote
 from nightcrawler.workflow.recipe import Recipe
+from nightcrawler.workflow.stopping import Stop, find_stop
 from nightcrawler.workflow.task import Task
 from nightcrawler.workflow.training_tasks import (
     ResultsRequest,
@@ -39,11 +40,19 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
     tree = read_tree(recipe)
     jobs = TrainingJobs(recipe, options, tree)
     labels = {stage.name: plan_labels(stage, jobs) for stage in recipe.stages if stage.labels}
-    vote = plan_vote(jobs) if recipe.vote_split else None
-    planned = [*labels.values()]
+    stop = find_stop(jobs)
+    # The labels that moved too little are the last that are made.
+    made = recipe.stages
+    trained = recipe.stages
+    if stop is not None:
+        trained = recipe.stages[: recipe.stages.index(stop.stage)]
+        made = (*trained, stop.stage)
+    vote = plan_vote(jobs, trained) if recipe.vote_split else None
+    planned = [one for name, one in labels.items() if name in {stage.name for stage in made}]
     if vote is not None:
         planned.append(vote)
     trainings = [*jobs.by_name.values(), *jobs.controls()]
+    trainings = [job for job in trainings if job.stage in trained]
     requests: list[ResultsRequest] = []
     for one in planned:
         requests += one.requests
@@ -55,7 +64,7 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
     tasks: list[Task] = []
     if tree is not None:
         tasks.append(data_task(recipe, tree, options))
-    for stage in recipe.stages:
+    for stage in made:
         if stage.labels:
             tasks.append(labels[stage.name].task)
         for job in trainings:
@@ -64,10 +73,10 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
                 tasks += test_tasks(job, pairs_of.get(job.name, {}), options)
     if vote is not None:
         tasks.append(vote.task)
-    return tasks, _about(jobs, planned)
+    return tasks, _about(jobs, planned, stop)
 
 
-def _about(jobs: TrainingJobs, planned: list[PlannedTask]) -> dict[str, Any]:
+def _about(jobs: TrainingJobs, planned: list[PlannedTask], stop: Stop | None) -> dict[str, Any]:
     """Return facts about the whole pipeline."""
     recipe = jobs.recipe
     options = jobs.options
@@ -98,6 +107,8 @@ def _about(jobs: TrainingJobs, planned: list[PlannedTask]) -> dict[str, Any]:
         "test_splits": list(recipe.splits),
         "vote_split": recipe.vote_split,
         "control": list(options.control),
+        "stop_below": recipe.stop_below,
+        "stopped": str(stop) if stop is not None else "",
     }
 
 

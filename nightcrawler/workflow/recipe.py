@@ -80,10 +80,13 @@ class Recipe:
         settings: Configuration keys to values of every experiment, as text.
         vote_recipe: Recipe of the final vote, empty to weigh the last models equally.
         vote_views: (views, crops) of such an equal vote.
+        vote_rounds: Number of last rounds whose models vote in it.
         vote_split: Split of the final vote, empty for no vote.
         control: Models that can also be trained without pseudo-labels, for as many steps.
         data_folder: Data folder of every experiment, `None` for that of the configuration.
         own_data: Videos that fill the data folder, `None` if it exists already.
+        stop_below: Share of labels that must move from one round to the next for the chain to go
+            on, 0 for all rounds in any case.
     """
 
     path: Path
@@ -95,10 +98,12 @@ class Recipe:
     settings: Mapping[str, str]
     vote_recipe: str
     vote_views: tuple[tuple[int, int], ...]
+    vote_rounds: int
     vote_split: str
     control: tuple[str, ...]
     data_folder: Path | None
     own_data: OwnData | None
+    stop_below: float
 
 
 @dataclass(frozen=True)
@@ -133,24 +138,44 @@ def read_recipe(path: Path, root: Path, places: Places | None = None) -> Recipe:
     }
     _check_known("CONTROL", file.control, models, values.fault)
     vote = file.vote
-    if vote.recipe and vote.views:
-        raise values.fault("VOTE.VIEWS", "has no effect beside VOTE.RECIPE: remove one of them")
+    if vote.recipe:
+        _check_vote_recipe(file, values.fault)
+    stages = _stages_of(file, models, values.fault)
+    if vote.rounds > 1 + stages[-1].round:
+        raise values.fault(
+            "VOTE.ROUNDS", f"{vote.rounds}, expected at most {1 + stages[-1].round} (STAGES)"
+        )
     data_folder, own_data = _data_of(file.data, root, places or Places(), values.fault)
     return Recipe(
         path=path,
         models=models,
-        stages=_stages_of(file, models, values.fault),
+        stages=stages,
         unlabelled=file.unlabelled,
         splits=file.test.splits,
         overlays=file.overlay,
         settings=file.settings,
         vote_recipe=vote.recipe or "",
         vote_views=vote.views,
+        vote_rounds=vote.rounds,
         vote_split=vote.split if vote.recipe or vote.views else "",
         control=file.control,
         data_folder=data_folder,
         own_data=own_data,
+        stop_below=file.stop_below,
     )
+
+
+def _check_vote_recipe(file: RecipeFile, fault: Fault) -> None:
+    """Refuse keys that have no effect, or cannot be met, where a recipe names who votes."""
+    if file.vote.views:
+        raise fault("VOTE.VIEWS", "has no effect beside VOTE.RECIPE: remove one of them")
+    if file.vote.rounds > 1:
+        raise fault("VOTE.ROUNDS", "has no effect beside VOTE.RECIPE, which names the voters")
+    if file.stop_below:
+        raise fault(
+            "STOP_BELOW",
+            "VOTE.RECIPE names models of rounds that may not be trained: give VOTE.VIEWS instead",
+        )
 
 
 def _check_known(key: str, names: Sequence[str], models: Mapping[str, Model], fault: Fault) -> None:

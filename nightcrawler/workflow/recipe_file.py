@@ -151,6 +151,7 @@ class VoteSection(Section):
 
     recipe: StrictStr | None = None
     views: Views = ()
+    rounds: Annotated[StrictInt, Field(ge=1)] = 1
     split: Text = "test"
 
 
@@ -175,6 +176,7 @@ class RecipeFile(Section):
     unlabelled: Text = "total_unlabel"
     test: TestSection = TestSection()
     vote: VoteSection = VoteSection()
+    stop_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     control: Names = ()
 
 

@@ -414,7 +414,7 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path, old: str, new: str, fault:
             "MODELS: {a: {}}\nSTAGES:\n  s: {LABEL: x}\nVOTE:\n  SPLITS: test\n",
             [
                 "3: STAGES.s.LABEL: unknown key, expected CONFIG, LABELS, MODELS, SET",
-                "5: VOTE.SPLITS: unknown key, expected RECIPE, VIEWS, SPLIT",
+                "5: VOTE.SPLITS: unknown key, expected RECIPE, VIEWS, ROUNDS, SPLIT",
             ],
         ),
         ("MODELS: [a, a]\nSTAGES: [s]\n", ["1: MODELS: 'a': expected a list of different names"]),
