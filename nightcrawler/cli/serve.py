@@ -220,12 +220,12 @@ def serve(arguments: argparse.Namespace, listening: socket.socket, worker: Worke
     """
     import uvicorn
 
+    from nightcrawler.utils.temporary_folder import temporary_folder
     from nightcrawler.web.app import make_app
-    from nightcrawler.web.clip_folder import clip_folder
 
     with ending_cleanly(), contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(clip_folder())
+            folder = stack.enter_context(temporary_folder("nightcrawler-page-"))
         except OSError as error:
             raise UserError(
                 f"no temporary folder for clips: {error}; TMPDIR may name another one"

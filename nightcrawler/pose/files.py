@@ -37,6 +37,7 @@ class Pose:
         height: Height of the picture in pixels, 0 in space `world`.
         source: What made it: an estimator with its release, a recording.
         fingerprint: Fingerprint of the video's content, empty where there is no video.
+        damage: What could not be read of the video, empty where all was. Nobody is seen there.
     """
 
     points: np.ndarray
@@ -47,6 +48,7 @@ class Pose:
     height: int = 0
     source: str = ""
     fingerprint: str = ""
+    damage: str = ""
 
     def __post_init__(self) -> None:
         joints = get_layout(self.layout).num_joints
@@ -87,6 +89,9 @@ def write_pose(path: str | Path, pose: Pose, durable: bool = True) -> None:
         "source": np.array(pose.source),
         "fingerprint": np.array(pose.fingerprint),
     }
+    # Only where there is any: files of sound videos stay as they were.
+    if pose.damage:
+        arrays["damage"] = np.array(pose.damage)
     with atomic_write(path, durable=durable) as file:
         write_npz(file, arrays)
 
@@ -122,7 +127,9 @@ def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
         "space": ("U", ()),
         "source": ("U", ()),
         "fingerprint": ("U", ()),
+        "damage": ("U", ()),
     }
+    arrays = {"damage": np.array(""), **arrays}
     for name, (kind, shape) in kinds.items():
         array = arrays.get(name)
         if array is None or array.dtype.kind not in kind or shape not in (None, array.shape):
@@ -138,4 +145,5 @@ def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
         height=int(arrays["size"][1]),
         source=str(arrays["source"]),
         fingerprint=str(arrays["fingerprint"]),
+        damage=str(arrays["damage"]),
     )

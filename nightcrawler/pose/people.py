@@ -17,6 +17,10 @@ REACH = 0.6
 REACH_PER_SEC = 1.0
 # Share of the last step in the speed that a person is expected to go on with.
 SPEED_SHARE = 0.5
+# A poster: no joint of it moves so far, in its sizes, between the 10th and the 90th percentile of
+# its places. Its track counts so much of that of one who moves.
+STILL = 0.06
+STILL_WEIGHT = 0.1
 # Shorter tracks are of no person: a tree that was taken for one, for a frame or two.
 LEAST_SEC = 0.2
 
@@ -46,8 +50,16 @@ class _Track:
         return float(np.nanmean(apart) / max(self.size, 1.0))
 
     def weight(self) -> float:
-        """Return length times mean size: the largest is the main person's."""
-        return float(sum(_size(points) for points in self.points))
+        """Return length times mean size, little if nothing moves: the largest is the main's."""
+        weight = float(sum(_size(points) for points in self.points))
+        return weight * STILL_WEIGHT if self.is_still() else weight
+
+    def is_still(self) -> bool:
+        """Return whether no joint moves."""
+        places = np.stack(self.points)[..., :2]
+        first, last = np.nanpercentile(places, (10, 90), axis=0)
+        size = np.mean([_size(points) for points in self.points])
+        return bool(np.nanmax(last - first) < STILL * size)
 
 
 def _center(points: np.ndarray) -> np.ndarray:
@@ -64,8 +76,8 @@ def follow_people(points: np.ndarray, fps: float, max_people: int) -> np.ndarray
     """Give each person one index for the whole video, the main person the first.
 
     A person is looked for near where it would be had it gone on as before. The main person is the
-    one whose track is longest and largest. Gaps of at most `BRIDGE_SEC` are bridged by straight
-    lines, with confidence 0.
+    one whose track is longest and largest; a poster counts little. Gaps of at most `BRIDGE_SEC` are
+    bridged by straight lines, with confidence 0.
 
     Args:
         points: float32 `[P, T, V, 3]` of an estimator, where the index p of a person may change

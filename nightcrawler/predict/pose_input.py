@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,14 +26,16 @@ from nightcrawler.pose.files import Pose, read_pose
 from nightcrawler.predict.model_input import FrameSpan, ModelInput
 from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe, pose_recipe_from_cfg
 from nightcrawler.synthetic.video import write_video
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import file_state
+from nightcrawler.utils.temporary_folder import temporary_folder
 
 LEAST_SIDE_PX = 16
 # A person must be seen so long: what estimators see in test pictures and machines is shorter.
 LEAST_SEEN_SEC = 0.5
 # A process that finds no pose for so long is ended.
 ESTIMATOR_TIMEOUT_SEC = 120.0
+FOLDER_PREFIX = "nightcrawler-poses-"
 # Stage of a video's faults that lie with the estimator, not with the file.
 STAGE = "pose"
 
@@ -41,7 +43,8 @@ STAGE = "pose"
 class VideoPoses:
     """Poses of videos, made once each by a process that may crash or hang without harm.
 
-    The files are in a temporary folder that goes with this object.
+    The files are in a temporary folder that goes with this object, or where the program is killed,
+    when the next one starts.
 
     Args:
         recipe: how poses are made.
@@ -51,13 +54,21 @@ class VideoPoses:
     """
 
     def __init__(self, recipe: PoseRecipe) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nightcrawler-poses-")
-        self._files = PoseFiles(Path(self._folder.name), recipe, 1, ESTIMATOR_TIMEOUT_SEC)
-        self._files.__enter__()
+        with contextlib.ExitStack() as stack:
+            try:
+                self._folder = stack.enter_context(temporary_folder(FOLDER_PREFIX))
+            except OSError as error:
+                raise UserError(
+                    f"no temporary folder for poses: {error}; TMPDIR may name another one"
+                ) from None
+            self._files = PoseFiles(self._folder, recipe, 1, ESTIMATOR_TIMEOUT_SEC)
+            # Last in, first out: the process has ended before its files are removed.
+            stack.enter_context(self._files)
+            kept = stack.pop_all()
         # Name of the video that was asked for last, and its pose or what is wrong with it.
         self._last: tuple[str, Pose | VideoError] = ("", VideoError("", "no video", STAGE))
         # Processes end with this object, or with the program.
-        weakref.finalize(self, self._files.close)
+        weakref.finalize(self, kept.close)
 
     @property
     def source(self) -> str:
@@ -99,7 +110,7 @@ class VideoPoses:
             VideoError: if it cannot be made.
         """
         # The process reads videos: frames of a camera become a short one.
-        path = Path(self._folder.name, "frames.mp4")
+        path = self._folder / "frames.mp4"
         if min(frames[0].shape[:2]) < LEAST_SIDE_PX:
             raise VideoError(path, f"pictures below {LEAST_SIDE_PX} pixels show nobody", STAGE)
         write_video(path, map(_even, frames), Fraction(fps or ASSUMED_FPS).limit_denominator(1000))
@@ -163,9 +174,13 @@ class PosedVideos:
 
         Raises:
             NoPersonError: if nobody was seen long enough.
-            VideoError: if the pose cannot be made.
+            VideoError: if the pose cannot be made, or the video is damaged: as a whole it is
+                refused as by models of pictures, its sound windows are not.
         """
-        return self._reader(self.poses.pose_of(path)).probe(path)
+        pose = self.poses.pose_of(path)
+        if pose.damage:
+            raise VideoError(path, pose.damage, "decode")
+        return self._reader(pose).probe(path)
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
         """Return the frames of the track with the given numbers."""
@@ -225,17 +240,20 @@ class _FailedReader:
         raise self.error
 
 
-def build_pose_input(cfg: CfgNode, pair: tuple[int, int]) -> ModelInput:
+def build_pose_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
     """Build the input of a model of skeletons.
 
     Args:
         cfg: the configuration of its training.
         pair: temporal views and spatial crops. Of skeletons there is one crop.
+        dark: light the videos before the estimator.
 
     Raises:
         UserError: if poses cannot be made: the estimator is not installed.
     """
     recipe = pose_recipe_from_cfg(cfg)
+    if not dark:
+        recipe = replace(recipe, light="none")
     least_seconds = max(cfg.POSE.LEAST_SECONDS, LEAST_SEEN_SEC)
     videos = PosedVideos(VideoPoses(recipe), least_seconds)
     return ModelInput(

@@ -251,7 +251,7 @@ def build_predictor(
 
 def _build_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
     if cfg.DATA.INPUT == "pose":
-        return build_pose_input(cfg, pair)
+        return build_pose_input(cfg, pair, dark)
     return build_picture_input(cfg, pair, dark)
 
 

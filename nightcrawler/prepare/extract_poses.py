@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +11,22 @@ import numpy as np
 
 from nightcrawler.data.fingerprint import hash_ends
 from nightcrawler.data.lowlight.enhance.build import Enhance
-from nightcrawler.data.video.decode import FileReader, read_frames
+from nightcrawler.data.skeleton.track import interpolate
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.data.video.probe import StreamInfo, probe
-from nightcrawler.data.video.stream import ASSUMED_FPS, video_frames
+from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.salvage import Damage, probe_damaged
+from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
 from nightcrawler.pose.crops import CROP_SHARE, crop_corners
 from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, VideoError
 
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
+# A rate that is so much above the most is looked at in full: 15.1 frames a second, not 7.5.
+RATE_SLACK = 0.05
 # Frames that are in memory at a time.
 PART_SEC = 10.0
 PART_BYTES = 128 << 20
@@ -57,7 +61,9 @@ def extract_pose(
     options: ExtractionOptions,
     goes_on: Callable[[], None] = lambda: None,
 ) -> Pose:
-    """Find the people of a video.
+    """Find the people of a video, of a damaged one in what can be read of it.
+
+    Frames are placed by their times: where the video holds none, nobody is seen.
 
     Args:
         path: The video.
@@ -70,59 +76,116 @@ def extract_pose(
         The pose in space `picture`, without a source.
 
     Raises:
-        VideoError: If the video cannot be read to its end.
+        VideoError: If nothing of the video can be read, or it is over a limit.
 
     Example:
         >>> estimator = build_estimator("mediapipe", EstimatorOptions())  # doctest: +SKIP
         >>> light = build_enhancement("auto_gamma", params)  # doctest: +SKIP
         >>> extract_pose("night.mp4", estimator, light, ExtractionOptions())  # doctest: +SKIP
     """
-    info = probe(path, options.limits)
-    fps = info.fps or ASSUMED_FPS
-    step = max(round(fps / options.max_fps), 1)
+    damage = Damage()
+    info = probe_damaged(path, options.limits, damage)
+    rate = looking_rate(info.fps or ASSUMED_FPS, options.max_fps)
     estimator.reset()
+    steps: list[int] = []
     found: list[np.ndarray] = []
-    for frames in _parts(path, info, step, options.limits, goes_on):
+    for part in _parts(path, info, rate, options.limits, damage, goes_on):
+        frames = np.stack([frame.rgb for _, frame in part])
         if not found:
-            height, width = _picture_size(path, frames, options.limits)
+            height, width = _picture_size(path, info, frames, options.limits)
             scale = height / frames.shape[1]
-        found.append(_look(estimator, enhance(frames), fps / step, options, goes_on))
-    points = _join(found)
+        steps += [step for step, _ in part]
+        found.append(_look(estimator, enhance(frames), rate, options, goes_on))
+    if not found:
+        raise VideoError(path, damage.causes[0] if damage else "no frame in it", "decode")
+    points = _join(found, steps)
     points[..., :2] *= scale
+    people = follow_people(points, rate, options.max_people)
     return Pose(
-        points=follow_people(points, fps / step, options.max_people),
-        fps=fps / step,
+        points=_with_confidence(people, steps),
+        fps=rate,
         layout=estimator.layout,
         width=width,
         height=height,
         fingerprint=hash_ends(Path(path)),
+        damage=damage.describe() if damage else "",
     )
 
 
+def _with_confidence(points: np.ndarray, steps: list[int]) -> np.ndarray:
+    """Return bridged joints `[P, T, V, 3]` of steps without a frame as sure as those around them.
+
+    Nobody was missed there: a camera gave fewer pictures for a while.
+
+    Args:
+        points: Joints of people, bridged with confidence 0.
+        steps: Numbers of the steps of which a frame was looked at.
+    """
+    unseen = np.setdiff1d(np.arange(points.shape[1]), steps)
+    confidences = points[..., 2]
+    known = np.nan_to_num(confidences[:, steps]).swapaxes(0, 1)
+    between = interpolate(known, np.array(steps, float), unseen.astype(float)).swapaxes(0, 1)
+    is_bridged = np.isfinite(points[..., 0][:, unseen])
+    confidences[:, unseen] = np.where(is_bridged, between, np.nan)
+    return points
+
+
+def looking_rate(fps: float, most: float) -> float:
+    """Return how many frames per second are looked at: all, or every second, third, ...
+
+    Args:
+        fps: Frames per second of the video.
+        most: Most frames per second to look at.
+
+    Example:
+        >>> [looking_rate(fps, 15.0) for fps in (12.0, 20.0, 30.0)]
+        [12.0, 10.0, 15.0]
+    """
+    return fps / max(math.ceil(fps / most - RATE_SLACK), 1)
+
+
 def _parts(
-    path: str, info: StreamInfo, step: int, limits: Limits, goes_on: Callable[[], None]
-) -> Iterator[np.ndarray]:
-    """Yield every n-th frame of a video, uint8 `[T, H, W, 3]`, in parts that fit in memory."""
-    most = PART_SEC * (info.fps or ASSUMED_FPS) / step
-    part: list[np.ndarray] = []
-    for frame in video_frames(path, info, MOST_SIDE_PX, limits):
-        if frame.number % step:
+    path: str,
+    info: StreamInfo,
+    rate: float,
+    limits: Limits,
+    damage: Damage,
+    goes_on: Callable[[], None],
+) -> Iterator[list[tuple[int, Frame]]]:
+    """Yield the first frame of each step of time, with the step's number.
+
+    They come in parts that fit in memory.
+    """
+    half_frame_sec = 0.5 / (info.fps or ASSUMED_FPS)
+    last = -1
+    part: list[tuple[int, Frame]] = []
+    for frame in readable_video_frames(path, info, damage, MOST_SIDE_PX, limits):
+        step = int((frame.time_sec + half_frame_sec) * rate)
+        if step <= last:
             continue
-        part.append(frame.rgb)
+        if step >= limits.frames:
+            raise VideoError(
+                path, f"lasts longer than {limits.frames / rate / 3600:.0f} h", "limits"
+            )
+        last = step
+        part.append((step, frame))
         goes_on()
-        if len(part) >= most or len(part) * frame.rgb.nbytes >= PART_BYTES:
-            yield np.stack(part)
+        if len(part) >= PART_SEC * rate or len(part) * frame.rgb.nbytes >= PART_BYTES:
+            yield part
             part = []
     if part:
-        yield np.stack(part)
+        yield part
 
 
-def _picture_size(path: str, frames: np.ndarray, limits: Limits) -> tuple[int, int]:
+def _picture_size(
+    path: str, info: StreamInfo, frames: np.ndarray, limits: Limits
+) -> tuple[int, int]:
     """Return height and width before scaling, for which only a large video is read again."""
     size = frames.shape[1:3]
     # Frames of another short side were not scaled.
     if min(size) == MOST_SIDE_PX:
-        size = read_frames(FileReader(limits=limits), path, lambda _: [0]).frames.shape[1:3]
+        first = next(readable_video_frames(path, info, Damage(), limits=limits))
+        size = first.rgb.shape[:2]
     return size[0], size[1]
 
 
@@ -194,11 +257,17 @@ def evidence(points: np.ndarray) -> float:
     return float(np.nan_to_num(points[..., 2]).mean(axis=2).max(axis=0).mean())
 
 
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    """Join parts `[P, T, V, 3]` in time, with as many people as in the fullest."""
+def _join(parts: list[np.ndarray], steps: list[int]) -> np.ndarray:
+    """Join parts `[P, T, V, 3]` in time, with as many people as in the fullest.
+
+    Args:
+        parts: Joints of the frames that were looked at.
+        steps: Number of the step of time of each frame, increasing. Others become NaN.
+    """
     num_people = max(len(part) for part in parts)
-    padded = []
+    points = np.full((num_people, steps[-1] + 1, *parts[0].shape[2:]), np.nan, np.float32)
+    first = 0
     for part in parts:
-        missing = ((0, num_people - len(part)), (0, 0), (0, 0), (0, 0))
-        padded.append(np.pad(part, missing, constant_values=np.nan))
-    return np.concatenate(padded, axis=1)
+        points[: len(part), steps[first : first + part.shape[1]]] = part
+        first += part.shape[1]
+    return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -222,16 +223,15 @@ def write_motions(
         out: Folder of the motions.
         classes: Names that spans may have.
     """
-    path = None
+    # Spans of one recording follow one another, and one recording fits into memory.
+    read_once = functools.lru_cache(maxsize=1)(_try_recording)
     for span in spans:
         try:
             if span.action not in classes:
                 raise UserError(f"row {span.row}: class '{span.action}' is unknown")
-            wanted = safe_join(folder, span.recording)
-            if wanted != path:
-                # Spans of one recording follow one another, and one recording fits into memory.
-                recording = read_recording(wanted)
-                path = wanted
+            recording = read_once(safe_join(folder, span.recording))
+            if isinstance(recording, UserError):
+                raise recording
             target = safe_join(out, span.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_pose(target, cut(recording, span))
@@ -239,6 +239,14 @@ def write_motions(
             yield span, str(error)
         else:
             yield span, ""
+
+
+def _try_recording(path: Path) -> _Recording | UserError:
+    """Return a recording, or why it cannot be read: one that fails is not read for each span."""
+    try:
+        return read_recording(path)
+    except UserError as error:
+        return error
 
 
 def write_list(path: Path, rows: Sequence[tuple[str, int]]) -> None:

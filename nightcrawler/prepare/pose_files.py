@@ -90,7 +90,7 @@ class PoseRow:
         frames: Frames that were looked at.
         seen: Those in which the main person was seen.
         people: People that are kept.
-        reason: Why it failed.
+        reason: Why it failed, or what could not be read of a video of which the rest could.
     """
 
     path: str
@@ -243,8 +243,11 @@ class PoseFiles:
             for done in as_completed([pool.submit(self._make, item) for item in items]):
                 yield done.result()
         except BaseException:
-            # Open questions fail with their processes, so that no thread is waited for.
-            self.close()
+            # Such as Ctrl-C. Open questions fail, so that no thread is waited for; in a notebook,
+            # others will be asked later.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in self._workers:
+                worker.interrupt()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -270,7 +273,7 @@ def row_of(name: str, pose: Pose) -> PoseRow:
     seen = int(seen_frames(pose.points[0]).sum()) if len(pose.points) else 0
     people = int(np.isfinite(pose.points).any(axis=(1, 2, 3)).sum())
     status = OK if seen else NO_PERSON
-    return PoseRow(name, status, pose.num_frames, seen, people)
+    return PoseRow(name, status, pose.num_frames, seen, people, pose.damage)
 
 
 def write_table(out: Path, rows: Sequence[PoseRow]) -> Path:

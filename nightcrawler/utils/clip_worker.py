@@ -116,8 +116,16 @@ class Worker:
             self._wait_ready()
             return self._ask(question)
 
+    def interrupt(self) -> None:
+        """Give an open question up: it fails. The next one is answered by a fresh process."""
+        self._kill()
+        with self._lock:
+            # Who asked has replaced the process already, if anybody did.
+            if self._process is not None and not self._process.is_alive():
+                self._replace()
+
     def stop(self) -> None:
-        """End the process at once. An open question fails."""
+        """End the process at once, for good. An open question fails."""
         # Without the lock, which an open question holds until it is answered.
         self._is_stopped = True
         self._kill()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,11 @@ def test_a_missing_file_and_another_file_are_told(tmp_path):
 def test_values_that_make_no_pose_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         Pose(**{**vars(made_pose()), **change})
+
+
+def test_damage_of_the_video_is_kept_and_files_of_sound_ones_stay_as_they_were(tmp_path):
+    write_pose(tmp_path / "a.pose.npz", replace(made_pose(), damage="1.0 s lost"))
+    assert read_pose(tmp_path / "a.pose.npz").damage == "1.0 s lost"
+    write_pose(tmp_path / "b.pose.npz", made_pose())
+    assert read_pose(tmp_path / "b.pose.npz").damage == ""
+    assert b"damage" not in (tmp_path / "b.pose.npz").read_bytes()

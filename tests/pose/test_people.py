@@ -97,3 +97,31 @@ def test_the_length_of_gaps_is_in_seconds(fps):
 def test_bridging_leaves_what_was_seen():
     points = person_at(np.arange(20.0))[None]
     np.testing.assert_array_equal(bridge_gaps(points, 5), points)
+
+
+def test_a_poster_is_not_the_main_person_where_somebody_moves():
+    rng = np.random.default_rng(0)
+    poster = person_at(np.full(60, 250.0), scale=1.2)
+    poster[..., :2] += rng.normal(0, 1.0, poster[..., :2].shape)
+    walking = person_at(np.linspace(40, 200, 60), scale=0.8)
+    walking[:15] = np.nan
+    found = follow_people(np.stack([poster, walking]), FPS, 2)
+    np.testing.assert_array_equal(found[0], walking)
+    np.testing.assert_array_equal(found[1], poster)
+    # Who stands and waves moves, and where nobody does, the largest is the main person.
+    waving = person_at(np.full(60, 250.0), scale=1.2)
+    waving[:, 9, 0] += 15 * np.sin(np.arange(60))
+    assert np.nanmean(follow_people(np.stack([walking, waving]), FPS, 2)[0, ..., 0]) > 240
+    small = person_at(np.full(60, 80.0), scale=0.6)
+    assert np.nanmean(follow_people(np.stack([small, poster]), FPS, 2)[0, ..., 0]) > 240
+
+
+def test_a_mirror_image_that_moves_alike_is_a_person_of_its_own():
+    way = np.linspace(40, 140, 45)
+    person = person_at(way)
+    mirrored = person_at(320 - way, scale=0.7)
+    # Which of the two an estimator tells first changes.
+    seen = np.stack([person, mirrored])
+    seen[:, ::2] = seen[::-1, ::2]
+    found = follow_people(seen, FPS, 2)
+    np.testing.assert_array_equal(found, np.stack([person, mirrored]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from nightcrawler.predict.load import load
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.pose_input import cut_pose
+from nightcrawler.prepare import pose_files
 from nightcrawler.prepare.extract_poses import ExtractionOptions
 from nightcrawler.prepare.pose_files import PoseRecipe
+from nightcrawler.utils.temporary_folder import LOCK_FILE
 from tests import tiny
 from tests.data.skeleton.files import build_poses
 from tests.paths import ROOT
 from tests.pose.estimators import BUG, CRASH
-from tests.prepare.test_extract_poses import dots, walk
+from tests.prepare.test_extract_poses import cut_short, dots, walk
 from tests.reading import read_file
 
 EXPERIMENT = ROOT / "exp_pose/skeleton/config.yaml"
@@ -173,6 +177,65 @@ def test_a_pose_that_fails_is_tried_once(skeleton: Path, tmp_path: Path) -> None
     result, _ = predict_long_video(predictor, item_of(path), 2.0, 1.0)
     assert not result.ok
     assert len(asked) == 1
-    assert not list(Path(poses.poses._folder.name).iterdir())
+    assert [path.name for path in poses.poses._folder.iterdir()] == [LOCK_FILE]
     tiny_frames = [np.zeros((1, 40, 3), np.uint8)] * 9
     assert not predictor.frames(item_of("memory"), FrameSpan(tiny_frames)).ok
+
+
+def test_what_is_interrupted_is_answered_when_it_is_asked_again(
+    skeleton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dots(tmp_path / "walk.mp4", walk(60))
+    predictor = load(skeleton, device="cpu")
+    interrupted: list[object] = []
+
+    def as_completed(futures: list[Any]) -> Any:
+        interrupted.append(futures)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pose_files, "as_completed", as_completed)
+        with pytest.raises(KeyboardInterrupt):
+            predictor.predict(path)
+    assert len(interrupted) == 1
+    assert predictor.predict(path)[0].status == "ok"
+
+
+def test_a_well_lit_video_is_not_lit_before_the_estimator(
+    skeleton: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = PoseRecipe("dots", light="auto_gamma", imports=("tests.pose.estimators",))
+    monkeypatch.setattr(pose_input, "pose_recipe_from_cfg", lambda cfg: recipe)
+    for dark, light in ((True, "; auto_gamma 64; "), (False, "; none; ")):
+        assert light in load(skeleton, device="cpu", dark=dark).about["poses"]
+
+
+def test_a_killed_programs_poses_go_when_the_next_one_starts(
+    skeleton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{pose_input.FOLDER_PREFIX}abcd1234"
+    left.mkdir()
+    (left / LOCK_FILE).touch()
+    (left / "x.pose.npz").touch()
+    other = tmp_path / f"{pose_input.FOLDER_PREFIX}mine"
+    other.mkdir()
+    predictor = load(skeleton, device="cpu")
+    reader: Any = predictor.input.reader
+    folder = reader.poses._folder
+    assert sorted(tmp_path.iterdir()) == sorted([folder, other])
+    del predictor, reader
+    gc.collect()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_damaged_video_is_refused_whole_and_its_sound_windows_are_answered(
+    skeleton: Path, tmp_path: Path
+) -> None:
+    path = cut_short(tmp_path / "cut.mkv", dots(tmp_path / "walk.mp4", walk(300), 30))
+    predictor = load(skeleton, device="cpu")
+    (whole,) = predictor.predict(path)
+    assert whole.status.startswith("error: ")
+    result, spans = predict_long_video(predictor, item_of(path), 2.0, 1.0)
+    assert result.status.startswith("damaged: ")
+    assert len(spans) >= 2

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.pose.estimators.base import UNRELATED
 from nightcrawler.pose.people import seen_frames
 from nightcrawler.prepare import extract_poses
@@ -48,7 +49,17 @@ def walk(count, start=40, end=280, y=120):
 
 @pytest.mark.parametrize(
     ("fps", "count", "looked_at"),
-    [(10, 20, 20), (30, 60, 30), (Fraction(240), 240, 15), (Fraction(24000, 1001), 24, 12)],
+    [
+        (10, 20, 20),
+        (Fraction(151, 10), 20, 20),
+        (16, 20, 10),
+        (20, 40, 20),
+        (Fraction(30000, 1001), 60, 30),
+        (30, 60, 30),
+        (Fraction(61, 2), 60, 30),
+        (Fraction(240), 240, 15),
+        (Fraction(24000, 1001), 24, 12),
+    ],
 )
 def test_at_most_fifteen_frames_a_second_are_looked_at_and_their_rate_is_told(
     tmp_path, fps, count, looked_at
@@ -61,6 +72,73 @@ def test_at_most_fifteen_frames_a_second_are_looked_at_and_their_rate_is_told(
     expected = [x for x, _ in walk(count)[::step]]
     np.testing.assert_allclose(middle(pose)[:, 0], expected, atol=1.5)
     assert (pose.width, pose.height, pose.layout) == (320, 240, "coco17")
+
+
+def at_times(path, source, times_ms):
+    """Copy the frames of a video to other times."""
+    with av.open(source) as given, av.open(str(path), "w", format="matroska") as made:
+        stream = made.add_stream("libx264", options={"crf": "18", "bf": "0", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for frame, time_ms in zip(given.decode(video=0), times_ms, strict=True):
+            frame.pts, frame.time_base, frame.pict_type = time_ms, Fraction(1, 1000), 0
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    return str(path)
+
+
+def test_frames_are_placed_by_their_times_where_the_rate_varies(tmp_path):
+    # Two seconds at 30 a second, then two at 10, of a dot of constant speed.
+    times = [*(round(1000 * n / 30) for n in range(60)), *range(2000, 4001, 100)]
+    source = dots(tmp_path / "even.mp4", [(40 + time // 20, 120) for time in times])
+    pose = extract(at_times(tmp_path / "varies.mkv", source, times))
+    seconds = np.arange(pose.num_frames) / pose.fps
+    assert seconds[-1] == pytest.approx(4, abs=0.1)
+    np.testing.assert_allclose(middle(pose)[:, 0], 40 + 50 * seconds, atol=3)
+    # Between two pictures nobody was missed.
+    assert (pose.points[0, ..., 2] > 0.85).all()
+
+
+def test_nobody_is_seen_while_a_camera_gives_no_picture(tmp_path):
+    times = [*range(0, 1000, 100), *range(4000, 5000, 100)]
+    source = dots(tmp_path / "even.mp4", [(100, 120)] * 20)
+    pose = extract(at_times(tmp_path / "gap.mkv", source, times))
+    seconds = np.arange(pose.num_frames) / pose.fps
+    seen = np.isfinite(pose.points[0, :, 0, 0])
+    assert not seen[(seconds > 1.2) & (seconds < 3.8)].any()
+    assert seen[seconds < 0.9].all()
+    assert seconds[-1] == pytest.approx(4.9, abs=0.2)
+
+
+def test_times_that_no_video_lasts_are_refused(tmp_path):
+    source = dots(tmp_path / "even.mp4", [(100, 120)] * 3)
+    path = at_times(tmp_path / "long.mkv", source, [0, 100, 60_000])
+    options = replace(PLAIN, limits=Limits(frames=100))
+    with pytest.raises(VideoError, match="lasts longer than"):
+        extract(path, options)
+
+
+def cut_short(path, source):
+    """Copy two thirds of a video's bytes, as Matroska."""
+    with av.open(source) as given, av.open(str(path), "w") as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    return str(path)
+
+
+def test_the_sound_part_of_a_damaged_video_has_its_pose(tmp_path):
+    source = dots(tmp_path / "whole.mp4", walk(90), 30)
+    whole = extract(source)
+    pose = extract(cut_short(tmp_path / "cut.mkv", source))
+    assert whole.damage == ""
+    assert "lost" in pose.damage
+    assert 15 < pose.num_frames < whole.num_frames
+    np.testing.assert_allclose(middle(pose)[:-1], middle(whole)[: pose.num_frames - 1], atol=1.5)
 
 
 def test_nobody_and_somebody_who_leaves(tmp_path):

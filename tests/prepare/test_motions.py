@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.pose.files import read_pose
+from nightcrawler.prepare import motions
 from nightcrawler.prepare.motions import (
     Span,
     read_recording,
@@ -96,3 +97,20 @@ def test_words_that_no_skeleton_has_are_told(tmp_path, damage):
     (tmp_path / "02_01.amc").write_text(made_amc([{}] * 8))
     with pytest.raises(UserError, match=r"02_01\.amc: "):
         read_recording(tmp_path / "02_01.amc")
+
+
+def test_a_recording_that_fails_is_read_once(tmp_path, monkeypatch):
+    read = []
+    reading = motions.read_recording
+    monkeypatch.setattr(
+        motions, "read_recording", lambda path: (read.append(path), reading(path))[1]
+    )
+    (tmp_path / "bad.bvh").write_text("no hierarchy")
+    (tmp_path / "a.bvh").write_text(made_bvh([channels()] * 30))
+    spans = [Span(row, "bad.bvh", "Walk", row, row + 9) for row in range(1, 6)]
+    spans += [Span(row, "a.bvh", "Walk", row, row + 9) for row in range(6, 9)]
+    reasons = [reason for _, reason in write_motions(spans, tmp_path, tmp_path / "o", ["Walk"])]
+    assert len(set(reasons[:5])) == 1
+    assert "bad.bvh" in reasons[0]
+    assert reasons[5:] == [""] * 3
+    assert len(read) == 2

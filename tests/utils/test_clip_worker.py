@@ -188,3 +188,31 @@ def test_stopped_in_the_middle_of_a_question_it_is_not_started_again(tmp_path: P
     thread.join(20)
     assert len(found) == 1
     assert not alive(worker.pid)
+
+
+def test_after_an_interruption_the_next_question_is_answered(tmp_path: Path) -> None:
+    worker = Worker(answers.build, answer_sec=60, start_sec=60)
+    worker.start()
+    try:
+        mark = tmp_path / "hang"
+        failed: list[BaseException] = []
+
+        def ask_and_keep() -> None:
+            try:
+                ask(worker, str(mark))
+            except WorkerError as error:
+                failed.append(error)
+
+        asking = threading.Thread(target=ask_and_keep)
+        asking.start()
+        wait_until(mark.exists)
+        worker.interrupt()
+        asking.join(60)
+        assert len(failed) == 1
+        assert ask(worker, "a")["name"] == "a"
+        # Nothing was asked: the process is fresh all the same.
+        before = worker.pid
+        worker.interrupt()
+        assert ask(worker, "b")["pid"] != before
+    finally:
+        worker.stop()

@@ -1,4 +1,4 @@
-"""Folder of the page's clips: removed when the server ends, or else when the next one starts."""
+"""Temporary folders that are removed when their program ends, or else when the next one starts."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-PREFIX = "nightcrawler-page-"
 # What `tempfile.mkdtemp` appends.
-NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+RANDOM_PART = r"[a-z0-9_]{8}"
 LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
-def clip_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Make a folder for clips, locked for the length of the block and removed after it.
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder, locked for the length of the block and removed after it.
 
-    Folders of servers that were killed are removed first: those with a lock that nobody holds.
+    Folders of programs that were killed are removed first: those with a lock that nobody holds.
 
     Args:
-        parent: folder to make it in. None takes the system's temporary folder.
+        prefix: Start of its name. Only folders of the same prefix are removed.
+        parent: Folder to make it in. None takes the system's temporary folder.
 
     Yields:
         The folder, which only its owner may read.
 
     Raises:
-        OSError: if it cannot be made, such as on a full disk.
+        OSError: If it cannot be made, such as on a full disk.
 
     Example:
-        >>> with clip_folder() as folder:
+        >>> with temporary_folder("nightcrawler-page-") as folder:
         ...     folder.is_dir()
         True
     """
     parent = parent or Path(tempfile.gettempdir())
-    remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    remove_abandoned(prefix, parent)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     lock = None
     try:
         lock = _lock(folder)
@@ -60,18 +60,19 @@ def _lock(folder: Path) -> int | None:
     try:
         lock = take_inheritable_lock(made)
     except OSError as error:
-        logger.warning("%s: cannot be locked (%s); a kill would leave its clips", folder, error)
+        logger.warning("%s: cannot be locked (%s); a kill would leave it", folder, error)
         return None
-    # Renamed when held: a lock that somebody else sees is never free while its server lives.
+    # Renamed when held: a lock that somebody else sees is never free while its program lives.
     made.rename(folder / LOCK_FILE)
     return lock
 
 
-def remove_abandoned(parent: Path) -> list[Path]:
-    """Remove clip folders of this user whose server has ended, never through a link.
+def remove_abandoned(prefix: str, parent: Path) -> list[Path]:
+    """Remove folders of this user whose program has ended, never through a link.
 
     Args:
-        parent: folder that holds them.
+        prefix: Start of their names.
+        parent: Folder that holds them.
 
     Returns:
         The folders that were removed.
@@ -80,14 +81,14 @@ def remove_abandoned(parent: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         for entry in sorted(os.scandir(parent), key=lambda entry: entry.name):
             folder = Path(entry.path)
-            if _is_own(entry) and _is_abandoned(folder):
+            if _is_own(prefix, entry) and _is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed
 
 
-def _is_own(entry: os.DirEntry[str]) -> bool:
-    if not NAME.fullmatch(entry.name):
+def _is_own(prefix: str, entry: os.DirEntry[str]) -> bool:
+    if not re.fullmatch(re.escape(prefix) + RANDOM_PART, entry.name):
         return False
     try:
         is_folder = entry.is_dir(follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Clips of a page that was killed are removed by the next one, and nothing else is."""
+"""What a program that was killed left is removed by the next one, and nothing else is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from nightcrawler.utils import temporary_folder as module
 from nightcrawler.utils.locks import take_inheritable_lock
-from nightcrawler.web import clip_folder as module
-from nightcrawler.web.clip_folder import LOCK_FILE, PREFIX, clip_folder, remove_abandoned
+from nightcrawler.utils.temporary_folder import LOCK_FILE, remove_abandoned, temporary_folder
 from tests import tiny
+
+PREFIX = "nightcrawler-page-"
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from nightcrawler.web.clip_folder import clip_folder
-with clip_folder(Path(sys.argv[1])) as folder:
+from nightcrawler.utils.temporary_folder import temporary_folder
+with temporary_folder("nightcrawler-page-", Path(sys.argv[1])) as folder:
     (folder / "clip").mkdir()
     (folder / "clip" / "before.mp4").write_bytes(b"private")
     print(folder, flush=True)
@@ -27,20 +29,20 @@ with clip_folder(Path(sys.argv[1])) as folder:
 
 
 def test_it_is_private_and_gone_after_the_block(tmp_path: Path) -> None:
-    with clip_folder(tmp_path) as folder:
+    with temporary_folder(PREFIX, tmp_path) as folder:
         assert folder.parent == tmp_path
         assert folder.stat().st_mode & 0o77 == 0
         (folder / "a.mp4").write_bytes(b"x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_servers_clips_go_at_the_next_start_a_living_ones_stay(tmp_path: Path) -> None:
+def test_a_killed_programs_files_go_at_the_next_start_a_living_ones_stay(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=tiny.environment())
     try:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        with clip_folder(tmp_path):
+        with temporary_folder(PREFIX, tmp_path):
             assert (folder / "clip/before.mp4").is_file()
         process.send_signal(signal.SIGKILL)
         process.wait(30)
@@ -48,7 +50,7 @@ def test_a_killed_servers_clips_go_at_the_next_start_a_living_ones_stay(tmp_path
         process.kill()
         process.communicate()
     assert folder.is_dir()
-    with clip_folder(tmp_path) as other:
+    with temporary_folder(PREFIX, tmp_path) as other:
         assert list(tmp_path.iterdir()) == [other]
 
 
@@ -63,6 +65,7 @@ def test_only_folders_of_its_own_name_with_a_free_lock_are_removed(tmp_path: Pat
         f"{PREFIX}abcdefgh-mine",
         f"{PREFIX}ABCDEFGH",
         f"x{PREFIX}abcdefgh",
+        "nightcrawler-poses-abcdefgh",
     ):
         (parent / name).mkdir()
         (parent / name / LOCK_FILE).touch()
@@ -76,7 +79,7 @@ def test_only_folders_of_its_own_name_with_a_free_lock_are_removed(tmp_path: Pat
     (abandoned / LOCK_FILE).touch()
     (abandoned / "out").symlink_to(elsewhere)
     before = sorted(parent.iterdir())
-    assert remove_abandoned(parent) == [abandoned]
+    assert remove_abandoned(PREFIX, parent) == [abandoned]
     assert sorted(parent.iterdir()) == [path for path in before if path != abandoned]
     assert (elsewhere / LOCK_FILE).is_file()
 
@@ -88,12 +91,12 @@ def test_without_locks_it_works_and_says_what_is_lost(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(module, "take_inheritable_lock", refuse)
-    with clip_folder(tmp_path) as folder:
+    with temporary_folder(PREFIX, tmp_path) as folder:
         assert folder.is_dir()
     assert "cannot be locked" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lock_is_held_while_the_block_runs(tmp_path: Path) -> None:
-    with clip_folder(tmp_path) as folder:
+    with temporary_folder(PREFIX, tmp_path) as folder:
         assert take_inheritable_lock(folder / LOCK_FILE) is None
