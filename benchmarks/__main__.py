@@ -84,6 +84,20 @@ def parse(argv: Sequence[str]) -> Any:
     poses.add_argument(
         "--jobs", type=at_least(1), default=2, metavar="N", help="processes (default 2)"
     )
+    poses.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="also predict 2 s and so many minutes of the first video; 0: do not (default 10)",
+    )
+    poses.add_argument(
+        "--experiment",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="model that predicts (repeatable; default: what the command mixes by itself)",
+    )
     for task in (models, data, poses):
         task.add_argument(
             "--repeats",
@@ -213,14 +227,23 @@ def run_chain(arguments: Any) -> None:
 
 
 def run_poses(arguments: Any) -> None:
-    """Print the speed of extracting poses."""
-    from benchmarks.pose_speed import measure_poses
+    """Print the speed of extracting poses, and the cost of predictions by them."""
+    import tempfile
+
+    from benchmarks.pose_speed import measure_poses, measure_predictions
 
     with chosen_videos(arguments) as videos:
         lines = measure_poses(
             videos, arguments.estimator, arguments.model, arguments.jobs, arguments.repeats
         )
         print_lines(lines)
+        if arguments.minutes > 0:
+            with tempfile.TemporaryDirectory() as folder:
+                print_lines(
+                    measure_predictions(
+                        videos[0], arguments.minutes, arguments.experiment, Path(folder)
+                    )
+                )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -23,6 +23,9 @@ from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
 from nightcrawler.utils.errors import UserError, VideoError
 
+# Raised by each change after which the same video and options give another pose. 1: not recorded.
+# 2: frames are placed by their times, a crop must show clearly more than the whole picture.
+EXTRACTION_RULES = 2
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
 # A rate that is so much above the most is looked at in full: 15.1 frames a second, not 7.5.
@@ -31,7 +34,10 @@ RATE_SLACK = 0.05
 PART_SEC = 10.0
 PART_BYTES = 128 << 20
 # Share of frames with a person times its confidence, above which the whole picture shows enough.
-ENOUGH = 0.75
+ENOUGH = 0.6
+# A crop must show so much more than the whole picture: it cuts off people who are near, and what is
+# cut off is guessed (`docs/pose.md` has the figures).
+CROP_GAIN = 0.1
 # Frames of a part that each crop is tried on, and crops that are then looked at in full.
 TRIED_FRAMES = 8
 BEST_CROPS = 2
@@ -199,15 +205,21 @@ def _look(
     """Return joints `[P, T, V, 3]` of lit frames, from the whole picture or from a crop."""
     best = _estimate(estimator, frames, fps)
     goes_on()
-    if not options.search_crops or evidence(best) >= ENOUGH:
+    most = evidence(best)
+    if not options.search_crops or most >= ENOUGH:
         return best
-    for top, left in _promising_crops(estimator, frames, goes_on):
+    tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
+    # Less is enough here: in single pictures nobody is followed.
+    least = max(evidence(best[:, tried]) - CROP_GAIN, 0)
+    most += CROP_GAIN
+    for top, left in _promising_crops(estimator, frames, tried, least, goes_on):
         height, width = _crop_size(frames)
         estimator.reset()
         crop = frames[:, top : top + height, left : left + width]
         points = _estimate(estimator, crop, fps)
         goes_on()
-        if evidence(points) > evidence(best):
+        if evidence(points) > most:
+            most = evidence(points)
             best = points + np.array([left, top, 0], np.float32)
     estimator.reset()
     return best
@@ -226,11 +238,17 @@ def _estimate(estimator: PoseEstimator, frames: np.ndarray, fps: float) -> np.nd
 
 
 def _promising_crops(
-    estimator: PoseEstimator, frames: np.ndarray, goes_on: Callable[[], None]
+    estimator: PoseEstimator,
+    frames: np.ndarray,
+    tried: np.ndarray,
+    least: float,
+    goes_on: Callable[[], None],
 ) -> list[tuple[int, int]]:
-    """Return top and left of the crops whose single frames show most of a person."""
+    """Return top and left of the crops that show most of a person in frames that are tried.
+
+    They show more than `least` there (see `evidence`).
+    """
     height, width = _crop_size(frames)
-    tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
     shown = []
     for corner in crop_corners(frames.shape[1], frames.shape[2], height, width):
         top, left = map(int, corner)
@@ -238,7 +256,7 @@ def _promising_crops(
         shown.append((evidence(_estimate(estimator, crop, UNRELATED)), top, left))
         goes_on()
     shown.sort(key=lambda crop: -crop[0])
-    return [(top, left) for share, top, left in shown[:BEST_CROPS] if share > 0]
+    return [(top, left) for share, top, left in shown[:BEST_CROPS] if share > least]
 
 
 def _crop_size(frames: np.ndarray) -> tuple[int, int]:

@@ -26,7 +26,11 @@ from nightcrawler.data.lowlight.enhance.build import (
 from nightcrawler.pose.estimators.base import EstimatorOptions, build_estimator
 from nightcrawler.pose.files import SUFFIX, Pose, read_pose, write_pose
 from nightcrawler.pose.people import seen_frames
-from nightcrawler.prepare.extract_poses import ExtractionOptions, extract_pose
+from nightcrawler.prepare.extract_poses import (
+    EXTRACTION_RULES,
+    ExtractionOptions,
+    extract_pose,
+)
 from nightcrawler.utils.clip_worker import Answer, Question, Worker, report_alive
 from nightcrawler.utils.errors import UserError, describe_error
 from nightcrawler.utils.io import write_spreadsheet_rows
@@ -113,7 +117,7 @@ def source_of(recipe: PoseRecipe, release: str) -> str:
         light += f" {getattr(recipe.light_params, USED_PARAM[light]):g}"
     crops = ", crops" if recipe.looking.search_crops else ""
     looking = f"{recipe.looking.max_fps:g} fps, {recipe.looking.max_people} people{crops}"
-    return f"{release}; {light}; {looking}"
+    return f"{release}; {light}; {looking}; rules {EXTRACTION_RULES}"
 
 
 def build_worker(recipe: PoseRecipe) -> tuple[Callable[[Question], Answer], dict[str, Any]]:
@@ -203,6 +207,11 @@ class PoseFiles:
     def source(self) -> str:
         """What the poses are made by: estimator, light and way of looking."""
         return self._source
+
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the processes that were started."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -240,6 +240,31 @@ def test_a_person_too_small_for_the_whole_picture_is_found_in_a_crop(tmp_path):
     )
 
 
+class Surer(NearSighted):
+    """See more in crops than in the whole picture, by so much."""
+
+    def __init__(self, gain):
+        super().__init__("surer")
+        self.gain = gain
+
+    def estimate(self, frames, fps):
+        points = DotEstimator.estimate(self, frames, fps)
+        points[..., 2] *= 0.5
+        if frames.shape[2] <= 200:
+            points[..., 2] += self.gain
+            points[..., :2] += 5
+        return points
+
+
+@pytest.mark.parametrize(("gain", "is_taken"), [(0.05, False), (0.15, True), (-0.05, False)])
+def test_a_crop_must_show_clearly_more_than_the_whole_picture(tmp_path, gain, is_taken):
+    path = dots(tmp_path / "near.mp4", walk(40, 220, 280, 180))
+    pose = extract(path, ExtractionOptions(), Surer(gain))
+    assert np.nanmax(pose.points[0, ..., 2]) == pytest.approx(0.45 + gain * is_taken)
+    shift = middle(pose)[:, 0] - middle(extract(path))[:, 0]
+    np.testing.assert_allclose(shift, 5 * is_taken, atol=0.5)
+
+
 def test_the_frames_are_lit_and_the_work_is_told_to_go_on(tmp_path):
     path = dots(tmp_path / "dark.mp4", walk(30), color=(60, 10, 10))
     steps = []
