@@ -124,7 +124,7 @@ def measure_predictions(
     Args:
         video: Repeated until it is long enough.
         minutes: Length of the long video.
-        experiments: Models. None of them stands for what the command mixes by itself.
+        experiments: Models. None of them stands for the mixture of the command.
         folder: For the two videos.
 
     Raises:

@@ -35,9 +35,9 @@ class Pose:
         space: `picture` or `world`.
         width: Width of the picture in pixels, 0 in space `world`.
         height: Height of the picture in pixels, 0 in space `world`.
-        source: What made it: an estimator with its release, a recording.
+        source: Its maker: an estimator with its release, a recording.
         fingerprint: Fingerprint of the video's content, empty where there is no video.
-        damage: What could not be read of the video, empty where all was. Nobody is seen there.
+        damage: The lost parts of the video, empty where there are none. Nobody is seen there.
     """
 
     points: np.ndarray
@@ -76,7 +76,7 @@ def write_pose(path: str | Path, pose: Pose, durable: bool = True) -> None:
 
     Args:
         path: The file, whose name should end in `SUFFIX`.
-        pose: What it holds.
+        pose: Its content.
         durable: See `utils.io.atomic_write`.
     """
     arrays = {

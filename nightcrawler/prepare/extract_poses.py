@@ -67,7 +67,7 @@ def extract_pose(
     options: ExtractionOptions,
     goes_on: Callable[[], None] = lambda: None,
 ) -> Pose:
-    """Find the people of a video, of a damaged one in what can be read of it.
+    """Find the people of a video, of a damaged one in its sound parts.
 
     Frames are placed by their times: where the video holds none, nobody is seen.
 

@@ -94,7 +94,7 @@ class PoseRow:
         frames: Frames that were looked at.
         seen: Those in which the main person was seen.
         people: People that are kept.
-        reason: Why it failed, or what could not be read of a video of which the rest could.
+        reason: Why it failed, or the lost parts of a damaged video.
     """
 
     path: str
@@ -106,7 +106,7 @@ class PoseRow:
 
 
 def source_of(recipe: PoseRecipe, release: str) -> str:
-    """Return what `Pose.source` says: poses of another source are made anew.
+    """Return `Pose.source`: poses of another source are made anew.
 
     Args:
         recipe: The recipe.
@@ -121,7 +121,7 @@ def source_of(recipe: PoseRecipe, release: str) -> str:
 
 
 def build_worker(recipe: PoseRecipe) -> tuple[Callable[[Question], Answer], dict[str, Any]]:
-    """Build what a worker answers with: the pose file of a video.
+    """Build the answers of a worker: the pose file of a video.
 
     Args:
         recipe: How poses are made.
@@ -205,7 +205,7 @@ class PoseFiles:
 
     @property
     def source(self) -> str:
-        """What the poses are made by: estimator, light and way of looking."""
+        """The makers of the poses: estimator, light and way of looking."""
         return self._source
 
     @property

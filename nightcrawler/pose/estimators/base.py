@@ -1,4 +1,4 @@
-"""What an estimator of poses is, and how one is made by its name."""
+"""Protocol of estimators of poses, and their building by name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def build_estimator(name: str, options: EstimatorOptions) -> PoseEstimator:
 
     Args:
         name: One of `ESTIMATORS.names()`.
-        options: What it is made of.
+        options: Its parts.
 
     Raises:
         UserError: If the name is unknown, what the estimator needs is not installed, or its model
