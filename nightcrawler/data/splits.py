@@ -22,6 +22,7 @@ SPLITS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 # Motions that `nightcrawler prepare` writes, of nobody who was filmed in the dark.
 MOTIONS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "figures": ("figures/motions.csv", ("figures",), False),
+    "figures_val": ("figures_val/motions.csv", ("figures_val",), False),
     "people": ("people/motions.csv", ("people",), False),
 }
 # Name of a darkened split: the bright split that it is made of.

@@ -187,7 +187,7 @@ class TrainingJobs:
         for job in self.by_name.values():
             if not (job.stage.labels and job.model in self.options.control):
                 continue
-            before = f"{self.stage_before(job.stage).name}/{job.model}"
+            before = f"{self.stage_before(job.stage, job.model).name}/{job.model}"
             # Controls chain: only then is no pseudo-label in any of their steps.
             source = controls.get(f"{CONTROL}/{before}") or self.by_name.get(before)
             if source is None:
@@ -284,7 +284,7 @@ class TrainingJobs:
             own["MODEL.CLASS_NAMES"] = self._tree.classes
         # A stage with files of its own has no experiment folder that names its start and labels.
         if stage.labels and model.config:
-            before = self.stage_before(stage).name
+            before = self.stage_before(stage, model.name).name
             own["TRAIN.CHECKPOINT_FILE_PATH"] = f"{before}/{model.name}/{BEST}"
             own["DATA.PSEUDO_CSV"] = f"pseudo/{stage.name}.csv"
         merged = {**as_settings(own), **self.recipe.settings, **model.settings}
@@ -308,10 +308,21 @@ class TrainingJobs:
         overrides = [*experiment.settings, *_flat(settings)]
         return build_experiment(experiment.files, overrides, self.options.root)
 
-    def stage_before(self, stage: Stage) -> Stage:
-        """Return the stage that a stage builds on."""
+    def stage_before(self, stage: Stage, model: str) -> Stage:
+        """Return the stage that a model of a stage goes on from: the last one that trains it.
+
+        It is the stage before if none does: the fault is reported where its weights are looked for.
+        """
         earlier = self.recipe.stages[: self.recipe.stages.index(stage)]
-        return [other for other in earlier if other.in_chain][-1]
+        chain = [other for other in earlier if other.in_chain]
+        of_model = [other for other in chain if model in other.models]
+        return (of_model or chain)[-1]
+
+    def labellers(self, stage: Stage) -> list[TrainingJob]:
+        """Return the trainings whose results make the pseudo-labels of a stage."""
+        earlier = self.recipe.stages[: self.recipe.stages.index(stage)]
+        names = stage.labelled_by or [[other for other in earlier if other.in_chain][-1].name]
+        return [job for job in self.by_name.values() if job.stage.name in names]
 
 
 def _kept_form(folder: Path, settings: Sequence[str]) -> dict[str, str]:

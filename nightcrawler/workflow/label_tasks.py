@@ -44,22 +44,23 @@ class PlannedTask:
 
 
 def plan_labels(stage: Stage, jobs: TrainingJobs) -> PlannedTask:
-    """Plan the pseudo-labels made before a stage, by the models of the stage before.
+    """Plan the pseudo-labels made before a stage, by the models that label for it.
 
     Raises:
         UserError: If the recipe cannot be read, or is for other models or classes.
     """
     options = jobs.options
     split = jobs.recipe.unlabelled
-    before = jobs.stage_before(stage)
     path = options.root / stage.labels
     recipe = read_label_recipe(path)
     _check_classes(path, recipe, jobs)
+    labellers = {job.model: job for job in jobs.labellers(stage)}
+    if len(labellers) < len(jobs.labellers(stage)):
+        # Several stages train the same model: only full names tell them apart.
+        labellers = {job.name: job for job in jobs.labellers(stage)}
     # The order of the models is that of the weights in the recipe.
-    models, pairs = _models_of(path, recipe, before.models)
-    sources = []
-    for model, pair in zip(models, pairs, strict=True):
-        sources.append((jobs.by_name[f"{before.name}/{model}"], pair))
+    models, pairs = _models_of(path, recipe, list(labellers))
+    sources = [(labellers[model], pair) for model, pair in zip(models, pairs, strict=True)]
     found = {job.name: job.results_file(split, pair) for job, pair in sources}
     requests = [ResultsRequest(job.name, split, pair) for job, pair in sources]
     csv = jobs.csv(stage)

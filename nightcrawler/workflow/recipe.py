@@ -8,7 +8,12 @@ from pathlib import Path
 
 from nightcrawler.pseudo.recipe_yaml import open_values
 from nightcrawler.utils.errors import ConfigError
-from nightcrawler.workflow.recipe_file import DataSection, RecipeFile, parse_recipe_file
+from nightcrawler.workflow.recipe_file import (
+    DataSection,
+    RecipeFile,
+    StageSection,
+    parse_recipe_file,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Stage:
         config: Configuration files merged on those of a model, empty for the experiments
             `{name}/{model}/config.yaml`.
         labels: Recipe of the pseudo-labels made before it, empty for none.
+        labelled_by: Earlier stages whose models make them, empty for the stage before.
         settings: Configuration keys to values, as text, where `{model}` stands for the model's
             name.
     """
@@ -48,6 +54,7 @@ class Stage:
     config: tuple[str, ...] = ()
     labels: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    labelled_by: tuple[str, ...] = ()
 
     @property
     def in_chain(self) -> bool:
@@ -196,6 +203,7 @@ def _stages_of(file: RecipeFile, models: Mapping[str, Model], fault: Fault) -> t
             raise fault(
                 f"{place}.LABELS", "expected a recipe of pseudo-labels from the second stage on"
             )
+        _check_labelled_by(place, section, [stage.name for stage in stages], fault)
         for model in chosen:
             # Either both give configuration files, or the experiment folders hold them.
             if bool(section.config) != bool(models[model].config):
@@ -203,8 +211,28 @@ def _stages_of(file: RecipeFile, models: Mapping[str, Model], fault: Fault) -> t
                 without = f"MODELS.{model}" if section.config else place
                 raise fault(place, f"CONFIG is given for {with_config}, but not for {without}")
         rounds += bool(section.labels)
-        stages.append(Stage(name, rounds, chosen, section.config, section.labels, section.settings))
+        stage = Stage(
+            name,
+            rounds,
+            chosen,
+            section.config,
+            section.labels,
+            section.settings,
+            section.labelled_by,
+        )
+        stages.append(stage)
     return tuple(stages)
+
+
+def _check_labelled_by(
+    place: str, section: StageSection, earlier: Sequence[str], fault: Fault
+) -> None:
+    key = f"{place}.LABELLED_BY"
+    if section.labelled_by and not section.labels:
+        raise fault(key, "has no effect without LABELS")
+    for name in section.labelled_by:
+        if name not in earlier:
+            raise fault(key, f"{name!r} is not one of the stages before ({', '.join(earlier)})")
 
 
 def _data_of(

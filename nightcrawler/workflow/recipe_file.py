@@ -125,6 +125,7 @@ class StageSection(Section):
 
     config: Names = ()
     labels: StrictStr = ""
+    labelled_by: Names = ()
     models: Names | None = None
     settings: Settings = Field(default_factory=dict, alias="SET")
 

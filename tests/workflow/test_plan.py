@@ -341,7 +341,7 @@ STAGES:
         (
             "CONFIG: configs/stages/adapt_bn.yaml",
             "CONFGI: x",
-            "STAGES.adapt.CONFGI: unknown key, expected CONFIG, LABELS, MODELS, SET",
+            "STAGES.adapt.CONFGI: unknown key, expected CONFIG, LABELS, LABELLED_BY, MODELS, SET",
         ),
         ("adapt:", "control:", "'control': expected a name of letters"),
         ("adapt:", "a/b:", "'a/b': expected a name of letters"),
@@ -393,6 +393,16 @@ STAGES:
             "less than 1",
         ),
         ("STAGES:", "CONTROL: [c]\nSTAGES:", "'c' is not one of a, b"),
+        (
+            "LABELS: configs/pseudo/default.yaml",
+            "LABELS: configs/pseudo/default.yaml, LABELLED_BY: round1",
+            r"round1.LABELLED_BY: 'round1' is not one of the stages before \(adapt\)",
+        ),
+        (
+            "LABELS: configs/pseudo/default.yaml",
+            "LABELLED_BY: adapt",
+            "round1.LABELLED_BY: has no effect without LABELS",
+        ),
         ("STAGES:", "TEST: {SPLITS: [a, a]}\nSTAGES:", "a name is given twice"),
     ],
 )
@@ -413,7 +423,7 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path, old: str, new: str, fault:
         (
             "MODELS: {a: {}}\nSTAGES:\n  s: {LABEL: x}\nVOTE:\n  SPLITS: test\n",
             [
-                "3: STAGES.s.LABEL: unknown key, expected CONFIG, LABELS, MODELS, SET",
+                "3: STAGES.s.LABEL: unknown key, expected CONFIG, LABELS, LABELLED_BY, MODELS, SET",
                 "5: VOTE.SPLITS: unknown key, expected RECIPE, VIEWS, ROUNDS, SPLIT",
             ],
         ),
@@ -491,6 +501,76 @@ def test_a_model_that_is_named_in_the_recipe_may_weigh_more(tmp_path: Path) -> N
     labels.write_text(labels.read_text().replace("0.7", "0.6"))
     assert plan(path, tmp_path)["label/round1"].signature != label.signature
     assert replace(label, signature=tasks["label/round1"].signature) == label
+
+
+CROSSED = """\
+MODELS: {a: {CONFIG: configs/models/uniformer_b32_k600.yaml}, b: {CONFIG: configs/models/sf32_k700.yaml}}
+STAGES:
+  adapt: {CONFIG: configs/stages/adapt_bn.yaml}
+  a1: {CONFIG: configs/stages/pseudo.yaml, MODELS: a, LABELS: LABELS, LABELLED_BY: adapt}
+  b1: {CONFIG: configs/stages/pseudo.yaml, MODELS: b, LABELS: LABELS, LABELLED_BY: [a1]}
+  a2: {CONFIG: configs/stages/pseudo.yaml, MODELS: a, LABELS: LABELS, LABELLED_BY: [adapt, b1]}
+VOTE: {VIEWS: [[1, 1]], SPLIT: total_unlabel}
+"""
+
+
+def test_a_model_learns_from_the_labels_of_others_and_goes_on_from_its_own_weights(
+    tmp_path: Path,
+) -> None:
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("MODELS: {x: x}\nENSEMBLE: {WEIGHTS: equal}\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(CROSSED.replace("LABELS: LABELS", f"LABELS: {labels}"))
+    tasks = plan(path, tmp_path)
+    results = "total_unlabelx32x224x1x1.npz"
+    read = {name: set(tasks[f"label/{name}"].inputs.values()) for name in ("a1", "b1", "a2")}
+    assert read == {
+        "a1": {tmp_path / f"adapt/{model}" / results for model in "ab"},
+        "b1": {tmp_path / "a1/a" / results},
+        "a2": {tmp_path / job / results for job in ("adapt/a", "adapt/b", "b1/b")},
+    }
+    # Models start from their own last weights, whichever stage was between.
+    assert tasks["train/b1/b"].inputs["start"] == tmp_path / "adapt/b/best.pyth"
+    assert tasks["train/a2/a"].inputs["start"] == tmp_path / "a1/a/best.pyth"
+    assert tasks["train/a2/a"].inputs["pseudo"] == tmp_path / "pseudo/a2.csv"
+
+
+def test_models_of_other_stages_are_weighed_by_their_full_names(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.yaml"
+    named = "{x: b1/b, y: adapt/b, z: adapt/a}"
+    labels.write_text(f"MODELS: {named}\nENSEMBLE: {{WEIGHTS: {{x: 3, y: 2, z: 1}}}}\n")
+    equal = tmp_path / "equal.yaml"
+    equal.write_text("MODELS: {x: x}\nENSEMBLE: {WEIGHTS: equal}\n")
+    path = tmp_path / "recipe.yaml"
+    first, _, last = CROSSED.rpartition("LABELS: LABELS")
+    first = first.replace("LABELS: LABELS", f"LABELS: {equal}")
+    path.write_text(f"{first}LABELS: {labels}{last}")
+    task = plan(path, tmp_path)["label/a2"]
+    at = task.command.index("--predictions")
+    names = [Path(text).parent.relative_to(tmp_path) for text in task.command[at + 1 : at + 4]]
+    assert names == [Path("b1/b"), Path("adapt/b"), Path("adapt/a")]
+
+
+def test_poses_and_pictures_teach_each_other(tmp_path: Path, own: Places) -> None:
+    tasks = plan(ROOT / "configs/pipeline/sim_to_real.yaml", tmp_path, own)
+
+    def sources(task: str) -> list[str]:
+        command = tasks[task].command
+        at = command.index("--predictions") + 1
+        return [str(Path(text).parent.relative_to(tmp_path)) for text in command[at : at + 3]]
+
+    (only,) = tasks["label/pictures1"].inputs
+    assert only == "pose0/pose"
+    pictures = ["pictures1/uniformer", "pictures1/slowfast"]
+    assert sources("label/pose1") == ["pose0/pose", *pictures]
+    assert sources("label/pictures2") == ["pose1/pose", *pictures]
+    # Every round starts from the weights inside the package, and none fits a camera.
+    packaged = {"pose": "poseconv", "uniformer": "uniformer_b32_k600", "slowfast": "sf32_k700"}
+    for name, task in tasks.items():
+        if name.startswith("train/"):
+            weights = packaged[name.rpartition("/")[2]]
+            assert task.inputs["start"] == ROOT / f"configs/demo_weights/{weights}.safetensors"
+    assert not [name for name in tasks if "val_dark" in name]
 
 
 def test_pseudo_labels_wait_for_what_calibrates_them(tmp_path: Path, own: Places) -> None:
