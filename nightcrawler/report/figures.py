@@ -16,6 +16,8 @@ from nightcrawler.report.metadata import figure_metadata
 from nightcrawler.report.pseudo_figures import pseudo_figures
 from nightcrawler.report.run_folder import TASKS, RunFolder, SplitResults
 from nightcrawler.report.run_predictions import RunPredictions, join_seeds, joint_use
+from nightcrawler.report.story import gain_over_control, story
+from nightcrawler.report.unsure import least_sure
 from nightcrawler.workflow.task_state import DONE
 
 # Keys of a task that the report shows.
@@ -47,8 +49,12 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
     pseudo, drift = pseudo_figures(run)
     focus_split = choose_focus(run, splits)
     focus = None
+    steps = None
     if focus_split:
         focus = focus_figures(run, predictions, focus_split, measure_brightness)
+        steps = story(run, predictions, focus_split)
+        of_focus = next(split for split in splits if split["split"] == focus_split)
+        steps["gain"] = gain_over_control(of_focus)
     models = list(predictions.models.values())
     return {
         "version": __version__,
@@ -62,7 +68,9 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
         "seeds": list(join_seeds(models)),
         "splits": splits,
         "camera": camera_figures(run.results, splits),
+        "story": steps,
         "focus": focus,
+        "unsure": least_sure(run, predictions),
         "pseudo": pseudo,
         "drift": drift,
         "alarms": merging_models(splits, run.state["unlabelled"]),

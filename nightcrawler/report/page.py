@@ -19,9 +19,12 @@ from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
 from nightcrawler.report import plots
 from nightcrawler.report.clips import measure_brightness, thumbnails
 from nightcrawler.report.figures import collect, unfinished_tasks
+from nightcrawler.report.focus import KINDS
 from nightcrawler.report.metadata import HIDDEN, describe_data, join_words
 from nightcrawler.report.plot_style import with_ids
+from nightcrawler.report.run_files import commands, training_rows
 from nightcrawler.report.run_folder import TASKS, RunFolder
+from nightcrawler.report.titles import stage_titles, with_titles
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.progress import format_seconds
@@ -76,7 +79,7 @@ def write_report(folder: Path, root: Path, truth: Mapping[str, Path], page: Path
     run = RunFolder(folder, root, truth)
     figures = collect(run, functools.partial(measure_brightness, run))
     # Built before anything is written, so that an error leaves both files as they are.
-    html = build_page(run, figures)
+    html = build_page(run, figures, page)
     with atomic_write(page.with_suffix(".json"), "w") as file:
         file.write(json.dumps(figures, indent=1) + "\n")
     with atomic_write(page, "w") as file:
@@ -84,13 +87,44 @@ def write_report(folder: Path, root: Path, truth: Mapping[str, Path], page: Path
     return figures
 
 
-def build_page(run: RunFolder, figures: dict[str, Any]) -> str:
+def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
     """Return the HTML page of a run.
 
     Args:
         run: the folder, for pictures of its clips, learning curves and configurations.
         figures: of `collect`.
+        page: file of the page, to which links to files of the run are relative.
     """
+    titles = stage_titles(run.stages)
+    # People read titles of stages; programs find their folders' names in the JSON file.
+    figures = with_titles(figures, titles)
+    figures["splits"] = sorted(figures["splits"], key=functools.partial(_order, figures["focus"]))
+    return _template().render(
+        **figures,
+        **_draw(run, figures, titles),
+        tasks=figures[TASKS],
+        open_tasks=unfinished_tasks(figures),
+        titles={title: name for name, title in titles.items() if title != name},
+        headline=headline(figures),
+        agreed=agreement_rows(figures),
+        best_splits=sorted({str(one.get("TRAIN.BEST_SPLIT")) for one in run.configs.values()}),
+        config=compare_configs(run),
+        commands=commands(run),
+        trainings=with_titles(training_rows(run, page), titles),
+        took=time_by_stage(figures),
+        total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),
+        hidden=HIDDEN,
+    )
+
+
+def _order(focus: Mapping[str, Any] | None, split: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return the place of a split on the page: the one in focus, then dark ones first."""
+    is_other = not focus or split["split"] != focus["split"]
+    return is_other, -KINDS.index(split["kind"])
+
+
+def _draw(run: RunFolder, figures: dict[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return plots of figures, and pictures of clips."""
     focus = figures["focus"]
     numbers = itertools.count(1)
 
@@ -112,28 +146,23 @@ def build_page(run: RunFolder, figures: dict[str, Any]) -> str:
             matrices.append((matrix, inline(picture)))
         shown = thumbnails(run, focus["split"], focus["mistakes"], focus["lighting"])
         clips = list(zip(focus["mistakes"], shown, strict=True))
+    stills: list[Any] = []
+    unsure = figures["unsure"]
+    if unsure:
+        shown = thumbnails(run, unsure["split"], unsure["rows"], focus["lighting"] if focus else {})
+        stills = list(zip(unsure["rows"], shown, strict=True))
     learning_curves = []
     for stage, rows in read_learning(run).items():
         picture = inline(plots.learning(rows, figures["models"]))
-        learning_curves.append((stage, picture, learning_metadata(run, rows)))
-    best_splits = {str(values.get("TRAIN.BEST_SPLIT")) for values in run.configs.values()}
-    return _template().render(
-        **figures,
-        tasks=figures[TASKS],
-        open_tasks=unfinished_tasks(figures),
-        pictures=pictures,
-        curves=curves,
-        matrices=matrices,
-        learning=learning_curves,
-        clips=clips,
-        headline=headline(figures),
-        agreed=agreement_rows(figures),
-        best_splits=sorted(best_splits),
-        config=compare_configs(run),
-        took=time_by_stage(figures),
-        total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),
-        hidden=HIDDEN,
-    )
+        learning_curves.append((titles.get(stage, stage), picture, learning_metadata(run, rows)))
+    return {
+        "pictures": pictures,
+        "curves": curves,
+        "matrices": matrices,
+        "clips": clips,
+        "stills": stills,
+        "learning": learning_curves,
+    }
 
 
 def _template() -> jinja2.Template:
@@ -167,8 +196,8 @@ def learning_metadata(
         rows_of: training to rows of its `metrics.jsonl`.
     """
     rows = []
-    for training_rows in rows_of.values():
-        for row in training_rows:
+    for training in rows_of.values():
+        for row in training:
             if row.get("kind") == "val" and "split" in row:
                 rows.append(row)
     # Validations of one training can be on several splits.
@@ -191,16 +220,23 @@ def learning_metadata(
 def headline(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return the main figures as title, value and subtitle.
 
-    They are the accuracy on the split in focus, of the first and last ensemble and the vote, and
-    the last round's pseudo-labels.
+    They are the accuracy of the first and the last step, the gain over the control, and the last
+    round's pseudo-labels.
 
     Args:
         figures: of `collect`.
     """
     facts = []
-    for split in figures["splits"]:
-        if figures["focus"] and split["split"] == figures["focus"]["split"]:
-            facts += _accuracy_facts(split)
+    story = figures["story"]
+    if story:
+        where = f"on {story['split']}, {story['stamp']['clips']} clips"
+        # The first and the last step show the gain of the method.
+        for step in dict.fromkeys((0, len(story["steps"]) - 1)):
+            one = story["steps"][step]
+            facts.append((one["name"], f"{one['accuracy']['percent']:.1f} %", where))
+        if story["gain"]:
+            gain = f"{story['gain']['gain']:+.1f} points"
+            facts.append(("gain over the control", gain, f"by pseudo-labels, on {story['split']}"))
     if figures["pseudo"]:
         last = figures["pseudo"][-1]
         covered = str(last["rows"])
@@ -211,21 +247,6 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if precision["total"]:
             subtitle = f"of {precision['total']} known"
             facts.append(("their precision", f"{precision['percent']:.1f} %", subtitle))
-    return facts
-
-
-def _accuracy_facts(split: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    where = f"on {split['split']}, {split['stamp']['clips']} clips"
-    facts = []
-    for stage in split["stages"]:
-        if stage["ensemble"]:
-            percent = stage["ensemble"]["percent"]
-            facts.append((f"ensemble, {stage['stage']}", f"{percent:.1f} %", where))
-    # The first and the last stage show the gain of the method.
-    del facts[1:-1]
-    for vote in split["votes"][-1:]:
-        if vote["percent"] is not None:
-            facts.append(("vote", f"{vote['percent']:.1f} %", where))
     return facts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -140,7 +140,19 @@ class RunPredictions:
         models = self.of_stage(split, stage, control)
         if len(models) < 2:
             return None
-        results = [self._results[split, stage, name, control] for name in models]
+        return self.mean([self._results[split, stage, name, control] for name in models])
+
+    def mean(self, results: Sequence[SplitResults]) -> TopPredictions:
+        """Average the probabilities of results with equal weights.
+
+        Args:
+            results: of one split, at least one.
+
+        Raises:
+            UserError: if they are of different videos.
+        """
+        if len(results) == 1:
+            return self._top_predictions(results[0])
         # The files name the models in the messages of `join`.
         paths = [str(one.path) for one in results]
         joined = join([one.predictions for one in results], paths, ["probs"] * len(results))
@@ -151,7 +163,7 @@ class RunPredictions:
             names=joined.names,
             classes=np.where(joined.ok, classes, -1),
             confidences=confidences,
-            labels=self.run.fill_labels(split, joined.names, joined.labels),
+            labels=self.run.fill_labels(results[0].split, joined.names, joined.labels),
             use=joint_use(results),
             seeds=join_seeds(results),
             probs=mixed,

@@ -49,7 +49,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run of two rounds, with a control of one model."""
-    return make(Made(tmp_path_factory.mktemp("run"), data, CLASSES, MODELS, control=["one"]))
+    beside = {"source_none": -0.3, "source_gamma": -0.15, "ceiling": 0.4}
+    folder = tmp_path_factory.mktemp("run")
+    return make(Made(folder, data, CLASSES, MODELS, control=["one"], beside=beside))
 
 
 @pytest.fixture(scope="session")

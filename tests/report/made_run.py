@@ -47,6 +47,7 @@ class Made:
         seed: of the trainings.
         open_tasks: beginnings of names of tasks that are not done.
         skill: share of clips that round 0 gets right.
+        beside: folders of tests outside of the chain, and the gain of their models over round 0.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Made:
     seed: int = SEED
     open_tasks: Collection[str] = ()
     skill: float = 0.5
+    beside: Mapping[str, float] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
 
     def probs(
@@ -108,6 +110,7 @@ def make(made: Made) -> Path:
                 found = _experiment(made, stage, number, control)
                 shares[stage] += [] if control or found is None else [found]
     _vote(made)
+    _beside(made)
     rows = [
         TaskRow(task, "waiting", "", None)
         if made.is_open(task.name)
@@ -164,6 +167,24 @@ def _experiment(made: Made, stage: int, number: int, control: bool) -> np.ndarra
             path
         )
     return said
+
+
+def _beside(made: Made) -> None:
+    """Tests outside of the chain, which no task names: before it, and by models of true labels."""
+    split = made.splits[-1]
+    truth = made.truth(split)
+    for folder, gain in made.beside.items():
+        for number, model in enumerate(made.models):
+            labels = np.array(list(truth.values()), np.int64)
+            probs = made.probs(1, number, split, labels, gain)
+            meta = {"labels": made.use if gain < 0.3 else "oracle", "seed": made.seed}
+            meta |= {"class_names": list(made.classes), "split": split}
+            ones = np.ones(len(labels), np.int64)
+            place = made.folder / folder / model
+            place.mkdir(parents=True)
+            Predictions(
+                np.log(probs), probs, labels, list(truth), ones, ["ok"] * len(ones), meta
+            ).save(place / f"{split}x4x32x1x1.npz")
 
 
 def _training(made: Made, folder: Path, stage: int, number: int) -> None:
@@ -284,4 +305,6 @@ if __name__ == "__main__":
         "Wave",
     ]
     models = ("uniformer_b32_ssv2", "uniformer_b32_k600", "mvit_b32_k600", "sf32_k700")
-    make(Made(place, videos, names, models, 4, ("val_dry", "total_unlabel", "test"), models[1:2]))
+    beside = {"source_none": -0.3, "source_gamma": -0.15, "ceiling": 0.4}
+    splits = ("val_dry", "total_unlabel", "test")
+    make(Made(place, videos, names, models, 4, splits, models[1:2], beside=beside))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.paths import ROOT
-from tests.report.made_run import EVIL, NUM_TEST, NUM_VAL, SEED
+from tests.report.made_run import EVIL, MODELS, NUM_TEST, NUM_VAL, SEED
 from tests.report.page_reader import Reader
 
 
@@ -21,9 +21,14 @@ def page(run: Path, figures: dict[str, Any]) -> Reader:
     return Reader(run / "report.html")
 
 
-def test_the_page_is_whole_in_itself(page: Reader) -> None:
+def test_the_page_is_whole_in_itself(page: Reader, run: Path) -> None:
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert all(value.startswith("#") for value in page.values("href") + page.values("xlink:href"))
+    links = [value for value in page.values("href") if not value.startswith("#")]
+    assert all(value.startswith("#") for value in page.values("xlink:href"))
+    # Besides places of the page, links lead to files of the run only.
+    assert links
+    assert all((run / value).exists() for value in links)
+    assert not [value for value in links if value.startswith(("/", "..")) or ":" in value]
     assert all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
     assert "default-src 'none'" in page.page
     assert not re.search(r"https?://(?!www\.w3\.org/)", page.page)
@@ -35,7 +40,8 @@ def test_the_page_is_accessible(page: Reader) -> None:
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
-    assert len(links) == 10
+    links = [link for link in links if link.startswith("#")]
+    assert len(links) == 15
     assert {link.removeprefix("#") for link in links} <= set(ids)
     assert page.tags.count("caption") == page.tags.count("table") > 5
     assert page.tags.count("h1") == 1
@@ -46,8 +52,13 @@ def test_the_page_is_accessible(page: Reader) -> None:
     assert all(page.values("aria-label"))
 
 
-def test_every_mistake_has_two_pictures(page: Reader, figures: dict[str, Any]) -> None:
-    assert page.tags.count("img") == 2 * len(figures["focus"]["mistakes"]) > 0
+def test_every_mistake_has_two_pictures_and_an_unsure_clip_one(
+    page: Reader, figures: dict[str, Any]
+) -> None:
+    mistakes, unsure = figures["focus"]["mistakes"], figures["unsure"]["rows"]
+    assert mistakes
+    assert unsure
+    assert page.tags.count("img") == 2 * len(mistakes) + len(unsure)
     assert "gamma 0.25" in page.text
 
 
@@ -59,6 +70,25 @@ def test_figures_of_dark_labels_say_so(page: Reader) -> None:
         f"label-free split val_dry, seed {SEED}, {NUM_VAL} clips, it picked the checkpoints"
         in words
     )
+
+
+def test_the_story_comes_first_and_dark_splits_before_bright_ones(page: Reader) -> None:
+    words = " ".join(page.text.split())
+    body = words[words.index("Contents") :]
+    places = [body.index(f" {title} ") for title in ("raw", "lit", "adapted", "round 1", "vote")]
+    assert places == sorted(places)
+    assert body.index("ceiling") > places[-1]
+    splits = [body.index(f"Accuracy on {name}, %") for name in ("test", "total_unlabel", "val_dry")]
+    assert splits == sorted(splits)
+    assert places[-1] < splits[0]
+
+
+def test_commands_name_models_that_are_there(page: Reader, run: Path) -> None:
+    commands = page.text[page.text.index("nightcrawler predict my_night_clips") :]
+    experiments = re.findall(r"--experiment (\S+)", commands)
+    assert experiments[:2] == [f"{run.name}/round2/{model}" for model in MODELS]
+    assert all((run.parent / name / "best.pyth").is_file() for name in experiments)
+    assert f"nightcrawler export {run.name}/round2/one --out exported" in commands
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------

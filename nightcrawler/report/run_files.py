@@ -1,0 +1,135 @@
+"""Files of a run's trainings for its page: links, sizes, speed, and commands that use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nightcrawler.report.run_folder import RunFolder
+from nightcrawler.workflow.task_state import DONE
+
+# Files of a training, and their names on the page.
+FILES = {
+    "best.pyth": "weights",
+    "train.log": "log",
+    "metrics.jsonl": "metrics",
+    "resolved.yaml": "configuration",
+    "tensorboard": "TensorBoard",
+}
+# A clip of one's own in the commands.
+CLIPS = "my_night_clips"
+
+
+def training_rows(run: RunFolder, page: Path) -> list[dict[str, Any]]:
+    """Return size, speed and files of each training.
+
+    Args:
+        run: of the chain.
+        page: file of the page, to which links are relative.
+
+    Returns:
+        Rows of `stage`, `model`, `experiment`, `control`, `num_params`, `bytes` of the weights,
+        `clips_per_sec` of training, `clip_sec` of a test clip, and `links`: name to address.
+        Figures that are not known are `None`.
+    """
+    rows = []
+    for task in run.tasks("train"):
+        folder = run.locate(task["folder"])
+        links = {}
+        for name, words in FILES.items():
+            if (folder / name).exists():
+                links[words] = os.path.relpath(folder / name, page.parent)
+        weights = folder / "best.pyth"
+        rows.append(
+            {
+                "stage": task["stage"],
+                "model": task["model"],
+                "experiment": task["experiment"],
+                "control": task["control"],
+                "num_params": _number(_read_json(folder / "run.json").get("num_params")),
+                "bytes": weights.stat().st_size if weights.is_file() else None,
+                "clips_per_sec": _training_speed(run.metrics(task)),
+                "clip_sec": _test_speed(run, task["experiment"]),
+                "links": links,
+            }
+        )
+    return rows
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _training_speed(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the clips per second of the last epoch."""
+    for row in reversed(rows):
+        if row.get("kind") == "train" and "clips_per_sec" in row:
+            return _number(row["clips_per_sec"])
+    return None
+
+
+def _test_speed(run: RunFolder, experiment: str) -> float | None:
+    """Return the seconds that a test took for each clip, with start-up and all views."""
+    for task in run.tasks("test"):
+        if task["experiment"] != experiment or task["status"] != DONE or not task["seconds"]:
+            continue
+        for one in run.results:
+            if (one.stage, one.model) != (task["stage"], task["model"]):
+                continue
+            if (one.control, one.split) == (task["control"], task["split"]):
+                return float(task["seconds"]) / max(len(one.predictions.names), 1)
+    return None
+
+
+def commands(run: RunFolder) -> dict[str, str]:
+    """Return commands to paste that use the run's last models, empty before there is one.
+
+    Folders of the machine are not named: those of a run elsewhere begin with the run's own folder.
+
+    Args:
+        run: of the chain.
+
+    Returns:
+        Purpose of a command to the command.
+    """
+    last = _last_experiments(run)
+    if not last:
+        return {}
+    out = Path(run.state["out"])
+    place = Path(run.folder.resolve().name) if out.is_absolute() else out
+    folders = [shlex.quote(str(place / experiment)) for experiment in last]
+    models = " \\\n    ".join(f"--experiment {folder}" for folder in folders)
+    predict = f"nightcrawler predict {CLIPS} --csv found.csv"
+    return {
+        "predict clips of your own": f"{predict} \\\n    {models}",
+        "drop clips on a page": f"nightcrawler serve \\\n    {models}",
+        "export a model for other programs": f"nightcrawler export {folders[0]} --out exported",
+    }
+
+
+def _last_experiments(run: RunFolder) -> list[str]:
+    """Return the experiments of the last stage of the chain whose weights are all there."""
+    for stage in reversed(run.stages):
+        if not stage["in_chain"]:
+            continue
+        found = []
+        for task in run.tasks("train"):
+            if task["stage"] == stage["name"] and not task["control"]:
+                weights = run.locate(task["folder"]) / "best.pyth"
+                found += [task["experiment"]] if weights.is_file() else []
+        if found and len(found) == len(stage["models"]):
+            return found
+    return []
