@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from nightcrawler.cli.model_options import ensemble_fault
 from nightcrawler.cli.predict_events import add_event_options, build_events, event_fault
-from nightcrawler.cli.predict_models import adapt_models, add_model_options, build_models
+from nightcrawler.cli.predict_models import (
+    adapt_models,
+    add_model_options,
+    build_models,
+    labels_fault,
+)
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.command_line import escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
@@ -36,6 +41,7 @@ EXAMPLES = """\
   {command} a.mp4 b.mp4 garden/ *.avi
   {command} clip.mp4 --experiment exp_adapt_bn/uniformer_b32_k600
   {command} clip.mp4 --model torchvision/mvit_v2_s      (400 classes of Kinetics)
+  {command} clip.mp4 --labels 'falls,walks,climbs a fence'
   {command} clips/ --model torchvision/r2plus1d_18 --adapt batchnorm
   {command} clips/ --experiment a/best.pyth --experiment b.safetensors --csv out.csv
   {command} data/test.csv --ensemble configs/vote/default.yaml --mode 1 --csv out.csv
@@ -140,7 +146,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def find_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in the sources, models and windows, empty where there is none."""
-    fault = find_source_fault(arguments) or ensemble_fault(arguments)
+    fault = find_source_fault(arguments) or ensemble_fault(arguments) or labels_fault(arguments)
     if fault:
         return fault
     if (arguments.views is None) != (arguments.crops is None):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from nightcrawler.download import hub
@@ -23,11 +24,12 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w.-]+)?")
 
 
-def obtain_folder(name: str) -> Path:
+def obtain_folder(name: str, others: Collection[str] = ()) -> Path:
     """Return the folder of a model, and download it if it is missing.
 
     Args:
         name: a folder on this machine, or `OWNER/NAME` or `OWNER/NAME@REVISION` of the hub.
+        others: files to download where the hub has them, such as those of a tokenizer.
 
     Raises:
         UserError: if there is no such folder, and it cannot be had.
@@ -45,7 +47,7 @@ def obtain_folder(name: str) -> Path:
     cached = cached_weights(file_of_address(f"{hub.SCHEME}{name}/{CONFIG}")).parent
     # The last file that is fetched: where it is, the others are.
     if not (cached / CONFIG).is_file():
-        _download(name, cached)
+        _download(name, cached, (*PROCESSORS, *others))
     return cached
 
 
@@ -65,8 +67,8 @@ def weights_sha256(folder: Path) -> str:
     return "".join(hashes)
 
 
-def _download(name: str, cached: Path) -> None:
-    """Fetch the files of a repository, the configuration last."""
+def _download(name: str, cached: Path, others: Collection[str]) -> None:
+    """Fetch the weights and other files of a repository, the configuration last."""
     switch = offline_switch()
     if switch:
         raise UserError(
@@ -80,7 +82,7 @@ def _download(name: str, cached: Path) -> None:
             f"{name}: has no model.safetensors: pickled weights (.bin) are not read, as they may "
             "run code; ask its authors for safetensors, or convert it by save_pretrained"
         )
-    wanted += [file for file in files if file in PROCESSORS]
+    wanted += [file for file in files if file in others]
     for file in [*wanted, CONFIG]:
         target = cached / file
         what = Wanted(f"'{name}'", by_hand=target)

@@ -133,7 +133,7 @@ def hub_video(
     config.num_labels = num_classes
     if drop_path:
         _set_drop_path(name, config, drop_path)
-    has_weights = _check_weights(folder)
+    has_weights = check_weights(folder)
     model = _load(folder, config, transformers, has_weights)
     _drop_unused(model)
     model.classifier = DropoutLinear(model.classifier, dropout)
@@ -174,17 +174,26 @@ def library_errors(folder: Path) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_config(folder: Path, transformers: Any) -> Any:
-    """Return the library's configuration of a folder of a known family."""
+def read_model_type(folder: Path) -> Any:
+    """Return the `model_type` of a folder's settings.
+
+    Raises:
+        UserError: if they cannot be read.
+    """
     file = folder / CONFIG
     try:
-        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+        return json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{file}: not readable as JSON settings ({type(error).__name__})") from None
+
+
+def _read_config(folder: Path, transformers: Any) -> Any:
+    """Return the library's configuration of a folder of a known family."""
+    kind = read_model_type(folder)
     if kind not in FAMILIES:
         raise UserError(
-            f"{file}: model_type {kind!r} is no video classifier that is known: expected one of "
-            f"{', '.join(FAMILIES)}; code that comes with a folder is never run"
+            f"{folder / CONFIG}: model_type {kind!r} is no video classifier that is known: "
+            f"expected one of {', '.join(FAMILIES)}; code that comes with a folder is never run"
         )
     with library_errors(folder):
         return transformers.AutoConfig.from_pretrained(
@@ -269,7 +278,7 @@ def _set_drop_path(name: str, config: Any, rate: float) -> None:
     object.__setattr__(config, "drop_path_rate", rate)
 
 
-def _check_weights(folder: Path) -> bool:
+def check_weights(folder: Path) -> bool:
     """Return whether a folder has weights; refuse damaged ones, and pickles without safetensors."""
     files = sorted(folder.glob("*.safetensors"))
     for file in files:

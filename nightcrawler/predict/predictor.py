@@ -236,7 +236,7 @@ def build_predictor(
         model=model.eval(),
         evaluator=build_evaluator(cfg, device),
         input=taken,
-        make_batches=functools.partial(_build_batches, cfg, options.workers),
+        make_batches=functools.partial(build_batches, cfg, options.workers),
         pair=pair,
         short_side=cfg.DATA.DECODE_SHORT_SIDE,
         color=cfg.DATA.COLOR,
@@ -263,9 +263,17 @@ def _build_adapter(cfg: CfgNode, name: str) -> Adapter:
     return build_adapter(cfg)
 
 
-def _build_batches(
+def build_batches(
     cfg: CfgNode, workers: int, dataset: ClipDataset, sampler: ChunkSampler
 ) -> DataLoader[Any]:
+    """Build the batches of a dataset, one video each.
+
+    Args:
+        cfg: the configuration.
+        workers: decoding processes.
+        dataset: the videos.
+        sampler: their order.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     # Training uses as many processes as its machine had. Here the caller knows better.
