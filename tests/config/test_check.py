@@ -170,6 +170,7 @@ NEEDING = [
         {"DATA.PSEUDO_CSV": "p.csv", "TRAIN.BALANCE_PSEUDO": "True"},
     ),
     ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.KEEP_CLEAN", "0.8", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.EPOCH_LENGTH", "both", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.JOINT_STEP", "True", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
@@ -455,6 +456,7 @@ def test_the_keys_of_pseudo_labels_depend_on_their_file() -> None:
         "TRAIN.BALANCE_PSEUDO",
         "TRAIN.BALANCE_MAX_REPEATS",
         "TRAIN.THRESHOLD",
+        "TRAIN.KEEP_CLEAN",
         "MODEL.PSEUDO_LOSS",
         "MODEL.PSEUDO_TEMPERATURE",
     ]
