@@ -203,6 +203,10 @@ def _build_labelled_stream(
 ) -> TrainStream:
     balance = None
     weights = None
+    if cfg.TRAIN.BALANCE_LABELLED == "draws":
+        balance = _labels_of(items).numpy()
+        # Of all classes the same, however few clips they have.
+        weights = np.ones(len(np.unique(balance)))
     if cfg.POSE.SOURCES:
         labels = _labels_of(items).numpy()
         shares = cfg.POSE.SHARES or [1.0] * (1 + len(cfg.POSE.SOURCES))

@@ -25,7 +25,7 @@ from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.clean_labels import CleanLabels
 from nightcrawler.engine.evaluator import Evaluator
-from nightcrawler.engine.losses import HARD_LABEL_LOSSES, soft_cross_entropy
+from nightcrawler.engine.losses import HARD_LABEL_LOSSES, labelled_loss
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
 from nightcrawler.engine.resume import check_ranks_agree, resume, start_from_cfg
@@ -127,8 +127,11 @@ def build_stream_losses(cfg: CfgNode) -> list[StreamLoss]:
         UserError: if the loss needs probabilities and the pseudo-labels have none.
     """
     labelled, *pseudo = build_train_streams(cfg)
-    labelled_loss = StreamLoss(labelled, build_mixup(cfg), soft_cross_entropy)
-    return [labelled_loss, *(_build_pseudo_loss(cfg, stream) for stream in pseudo)]
+    labels = torch.tensor([item.label for item in labelled.items])
+    counts = torch.bincount(labels, minlength=cfg.MODEL.NUM_CLASSES)
+    loss = labelled_loss(cfg.TRAIN.BALANCE_LABELLED, counts)
+    first = StreamLoss(labelled, build_mixup(cfg), loss)
+    return [first, *(_build_pseudo_loss(cfg, stream) for stream in pseudo)]
 
 
 def _build_pseudo_loss(cfg: CfgNode, stream: TrainStream) -> StreamLoss:

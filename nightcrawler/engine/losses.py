@@ -78,6 +78,57 @@ def distillation_published(
     return temperature**2 * functional.kl_div(log_student, teacher, reduction="none").mean()
 
 
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean over the batch of cross entropies weighted by class.
+
+    A clip of mixed classes weighs as the mean of these.
+
+    Args:
+        logits: float `[B, K]`.
+        target: float `[B, K]`, rows sum to 1.
+        weights: of each class, float `[K]`.
+
+    Returns:
+        A scalar.
+    """
+    losses = -(target * functional.log_softmax(logits, dim=1)).sum(dim=1)
+    return (losses * (target @ weights.to(target))).mean()
+
+
+def adjusted_cross_entropy(logits: Tensor, target: Tensor, shares: Tensor) -> Tensor:
+    """Return the cross entropy of logits to which the logarithms of the classes' shares are added.
+
+    A model that fits z + log(share) gives the logits z of classes that are equally frequent (Menon
+    et al. 2021, "Long-tail learning via logit adjustment", equation 10 with tau 1).
+
+    Args:
+        logits: z, float `[B, K]`.
+        target: float `[B, K]`, rows sum to 1.
+        shares: of each class among the clips, above 0, float `[K]`.
+
+    Returns:
+        A scalar.
+    """
+    return soft_cross_entropy(logits + shares.log().to(logits), target)
+
+
+def labelled_loss(balance: str, counts: Tensor) -> Loss:
+    """Return the loss of labelled clips.
+
+    Args:
+        balance: `weights`, `logits`, or another text for plain cross entropy.
+        counts: number of clips of each class, int64 `[K]`. A class without clips counts as one.
+    """
+    numbers = counts.clamp(min=1).float()
+    if balance == "weights":
+        # Of mean 1 over the clips.
+        weights = counts.sum() / (counts.count_nonzero() * numbers)
+        return functools.partial(weighted_cross_entropy, weights=weights)
+    if balance == "logits":
+        return functools.partial(adjusted_cross_entropy, shares=numbers / numbers.sum())
+    return soft_cross_entropy
+
+
 def cross_entropy_loss(temperature: float) -> Loss:
     """Return cross entropy with labels (`hard`) or probabilities (`soft`), at T = 1 always."""
     return soft_cross_entropy

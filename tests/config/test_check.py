@@ -203,6 +203,7 @@ DISABLING = [
     ("ENHANCE.ADAPT", "clahe", {"ADAPT.NAME": "none"}),
     ("TEST.VIEWS", "published", {"DATA.SAMPLING": "dense"}),
     ("ADAPT.TRANSFORM", "train", {"ADAPT.NAME": "none"}),
+    ("TRAIN.BALANCE_LABELLED", "draws", {**POSE, "POSE.SOURCES": "[figures]"}),
     ("AUG.RE_MODE", "const", {"AUG.RE_PROB": "0"}),
     ("AUG.RE_COUNT", "2", {"AUG.RE_PROB": "0"}),
     ("AUG.INTERPOLATION", "bicubic", {"AUG.AA_TYPE": ""}),

@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from nightcrawler.engine.evaluator import average_clips
 from nightcrawler.engine.losses import (
+    Loss,
     distillation,
     distillation_published,
+    labelled_loss,
     soft_cross_entropy,
 )
 from nightcrawler.engine.meters import EpochMeter, accuracy, topk_correct, wilson_interval
@@ -28,6 +30,51 @@ def test_soft_cross_entropy_is_torchs_for_one_hot_and_for_probabilities() -> Non
     assert soft_cross_entropy(logits, probs).item() == pytest.approx(
         functional.cross_entropy(logits, probs).item()
     )
+
+
+def test_weighted_classes_are_those_of_torch() -> None:
+    counts = torch.tensor([20, 4, 1, 5])
+    labels = torch.tensor([0] * 20 + [1] * 4 + [2] + [3] * 5)
+    logits = torch.randn(30, 4, dtype=torch.float64)
+    found = labelled_loss("weights", counts)(logits, functional.one_hot(labels, 4).double())
+    # Weighted so that a class counts as another, however many clips it has.
+    means = [functional.cross_entropy(logits[labels == k], labels[labels == k]) for k in range(4)]
+    assert found.item() == pytest.approx(sum(one.item() for one in means) / 4)
+    torchs = functional.cross_entropy(logits, labels, weight=30 / (4 * counts.double()))
+    assert found.item() == pytest.approx(torchs.item())
+
+
+def fitted_logits(loss: Loss, target: torch.Tensor) -> torch.Tensor:
+    """The one row of logits `[K]` with the smallest loss for all targets `[B, K]`."""
+    logits = torch.zeros(target.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        value = loss(logits.expand_as(target), target)
+        value.backward()
+        return value.item()
+
+    optimizer.step(closure)
+    return logits.detach()
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"), [("logits", [1 / 3] * 3), ("none", [0.6, 0.3, 0.1])]
+)
+def test_adjusted_logits_favour_no_class(balance: str, expected: list[float]) -> None:
+    """The best fit of z + log(share) to labels of unequal classes is a z of equal ones."""
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    loss = labelled_loss(balance, torch.bincount(labels))
+    found = fitted_logits(loss, functional.one_hot(labels, 3).double()).softmax(0)
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_class_without_clips_leaves_losses_finite() -> None:
+    counts = torch.tensor([4, 0, 2])
+    target = functional.one_hot(torch.tensor([0, 0, 2]), 3).double()
+    for balance in ("weights", "logits"):
+        assert torch.isfinite(labelled_loss(balance, counts)(torch.zeros(3, 3).double(), target))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nightcrawler.data.build import build_train_streams
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.trainer import Trainer
 from nightcrawler.utils.errors import UserError
@@ -44,6 +46,26 @@ def count_updates(trainer: Trainer) -> list[int]:
     updates: list[int] = []
     trainer.optimizer.register_step_post_hook(lambda *_: updates.append(1))
     return updates
+
+
+def test_labelled_classes_are_drawn_equally_often_however_few_clips_they_have(
+    own_data: Path, tmp_path: Path
+) -> None:
+    """Five clips of class 0 and one each of 1 to 3: every class comes twice in a pass of eight."""
+    path = own_data / "train_label+val_dry.csv"
+    rows = [line.split(",")[0] for line in path.read_text().split()]
+    labels = [0, 0, 0, 0, 0, 1, 2, 3, *range(tiny.NUM_VAL)]
+    tiny.write_rows(path, list(zip(rows, labels, strict=True)))
+
+    def drawn(balance: str) -> Counter[int]:
+        cfg = tiny.config(own_data, tmp_path / balance, "TRAIN.BALANCE_LABELLED", balance)
+        (stream,) = build_train_streams(cfg)
+        assert len(stream.items) == 8
+        return Counter(stream.items[place].label for place in stream.sampler.epoch_items(0))
+
+    assert drawn("none") == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert drawn("draws") == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert drawn("logits") == drawn("weights") == drawn("none")
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -111,3 +111,7 @@ BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
 ADAPTS = differs("ADAPT.NAME", "none")
 SEES_POSES = equals("DATA.INPUT", "pose")
 MIXES_SOURCES = is_set("POSE.SOURCES")
+# Motions that are mixed in come with all classes equally often.
+HAS_ONE_SOURCE = Condition(
+    "POSE.SOURCES is empty", lambda cfg: not cfg.POSE.SOURCES, ("POSE.SOURCES",)
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nightcrawler.config.schema.conditions import (
     ADAPTS,
     BALANCES_PSEUDO,
+    HAS_ONE_SOURCE,
     HAS_PSEUDO_LABELS,
     equals,
 )
@@ -59,6 +60,21 @@ TRAIN = (
         "Split whose top-1 accuracy picks best.pyth. Labels of clips filmed in the dark make all "
         "figures of the run an oracle's; those of val_dark (val_dry through the low-light camera) "
         "do not.",
+    ),
+    # The labelled stream.
+    Key(
+        "TRAIN.BALANCE_LABELLED",
+        "none",
+        "Treatment of labelled classes of unequal size.",
+        choices={
+            "none": "all clips count the same, so large classes are predicted too often",
+            "draws": "every class is drawn equally often, so clips of small ones repeat",
+            "weights": "a clip weighs in the loss by the inverse of the size of its class",
+            "logits": "logarithms of the classes' shares are added to the logits in training "
+            "alone (Menon et al. 2021)",
+        },
+        needs=HAS_ONE_SOURCE,
+        hashed_by_default=False,
     ),
     # The pseudo-labelled stream. It exists if DATA.PSEUDO_CSV is set.
     Key(
