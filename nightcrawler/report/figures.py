@@ -74,6 +74,7 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
         "pseudo": pseudo,
         "drift": drift,
         "alarms": merging_models(splits, run.state["unlabelled"]),
+        "stopped": run.state.get("stopped", ""),
         # Version 0.1 called the tasks links, and its report.json must stay readable.
         TASKS: task_figures(run),
         "versions": library_versions(run.results),

@@ -61,6 +61,7 @@ class PipelineState(_Values):
     unlabelled: StrictStr
     test_splits: list[StrictStr]
     vote_split: StrictStr
+    stopped: StrictStr = ""
 
 
 class MetricsRow(_Values):

@@ -181,6 +181,17 @@ def test_pseudo_labels_by_class_and_round(run: Path, data: Path, figures: dict[s
     assert move["still_wrong"]["correct"] == sum(files[0][n] == files[1][n] for n in wrong)
 
 
+def test_a_chain_that_stopped_says_so(data: Path, tmp_path: Path) -> None:
+    run = make(Made(tmp_path / "run", data, CLASSES, MODELS))
+    path = run / "pipeline.json"
+    state = json.loads(path.read_text())
+    told = "the chain stops before round2: 4.0 % of its labels moved, STOP_BELOW is 10 %"
+    path.write_text(json.dumps({**state, "stopped": told}))
+    figures = write_report(run, ROOT, {}, tmp_path / "report.html")
+    assert figures["stopped"] == told
+    assert f"any more: {told}." in (tmp_path / "report.html").read_text()
+
+
 def test_an_alarm_where_models_merge(figures: dict[str, Any]) -> None:
     splits = copy.deepcopy(figures["splits"])
     chain = of({"splits": splits}, "total_unlabel")["stages"]
