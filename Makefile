@@ -1,6 +1,7 @@
 # make install  the environment .venv, with all that tests need
 # make install-locked  the same in the versions and hashes of requirements-lock.txt
 # make demo     the whole method on synthetic night clips, on a CPU
+# make real     DARK=<folder of dark clips>: poses and pictures teach each other, see docs/sim_to_real.md
 # make test     style checks and all tests but those of the wheel
 # make package  build the wheel and the sdist, install them elsewhere, use them
 # make docs     the documentation site, in site/
@@ -16,7 +17,7 @@ AUDIT := build/audit
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install install-locked audit demo test docs docs-test package lint format clean
+.PHONY: help install install-locked audit demo real test docs docs-test package lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -66,6 +67,9 @@ format: $(INSTALLED)
 
 demo: $(INSTALLED)
 	PYTHON=$(BIN)/python bash tools/demo.sh
+
+real: $(INSTALLED)
+	PYTHON=$(BIN)/python DARK="$(DARK)" bash tools/real.sh
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -224,7 +224,8 @@ def test_scripts_are_the_same_in_every_folder(script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [f"{EXPERT}/run.sh", f"{EXPERT}/test.sh", "tools/launch.sh", "tools/demo.sh"]
+    "script",
+    [f"{EXPERT}/run.sh", f"{EXPERT}/test.sh", "tools/launch.sh", "tools/demo.sh", "tools/real.sh"],
 )
 def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)

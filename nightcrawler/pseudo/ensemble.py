@@ -277,7 +277,8 @@ def mix(
     for model, own in enumerate(probs):
         mixed += weights[:, model, None] * own
     if mixture.normalize:
-        mixed /= mixed.sum(axis=1, keepdims=True)
+        # Where nobody has an opinion, the row stays 0.
+        mixed /= np.maximum(mixed.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     if mixture.overrule:
         # Classes before any row is overruled: the order of the entries must not matter.
         classes = mixed.argmax(axis=1)

@@ -227,8 +227,10 @@ def test_who_saw_nobody_has_no_say() -> None:
     np.testing.assert_allclose(mixed[others], expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_video_in_which_nobody_saw_anybody_has_no_prediction() -> None:
     joined = join([unseen([2]), unseen([2, 3], seed=1)], ["a", "b"], ["probs"] * 2)
+    assert not mix(joined.probs, Mixture(np.full((4, 2), 0.5)), joined.opinions)[2].any()
     assert joined.why[2] == NO_PERSON
     assert joined.why[3] == "ok"
     assert np.flatnonzero(~joined.ok).tolist() == [2]
