@@ -18,6 +18,8 @@ MakeClip = Callable[..., Path]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--run-package`: build the wheel and use it, a stage of its own in CI."""
     parser.addoption("--run-package", action="store_true", help="run the tests of the wheel")
+    rehearse = "run the tests of tests/gpu on the CPU where there is no GPU"
+    parser.addoption("--rehearse-gpu", action="store_true", help=rehearse)
 
 
 def pytest_configure() -> None:
