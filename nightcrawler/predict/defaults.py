@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from pathlib import Path
 
 from nightcrawler.pose.estimators.blazepose import brings_model
 from nightcrawler.predict.checkpoints import PredictOptions, demo_models
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, plain_recipe
-from nightcrawler.predict.trust import Judge
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
 
@@ -31,9 +28,6 @@ WITHOUT_POSE = (
     f"synthetic clips in normal light only ({RIGHT_WITHOUT_POSE}); --experiment takes a model of "
     "your own"
 )
-# Confidence of these models says little about real videos: they also give 0.9 to rooms without
-# anybody (docs/use.md).
-NEVER = Judge(threshold=math.inf, basis="never: models of pictures that have seen drawn clips only")
 ADVICE = "; python -m pip install 'nightcrawler-video[pose]' adds how people move (63 %)"
 
 
@@ -61,8 +55,7 @@ def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
         except UserError as error:
             logger.warning("%s; models of pictures answer alone", error)
             note = WITHOUT_POSE
-    ensemble = build_ensemble(pictures, None, Path(), options)
-    return replace(ensemble, judge=replace(NEVER, dark=options.dark)), note
+    return build_ensemble(pictures, None, Path(), options), note
 
 
 def right_of_real_clips(ensemble: Ensemble) -> str:

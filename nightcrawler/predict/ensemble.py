@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -316,9 +317,15 @@ def build_ensemble(
     for folder, name, pair in zip(folders, short_names(folders), pairs, strict=True):
         predictors.append(build_predictor(folder, name, pair, options))
     _check_classes(predictors, recipe.classes)
+    return Ensemble(predictors, recipe, _mixed_judge(predictors, ensemble, options.dark))
+
+
+def _mixed_judge(predictors: Sequence[Predictor], mixture: EnsembleSpec, dark: bool) -> Judge:
+    """Return the judge of a mixture. Models that are never sure are not sure together."""
     known = [predictor.known for predictor in predictors]
-    names = [predictor.name for predictor in predictors]
-    return Ensemble(predictors, recipe, build_judge(known, names, ensemble, options.dark))
+    if None in known and all(one.judge.threshold == math.inf for one in predictors):
+        return predictors[0].judge
+    return build_judge(known, [predictor.name for predictor in predictors], mixture, dark)
 
 
 def _check_classes(predictors: Sequence[Predictor], expected: Sequence[str]) -> None:

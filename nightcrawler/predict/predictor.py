@@ -27,12 +27,17 @@ from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.predict.calibrate import build_judge, known_results
-from nightcrawler.predict.checkpoints import PredictOptions, build_trained_config, read_checkpoint
+from nightcrawler.predict.checkpoints import (
+    DEMO_PREFIX,
+    PredictOptions,
+    build_trained_config,
+    read_checkpoint,
+)
 from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_picture_input
 from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
-from nightcrawler.predict.trust import Judge
+from nightcrawler.predict.trust import NEVER, Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
 from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
@@ -231,6 +236,9 @@ def build_predictor(
     class_names = tuple(cfg.MODEL.CLASS_NAMES)
     known = known_results(file.path, file.sha256, pair, class_names)
     alone = EnsembleSpec({name: ""}, ("probs",), (pair,))
+    judge = build_judge([known], [name], alone, options.dark)
+    if os.fspath(checkpoint).startswith(DEMO_PREFIX) and cfg.DATA.INPUT != "pose":
+        judge = replace(NEVER, dark=options.dark)
     return Predictor(
         name=name,
         model=model.eval(),
@@ -244,7 +252,7 @@ def build_predictor(
         class_names=class_names,
         about={**_build_about(cfg, file, pair), **taken.about},
         adapter=_build_adapter(cfg, options.adapter),
-        judge=build_judge([known], [name], alone, options.dark),
+        judge=judge,
         known=known,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import nightcrawler
 from nightcrawler.cli import main as program
 from nightcrawler.predict import defaults, pose_input
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.trust import Judge
 from nightcrawler.prepare.extract_poses import ExtractionOptions
 from nightcrawler.prepare.pose_files import PoseRecipe
 from nightcrawler.utils.errors import UserError
@@ -85,3 +87,39 @@ def test_the_note_is_told_once(
     notes = [line for line in shown.err.splitlines() if line.startswith("note: ")]
     assert notes == [defaults.WITH_POSE]
     assert "of 5 models)" in shown.out
+
+
+def test_nonsense_has_a_status_that_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(defaults, "brings_model", lambda: False)
+    bars = np.zeros((30, 64, 80, 3), np.uint8)
+    for place in range(8):
+        bars[:, :, 10 * place : 10 * place + 10] = np.array([place & 1, place & 2, place & 4]) > 0
+    bars *= 255
+    dark = bars // 8
+    noise = np.random.default_rng(0).integers(0, 3, bars.shape).astype(np.uint8)
+    clips = {
+        "bars": (bars, "not dark"),
+        "black": (np.zeros_like(bars), "too dark even when lit"),
+        "noise": (noise, "too dark even when lit"),
+        "still": (dark[:1], "too short"),
+        "short": (dark[:7], "too short"),
+    }
+    ensemble, _ = defaults.build_default_ensemble(OPTIONS)
+    found = {}
+    for name, (frames, _) in clips.items():
+        (found[name],) = ensemble.predict(frames)
+    assert {name: one.status for name, one in found.items()} == {
+        name: status for name, (_, status) in clips.items()
+    }
+    # A dark picture that is long enough: pictures alone are never sure.
+    (still,) = ensemble.predict(dark)
+    assert still.status in ("unsure", "models disagree")
+    assert ensemble.judge.about()["sure_from"] is None
+    assert nightcrawler.load(PICTURES[0], device="cpu").judge.threshold == math.inf
+
+
+def test_models_of_people_ask_for_a_lead(sees_dots: None) -> None:
+    ensemble, _ = defaults.build_default_ensemble(OPTIONS)
+    assert ensemble.judge == Judge()
