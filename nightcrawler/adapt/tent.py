@@ -105,7 +105,7 @@ def in_turn(clips: Iterator[Tensor]) -> Iterator[Tensor | None]:
 
 @contextlib.contextmanager
 def _training_only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Freeze all other parameters, in eval mode, during the block."""
+    """Train these parameters, frozen or not, and no others, in eval mode during the block."""
     # Parameters are compared by identity: `in` would compare tensors elementwise.
     wanted = {id(parameter) for parameter in parameters}
     was_training = model.training
@@ -113,12 +113,18 @@ def _training_only(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iter
     for parameter in model.parameters():
         if parameter.requires_grad and id(parameter) not in wanted:
             frozen.append(parameter)
+    # Those of a frozen backbone.
+    thawed = [parameter for parameter in parameters if not parameter.requires_grad]
     model.eval()
     for parameter in frozen:
         parameter.requires_grad_(False)
+    for parameter in thawed:
+        parameter.requires_grad_(True)
     try:
         yield
     finally:
+        for parameter in thawed:
+            parameter.requires_grad_(False)
         for parameter in frozen:
             parameter.requires_grad_(True)
         model.train(was_training)

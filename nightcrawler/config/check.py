@@ -14,7 +14,7 @@ from nightcrawler.utils.errors import ConfigError
 
 # Models whose clips are joints, and those of frames that are not named with a slash.
 SKELETON_MODELS = ("stgcn", "poseconv", "poseconv3d")
-FRAME_MODELS = ("uniformer", "mvit", "slowfast", "resnet3d")
+FRAME_MODELS = ("uniformer", "mvit", "slowfast", "resnet3d", "x3d")
 # Keys that are about frames, with the values that do nothing.
 POSE_REFUSES: dict[str, Any] = {
     "AUG.DARKEN": 0.0,
@@ -124,9 +124,13 @@ def _abilities(cfg: CfgNode) -> Faults:
     model = cfg.MODEL
     family, slash, _ = model.NAME.partition("/")
     skeletal = model.NAME in SKELETON_MODELS
-    convolutional = skeletal or model.NAME in ("slowfast", "resnet3d")
-    if ((slash and family != "transformers") or convolutional) and model.USE_CHECKPOINT:
+    convolutional = skeletal or model.NAME in ("slowfast", "resnet3d", "x3d")
+    if (family == "torchvision" or convolutional) and model.USE_CHECKPOINT:
         yield "MODEL.USE_CHECKPOINT", f"{model.NAME} cannot recompute activations: set it to False"
+    if slash and model.USE_CHECKPOINT and any(model.CHECKPOINT_NUM):
+        yield "MODEL.CHECKPOINT_NUM", f"{model.NAME} recomputes all blocks: leave it at zeros"
+    if skeletal and model.LORA_RANK:
+        yield "MODEL.LORA_RANK", f"{model.NAME} is a small model of skeletons: set it to 0"
     if convolutional and model.DROP_PATH_RATE:
         yield "MODEL.DROP_PATH_RATE", f"{model.NAME} has no stochastic depth: set it to 0"
     if skeletal and model.MOTION_STEM:

@@ -19,7 +19,7 @@ class BatchNormSync:
     lost clips, or of a stream of low weight, weighs less in the mean.
 
     Args:
-        model: its BatchNorm layers that track running statistics are managed.
+        model: its BatchNorm layers in train mode that track running statistics are managed.
 
     Example:
         >>> sync = BatchNormSync(model)
@@ -33,7 +33,8 @@ class BatchNormSync:
         self._values: list[Tensor] = []
         self._counters: list[Tensor] = []
         for module in model.modules():
-            if not isinstance(module, _BatchNorm):
+            # Those of a frozen backbone stay in evaluation mode.
+            if not isinstance(module, _BatchNorm) or not module.training:
                 continue
             if module.running_mean is None or module.running_var is None:
                 continue

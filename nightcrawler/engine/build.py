@@ -310,6 +310,7 @@ def build_trainer_config(
         keep_last=cfg.TRAIN.KEEP_LAST,
         max_failed_saves=cfg.TRAIN.MAX_FAILED_SAVES,
         ema_decay=cfg.TRAIN.EMA_DECAY,
+        early_stop=cfg.TRAIN.EARLY_STOP,
         gmacs=gmacs,
         run_metadata=run_metadata,
         user_names=KEYS,

@@ -146,7 +146,8 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
     # A run's own checkpoint came first, in `build_trainer`: it is not looked for here.
     if not path:
         # Models of folders bring their weights with them.
-        source = getattr(model, "weights_source", None)
+        sources = [m.weights_source for m in model.modules() if hasattr(m, "weights_source")]
+        source = sources[0] if sources else None
         if source == "":
             raise UserError(
                 f"MODEL.NAME {cfg.MODEL.NAME}: the folder has no weights (model.safetensors), and "

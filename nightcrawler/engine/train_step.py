@@ -23,7 +23,7 @@ from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.bn_sync import BatchNormSync
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
 from nightcrawler.engine.metric_logger import Throughput, TolerantJsonLines
-from nightcrawler.engine.optim import separate_gradients
+from nightcrawler.engine.optim import separate_gradients, set_lr
 from nightcrawler.engine.partial_step import partial_step
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
@@ -142,8 +142,7 @@ class TrainStep:
         Raises:
             UserError: if no video of a batch can be read, or too many steps are not finite.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self.optimizer, lr, self._elapsed)
         active = []
         for number in range(len(self.stream_losses)):
             if self._weight(number) > 0:
@@ -163,9 +162,12 @@ class TrainStep:
 
     def _weight(self, number: int) -> float:
         """Return the weight of a stream at the present position."""
-        stream_loss = self.stream_losses[number]
-        num_steps = stream_loss.stream.sampler.num_steps
-        return stream_loss.weight_at(self.epoch + self.step / num_steps)
+        return self.stream_losses[number].weight_at(self._elapsed)
+
+    @property
+    def _elapsed(self) -> float:
+        """Number of finished epochs."""
+        return self.epoch + self.step / self.stream_losses[0].stream.sampler.num_steps
 
     def _batches_of(self, number: int) -> list[dict[str, Any]]:
         """Return this rank's micro-batches of a step of a stream."""

@@ -152,7 +152,7 @@ class Trainer:
         self._write_marker(remove=(DONE, PREEMPTED))
         with self.stop.listening():
             try:
-                while self.epoch < self.config.max_epoch:
+                while self.epoch < self.config.max_epoch and not self._stops_early():
                     self._train_epoch()
                     self._finish_epoch()
             except Preempted:
@@ -162,6 +162,14 @@ class Trainer:
                 ) from None
         self._write_marker(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
+
+    def _stops_early(self) -> bool:
+        """Return whether the last validations brought nothing better for too long."""
+        patience = self.config.early_stop
+        # Between epochs, and after a validation, only.
+        if not patience or self.step or self.epoch % self.config.eval_period:
+            return False
+        return self.epoch - max(self.best["epoch"], 0) >= patience
 
     def _train_epoch(self) -> None:
         """Take the remaining steps of this epoch."""

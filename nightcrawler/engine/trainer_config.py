@@ -68,6 +68,7 @@ class TrainerConfig:
         keep_last: number of latest checkpoints to keep.
         max_failed_saves: number of failed saves in a row that ends the run.
         ema_decay: decay of the moving average of the weights, 0 for none.
+        early_stop: epochs without a better validation that end training, 0 for none.
         gmacs: 10^9 multiply-adds of one clip in a forward pass.
         run_metadata: plain values saved in every checkpoint (config, class names, versions, ...).
         user_names: attribute to the name under which users set it, for messages.
@@ -91,6 +92,7 @@ class TrainerConfig:
     keep_last: int
     max_failed_saves: int
     ema_decay: float
+    early_stop: int
     gmacs: float
     run_metadata: dict[str, Any]
     user_names: Mapping[str, str] = field(default_factory=dict)

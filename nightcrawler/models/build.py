@@ -17,6 +17,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from nightcrawler.download.hub_folder import HUB_FAMILY
+from nightcrawler.models.build_finetuning import build_finetuned
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_attention import AttentionStyle
 from nightcrawler.models.mvit_layout import MViTLayout
@@ -28,6 +29,7 @@ from nightcrawler.models.resnet3d_layout import NONLOCAL_BLOCKS, PLAIN, ResNetLa
 from nightcrawler.models.slowfast import SlowFast
 from nightcrawler.models.stgcn import StGcn
 from nightcrawler.models.uniformer import UniFormer
+from nightcrawler.models.x3d import X3D
 from nightcrawler.utils.errors import ArgumentError, UserError, argument_keys
 from nightcrawler.utils.lazy_registry import unknown_name
 from nightcrawler.utils.registries import MODELS
@@ -46,6 +48,9 @@ COMMON_KEYS = {
     "std": "DATA.STD",
     "drop_path": "MODEL.DROP_PATH_RATE",
     "motion_stem": "MODEL.MOTION_STEM",
+    "checkpoint": "MODEL.USE_CHECKPOINT",
+    "probe": "MODEL.PROBE",
+    "lora_rank": "MODEL.LORA_RANK",
     "alpha": "SLOWFAST.ALPHA",
     "beta_inv": "SLOWFAST.BETA_INV",
     "fusion_kernel": "SLOWFAST.FUSION_KERNEL_SZ",
@@ -211,6 +216,23 @@ def build_resnet3d(cfg: CfgNode) -> nn.Module:
     )
 
 
+def build_x3d(cfg: CfgNode) -> nn.Module:
+    """Build PySlowFast's X3D from `X3D`.
+
+    Args:
+        cfg: whole configuration.
+    """
+    section = cfg.X3D
+    return X3D(
+        num_classes=cfg.MODEL.NUM_CLASSES,
+        width=section.WIDTH_FACTOR,
+        depth=section.DEPTH_FACTOR,
+        bottleneck=section.BOTTLENECK_FACTOR,
+        dropout=cfg.MODEL.DROPOUT_RATE,
+        motion_stem=cfg.MODEL.MOTION_STEM,
+    )
+
+
 def build_stgcn(cfg: CfgNode) -> nn.Module:
     """Build an ST-GCN++ from `SKELETON`."""
     return StGcn(**_skeleton_options_of(cfg))
@@ -249,7 +271,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     name = cfg.MODEL.NAME
     builder = MODELS.get(name)
     with argument_keys({**COMMON_KEYS, **ARCHITECTURE_KEYS.get(name, {})}):
-        return builder(cfg)
+        return build_finetuned(cfg, builder(cfg))
 
 
 def list_models(pattern: str = "") -> list[str]:
@@ -294,7 +316,7 @@ def create_model(
         pretrained: checkpoint to load, a file or a name of `zoo.ZOO`. Random weights when absent.
         class_names: names of the K classes, to reorder a classifier that has names.
         options: arguments of the architecture, such as `drop_path`, `num_frames` or `depth`, see
-            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `StGcn`, `PoseConv`, `PoseConv3D`,
+            `UniFormer`, `MViT`, `SlowFast`, `ResNet3D`, `X3D`, `StGcn`, `PoseConv`, `PoseConv3D`,
             `torchvision_video`, `timm_frames`, `hub_video`.
 
     Returns:
@@ -332,6 +354,7 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "mvit": MViT,
     "slowfast": SlowFast,
     "resnet3d": ResNet3D,
+    "x3d": X3D,
     "stgcn": StGcn,
     "poseconv": PoseConv,
     "poseconv3d": PoseConv3D,

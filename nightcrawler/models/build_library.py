@@ -50,6 +50,7 @@ def build_timm(cfg: CfgNode) -> nn.Module:
         dropout=model.DROPOUT_RATE,
         drop_path=model.DROP_PATH_RATE,
         motion_stem=model.MOTION_STEM,
+        checkpoint=model.USE_CHECKPOINT,
     )
 
 

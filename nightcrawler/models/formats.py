@@ -25,6 +25,8 @@ from nightcrawler.utils.torch_files import check_torch_file
 CONTAINERS = ("model_state", "model", "state_dict", "model_state_dict")
 # Prefixes of wrappers: DistributedDataParallel, torch.compile, and those of public trainers.
 PREFIXES = ("module.", "backbone.", "_orig_mod.", "encoder.", "model.")
+# Part of the names in a layer that low-rank adapters were added to.
+ADAPTED = ".base_layer."
 # A format is recognised when at least this share of the names follow it.
 KNOWN_SHARE = 0.5
 
@@ -98,6 +100,12 @@ FORMATS = (
             # Later versions name the pools twice, the second time inside a module of their own.
             (r"\._attention_pool_([qkv])\.(pool|norm)\.", r".\2_\1."),
         ),
+    ),
+    Format(
+        "PySlowFast X3D",
+        "x3d",
+        r"(s1\.pathway0_stem|s\d\.pathway0_res\d+|head\.(projection|conv_5|conv_5_bn|lin_5))\..+",
+        r"^head\.lin_5\.",
     ),
     Format(
         "PySlowFast SlowFast or ResNet",
@@ -266,7 +274,7 @@ def _stripped(name: str) -> str:
     """Return a name without prefixes of wrappers."""
     while name.startswith(PREFIXES):
         name = name.split(".", 1)[1]
-    return name
+    return name.replace(ADAPTED, ".")
 
 
 def _renamed(path: Path, state: dict[str, Tensor], known: Format) -> dict[str, Tensor]:

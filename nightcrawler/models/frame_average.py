@@ -11,6 +11,7 @@ import timm
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nightcrawler.models.external import check_one_size, no_stochastic_depth
 from nightcrawler.models.layers import motion_channels
@@ -58,15 +59,34 @@ class FrameAverage(nn.Module):
         self.unregistered[0].training = mode
         return self
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`."""
+    @property
+    def token_dim(self) -> int:
+        """Channels of `tokens`."""
+        image_model: Any = self.unregistered[0]
+        return image_model.num_features
+
+    def tokens(self, clip: Tensor) -> Tensor:
+        """Return the last features of all places and frames `[B, N, C]`."""
+        features = self._features(clip)
+        if features.ndim == 4:
+            # Convolutional networks put channels first, Swin and its kin last.
+            axis = 1 if features.shape[1] == self.token_dim else 3
+            features = features.movedim(axis, -1).flatten(1, 2)
+        return features.unflatten(0, (clip.shape[0], -1)).flatten(1, 2)
+
+    def _features(self, clip: Tensor) -> Tensor:
+        """Return timm's features of every frame, `[B T, ...]`."""
         # The methods of timm's models are not those of nn.Module, hence Any.
         image_model: Any = self.unregistered[0]
         if self.motion_stem:
             clip = motion_channels(clip)
         # Frames as images of one batch: [B T, C, H, W].
-        images = clip.transpose(1, 2).flatten(0, 1)
-        features = image_model.forward_head(image_model.forward_features(images), pre_logits=True)
+        return image_model.forward_features(clip.transpose(1, 2).flatten(0, 1))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`."""
+        image_model: Any = self.unregistered[0]
+        features = image_model.forward_head(self._features(clip), pre_logits=True)
         averaged = features.unflatten(0, (clip.shape[0], -1)).mean(1)
         return image_model.get_classifier()(self.frame_dropout(averaged))
 
@@ -80,6 +100,7 @@ def timm_frames(
     dropout: float = 0.0,
     drop_path: float = 0.0,
     motion_stem: bool = False,
+    checkpoint: bool = False,
 ) -> FrameAverage:
     """Build an image model of timm with random weights, run on every frame.
 
@@ -91,6 +112,7 @@ def timm_frames(
         dropout: before the classifier.
         drop_path: stochastic depth of the last block.
         motion_stem: see `layers.motion_channels`.
+        checkpoint: compute activations again in the backward pass, to save memory.
 
     Raises:
         UserError: if the name is unknown.
@@ -117,7 +139,23 @@ def timm_frames(
     model = FrameAverage(image_model, dropout, motion_stem)
     for side in {crop_size, test_size}:
         _try_frame(model, name, side, num_classes)
+    if checkpoint:
+        _recompute_blocks(name, image_model)
     return model
+
+
+def _recompute_blocks(name: str, image_model: Any) -> None:
+    """Let a model compute its activations again in the backward pass."""
+    if any(isinstance(module, _BatchNorm) for module in image_model.modules()):
+        raise ArgumentError(
+            f"timm/{name}: cannot recompute activations, its BatchNorm would count each batch "
+            "twice",
+            "checkpoint",
+        )
+    try:
+        image_model.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError):
+        raise ArgumentError(f"timm/{name}: cannot recompute activations", "checkpoint") from None
 
 
 def _check_classifier(name: str, image_model: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,29 @@ class HubVideo(nn.Module):
     Args:
         model: returns an output with `logits` for clips `[B, T, 3, H, W]`.
         weights_source: folder that its weights come from, empty for random ones.
+        new_entries: the library's names of entries that the folder did not fill.
     """
 
-    def __init__(self, model: nn.Module, weights_source: str) -> None:
+    def __init__(
+        self, model: nn.Module, weights_source: str, new_entries: Iterable[str] = ()
+    ) -> None:
         super().__init__()
         self.model = model
         self.weights_source = weights_source
+        self.new_entries = frozenset(new_entries)
+
+    @property
+    def token_dim(self) -> int:
+        """Channels of `tokens`."""
+        inner: Any = self.model
+        return inner.classifier.in_features
+
+    def tokens(self, clip: Tensor) -> Tensor:
+        """Return the last features `[B, N, C]` of clips `[B, 3, T, H, W]`."""
+        inner: Any = self.model
+        base = getattr(inner, inner.base_model_prefix)
+        options = {"skip_predictor": True} if hasattr(base, UNUSED) else {}
+        return base(clip.transpose(1, 2), **options).last_hidden_state
 
     def forward(self, clip: Tensor) -> Tensor:
         """Classify clips `[B, 3, T, H, W]`, to logits `[B, K]`."""
@@ -134,12 +151,12 @@ def hub_video(
     if drop_path:
         _set_drop_path(name, config, drop_path)
     has_weights = check_weights(folder)
-    model = _load(folder, config, transformers, has_weights)
+    model, new_entries = _load(folder, config, transformers, has_weights)
     _drop_unused(model)
     model.classifier = DropoutLinear(model.classifier, dropout)
     if checkpoint:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return HubVideo(model.train(), str(folder) if has_weights else "")
+    return HubVideo(model.train(), str(folder) if has_weights else "", new_entries)
 
 
 @contextlib.contextmanager
@@ -294,8 +311,10 @@ def check_weights(folder: Path) -> bool:
     return False
 
 
-def _load(folder: Path, config: Any, transformers: Any, has_weights: bool) -> Any:
-    """Return the library's model, filled from the folder, in float32."""
+def _load(
+    folder: Path, config: Any, transformers: Any, has_weights: bool
+) -> tuple[Any, Iterable[str]]:
+    """Return the library's model, filled from the folder, in float32, and its entries left over."""
     auto = transformers.AutoModelForVideoClassification
     known = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING[type(config)]
     # Named here, because a folder could name attention code of the hub.
@@ -306,7 +325,7 @@ def _load(folder: Path, config: Any, transformers: Any, has_weights: bool) -> An
     }
     with library_errors(folder):
         if not has_weights:
-            return auto.from_config(config, **options)
+            return auto.from_config(config, **options), ()
         model, report = auto.from_pretrained(
             folder,
             config=config,
@@ -317,7 +336,7 @@ def _load(folder: Path, config: Any, transformers: Any, has_weights: bool) -> An
             **options,
         )
     _check_filled(folder, model, report)
-    return model
+    return model, report["missing_keys"]
 
 
 def _check_filled(folder: Path, model: Any, report: dict[str, Any]) -> None:

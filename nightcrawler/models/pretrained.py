@@ -24,7 +24,11 @@ from nightcrawler.models.zoo import check_weights, obtain_weights
 from nightcrawler.utils.errors import ArgumentError
 
 # Prefixes of the classifier's entries in our models, and in those of torchvision and timm.
-HEADS = ("head.", "head_dist.", "projection.", "fc.", "classifier.", "last_linear.")
+HEADS = ("head.", "head_dist.", "projection.", "fc.", "classifier.", "last_linear.", "probe.")
+# Layers within a head that are no classifier: X3D's.
+NECKS = ("head.conv_5", "head.lin_5")
+# Part of the names of low-rank adapters, which begin without effect.
+LORA = ".lora_"
 SHOWN = 5
 
 
@@ -98,7 +102,7 @@ def is_head(name: str) -> bool:
     Args:
         name: of the entry, without prefixes of wrappers.
     """
-    return name.startswith(HEADS)
+    return name.startswith(HEADS) and not name.startswith(NECKS)
 
 
 def _scales_and_biases(model: nn.Module) -> list[str]:
@@ -196,7 +200,7 @@ class _Loading:
         filled = 0
         for plain, name in self.own_names.items():
             # Buffers do not count: statistics are adapted anyway.
-            if name not in parameters or is_head(plain):
+            if name not in parameters or is_head(plain) or LORA in plain:
                 continue
             size = parameters[name].numel()
             total += size

@@ -25,6 +25,7 @@ MODELS.add("slowfast", "nightcrawler.models.build:build_slowfast", "SlowFast, as
 MODELS.add(
     "resnet3d", "nightcrawler.models.build:build_resnet3d", "PySlowFast's ResNets: `RESNET.ARCH`"
 )
+MODELS.add("x3d", "nightcrawler.models.build:build_x3d", "X3D-S, M and others, section X3D")
 for _name in (
     "mvit_v1_b",
     "mvit_v2_s",

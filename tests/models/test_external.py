@@ -29,8 +29,24 @@ K = 6
 DEMO_SIZE = {"DATA.NUM_FRAMES": 8, "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64}
 TRANSFORMERS = ("mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b")
 SMALL = ("mvit_v2_s", "swin3d_t", "r2plus1d_18", "s3d")
+# Models of MODEL_ZOO.md: mean and standard deviation of pixels, side, and licence of the weights.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LISTED = {
+    "vit_pe_core_base_patch16_224": (*HALF, 224, "apache-2.0"),
+    "vit_small_patch16_dinov3": (*IMAGENET, 256, "dinov3-license"),
+    "vit_base_patch16_siglip_gap_224.v2_webli": (*HALF, 224, "apache-2.0"),
+    "eva02_base_patch14_224": (*CLIP, 224, "mit"),
+    "convnextv2_tiny": (*IMAGENET, 224, "cc-by-nc-4.0"),
+    "mobilenetv4_conv_medium": (*IMAGENET, 256, "apache-2.0"),
+    "tiny_vit_21m_224": (*IMAGENET, 224, "apache-2.0"),
+}
 TIMM = ("resnet18", "test_vit", "test_convnext", "test_efficientnet")
-CONFIGS = ("tv_mvit_v2_s", "tv_swin3d_t", "tv_r2plus1d_18", "tv_s3d", "timm_resnet50")
+CONFIGS = (
+    *("timm_dinov3_s", "timm_pe_core_b", "timm_mobilenetv4_m", "x3d_s", "x3d_m"),
+    *("tv_mvit_v2_s", "tv_swin3d_t", "tv_r2plus1d_18", "tv_s3d", "timm_resnet50"),
+)
 
 
 def from_config(name: str, **values: Any) -> nn.Module:
@@ -59,7 +75,9 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def head_names(model: nn.Module, num_classes: int) -> list[str]:
     """The two parameters of the classifier: those with a row a class."""
     names = [
-        name for name, parameter in model.named_parameters() if parameter.shape[0] == num_classes
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.shape[0] == num_classes and parameter.requires_grad
     ]
     assert len(names) == 2
     return names
@@ -190,6 +208,20 @@ def test_features_are_averaged_over_frames(name: str) -> None:
         logits = [image_model(frame) for frame in clip.unbind(2)]
         # The classifier is affine: the mean of frames' logits is the classifier of the mean feature.
         torch.testing.assert_close(model(clip), torch.stack(logits).mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_listed_models_are_trained_whole_and_take_the_listed_preprocessing(name: str) -> None:
+    mean, std, side, licence = LISTED[name]
+    published = timm.get_pretrained_cfg(name)
+    assert (published.mean, published.std, published.license) == (mean, std, licence)
+    assert published.input_size == (3, side, side)
+    with torch.device("meta"):
+        model = timm_frames(name.partition(".")[0], num_classes=K, crop_size=side)
+        model(torch.empty(2, 3, 2, side, side)).sum().backward()
+    assert [key for key, value in model.named_parameters() if value.grad is None] == []
+    zoo = (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8")
+    assert f"`timm/{name}`" in zoo
 
 
 def test_frames_of_different_clips_are_not_mixed() -> None:

@@ -233,6 +233,34 @@ RESNET = (
     ),
 )
 
+X3D = (
+    # X3D (Feichtenhofer 2020), with PySlowFast's names. Defaults are X3D-S and X3D-M.
+    Key(
+        "X3D.WIDTH_FACTOR",
+        2.0,
+        "Factor of the channels (MODEL.NAME x3d).",
+        minimum=0.1,
+        maximum=64,
+        hashed_by_default=False,
+    ),
+    Key(
+        "X3D.DEPTH_FACTOR",
+        2.2,
+        "Factor of the number of blocks; 5.0 for X3D-L.",
+        minimum=0.1,
+        maximum=64,
+        hashed_by_default=False,
+    ),
+    Key(
+        "X3D.BOTTLENECK_FACTOR",
+        2.25,
+        "Inner over outer channels of a block.",
+        minimum=0.1,
+        maximum=64,
+        hashed_by_default=False,
+    ),
+)
+
 SKELETON = (
     # Models of skeletons: stgcn is ST-GCN++ (Duan et al. 2022), poseconv a small convolution.
     Key(
@@ -254,4 +282,4 @@ SKELETON = (
     ),
 )
 
-KEYS = (*UNIFORMER, *MVIT, *SLOWFAST, *RESNET, *SKELETON)
+KEYS = (*UNIFORMER, *MVIT, *SLOWFAST, *RESNET, *X3D, *SKELETON)

@@ -6,6 +6,7 @@ from nightcrawler.config.schema.conditions import (
     HAS_PSEUDO_LABELS,
     USES_TEMPERATURE,
     equals,
+    is_positive,
 )
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import is_crop_counts, is_gammas, is_unique
@@ -139,6 +140,37 @@ MODEL = (
         False,
         "Store activations channels-last: faster for SlowFast, no difference for the others on a "
         "CPU (MODEL_ZOO.md).",
+    ),
+    # Fine-tuning of less than the whole model.
+    Key(
+        "MODEL.PROBE",
+        "none",
+        "Training of a classifier on a frozen backbone, which stays in evaluation mode.",
+        choices={
+            "none": "train the whole model",
+            "linear": "the classifier alone",
+            "attentive": "one learned query that attends to all tokens, then a classifier; for "
+            "models of transformers and timm",
+        },
+        hashed_by_default=False,
+    ),
+    Key(
+        "MODEL.LORA_RANK",
+        0,
+        "Rank of low-rank adapters (LoRA) beside the linear layers of a frozen backbone; 0 for "
+        "none. Needs the extra lora.",
+        minimum=0,
+        maximum=4096,
+        needs=equals("MODEL.PROBE", "none"),
+        hashed_by_default=False,
+    ),
+    Key(
+        "MODEL.LORA_ALPHA",
+        16,
+        "Scale of low-rank adapters: their output is multiplied by LORA_ALPHA / LORA_RANK.",
+        minimum=1,
+        needs=is_positive("MODEL.LORA_RANK"),
+        hashed_by_default=False,
     ),
     Key("MODEL.COMPILE", False, "Compile the model with torch.compile."),
     Key(

@@ -10,7 +10,12 @@ from nightcrawler.config.schema.conditions import (
     equals,
 )
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.value_rules import is_no_darkened_split, is_not_empty, is_threshold
+from nightcrawler.config.schema.value_rules import (
+    are_lr_factors,
+    is_no_darkened_split,
+    is_not_empty,
+    is_threshold,
+)
 from nightcrawler.utils.registries import ADAPTERS
 
 TRAIN = (
@@ -60,6 +65,14 @@ TRAIN = (
         "Split whose top-1 accuracy picks best.pyth. Labels of clips filmed in the dark make all "
         "figures of the run an oracle's; those of val_dark (val_dry through the low-light camera) "
         "do not.",
+    ),
+    Key(
+        "TRAIN.EARLY_STOP",
+        0,
+        "Epochs without a better accuracy on BEST_SPLIT after which training ends; 0 for none. "
+        "With BEST_SPLIT val_dark, no label of a dark clip has a part in it.",
+        minimum=0,
+        hashed_by_default=False,
     ),
     # The labelled stream.
     Key(
@@ -192,6 +205,26 @@ SOLVER = (
         "Start the cosine schedule after warm-up; False starts it at epoch 0.",
     ),
     Key("SOLVER.MAX_EPOCH", 20, "Epochs of training.", minimum=1),
+    Key(
+        "SOLVER.LAYER_DECAY",
+        1.0,
+        "Learning rate of a layer over that of the next one towards the classifier, such as 0.75; "
+        "1 for the same rate in all.",
+        minimum=1e-3,
+        maximum=1,
+        needs=equals("MODEL.PROBE", "none"),
+        hashed_by_default=False,
+    ),
+    Key(
+        "SOLVER.LR_FACTORS",
+        [],
+        "Learning rates of groups of parameters: PATTERN=FACTOR or PATTERN=FACTOR@EPOCH, such as "
+        "head.*=10 or blocks.*=0.1@2. Names that match the shell-style pattern have FACTOR times "
+        "the learning rate, from EPOCH finished epochs on, and rest before.",
+        element="head.*=10",
+        rule=are_lr_factors,
+        hashed_by_default=False,
+    ),
     Key(
         "SOLVER.OPTIMIZING_METHOD",
         "adamw",

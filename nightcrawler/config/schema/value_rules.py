@@ -12,6 +12,10 @@ from nightcrawler.utils.plugins import MODULE_NAME
 
 # Streams of `models.skeleton` (a test compares them).
 STREAMS = ("joint", "bone", "velocity")
+# Pattern of names, factor and first epoch of a learning rate.
+LR_FACTOR = re.compile(
+    r"(?P<pattern>[^=\s]+)=(?P<factor>\d+(\.\d*)?([eE]-?\d+)?)(@(?P<epoch>\d+(\.\d*)?))?"
+)
 # As timm writes a policy: magnitude, operations, standard deviation, increasing severity.
 RAND_AUGMENT = re.compile(r"rand(-(m\d+(\.\d+)?|n\d+|mstd\d+(\.\d+)?|inc[01]))*")
 
@@ -117,6 +121,14 @@ def are_streams(names: Sequence[str]) -> str | None:
     if names and set(names) <= set(STREAMS) and len(set(names)) == len(names):
         return None
     return f"{list(names)}: expected one or more of {', '.join(STREAMS)}, each once"
+
+
+def are_lr_factors(texts: Sequence[str]) -> str | None:
+    """Require texts such as `head.*=10` or `blocks.*=0.1@2`."""
+    for text in texts:
+        if not LR_FACTOR.fullmatch(text):
+            return f"'{text}': expected PATTERN=FACTOR or PATTERN=FACTOR@EPOCH, such as head.*=10"
+    return None
 
 
 def is_no_darkened_split(name: str) -> str | None:
