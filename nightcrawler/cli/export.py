@@ -159,9 +159,7 @@ def write_files(trained: Trained, out: Path, arguments: argparse.Namespace) -> d
         if "onnx" in files:
             formats.write_onnx(program, files["onnx"], about)
     if "safetensors" in files:
-        # With the configuration, so that nightcrawler reads the file as a checkpoint.
-        weights = {**about, "cfg": trained.config_text}
-        formats.write_safetensors(trained.state, files["safetensors"], weights)
+        formats.write_safetensors(trained.state, files["safetensors"], about)
     if arguments.int8:
         files["int8"] = out / "model.int8.onnx"
         formats.write_int8(files["onnx"], files["int8"])

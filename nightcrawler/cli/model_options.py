@@ -16,8 +16,8 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="DIR|CHECKPOINT|NAME",
-        help="experiment folder, checkpoint, or name that `nightcrawler weights list` prints, "
-        "repeatable (default: the models inside the package)",
+        help="experiment folder, checkpoint, exported model.onnx, or name that `nightcrawler "
+        "weights list` prints, repeatable (default: the models inside the package)",
     )
     models.add_argument(
         "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"

@@ -81,10 +81,12 @@ def empty_clips(*shape: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def concatenate_clips(clips: Sequence[Tensor]) -> Tensor:
-    """Concatenate float32 clips `[S, 3, T, h, w]` along their first dimension."""
+    """Concatenate clips `[S, ...]`, float32 or the bytes of an exported graph, along S."""
     # The common case of one enhancement and one view: nothing to copy.
     if len(clips) == 1:
         return clips[0]
+    if clips[0].dtype != torch.float32:
+        return torch.cat(list(clips))
     total = sum(len(clip) for clip in clips)
     joined = empty_clips(total, *clips[0].shape[1:], device=clips[0].device)
     return torch.cat(list(clips), out=joined)

@@ -10,8 +10,9 @@ from pathlib import Path
 import jinja2
 
 from nightcrawler.engine.tester import describe
-from nightcrawler.export.formats import BATCH, HEIGHT, INPUT, INT8_OPS, OPSET, OUTPUT, WIDTH
+from nightcrawler.export.formats import BATCH, HEIGHT, INT8_OPS, OPSET, WIDTH
 from nightcrawler.export.trained import Trained
+from nightcrawler.predict.graph_input import INPUT, OUTPUT
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write

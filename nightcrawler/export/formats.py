@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from nightcrawler.predict.graph_input import INPUT, OUTPUT
+from nightcrawler.predict.onnx_file import HINT
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.safetensors_files import safetensors_bytes
@@ -26,8 +28,6 @@ OPSET = 20
 INT8_OPS = ("MatMul", "Gemm")
 # Clips of the example that the graph is traced with. A batch of one is taken for a constant.
 TRACED_CLIPS = 2
-INPUT = "frames"
-OUTPUT = "probs"
 BATCH = "batch"
 HEIGHT = "height"
 WIDTH = "width"
@@ -35,7 +35,6 @@ WIDTH = "width"
 TRACED_SIZE = (60, 80)
 # T, H, W, 3 of a clip, where H and W are `None` for frames of any size.
 FrameShape = tuple[int, int | None, int | None, int]
-HINT = "install the extra with pip install 'nightcrawler-video[export]'"
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from nightcrawler.data.dataset import ClipDataset
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
-from nightcrawler.export.frames import ONE_CLIP
-from nightcrawler.export.runtimes import LogProbs, Run
 from nightcrawler.export.trained import Trained
+from nightcrawler.predict.graph_input import ONE_CLIP
+from nightcrawler.predict.onnx_file import LogProbs, Run
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils.errors import UserError

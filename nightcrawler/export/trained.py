@@ -19,7 +19,6 @@ from nightcrawler.data.lowlight.enhance.build import enhancement_name_of, gammas
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.export.formats import FrameShape
-from nightcrawler.export.frames import FrameSize, build_camera_reader, build_frames_maker
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile
@@ -27,6 +26,11 @@ from nightcrawler.predict.checkpoints import (
     PredictOptions,
     build_trained_config,
     read_checkpoint,
+)
+from nightcrawler.predict.graph_input import (
+    FrameSize,
+    build_camera_reader,
+    build_frames_maker,
 )
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.versions import library_versions
@@ -77,6 +81,8 @@ class Trained:
             texts["short_side"] = str(self.facts["short_side"])
         texts["class_names"] = json.dumps(self.class_names)
         texts["frame_shape"] = json.dumps(self.frame_shape)
+        # nightcrawler predicts with the file alone.
+        texts["cfg"] = self.config_text
         return texts
 
 

@@ -19,8 +19,9 @@ from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.calibrate import build_judge
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.exported import build_any_predictor
 from nightcrawler.predict.model_input import FrameSpan
-from nightcrawler.predict.predictor import FOOTAGE, Predictor, build_predictor
+from nightcrawler.predict.predictor import FOOTAGE, Predictor
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.trust import Judge
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult
@@ -315,7 +316,7 @@ def build_ensemble(
         pairs = ensemble.pairs
     predictors = []
     for folder, name, pair in zip(folders, short_names(folders), pairs, strict=True):
-        predictors.append(build_predictor(folder, name, pair, options))
+        predictors.append(build_any_predictor(folder, name, pair, options))
     _check_classes(predictors, recipe.classes)
     return Ensemble(predictors, recipe, _mixed_judge(predictors, ensemble, options.dark))
 

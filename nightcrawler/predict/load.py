@@ -9,7 +9,8 @@ from typing import Any
 
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.predict.checkpoints import PredictOptions
-from nightcrawler.predict.predictor import Predictor, build_predictor
+from nightcrawler.predict.exported import build_any_predictor
+from nightcrawler.predict.predictor import Predictor
 from nightcrawler.utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -73,7 +74,7 @@ def load(
     pair = _checked_pair(views, crops)
     trusted = tuple(imports)
     options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
-    return build_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
+    return build_any_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
 
 
 def _checked_pair(views: int | None, crops: int | None) -> tuple[int, int] | None:

@@ -250,7 +250,7 @@ def build_predictor(
         color=cfg.DATA.COLOR,
         limits=limits_of(cfg),
         class_names=class_names,
-        about={**_build_about(cfg, file, pair), **taken.about},
+        about={**build_about(cfg, file, pair), **taken.about},
         adapter=_build_adapter(cfg, options.adapter),
         judge=judge,
         known=known,
@@ -290,7 +290,14 @@ def build_batches(
     return build_loader(cfg, dataset, sampler, keep_samples, persistent=False)
 
 
-def _build_about(cfg: CfgNode, file: WeightsFile, pair: tuple[int, int]) -> dict[str, Any]:
+def build_about(cfg: CfgNode, file: WeightsFile, pair: tuple[int, int]) -> dict[str, Any]:
+    """Return plain values that identify a model.
+
+    Args:
+        cfg: configuration of the trained model.
+        file: its weights.
+        pair: temporal views and spatial crops.
+    """
     return {
         "model": cfg.MODEL.NAME,
         "checkpoint_sha256": file.sha256,

@@ -116,7 +116,7 @@ def test_int8_is_smaller_and_near(tmp_path: Path) -> None:
 
 def test_safetensors_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
     trained = built(tmp_path)
-    texts = {**trained.about(), "cfg": trained.config_text}
+    texts = trained.about()
     formats.write_safetensors(trained.state, tmp_path / "a.safetensors", texts)
     file, source = read_weights(tmp_path / "a.safetensors"), read_weights(tmp_path / "best.pyth")
     assert tiny.differences(file.state, source.state) == []

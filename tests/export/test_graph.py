@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma, gamma_lut
 from nightcrawler.data.transforms import eval_crops, short_side_size
 from nightcrawler.data.video.convert import scaled
-from nightcrawler.export.frames import check_size
 from nightcrawler.export.graph import FramesToProbs
 from nightcrawler.export.resampling import resized_sides, scale_pixels, scaled_sides
 from nightcrawler.export.trained import build_trained
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.graph_input import check_size
 from nightcrawler.utils.errors import ConfigError, UserError
 from tests.export.made import write_checkpoint
 

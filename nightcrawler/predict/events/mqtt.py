@@ -139,6 +139,7 @@ class Mqtt:
         self._acknowledged: deque[int] = deque()
         self._is_connected = threading.Event()
         self._client = self._build_client()
+        # Not waited for: a broker that is away at the start may come later.
         self._client.connect_async(broker.host, broker.port, KEEPALIVE_SEC)
         self._client.loop_start()
 
@@ -165,6 +166,7 @@ class Mqtt:
         if reason.is_failure:
             self._tell(f"refuses the connection ({reason})")
             return
+        # Retained: Home Assistant may start later, or lose what it knew.
         for topic, description in self._descriptions().items():
             client.publish(topic, json.dumps(description), QOS, retain=True)
         client.publish(f"{self._topic}/{AVAILABILITY}", ONLINE, QOS, retain=True)
@@ -237,6 +239,7 @@ class Mqtt:
         else:
             self._waiting.add(info.mid)
             self._num_waiting()
+        # Several classes may last at once where `--event-start` is at most a half.
         if event.class_name in self._ongoing:
             self._ongoing.remove(event.class_name)
         if event.state == STARTED:

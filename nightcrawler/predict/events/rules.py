@@ -165,6 +165,7 @@ class EventTracker:
         before = self._end_sec
         events: list[Event] = []
         if before is not None:
+            # Windows of a live source overlap: what they add is the time after the last one.
             if start_sec > before + self._bridge_sec + SLACK_SEC:
                 events += self.finish()
             else:
@@ -172,6 +173,7 @@ class EventTracker:
         if end_sec <= start_sec:
             return events
         self._end_sec = end_sec
+        # Ends first: a reader that follows the newest event must not see two at once.
         for label in [one for one in self._runs if probs.get(one, 0.0) < self._rule.end]:
             events += self._ended(label)
         # All of the video, where its length is unknown.

@@ -175,6 +175,7 @@ class Webhook:
 
     def _wait(self, seconds: float) -> None:
         """Wait before the next attempt; at the end, only as long as events are delivered."""
+        # Interrupted by `close`, after which a long pause would outlast the time that is left.
         self._closing.wait(min(seconds, self._patience.longest_wait_sec))
         if self._closing.is_set():
             left_sec = max(self._deadline - time.monotonic(), 0.0)
@@ -197,6 +198,7 @@ class Webhook:
         # The scheme was checked: no file is read.
         request = urllib.request.Request(self._address, body.encode(), self._headers)  # noqa: S310
         try:
+            # The body of the answer is not read: it may be endless.
             with self._opener.open(request, timeout=self._patience.silent_sec):
                 return
         except urllib.error.HTTPError as error:

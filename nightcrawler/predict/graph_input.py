@@ -15,6 +15,9 @@ from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.utils.errors import UserError
 
+# Names of a graph's input and output.
+INPUT = "frames"
+OUTPUT = "probs"
 # One temporal view and one spatial crop.
 ONE_CLIP = (1, 1)
 # Height and width of frames, `None` for any.
@@ -46,14 +49,16 @@ def _clips(frames: np.ndarray, num_crops: int, *, size: FrameSize) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames))[None]
 
 
-def build_frames_maker(cfg: CfgNode, size: FrameSize) -> MultiViewClips:
-    """Build the maker of a graph's input: one uint8 `[1, T, H, W, 3]` per video.
+def build_frames_maker(cfg: CfgNode, size: FrameSize, num_views: int = 1) -> MultiViewClips:
+    """Build the maker of a graph's input: one uint8 `[V, T, H, W, 3]` per video.
 
     Args:
         cfg: configuration of the trained model.
         size: height and width, `None` for any.
+        num_views: V, temporal views.
     """
-    return MultiViewClips(build_view_sampler(cfg), functools.partial(_clips, size=size), [ONE_CLIP])
+    pairs = [(num_views, ONE_CLIP[1])]
+    return MultiViewClips(build_view_sampler(cfg), functools.partial(_clips, size=size), pairs)
 
 
 def build_camera_reader(cfg: CfgNode) -> VideoReader:
