@@ -95,7 +95,7 @@ class _Run:
         end_sec: end so far.
         clock_sec: clock at second 0 of the source, None for files.
         weighted: sum of probability times seconds.
-        stretches: statuses, and how many seconds each of its spans has.
+        seconds: how long each status held.
         is_told: a `STARTED` event was returned.
     """
 
@@ -103,7 +103,7 @@ class _Run:
     end_sec: float
     clock_sec: float | None
     weighted: float = 0.0
-    stretches: list[tuple[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     is_told: bool = False
 
 
@@ -186,7 +186,7 @@ class EventTracker:
             run = self._runs[label]
             run.end_sec = end_sec
             run.weighted += prob * seconds
-            run.stretches.append((status, seconds))
+            run.seconds[status] = run.seconds.get(status, 0.0) + seconds
             events += self._started(label)
         return events
 
@@ -218,8 +218,8 @@ class EventTracker:
             state,
             self._source,
             self._names[label],
-            run.weighted / sum(seconds for _, seconds in run.stretches),
-            longest(run.stretches),
+            run.weighted / sum(run.seconds.values()),
+            longest(run.seconds.items()),
             run.start_sec,
             run.end_sec if is_known else None,
             _iso_time(run.clock_sec, run.start_sec),
