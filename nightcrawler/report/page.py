@@ -102,6 +102,7 @@ def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
     return _template().render(
         **figures,
         **_draw(run, figures, titles),
+        recipe_name=_without_folder(figures["recipe"]),
         tasks=figures[TASKS],
         open_tasks=unfinished_tasks(figures),
         titles={title: name for name, title in titles.items() if title != name},
@@ -115,6 +116,11 @@ def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
         total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),
         hidden=HIDDEN,
     )
+
+
+def _without_folder(recipe: str) -> str:
+    """Return a recipe's path, or its name alone where the path names a folder of this machine."""
+    return Path(recipe).name if Path(recipe).is_absolute() else recipe
 
 
 def _order(focus: Mapping[str, Any] | None, split: Mapping[str, Any]) -> tuple[bool, int]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from nightcrawler.report.page import build_page
+from nightcrawler.report.run_folder import RunFolder
 from tests.paths import ROOT
 from tests.report.made_run import EVIL, MODELS, NUM_TEST, NUM_VAL, SEED
 from tests.report.page_reader import Reader
@@ -179,3 +181,12 @@ def test_the_page_names_no_folder_of_the_machine(
     text = (run / "report.html").read_text(encoding="utf-8")
     places = {str(ROOT), str(data), str(run), str(run.parent), tempfile.gettempdir() + "/"}
     assert [place for place in places if place in text] == []
+
+
+def test_a_recipe_outside_of_the_project_is_shown_by_its_name(
+    run: Path, data: Path, figures: dict[str, Any]
+) -> None:
+    elsewhere = {**figures, "recipe": f"{data}/recipes/mine.yaml"}
+    html = build_page(RunFolder(run, ROOT, {}), elsewhere, run / "report.html")
+    assert "<code>mine.yaml</code>" in html
+    assert str(data) not in html
