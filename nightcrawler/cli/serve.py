@@ -73,7 +73,7 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=120,
         metavar="S",
-        help="time for one clip (default 120)",
+        help="time for one clip, or one window of a long one (default 120)",
     )
     page.add_argument(
         "--keep-mib",

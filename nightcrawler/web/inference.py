@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.items import LONG_SEC
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.predictor import Predictor
-from nightcrawler.predict.sliding_windows import ScoredSpan
+from nightcrawler.predict.sliding_windows import ScoredSpan, Window
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult, from_plain, to_plain
 from nightcrawler.utils.clip_worker import Answer, Question, report_alive
 from nightcrawler.utils.errors import NO_PERSON, VideoError
@@ -171,12 +172,12 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
     # from sound files only.
     by_time = source.is_damaged or seconds > LONG_SEC
     if by_time:
-        result = _checked(path, predict_long_video(ensemble, item, *windows)[0])
+        result = _checked(path, predict_long_video(ensemble, item, *windows, _telling)[0])
     else:
         result = _checked(path, next(iter(ensemble.videos([item]))))
         # A single window would repeat the prediction of the whole clip.
         if seconds >= 2 * options.window_sec:
-            timeline = _checked(path, predict_long_video(ensemble, item, *windows)[0])
+            timeline = _checked(path, predict_long_video(ensemble, item, *windows, _telling)[0])
             result = replace(result, segments=timeline.segments)
     return {
         "result": to_plain(result),
@@ -187,6 +188,13 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
         "fps": source.info.fps,
         **write_previews(source, Path(question["folder"]), ensemble.enhance),
     }
+
+
+def _telling(windows: Iterable[Window], count: int) -> Iterator[Window]:
+    """Yield windows, and tell the page's server of each that the work goes on."""
+    for window in windows:
+        report_alive()
+        yield window
 
 
 def _open(ensemble: Ensemble, options: InferenceOptions, question: Question) -> PreviewSource:

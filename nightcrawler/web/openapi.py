@@ -85,8 +85,8 @@ def _upload(site: Site) -> dict[str, Any]:
         "summary": "Predict a clip",
         "description": (
             f"The body is the video: at most {site.max_bytes >> 20} MiB and {site.max_sec:g} s. "
-            f"The answer comes when the clip is predicted, after at most {site.answer_sec:g} s for "
-            "itself and as much for each clip before it."
+            f"The answer comes when the clip is predicted, after those that were sent before it. A "
+            f"clip is given up after {site.answer_sec:g} s without progress."
         ),
         "parameters": [name, readable],
         "requestBody": {

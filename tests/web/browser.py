@@ -41,7 +41,7 @@ class Browser:
         requests: addresses that it asked for.
     """
 
-    def __init__(self, read: int, write: int, patience_sec: float = 60.0) -> None:
+    def __init__(self, read: int, write: int, patience_sec: float = 200.0) -> None:
         self._read, self._write, self.patience_sec = read, write, patience_sec
         self._rest, self._session, self._ids = b"", "", itertools.count(1)
         self.console: list[str] = []

@@ -288,3 +288,27 @@ def test_examples_are_clips_that_are_answered(served: Served) -> None:
         assert (status, headers["content-type"]) == (200, "video/mp4")
         assert served.send(name, content)[0] == 200
     assert served.ask("GET", "/examples/other.mp4")[0] == 404
+
+
+def test_a_long_clip_tells_of_each_window_that_work_goes_on(
+    experiments: tuple[Path, ...],
+    make_clip: MakeClip,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow machine may take longer for all windows than a clip may go without a sign."""
+    pytest.importorskip("starlette", reason=WHY)
+    from nightcrawler.data.video.integrity.limits import Limits
+    from nightcrawler.web import inference
+
+    signs: list[None] = []
+    monkeypatch.setattr(inference, "report_alive", lambda: signs.append(None))
+    options = inference.InferenceOptions(
+        experiments[1:], None, None, Path(), True, Path(), 3.0, 1.5, 600.0, Limits(), 1
+    )
+    answer, _ = inference.build_inference(options)
+    path = make_clip(tmp_path / "long.mp4", 450)
+    question = {"do": "predict", "path": str(path), "name": "long.mp4", "is_damaged": False}
+    said = answer({**question, "folder": str(tmp_path)})
+    assert said["by_time"]
+    assert len(signs) >= said["seconds"] / 1.5 - 2

@@ -152,7 +152,7 @@ def test_twenty_files_at_once_one_of_them_broken(
 def test_a_line_behind_the_preview_is_watched_there(
     page: Browser, make_clip: MakeClip, tmp_path: Path
 ) -> None:
-    page.choose("#file", make_clip(tmp_path / "long.mp4", 450))
+    page.choose("#file", make_clip(tmp_path / "long.mp4", 340))
     wait_for(page, "result")
     assert is_shown(page, "whole")
     last = "[...document.querySelectorAll('#lines button')].at(-1)"
@@ -162,7 +162,7 @@ def test_a_line_behind_the_preview_is_watched_there(
         # Untrained models may say one class throughout: ask for the whole by its own button.
         page.run("document.getElementById('whole').focus()")
     page.press("Enter", 13)
-    page.wait(f"{BEFORE}.src.includes('whole_before') && {BEFORE}.duration > 17.5")
+    page.wait(f"{BEFORE}.src.includes('whole_before') && {BEFORE}.duration > 13")
     page.run(f"{last}.focus()")
     page.press("Enter", 13)
     page.wait(f"{BEFORE}.currentTime >= {wanted} && {last}.hasAttribute('aria-current')")

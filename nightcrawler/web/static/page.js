@@ -137,6 +137,7 @@ function showFailure(item) {
   find("readable").hidden = !(readable > 0);
   find("readable").textContent = `Use the ${readable >= 1 ? Math.round(readable) : (readable || 0).toFixed(1)} s that can be read`;
   find("readable").onclick = () => { queue.again(item, true); choose(item, false); };
+  find("again").onclick = () => { queue.again(item, item.readable); choose(item, false); };
 }
 
 function reveal() {

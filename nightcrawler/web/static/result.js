@@ -28,7 +28,7 @@ export function show(item) {
   find("status").hidden = answer.status === "ok";
   find("status").classList.toggle("sure", answer.status === "sure");
   find("status").textContent = answer.status;
-  find("bars").replaceChildren(...(answer.by_time ? sharesOfTime(answer) : answer.top.map((one) => [one.class, one.probability, percent(one.probability)])).map(bar));
+  find("bars").replaceChildren(...(isByTime(answer) ? sharesOfTime(answer) : answer.top.map((one) => [one.class, one.probability, percent(one.probability)])).map(bar));
   showVotes(answer.models, best.class);
   showTimeline(answer);
   showPictures(answer, item.whole || answer);
@@ -44,7 +44,12 @@ export function leave() {
 
 // What stands beside the class: its probability, or its share of a long clip's time.
 export function headline(answer) {
-  return answer.by_time ? `${percent(sharesOfTime(answer)[0][1])} of the time` : percent(answer.top[0].probability);
+  return isByTime(answer) ? `${percent(sharesOfTime(answer)[0][1])} of the time` : percent(answer.top[0].probability);
+}
+
+// One class throughout has a probability like that of a short clip.
+function isByTime(answer) {
+  return answer.by_time && answer.timeline.length > 1;
 }
 
 // Class, share of time and seconds of each class of a timeline, the longest first.
