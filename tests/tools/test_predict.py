@@ -294,6 +294,37 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
     assert results.meta["labels"] == "label-free"
 
 
+def test_a_set_that_is_killed_is_taken_up_by_the_same_command(
+    model: Path, many: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outputs are those of one run, and answers that were there are not made again."""
+    files = {kind: tmp_path / f"o.{kind}" for kind in ("csv", "json", "jsonl", "timeline")}
+    argv = [many, "--experiment", model]
+    argv += [part for kind, path in files.items() for part in (f"--{kind}", path)]
+    process = start(*argv)
+    partial = tmp_path / "o.csv.partial.jsonl"
+    wait_for(lambda: partial.is_file() and partial.read_bytes().count(b"\n") >= 3)
+    process.kill()
+    process.wait()
+    num_before = partial.read_bytes().count(b"\n")
+    assert num_before < 24, "killed in time"
+    assert not files["csv"].exists()
+    assert predict(*argv) == 3
+    assert "of 24 videos were predicted before" in caplog.text
+    assert not partial.exists()
+    found = [json.loads(line)["video"] for line in files["jsonl"].read_text().splitlines()]
+    # The bad video is tried again, and the answer that the kill came in between of.
+    assert set(found) == {f"{number}.mp4" for number in range(24)}
+    assert len(found) <= 24 + 2
+    once = {kind: tmp_path / f"once.{kind}" for kind in ("csv", "json", "timeline")}
+    argv = [many, "--experiment", model]
+    assert (
+        predict(*argv, *[part for kind, path in once.items() for part in (f"--{kind}", path)]) == 3
+    )
+    for kind, path in once.items():
+        assert files[kind].read_bytes() == path.read_bytes()
+
+
 def test_a_merge_proves_that_all_is_there_once(
     model: Path, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
