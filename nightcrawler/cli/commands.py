@@ -32,6 +32,7 @@ COMMANDS = {
     "test": Command("net", "test one experiment and write results files", "main_test"),
     "config": Command("net", "print the resolved configuration", "main_config"),
     "net": Command("net", "train, test or show-config, as tools/run_net.py", hidden=True),
+    "several": Command("several", "run several commands one after the other", hidden=True),
     "pipeline": Command("pipeline", "run a recipe: trainings, tests, pseudo-labels, vote"),
     "label": Command("label", "write the pseudo-labels of a round"),
     "thresholds": Command("emulate", "search thresholds, or score pseudo-labels"),

@@ -362,6 +362,9 @@ def main(argv: Sequence[str]) -> int:
         again = downstream(match(tasks, arguments.start), dependencies(tasks)) & selected
     if arguments.dry_run:
         show(tasks, options, again, selected, arguments.commands)
+    for note in options.about["notes"]:
+        print(f"warning: {note}")
+    if arguments.dry_run:
         return 0
     # Written down before the run: a run that is stopped must not forget what was to be redone.
     mark_redo([task for task in tasks if task.name in again])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nightcrawler.predict.answers import (
+    ANSWERS_FILE,
+    Ballot,
+    ballot_of_file,
+    ballot_of_models,
+    refuse_other_table,
+    write_answers,
+)
 from nightcrawler.pseudo.ensemble import without_prediction
 from nightcrawler.pseudo.label_switches import Switch
 from nightcrawler.pseudo.labels import read_labels
@@ -67,6 +75,21 @@ def generate_final_sub(
     Raises:
         UserError: if results are missing, bad, or do not fit together.
     """
+    path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
+    _generate_mode(mode, path, recipe, prefix, split, form, names)
+    return path
+
+
+def _generate_mode(
+    mode: int,
+    path: Path,
+    recipe: str | Path | None,
+    prefix: str | Path | None,
+    split: str,
+    form: str,
+    names: Sequence[str] | None,
+) -> Ballot:
+    """Write the submission of a mode, and return what its models say of each video."""
     whole = read_vote_recipe(recipe or project_root() / RECIPE)
     # Folders of a recipe are relative, so that it holds for any copy of the project.
     prefix = Path(prefix or project_root())
@@ -78,8 +101,8 @@ def generate_final_sub(
     warning = without_prediction(joined)
     if warning:
         print(f"warning: {warning}; they get class 0", file=sys.stderr)
-    path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
-    write_submission(path, mode_submission(joined, whole.mode(mode), whole.softmax_again), form)
+    submission = mode_submission(joined, whole.mode(mode), whole.softmax_again)
+    write_submission(path, submission, form)
     about = {
         "labels": label_use(inputs, whole.labels),
         "mode": mode,
@@ -92,7 +115,10 @@ def generate_final_sub(
     }
     write_metadata(path, about)
     print(f"{path}: {len(joined.names)} videos, mode {mode}, {about['labels']}")
-    return path
+    if whole.softmax_again:
+        # Only the written numbers are flattened by a second softmax.
+        submission = mode_submission(joined, whole.mode(mode))
+    return ballot_of_models(joined, list(ensemble.folders), submission)
 
 
 def vote_for_sub(
@@ -100,8 +126,12 @@ def vote_for_sub(
     out: str | Path | None = None,
     tie: str = "probability",
     form: str = "number",
+    ballots: Mapping[Path, Ballot] | None = None,
 ) -> Path:
     """Write the majority of submissions, `arid_pred.csv`, and return its path.
+
+    `predictions.csv` beside it holds the same answers with names of classes, how many models agree,
+    and whether to believe each answer.
 
     Args:
         paths: submissions, any number of them.
@@ -109,6 +139,7 @@ def vote_for_sub(
         tie: `probability` sums the probabilities of those who voted for a class, and takes the
             smaller class id if they are equal; `class` takes the smaller class id at once.
         form: `number`, `all_probs` or `challenge`.
+        ballots: submission to what its models say, of those that are known.
 
     Raises:
         UserError: if one is missing, bad, or of other videos.
@@ -117,10 +148,11 @@ def vote_for_sub(
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
     path = Path(out or project_root() / OUT) / "arid_pred.csv"
-    check_targets([path, path.with_suffix(".json")], sources=sources)
-    submission = vote(
-        [read_submission(path) for path in sources], [str(path) for path in sources], tie
-    )
+    answers = path.with_name(ANSWERS_FILE)
+    check_targets([path, path.with_suffix(".json"), answers], sources=sources)
+    refuse_other_table(answers)
+    submissions = [read_submission(path) for path in sources]
+    submission = vote(submissions, [str(path) for path in sources], tie)
     voters = [read_metadata(path) for path in sources]
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     # A video is without a prediction only if no voter had one.
@@ -129,6 +161,12 @@ def vote_for_sub(
     without = {"without_prediction": [name for name in submission.names if name in lacking]}
     write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
     print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
+    known = dict(ballots or {})
+    for source, one, voter in zip(sources, submissions, voters, strict=True):
+        if source not in known:
+            known[source] = ballot_of_file(source, one, voter)
+    write_answers(answers, submission, [known[source] for source in sources])
+    print(f"{answers}: the same with names of classes")
     return path
 
 
@@ -192,10 +230,13 @@ def main(argv: Sequence[str]) -> int:
     # Two options, since --all-probs dates from the original script.
     form = "all_probs" if arguments.all_probs else arguments.probability_format
     names = list(read_labels(arguments.list)) if arguments.list else None
+    refuse_other_table(arguments.out / ANSWERS_FILE)
+    ballots = {}
     for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:
-        generate_final_sub(
-            mode, arguments.recipe, arguments.prefix, arguments.split, arguments.out, form, names
+        path = arguments.out / f"arid_pred_{mode}.csv"
+        ballots[path] = _generate_mode(
+            mode, path, arguments.recipe, arguments.prefix, arguments.split, form, names
         )
     voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in arguments.vote or recipe.voters]
-    vote_for_sub(voters, arguments.out, recipe.tie, form)
+    vote_for_sub(voters, arguments.out, recipe.tie, form, ballots)
     return 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nightcrawler.data.video.decode import Decoded
+# A vote gives statuses to answers, too, and needs no decoder for it.
+if TYPE_CHECKING:
+    from nightcrawler.data.video.decode import Decoded
 
 # Frames that are looked at, evenly spread over those that were decoded.
 LOOKED_AT = 8

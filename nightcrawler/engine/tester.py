@@ -140,10 +140,13 @@ def describe(predictions: Predictions) -> str:
     if not total:
         return f"{len(predictions.names)} videos, no labels to compare with"
     low, high = wilson_interval(round(figures["top1"] * total / 100), total)
+    num_classes = predictions.probs.shape[1]
+    # With so few classes it is always 100 %.
+    top5 = f"top-5 {figures['top5']:.2f} %, " if num_classes > 5 else ""
     return (
         f"top-1 {figures['top1']:.2f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
-        f"top-5 {figures['top5']:.2f} %, mean class {figures['mean_class']:.2f} % "
-        f"of {total} videos, chance {100 / predictions.probs.shape[1]:.1f} %"
+        f"{top5}mean class {figures['mean_class']:.2f} % "
+        f"of {total} videos, chance {100 / num_classes:.1f} %"
     )
 
 

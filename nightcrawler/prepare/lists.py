@@ -23,6 +23,10 @@ DARK = SPLITS["dark_unlabel"][0]
 ARID = SPLITS["arid"][0]
 TOTAL = SPLITS["total_unlabel"][0]
 TEST = SPLITS["test"][0]
+# With fewer validation clips of a class, a warning says what its accuracy is worth.
+FEW_CLIPS = 10
+# Among so few classes the right one is always among the first five.
+TOP = 5
 (DARK_FOLDER,) = DARK_TRAIN
 BRIGHT_FOLDER, DRY_FOLDER = SPLITS["train"][1]
 (TEST_FOLDER,) = SPLITS["test"][1]
@@ -278,6 +282,7 @@ def _split(
     train: list[ListRow] = []
     val: list[ListRow] = []
     without = []
+    few = []
     numbered = []
     for label, name in enumerate(sorted(by_class)):
         videos = by_class[name]
@@ -297,8 +302,21 @@ def _split(
                 num = len(set(recordings))
                 counts += f" of {num} recording{'s' if num > 1 else ''}"
             without.append(f"{printable(name)} ({counts})")
+        elif 0 < len(chosen) < FEW_CLIPS:
+            few.append(f"{printable(name)} ({len(chosen)})")
     if without:
         plan.notes.append(f"classes without a validation clip: {shorten(without)}")
+    if few:
+        plan.notes.append(
+            f"fewer than {FEW_CLIPS} validation clips: {shorten(few)}: each moves its class by 10 "
+            "points and more, so checkpoints and thresholds are chosen partly by chance; give more "
+            "clips, or a larger share for validation"
+        )
+    if fraction and len(by_class) <= TOP:
+        plan.notes.append(
+            f"{len(by_class)} classes: top-{TOP} accuracy is always 100 %, and chance is "
+            f"{100 / len(by_class):.0f} %"
+        )
     if numbered and fraction:
         plan.notes.append(
             "classes whose names number the clips and tell no recordings, so that clips of one "

@@ -108,6 +108,9 @@ class Predictions:
             "num_clips": self.num_clips.astype(np.int64),
             "status": np.array(self.status, dtype=np.str_),
         }
+        if self.meta.get("class_names"):
+            # Also in `meta`, but readers of arrays alone would have to parse that.
+            content["class_names"] = np.array(list(map(str, self.meta["class_names"])), np.str_)
         with atomic_write(path) as file:
             if Path(path).suffix == ".npz":
                 write_npz(file, {**content, "meta": np.array(json.dumps(self.meta))})

@@ -121,6 +121,8 @@ class TrainingJobs:
         self.options = options
         self._tree = tree
         self.by_name: dict[str, TrainingJob] = {}
+        # Missing weights, each once: what is missing, and how to get it.
+        self.missing_weights: dict[str, str] = {}
         # Stage -> the pseudo-labels' name in its configuration, and their file.
         self._csvs: dict[str, tuple[str, Path]] = {}
         for stage in recipe.stages:
@@ -259,8 +261,9 @@ class TrainingJobs:
         find = obtain_weights if self.options.download else find_weights
         try:
             return self.options.root / find(start)
-        except UserError:
-            # Missing weights are reported by the training itself, with the way to get them.
+        except UserError as error:
+            # The training itself ends with this, and a dry run says it before.
+            self.missing_weights[start] = str(error)
             entry = find_entry(start)
             if entry is not None:
                 return self.options.root / weights_files(entry)[0]

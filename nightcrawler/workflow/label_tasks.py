@@ -198,7 +198,7 @@ def _vote_outputs(folder: Path, modes: Sequence[int]) -> tuple[Path, ...]:
     outputs = []
     for name in (*(f"arid_pred_{mode}" for mode in modes), "arid_pred"):
         outputs += [folder / f"{name}.csv", folder / f"{name}.json"]
-    return tuple(outputs)
+    return (*outputs, folder / "predictions.csv")
 
 
 def equal_vote(experiments: Sequence[str], views: Sequence[tuple[int, int]]) -> str:

@@ -73,7 +73,8 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
                 tasks += test_tasks(job, pairs_of.get(job.name, {}), options)
     if vote is not None:
         tasks.append(vote.task)
-    return tasks, _about(jobs, planned, stop)
+    notes = [*tree.plan.notes] if tree is not None else []
+    return tasks, {**_about(jobs, planned, stop), "notes": [*notes, *jobs.missing_weights.values()]}
 
 
 def _about(jobs: TrainingJobs, planned: list[PlannedTask], stop: Stop | None) -> dict[str, Any]:

@@ -28,31 +28,33 @@ from types import FrameType
 
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
-from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.locks import take_inheritable_lock
 from nightcrawler.utils.signals import signal_handler
 from nightcrawler.utils.versions import library_versions
 from nightcrawler.workflow import task_state
 from nightcrawler.workflow.comparison import Comparison
 from nightcrawler.workflow.console import Progress, Screen
-from nightcrawler.workflow.import_outputs import import_outputs
-from nightcrawler.workflow.make_room import make_room
 from nightcrawler.workflow.pipeline_file import PIPELINE_FILE, TaskRow, write_pipeline_file
 from nightcrawler.workflow.progress import estimate_seconds_left
 from nightcrawler.workflow.run_options import (
     BLOCKED,
     DONE,
     FAILED,
-    IMPORT,
-    REPLACE,
     RUNNING,
     STATUS_OF_STATE,
     STOPPED,
     WAITING,
     RunOptions,
 )
+from nightcrawler.workflow.shared_process import (
+    NOT_BEGUN,
+    RunningProcess,
+    can_share,
+    start_processes,
+)
+from nightcrawler.workflow.start import prepare_start, take_outputs
 from nightcrawler.workflow.task import Task, dependencies
-from nightcrawler.workflow.task_process import TaskProcess, task_environment
+from nightcrawler.workflow.task_process import task_environment
 from nightcrawler.workflow.task_state import TaskCheck, TaskState, check_task
 
 # Requests to stop: Ctrl-C, a closed terminal, and the signals that schedulers send ahead of time.
@@ -71,7 +73,7 @@ EXIT_INTERRUPTED = 130
 class RunningTask:
     """Process of a task, the check that started it, and its slot (an index below `jobs`)."""
 
-    process: TaskProcess
+    process: RunningProcess
     check: TaskCheck
     slot: int
 
@@ -170,7 +172,7 @@ class Runner:
         changed = False
         for name in self._open_names():
             if self.status[name] == WAITING and self._inputs_are_ready(name):
-                free = len(self.running) < self.options.jobs
+                free = self._jobs_taken() < self.options.jobs
                 if free or name not in self._checked:
                     self._checked.add(name)
                     self._settle_or_start(self.tasks[name], free)
@@ -203,7 +205,7 @@ class Runner:
             return
         try:
             check = check_task(task, self.hashes)
-            if check.up_to_date or (check.unknown_outputs and self._imports(task, check)):
+            if check.up_to_date or (check.unknown_outputs and self._takes(task, check)):
                 self.states[task.name] = self.comparison.add(task, check)
                 self.status[task.name] = DONE
                 self.reasons[task.name] = "up to date"
@@ -217,66 +219,59 @@ class Runner:
             if task.name not in self.running:
                 os.close(lock)
 
-    def _imports(self, task: Task, check: TaskCheck) -> bool:
-        """Treat outputs that no run of this command made.
-
-        Returns:
-            `True` if the task is up to date with them.
-
-        Raises:
-            UserError: If they are neither to be imported nor to be replaced.
-        """
-        if self.options.found == IMPORT:
-            return import_outputs(task, check, self.hashes, self.screen.note)
-        if self.options.found == REPLACE:
-            return False
-        raise UserError(
-            f"{check.unknown_outputs[0]} exists and was not made by this command: "
-            "--found import keeps it, --found replace removes it, --out DIR works elsewhere"
-        )
-
     def _start(self, task: Task, check: TaskCheck, lock: int) -> None:
-        # Read again: importing an unfinished training has written a state since the check.
-        earlier = task_state.read_state(task.state_file)
-        resumes = False
-        seconds = 0.0
-        if earlier is not None and (earlier.key == check.key or check.uncompared):
-            begun = earlier.imported and earlier.status == task_state.STARTED
-            resumes = check.resumable or begun
-            if resumes:
-                seconds = earlier.seconds
-        # Only a training continues from its leftovers; other tasks start from scratch.
-        keeps = resumes and task.kind == "train" and task_state.reads_same_places(task, earlier)
-        if not keeps and not (task.overwrite_safe and earlier is None):
-            replaces = bool(check.unknown_outputs) and self.options.found == REPLACE
-            asked = self.options.redo or replaces
-            note = make_room(task, check, earlier, asked, self.hashes)
-            if note:
-                self.screen.note(note)
-        for path, text in task.writes.items():
-            with atomic_write(path, "w") as file:
-                file.write(text)
-        task.folder.mkdir(parents=True, exist_ok=True)
-        state = TaskState(
-            task_state.STARTED,
-            check.key,
-            check.inputs,
-            command=list(task.command),
-            seconds=seconds,
-            versions=library_versions(),
-        )
-        # Written before the process starts: a kill between the two leaves a run to resume.
-        task_state.write_state(task.state_file, state)
+        """Start the process of a task, and of those that share it."""
+        started = [(task, check, lock)]
+        self._prepare(task, check)
+        started += self._companions(task)
         slot = self._free_slot()
         gpus = self.options.gpus
         env = task_environment(self.options.threads, gpus[slot % len(gpus)] if gpus else None)
-        log = self.options.state / "logs" / f"{task.slug}.log"
-        process = TaskProcess(task, self.options.root, log, env, lock)
-        self.running[task.name] = RunningTask(process, check, slot)
-        self.states[task.name] = state
-        self.status[task.name] = RUNNING
-        self.reasons[task.name] = check.reason
-        self.screen.event(task.name, RUNNING, self.progress(), check.reason)
+        logs = self.options.state / "logs"
+        tasks, checks, locks = zip(*started, strict=True)
+        processes = start_processes(tasks, self.options.root, logs, env, locks)
+        for one, found, process in zip(tasks, checks, processes, strict=True):
+            self.running[one.name] = RunningTask(process, found, slot)
+            self.status[one.name] = RUNNING
+            self.reasons[one.name] = found.reason
+            self.screen.event(one.name, RUNNING, self.progress(), found.reason)
+
+    def _takes(self, task: Task, check: TaskCheck) -> bool:
+        return take_outputs(task, check, self.options, self.hashes, self.screen.note)
+
+    def _prepare(self, task: Task, check: TaskCheck) -> None:
+        note = self.screen.note
+        self.states[task.name] = prepare_start(task, check, self.options, self.hashes, note)
+
+    def _companions(self, task: Task) -> list[tuple[Task, TaskCheck, int]]:
+        """Prepare the tasks that share the process of a task, as many as no free job could run."""
+        others = []
+        for name in self._open_names():
+            other = self.tasks[name]
+            waits = self.status[name] == WAITING and name != task.name
+            if waits and can_share(task, other) and self._inputs_are_ready(name):
+                others.append(other)
+        spare = self.options.jobs - self._jobs_taken() - 1
+        found = []
+        for other in others[spare:]:
+            lock = take_inheritable_lock(other.lock_file)
+            if lock is None:
+                continue
+            try:
+                check = check_task(other, self.hashes)
+                # Everything else is settled in its own turn.
+                if not check.up_to_date and not check.unknown_outputs:
+                    self._prepare(other, check)
+                    found.append((other, check, lock))
+                    continue
+            except (UserError, OSError) as error:
+                self._fail(other.name, str(error))
+            os.close(lock)
+        return found
+
+    def _jobs_taken(self) -> int:
+        # Tasks that share a process share its job.
+        return len({running.slot for running in self.running.values()})
 
     def _free_slot(self) -> int:
         # The slot of a task that has ended is free again, and with it its GPU.
@@ -294,7 +289,11 @@ class Runner:
                 ended.append((name, code))
         for name, code in ended:
             running = self.running.pop(name)
-            self._finish(running, code)
+            if code == NOT_BEGUN and self._stop is None:
+                # The process of a task before it was killed: it gets one of its own.
+                self.status[name] = WAITING
+            else:
+                self._finish(running, code)
             os.close(running.process.lock)
         return bool(ended)
 

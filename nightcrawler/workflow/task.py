@@ -42,6 +42,7 @@ class Task:
         older_signatures: Signatures that earlier versions computed for the same outputs.
         stamps: What files made by hand must say of themselves to be imported.
         ok_codes: Exit codes that mean success.
+        group: Tasks of one group may run in one process, one after the other, empty for none.
         run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
             to be imported, empty for no such check.
         overwrite_safe: The command itself refuses to replace files that it did not write.
@@ -64,6 +65,7 @@ class Task:
     older_signatures: tuple[str, ...] = ()
     stamps: Mapping[str, Any] = field(default_factory=dict)
     ok_codes: tuple[int, ...] = (0,)
+    group: str = ""
     run_hash: str = ""
     overwrite_safe: bool = False
 

@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from nightcrawler.utils.io import open_own
 from nightcrawler.utils.process import terminate_with_parent
@@ -55,23 +56,28 @@ class TaskProcess:
         log: File to which its output is appended.
         env: Its environment variables.
         lock: Locked file descriptor that the process inherits, so that the lock ends with it.
+        more_locks: Others, of tasks that share the process.
 
     Raises:
         OSError: If the program cannot be started.
     """
 
-    def __init__(self, task: Task, cwd: Path, log: Path, env: Mapping[str, str], lock: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        cwd: Path,
+        log: Path,
+        env: Mapping[str, str],
+        lock: int,
+        more_locks: Sequence[int] = (),
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.task = task
         self.log = log
         self.lock = lock
         self._started = time.monotonic()
         with open_own(log, "ab") as file:
-            now = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"\n== {now} {' '.join(task.command)}\n".encode())
-            file.flush()
-            # Output of earlier runs lies before this offset.
-            self._offset = file.tell()
+            self._offset = note_start(file, task.command)
             parent = os.getpid()
             self._process = subprocess.Popen(
                 task.command,
@@ -82,7 +88,7 @@ class TaskProcess:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C of a terminal must reach the runner alone, which then asks its tasks.
                 start_new_session=True,
-                pass_fds=(lock,),
+                pass_fds=(lock, *more_locks),
                 preexec_fn=lambda: terminate_with_parent(parent),
             )
 
@@ -105,15 +111,37 @@ class TaskProcess:
 
     def last_line(self) -> str:
         """Return the last `error:` line of its output, or else the last line."""
-        with open(self.log, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(self._offset, size - TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
-        last = "no output"
-        error = ""
-        for line in map(str.strip, text.splitlines()):
-            if line:
-                last = line
-            if line.startswith("error:"):
-                error = line
-        return error or last
+        return error_line(self.log, self._offset)
+
+
+def note_start(file: IO[bytes], command: Sequence[str]) -> int:
+    """Write time and command of a start into a log.
+
+    Returns:
+        The offset of what follows: output of earlier runs lies before it.
+    """
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"\n== {now} {' '.join(command)}\n".encode())
+    file.flush()
+    return file.tell()
+
+
+def error_line(log: Path, offset: int) -> str:
+    """Return the last `error:` line of a log, or else the last line.
+
+    Args:
+        log: The file.
+        offset: Where to start.
+    """
+    with open(log, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(offset, size - TAIL_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    last = "no output"
+    error = ""
+    for line in map(str.strip, text.splitlines()):
+        if line:
+            last = line
+        if line.startswith("error:"):
+            error = line
+    return error or last

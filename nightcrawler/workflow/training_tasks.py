@@ -144,6 +144,8 @@ def test_tasks(
             earlier_outputs=(f"{glob.escape(split)}x[0-9]*x[0-9]*x[0-9]*x[0-9]*",),
             root=options.state if job.control else options.out,
             ok_codes=(0, EXIT_BAD_VIDEOS),
+            # Several processes meet through the launcher, once for each test.
+            group=f"test/{job.name}" if options.nproc == 1 else "",
         )
         tasks.append(task)
     return tasks

@@ -74,7 +74,7 @@ def test_windows_of_one_recording_stay_together() -> None:
     for name in val:
         stem = name.rpartition("_")[0]
         assert {f"{stem}_{number:03d}.mp4" for number in range(4)} <= val
-    assert notes == ""
+    assert "recordings" not in notes
     alone, _ = tree(names, recording_of=recording_by_clip)
     assert len({name.rpartition("_")[0] for name in alone}) > 2
 
@@ -93,6 +93,17 @@ def test_classes_without_a_validation_clip_are_named() -> None:
     val, notes = tree(names)
     assert {name[0] for name in val} == {"A", "C"}
     assert "classes without a validation clip: B (1 clip)" in notes
+
+
+def test_few_validation_clips_and_classes_are_said() -> None:
+    names = [f"A/{number}.mp4" for number in range(100)]
+    names += [f"{label}/{number}.mp4" for label in "BC" for number in range(30)]
+    _, notes = tree(names)
+    assert "fewer than 10 validation clips: B (6), C (6): each moves" in notes
+    assert "3 classes: top-5 accuracy is always 100 %, and chance is 33 %" in notes
+    _, notes = tree([f"{label}/{number}.mp4" for label in "ABCDEF" for number in range(50)])
+    assert "fewer" not in notes
+    assert "top-5" not in notes
 
 
 def test_a_table_tells_recordings(tmp_path: Path) -> None:

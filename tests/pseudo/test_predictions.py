@@ -51,6 +51,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert {type(value) for value in plain.values()} == {np.ndarray, dict}
 
 
+def test_class_names_are_an_array_of_their_own(tmp_path: Path) -> None:
+    before = some()
+    before.meta["class_names"] = ["Laufen", "Gähnen"]
+    before.save(tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as arrays:
+        assert arrays["class_names"].tolist() == ["Laufen", "Gähnen"]
+    assert read_results(tmp_path / "r.npz").meta["class_names"] == ["Laufen", "Gähnen"]
+
+
 class Attack:
     """Leaves a trace when it is unpickled by a reader that calls what it is told to."""
 

@@ -51,7 +51,7 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
         f"arid_pred{part}.{end}"
         for part in ("", "_0", "_1", "_2", "_3", "_4")
         for end in ("csv", "json")
-    }
+    } | {"predictions.csv"}
     labels = []
     for mode in range(5):
         weights = [0.25] * 4 + [0.0] if mode == 4 else [0.2] * 5
@@ -74,7 +74,50 @@ def test_modes_are_made_and_vote(project: Path, capsys: pytest.CaptureFixture[st
     assert rows_of(out / "arid_pred.csv")[0] == ["VideoID", "Video", "ClassID", "Probability"]
     assert [row[0] for row in rows_of(out / "arid_pred.csv")[1:]] == [str(row) for row in range(60)]
     assert json.loads((out / "arid_pred.json").read_text())["labels"] == "label-free"
-    assert capsys.readouterr().out.splitlines()[-1].endswith("60 videos, vote of 5, label-free")
+    *_, voted, named = capsys.readouterr().out.splitlines()
+    assert voted.endswith("60 videos, vote of 5, label-free")
+    assert named == f"{out / 'predictions.csv'}: the same with names of classes"
+
+
+def test_answers_have_names_and_agreement(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = final_results(project)
+    assert run(project, VOTE, "--modes", 0, "--vote", 0) == 0
+    out = project / "submission"
+    header, *rows = rows_of(out / "predictions.csv")
+    assert header == ["video", "class", "probability", "agreement", "status"]
+    final = read_submission(out / "arid_pred.csv")
+    own = np.stack([one.probs.argmax(axis=1) for one in models["1x3"]])
+    mixed = np.mean([one.probs.astype(np.float64) for one in models["1x3"]], axis=0)
+    class_names = models["1x3"][0].meta["class_names"]
+    for row, (video, name, probability, agreement, status) in enumerate(rows):
+        label = final.labels[row]
+        count = int((own[:, row] == label).sum())
+        first, second = np.sort(mixed[row])[::-1][:2]
+        expected = "sure" if first - second >= 0.5 else "unsure"
+        assert (video, name) == (NAMES[row], class_names[label])
+        assert probability == f"{final.confidences[row]:.4f}"
+        assert agreement == f"{count} of 5"
+        assert status == ("models disagree" if count < 2.5 else expected)
+    # Over the file alone, voters count instead of their models.
+    assert run(project, VOTE, "--modes", "--vote", 0) == 0
+    again = rows_of(out / "predictions.csv")[1:]
+    assert [row[:3] for row in again] == [row[:3] for row in rows]
+    assert {row[3] for row in again} == {"1 of 1"}
+
+
+def test_a_file_of_the_user_is_not_replaced(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final_results(project)
+    path = project / "submission/predictions.csv"
+    path.parent.mkdir()
+    path.write_text("my own,table\n")
+    assert run(project, VOTE) == command_line.EXIT_USER_ERROR
+    assert f"{path}: exists and was not written by a vote" in capsys.readouterr().err
+    assert path.read_text() == "my own,table\n"
+    assert [one.name for one in path.parent.iterdir()] == ["predictions.csv"]
 
 
 def test_runs_are_equal_byte_for_byte_and_forms_elect_the_same(project: Path) -> None:

@@ -239,6 +239,13 @@ def test_controls_follow_one_another_beside_the_rounds(tmp_path: Path) -> None:
     assert not any(task.about.get("control") for task in plan(UG2, tmp_path).values())
 
 
+def test_missing_weights_are_said_once_before_anything_runs(tmp_path: Path) -> None:
+    recipe = read_recipe(UG2, ROOT)
+    _, about = make_plan(recipe, PlanOptions(ROOT, out=tmp_path, state=tmp_path))
+    assert len(about["notes"]) == 4
+    assert about["notes"][0].startswith("weights 'uniformer_base_sthv2_32_prek400' are missing: ")
+
+
 def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
     tasks = plan(OWN, tmp_path / "out", own)
     assert next(iter(tasks)) == "data"
