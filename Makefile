@@ -1,6 +1,7 @@
 # make install  the environment .venv, with all that tests need
 # make install-locked  the same in the versions and hashes of requirements-lock.txt
-# make demo     the whole method on synthetic night clips, on a CPU
+# make demo     the method on synthetic night clips in minutes, on a CPU: two models, one round
+# make demo-full   the whole method: 21 trainings in four rounds, with the control
 # make real     DARK=<folder of dark clips>: poses and pictures teach each other, see docs/sim_to_real.md
 # make test     style checks and all tests but those of the wheel
 # make package  build the wheel and the sdist, install them elsewhere, use them
@@ -17,7 +18,7 @@ AUDIT := build/audit
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install install-locked audit demo real test docs docs-test package lint format clean
+.PHONY: help install install-locked audit demo demo-full real test docs docs-test package lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -66,7 +67,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 demo: $(INSTALLED)
-	PYTHON=$(BIN)/python bash tools/demo.sh
+	PYTHON=$(BIN)/python SIZE=small bash tools/demo.sh
+
+demo-full: $(INSTALLED)
+	PYTHON=$(BIN)/python SIZE=full bash tools/demo.sh
 
 real: $(INSTALLED)
 	PYTHON=$(BIN)/python DARK="$(DARK)" bash tools/real.sh

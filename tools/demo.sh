@@ -1,27 +1,50 @@
 #!/usr/bin/env bash
-# The whole chain on synthetic night clips, on a CPU: render, 21 trainings in four rounds, expert, vote, control, report.
+# The method on synthetic night clips, on a CPU: render, train, adapt, pseudo-label, vote, report.
+# SIZE=small: two models, one round, fewer clips, in minutes. SIZE=full: the 21 trainings of the method in four rounds,
+# expert, vote and control; where the extra `pose` is installed, a model of skeletons votes, too (POSE=0 leaves it out).
 # SEED=<n>: another set of clips and other random numbers. DATA=<folder>, OUT=<folder>: where clips and the run are kept;
-# what is there already is used again. JOBS=<n>: links at a time. More arguments go to tools/run_pipeline.py (--oracle).
+# what is there already is used again. JOBS=<n>: tasks at a time. More arguments go to tools/run_pipeline.py (--oracle).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 python=${PYTHON:-.venv/bin/python}
+size=${SIZE:-small}
 seed=${SEED:-0}
-data=${DATA:-demo/data$seed}
-out=${OUT:-demo/run$seed}
 jobs=${JOBS:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+case $size in
+small)
+    recipe=demo_small
+    models=(uniformer_b32_k600 sf32_k700)
+    data=${DATA:-demo/small$seed/data}
+    out=${OUT:-demo/small$seed/run}
+    clips=(--train 24 --val 8 --unlabel 20 --arid 10 --test 20)
+    control=()
+    ;;
+full)
+    recipe=demo
+    models=(uniformer_b32_ssv2 uniformer_b32_k600 mvit_b32_k600 sf32_k700)
+    data=${DATA:-demo/data$seed}
+    out=${OUT:-demo/run$seed}
+    clips=(--train 60 --val 20 --unlabel 40 --arid 30 --test 40)
+    control=(--control)
+    ;;
+*)
+    echo "error: SIZE=$size: expected small or full" >&2
+    exit 2
+    ;;
+esac
+
 echo "== 1/4 synthetic clips: $data"
-"$python" tools/make_synthetic.py --out "$data" --seed "$seed" --preset darker --jobs "$jobs" \
-    --train 60 --val 20 --unlabel 40 --arid 30 --test 40
+"$python" tools/make_synthetic.py --out "$data" --seed "$seed" --preset darker --jobs "$jobs" "${clips[@]}"
 echo "== 2/4 the chain: $out"
-"$python" tools/run_pipeline.py configs/pipeline/demo.yaml --data "$data" --out "$out" --jobs "$jobs" --control "$@" \
-    RNG_SEED "$((6666 + seed))"
+"$python" tools/run_pipeline.py "configs/pipeline/$recipe.yaml" --data "$data" --out "$out" --jobs "$jobs" \
+    "${control[@]}" "$@" RNG_SEED "$((6666 + seed))"
 echo "== 3/4 what it starts from, on the hidden test split: without and with gamma"
 for enhancement in none gamma; do
-    for model in uniformer_b32_ssv2 uniformer_b32_k600 mvit_b32_k600 sf32_k700; do
+    for model in "${models[@]}"; do
         "$python" tools/run_net.py test --cfg "exp_adapt_bn/$model/config.yaml" --overlay configs/demo.yaml \
             DATA.PATH_PREFIX "$data" OUTPUT_DIR "$out/source_$enhancement/$model" ADAPT.NAME none \
             ENHANCE.TEST "$enhancement" TEST.DATA_SELECT test TEST.NUM_ENSEMBLE_VIEWS 1 TEST.NUM_SPATIAL_CROPS 1 \
@@ -29,5 +52,17 @@ for enhancement in none gamma; do
     done
 done
 "$python" tools/score.py --truth "$data/truth/test.csv" "$out"/source_*/*/test*.npz
+if [ "$size" = full ] && [ "${POSE:-1}" = 1 ] && "$python" -c 'import mediapipe' 2>/dev/null; then
+    echo "== and how people move: poses of the clips are extracted first (POSE=0 leaves this out)"
+    skeleton=(--cfg exp_pose/skeleton/config.yaml DATA.PATH_PREFIX "$data" OUTPUT_DIR "$out/exp_pose/skeleton")
+    "$python" tools/run_net.py train "${skeleton[@]}" RNG_SEED "$((6666 + seed))"
+    "$python" tools/run_net.py test "${skeleton[@]}" TEST.DATA_SELECT test TEST.NUM_ENSEMBLE_VIEWS 1 \
+        TEST.NUM_SPATIAL_CROPS 1 || [ $? = 3 ]
+    "$python" test_ensemble_vote.py --recipe configs/vote/pose.yaml --prefix "$out" --split test \
+        --out "$out/submission_pose"
+    "$python" tools/score.py --truth "$data/truth/test.csv" "$out"/exp_pose/skeleton/test*.npz \
+        "$out/submission/arid_pred.csv" "$out/submission_pose/arid_pred.csv"
+fi
 echo "== 4/4 the report"
-"$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table
+"$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table \
+    --before "as recorded=$out/source_none" --before "lit=$out/source_gamma"

@@ -5,7 +5,7 @@ Hidden labels may come from a list file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument(
-        "results", nargs="+", type=Path, metavar="PKL", help="results files of test.sh"
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="results files of test.sh, or submissions (arid_pred.csv)",
     )
     parser.add_argument(
         "--truth", type=Path, metavar="CSV", help="path,label rows for videos without a label"
@@ -39,6 +43,9 @@ def main(argv: Sequence[str]) -> int:
 
     truth = read_labels(arguments.truth) if arguments.truth else {}
     for path in arguments.results:
+        if path.suffix == ".csv":
+            print(f"{path}: {describe_submission(path, truth)}")
+            continue
         predictions = read_results(path)
         if truth and truth.keys().isdisjoint(predictions.names):
             raise UserError(
@@ -51,3 +58,31 @@ def main(argv: Sequence[str]) -> int:
         labels = predictions.meta.get("labels", "unknown use of labels")
         print(f"{path}: {describe(predictions)} (seed {seed}, {labels})")
     return 0
+
+
+def describe_submission(path: Path, truth: Mapping[str, int]) -> str:
+    """Return one line with the accuracy of a submission, whose videos have no labels themselves.
+
+    Args:
+        path: the submission.
+        truth: name to label.
+
+    Raises:
+        UserError: if it is bad, or no video of it has a known label.
+    """
+    from nightcrawler.engine.meters import wilson_interval
+    from nightcrawler.pseudo.results_metadata import read_metadata
+    from nightcrawler.pseudo.submission import read_submission
+
+    submission = read_submission(path)
+    right = []
+    for name, label in zip(submission.names, submission.labels.tolist(), strict=True):
+        if truth.get(name, -1) >= 0:
+            right.append(truth[name] == label)
+    if not right:
+        raise UserError(f"{path}: a submission has no labels: --truth must name its videos")
+    low, high = wilson_interval(sum(right), len(right))
+    return (
+        f"top-1 {100 * sum(right) / len(right):.2f} % (95 % interval {100 * low:.1f} to "
+        f"{100 * high:.1f}) of {len(right)} videos ({read_metadata(path)['labels']})"
+    )

@@ -89,7 +89,7 @@ def _generate_mode(
     form: str,
     names: Sequence[str] | None,
 ) -> Ballot:
-    """Write the submission of a mode, and return what its models say of each video."""
+    """Write the submission of a mode, and return the predictions of its models."""
     whole = read_vote_recipe(recipe or project_root() / RECIPE)
     # Folders of a recipe are relative, so that it holds for any copy of the project.
     prefix = Path(prefix or project_root())
@@ -139,7 +139,7 @@ def vote_for_sub(
         tie: `probability` sums the probabilities of those who voted for a class, and takes the
             smaller class id if they are equal; `class` takes the smaller class id at once.
         form: `number`, `all_probs` or `challenge`.
-        ballots: submission to what its models say, of those that are known.
+        ballots: submission to the predictions of its models, of those that are known.
 
     Raises:
         UserError: if one is missing, bad, or of other videos.

@@ -22,7 +22,7 @@ HEADER = ("video", "class", "probability", "agreement", "status")
 
 @dataclass(frozen=True)
 class Ballot:
-    """What the models of one voter predict for N videos.
+    """Predictions of the models of one voter for N videos.
 
     Attributes:
         names: names of the N videos.

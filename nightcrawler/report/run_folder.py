@@ -89,7 +89,7 @@ class RunFolder:
     def __init__(self, folder: Path, root: Path, truth: Mapping[str, Path] | None = None) -> None:
         self.folder = folder
         self.root = root
-        self.state = _read_state(folder / STATE)
+        self.state = read_state(folder / STATE)
         self.notes: list[str] = []
         self.data = self.locate(self.state["data"])
         self.truth_files: dict[str, Path] = {}
@@ -304,7 +304,15 @@ class RunFolder:
         return rows
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """Read `pipeline.json`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: if it is missing, damaged or of another version.
+    """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -336,7 +336,9 @@ class Runner:
         self.states[task.name] = state
         self.status[task.name] = status
         self.reasons[task.name] = reason
-        self.screen.event(task.name, status, self.progress(), reason, state.seconds)
+        # Beside the time that is left: what a person waits for.
+        shown = process.accuracy() if status == DONE and not reason else reason
+        self.screen.event(task.name, status, self.progress(), shown, state.seconds)
 
     def _fail(self, name: str, reason: str) -> None:
         """Settle a task that cannot be started."""

@@ -19,7 +19,12 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import open_own
 from nightcrawler.workflow.commands import program
 from nightcrawler.workflow.task import Task
-from nightcrawler.workflow.task_process import TaskProcess, error_line, note_start
+from nightcrawler.workflow.task_process import (
+    TaskProcess,
+    accuracy_told,
+    error_line,
+    note_start,
+)
 
 # Exit code of a task that its process did not come to.
 NOT_BEGUN = -1000
@@ -47,6 +52,9 @@ class RunningProcess(Protocol):
 
     def last_line(self) -> str:
         """Return the last `error:` line of the task's output, or else the last line."""
+
+    def accuracy(self) -> str:
+        """Return the accuracy that the task's output tells, empty for none."""
 
 
 class _Report:
@@ -128,6 +136,10 @@ class ProcessShare:
     def last_line(self) -> str:
         """Return the last `error:` line of the task's output, or else the last line."""
         return error_line(self.log, self._offset)
+
+    def accuracy(self) -> str:
+        """Return the accuracy that the task's output tells, empty for none."""
+        return accuracy_told(self.log, self._offset)
 
 
 def can_share(task: Task, other: Task) -> bool:

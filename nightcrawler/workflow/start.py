@@ -1,4 +1,4 @@
-"""Start of a task: what exists is imported, refused or removed, and the start is recorded."""
+"""Start of a task: existing files are imported, refused or removed, and the start is recorded."""
 
 from __future__ import annotations
 
