@@ -64,5 +64,4 @@ if [ "$size" = full ] && [ "${POSE:-1}" = 1 ] && "$python" -c 'import mediapipe'
         "$out/submission/arid_pred.csv" "$out/submission_pose/arid_pred.csv"
 fi
 echo "== 4/4 the report"
-"$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table \
-    --before "as recorded=$out/source_none" --before "lit=$out/source_gamma"
+"$python" tools/report.py "$out" --truth "test=$data/truth/test.csv" --table

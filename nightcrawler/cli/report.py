@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,6 @@ def parse(argv: Sequence[str]) -> Any:
         default=[],
         metavar="SPLIT=CSV",
         help="file of path,label rows with the true classes of a split (repeatable)",
-    )
-    parser.add_argument(
-        "--before",
-        action="append",
-        default=[],
-        metavar="NAME=FOLDER",
-        help="results of models before the chain, MODEL/SPLIT*.npz below FOLDER, for the last "
-        "lines (repeatable)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="HTML", help="page of one run (default: RUN/report.html)"
@@ -100,37 +92,6 @@ def check_arguments(arguments: Any, is_single: bool) -> None:
         )
 
 
-def accuracy_before(texts: Sequence[str], truth: Mapping[str, Path]) -> dict[str, float]:
-    """Return the mean accuracy (%) of models before the chain.
-
-    Args:
-        texts: values of `--before`.
-        truth: split to the file of its true classes.
-
-    Raises:
-        UserError: if a value has another form, or no results with known classes are there.
-    """
-    from nightcrawler.engine.meters import accuracy
-    from nightcrawler.pseudo.labels import read_labels
-    from nightcrawler.pseudo.predictions import add_labels, read_results
-
-    found = {}
-    for text in texts:
-        name, _, folder = text.partition("=")
-        percents = []
-        for split, path in truth.items():
-            for results in sorted(Path(folder).glob(f"*/{split}x*.npz")):
-                predictions = read_results(results)
-                add_labels(predictions, read_labels(path))
-                percents.append(accuracy(predictions)["top1"])
-        if not name or not percents:
-            raise UserError(
-                f"--before {text!r}: expected NAME=FOLDER with results of a split of --truth"
-            )
-        found[name] = sum(percents) / len(percents)
-    return found
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the page of one run, and print the table of all."""
     arguments = parse(argv)
@@ -155,9 +116,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.table or not is_single:
         print("\n".join(table_lines(runs)))
     if page is not None:
-        before = accuracy_before(arguments.before, truth)
         state = read_state(arguments.runs[0] / STATE)
-        for line in closing_lines(runs[0], state, project_root(), before):
+        for line in closing_lines(runs[0], state, project_root()):
             print(line)
         size_kib = page.stat().st_size >> 10
         print(f"report: {page} ({size_kib} KiB), {page.with_suffix('.json').name} beside it")

@@ -18,58 +18,30 @@ EXAMPLE_CLIP = "docs/night.mp4"
 YOUR_CLIP = "night.mp4"
 
 
-def closing_lines(
-    figures: Figures, state: Mapping[str, Any], root: Path, before: Mapping[str, float]
-) -> Iterator[str]:
+def closing_lines(figures: Figures, state: Mapping[str, Any], root: Path) -> Iterator[str]:
     """Yield how accuracy went, and three commands that use the models of the last round.
 
     Args:
         figures: of the run.
         state: content of its `pipeline.json`.
         root: folder that paths in it are relative to.
-        before: accuracy (%) of models before the chain, by the treatment of the clips.
     """
-    split = _known_split(figures)
-    if split is not None:
-        steps = [f"{name} {percent:.1f}" for name, percent in before.items()]
-        steps += accuracy_steps(split)
+    story = figures["story"]
+    if story:
         yield (
-            f"top-1 in % on the {split['videos']} clips of {split['split']}, mean of the models, "
-            f"chance {figures['chance']:.1f}:"
+            f"top-1 in % on {story['stamp']['clips']} clips of {story['split']}, chance "
+            f"{figures['chance']:.1f}:"
         )
+        steps = []
+        for step in story["steps"]:
+            percent = step["accuracy"]["percent"]
+            steps.append(f"{step['name']} {'?' if percent is None else f'{percent:.1f}'}")
         yield f"  {' -> '.join(steps)}"
     models = [_shown(root / folder) for folder in last_models(state)]
     if models:
         yield "use the models of this run:"
         for command in commands(models):
             yield f"  {command}"
-
-
-def _known_split(figures: Figures) -> Mapping[str, Any] | None:
-    """Return the split of the vote, or else the first one, whose accuracy is known."""
-    known = []
-    for split in figures["splits"]:
-        if any(stage["mean"] is not None for stage in split["stages"]):
-            known.append(split)
-    known.sort(key=lambda split: not split["votes"])
-    return known[0] if known else None
-
-
-def accuracy_steps(split: Mapping[str, Any]) -> list[str]:
-    """Return the accuracy of each stage in words, and of the vote.
-
-    Args:
-        split: of the figures.
-    """
-    steps = []
-    for stage in split["stages"]:
-        if stage["mean"] is None or not stage["in_chain"]:
-            continue
-        name = f"round {stage['round']}" if stage["round"] else "adapted"
-        steps.append(f"{name} {stage['mean']:.1f}")
-    if split["votes"] and split["votes"][-1]["percent"] is not None:
-        steps.append(f"vote of all {split['votes'][-1]['percent']:.1f}")
-    return steps
 
 
 def last_models(state: Mapping[str, Any]) -> list[str]:

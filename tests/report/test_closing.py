@@ -9,10 +9,6 @@ import pytest
 from nightcrawler.report.closing import closing_lines, last_models
 
 
-def stage(name: str, number: int, mean: float | None, in_chain: bool = True) -> dict:
-    return {"stage": name, "round": number, "mean": mean, "in_chain": in_chain}
-
-
 def task(name: str, number: int, **more: object) -> dict:
     values = {"kind": "train", "status": "done", "folder": name, "round": number}
     return {**values, **more}
@@ -28,18 +24,15 @@ STATE = {
         task("runs/a/round1/x", 1, kind="test"),
     ]
 }
-KNOWN = {
+STORY = {
     "split": "test",
-    "videos": 440,
-    "stages": [
-        stage("adapt", 0, 62.34),
-        stage("round1", 1, 65.9),
-        stage("expert", 1, 70.0, in_chain=False),
-        stage("round2", 2, None),
+    "stamp": {"clips": 440},
+    "steps": [
+        {"name": "raw", "accuracy": {"percent": 11.54}},
+        {"name": "adapted", "accuracy": {"percent": None}},
+        {"name": "vote", "accuracy": {"percent": 75.68}},
     ],
-    "votes": [{"percent": 71.0}, {"percent": 75.7}],
 }
-OTHER = {"split": "val_dry", "videos": 9, "stages": [stage("adapt", 0, 90.0)], "votes": []}
 
 
 def test_the_way_of_accuracy_and_three_commands(
@@ -47,11 +40,9 @@ def test_the_way_of_accuracy_and_three_commands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    figures = {"splits": [OTHER, KNOWN], "chance": 9.09}
-    before = {"as recorded": 11.5, "lit": 40.1}
-    assert list(closing_lines(figures, STATE, tmp_path, before)) == [
-        "top-1 in % on the 440 clips of test, mean of the models, chance 9.1:",
-        "  as recorded 11.5 -> lit 40.1 -> adapted 62.3 -> round 1 65.9 -> vote of all 75.7",
+    assert list(closing_lines({"story": STORY, "chance": 9.09}, STATE, tmp_path)) == [
+        "top-1 in % on 440 clips of test, chance 9.1:",
+        "  raw 11.5 -> adapted ? -> vote 75.7",
         "use the models of this run:",
         "  nightcrawler predict night.mp4 --experiment runs/a/round1/x --experiment runs/a/round1/y",
         "  nightcrawler serve --experiment runs/a/round1/x --experiment runs/a/round1/y",
@@ -60,9 +51,7 @@ def test_the_way_of_accuracy_and_three_commands(
 
 
 def test_nothing_is_said_of_what_is_not_known(tmp_path: Path) -> None:
-    unknown = {"split": "test", "videos": 3, "stages": [stage("adapt", 0, None)], "votes": []}
-    figures = {"splits": [unknown], "chance": 50.0}
-    assert list(closing_lines(figures, {"links": []}, tmp_path, {})) == []
+    assert list(closing_lines({"story": None, "chance": 50.0}, {"links": []}, tmp_path)) == []
     assert last_models({"links": [task("a", 0, status="running")]}) == []
 
 
@@ -77,7 +66,7 @@ def test_a_clip_of_the_checkout_and_a_program_that_is_not_on_the_path(
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.executable", str(tmp_path / ".venv/bin/python"))
     state = {"links": [task("runs/a b/adapt/x", 0)]}
-    lines = list(closing_lines({"splits": [], "chance": 1.0}, state, tmp_path, {}))
+    lines = list(closing_lines({"story": None, "chance": 1.0}, state, tmp_path))
     assert lines[1] == (
         "  .venv/bin/nightcrawler predict docs/night.mp4 --experiment 'runs/a b/adapt/x'"
     )
