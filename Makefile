@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AUDIT := build/audit
 WORKERS ?= 2
+# EXTRAS=dev,pose brings models of how people move along.
+EXTRAS ?= dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install install-locked audit demo demo-full real test docs docs-test package lint format clean
@@ -28,7 +30,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch torchvision
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $(INSTALLED)
 
 install-locked:

@@ -65,8 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 def list_weights(root: Path) -> int:
     """Print one line per name."""
-    from nightcrawler.models.zoo import find_entry, zoo_names
-    from nightcrawler.predict.checkpoints import demo_models
+    from nightcrawler.models.zoo import demo_models, find_entry, zoo_names
 
     print(COLUMNS.format("name", "file", "published accuracy", "chosen with"))
     for name in demo_models():
@@ -85,7 +84,7 @@ def list_weights(root: Path) -> int:
 
 def describe_weights(root: Path, names: Sequence[str]) -> int:
     """Print all facts of some names."""
-    from nightcrawler.predict.checkpoints import demo_models
+    from nightcrawler.models.zoo import demo_models
 
     for name in names:
         if name in demo_models():
@@ -151,8 +150,7 @@ def _present(root: Path, entry: ZooEntry) -> Path | None:
 
 def pull_weights(root: Path, names: Sequence[str]) -> int:
     """Download the files of names, all of the list if none is given."""
-    from nightcrawler.models.zoo import obtain_weights, zoo_names
-    from nightcrawler.predict.checkpoints import demo_models
+    from nightcrawler.models.zoo import demo_models, obtain_weights, zoo_names
 
     wanted = list(names) or zoo_names()
     packaged = [name for name in wanted if name in demo_models()]

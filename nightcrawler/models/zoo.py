@@ -15,8 +15,11 @@ from nightcrawler.models.zoo_families import FAMILIES, address_entry, family_ent
 from nightcrawler.models.zoo_table import PUBLISHED, ZooEntry
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.lazy_registry import unknown_name
+from nightcrawler.utils.project import packaged_root
 
 WEIGHTS_FOLDER = "weights"
+# Names of the small models inside the package start with this.
+DEMO_PREFIX = "demo/"
 # Best checkpoint that a training writes into its experiment's folder.
 OWN_BEST = "best.pyth"
 # Names with a table of their own. Families of libraries are looked up in those.
@@ -52,6 +55,14 @@ def weights_files(entry: ZooEntry) -> tuple[Path, Path]:
     return Path(WEIGHTS_FOLDER) / entry.file, cached_weights(entry.file)
 
 
+def demo_models() -> dict[str, Path]:
+    """Return the models inside the package: name, such as `demo/uniformer_b32_k600`, to weights."""
+    models = {}
+    for path in sorted((packaged_root() / "configs/demo_weights").glob("*.safetensors")):
+        models[f"{DEMO_PREFIX}{path.stem}"] = path
+    return models
+
+
 def find_weights(name_or_path: str | Path) -> Path:
     """Return the file of a path, of a name or of an address, if it is on this machine.
 
@@ -67,6 +78,8 @@ def find_weights(name_or_path: str | Path) -> Path:
         path = Path(name)
         if path.is_file():
             return path
+        if name.startswith(DEMO_PREFIX) and name in demo_models():
+            return demo_models()[name]
         raise UserError(_missing(path))
     for path in weights_files(entry):
         if path.is_file():

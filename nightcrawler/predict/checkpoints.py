@@ -15,18 +15,21 @@ from nightcrawler.config.load import load_experiment, recorded_defaults
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.engine.checkpoint_files import BEST
 from nightcrawler.models.formats import WeightsFile, read_weights
-from nightcrawler.models.zoo import check_weights, find_entry, obtain_weights
+from nightcrawler.models.zoo import (
+    DEMO_PREFIX,
+    check_weights,
+    demo_models,
+    find_entry,
+    obtain_weights,
+)
 from nightcrawler.predict.published import complete
 from nightcrawler.utils.errors import ConfigError, UserError
 from nightcrawler.utils.plugins import import_user_module, plugin_modules
-from nightcrawler.utils.project import packaged_root
 
 # Keys that concern the data folder and the clips of training, which prediction does not use.
 PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "", "AUG.DARKEN", "0.0")
 # Keys of a cache and of a camera, which a configuration without them must not have.
 IDLE_KEYS = ("DATA.CACHE_DIR", "DATA.CACHE_GIB", "DATA.CAMERA")
-# Names of the small models inside the package start with this.
-DEMO_PREFIX = "demo/"
 
 
 # Folders that an error names.
@@ -87,14 +90,6 @@ def _checkpoint_file(name: str) -> Path | None:
     """Return a path that is a file."""
     path = Path(name)
     return path if path.is_file() else None
-
-
-def demo_models() -> dict[str, Path]:
-    """Return the models inside the package: name, such as `demo/uniformer_b32_k600`, to weights."""
-    models = {}
-    for path in sorted((packaged_root() / "configs/demo_weights").glob("*.safetensors")):
-        models[f"{DEMO_PREFIX}{path.stem}"] = path
-    return models
 
 
 def _demo_checkpoint(name: str) -> Path | None:

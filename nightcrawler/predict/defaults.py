@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nightcrawler.models.zoo import demo_models
 from nightcrawler.pose.estimators.blazepose import brings_model
-from nightcrawler.predict.checkpoints import PredictOptions, demo_models
+from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, plain_recipe
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger

@@ -200,7 +200,7 @@ def _lines_of(error: ValidationError, values: Values) -> list[str]:
         # A faulty key of a dict has the location (..., key, "[key]").
         key = ".".join(str(part) for part in one["loc"] if part != "[key]")
         if one["type"] == "extra_forbidden":
-            message = f"unknown key, expected {', '.join(_keys_at(one['loc'][:-1]))}"
+            message = f"unknown key, expected {', '.join(keys_at(one['loc'][:-1]))}"
         elif one["type"] == "missing":
             message = "expected at least one"
         elif one["type"] == "value_error":
@@ -214,7 +214,7 @@ def _lines_of(error: ValidationError, values: Values) -> list[str]:
     return lines
 
 
-def _keys_at(location: Sequence[int | str]) -> list[str]:
+def keys_at(location: Sequence[int | str]) -> list[str]:
     """Return the keys of the section at a location of the file."""
     # Locations of unknown keys lie in the file itself or in a section below one of these.
     section: type[Section] = RecipeFile

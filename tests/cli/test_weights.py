@@ -13,9 +13,8 @@ from nightcrawler.cli import main as program
 from nightcrawler.download import client, fetch
 from nightcrawler.download.cache import OFFLINE, cached_weights
 from nightcrawler.models import zoo
-from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, zoo_names
+from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, demo_models, zoo_names
 from nightcrawler.models.zoo_table import ZooEntry
-from nightcrawler.predict.checkpoints import demo_models
 from nightcrawler.utils.project import use_project
 from tests.download.server import Site, serving, status
 

@@ -20,6 +20,7 @@ from nightcrawler.config.node import get_cfg
 from nightcrawler.pseudo.ensemble_recipe import ENSEMBLE_KEYS
 from nightcrawler.pseudo.label_recipe import SELECT_KEYS
 from nightcrawler.utils.errors import ConfigError
+from nightcrawler.workflow.recipe_file import keys_at
 from tests import tiny
 from tests.paths import ROOT
 
@@ -230,4 +231,8 @@ def all_keys() -> frozenset[str]:
     ]
     found = {key for path in recipes for key in _flat(yaml.safe_load(path.read_text()))}
     select = {f"SELECT.{key}" for keys in SELECT_KEYS.values() for key in keys}
-    return frozenset({*config_keys(), *found, *select, *ENSEMBLE_KEYS})
+    # `NAME` stands for the name of a model or stage.
+    chain = set()
+    for place in ((), ("DATA",), ("MODELS", "NAME"), ("STAGES", "NAME"), ("TEST",), ("VOTE",)):
+        chain |= {".".join((*place, key)) for key in keys_at(place[:1])}
+    return frozenset({*config_keys(), *found, *select, *chain, *ENSEMBLE_KEYS})

@@ -10,7 +10,8 @@ import pytest
 
 import nightcrawler
 from nightcrawler.cli import main as program
-from nightcrawler.predict.checkpoints import demo_models, find_checkpoint
+from nightcrawler.models.zoo import demo_models
+from nightcrawler.predict.checkpoints import find_checkpoint
 from nightcrawler.predict.trust import TRUST
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import packaged_root

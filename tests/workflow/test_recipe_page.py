@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import re
 
-from nightcrawler.workflow.recipe_file import (
-    DataSection,
-    ModelSection,
-    RecipeFile,
-    Section,
-    StageSection,
-    TestSection,
-    VoteSection,
-)
+from nightcrawler.workflow import recipe_file
 from tests.paths import ROOT
 
-SECTIONS: dict[str, type[Section]] = {
-    "": RecipeFile,
-    "DATA.": DataSection,
-    "MODELS.NAME.": ModelSection,
-    "STAGES.NAME.": StageSection,
-    "TEST.": TestSection,
-    "VOTE.": VoteSection,
+SECTIONS: dict[str, type[recipe_file.Section]] = {
+    "": recipe_file.RecipeFile,
+    "DATA.": recipe_file.DataSection,
+    "MODELS.NAME.": recipe_file.ModelSection,
+    "STAGES.NAME.": recipe_file.StageSection,
+    "TEST.": recipe_file.TestSection,
+    "VOTE.": recipe_file.VoteSection,
 }
 NESTED = {"DATA", "MODELS", "STAGES", "TEST", "VOTE"}
 
