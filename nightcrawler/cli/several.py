@@ -12,7 +12,7 @@ from nightcrawler.utils.command_line import EXIT_USER_ERROR, make_parser
 from nightcrawler.utils.io import open_own
 
 EXAMPLES = """\
-  {command} '[{{"words": ["score", "a.npz"], "log": "a.log"}}]' codes.jsonl"""
+  {command} '[{"words": ["score", "a.npz"], "log": "a.log"}]' codes.jsonl"""
 # A command that was asked to stop: those after it are asked, too.
 EXIT_STOPPED = 75
 
