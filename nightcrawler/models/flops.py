@@ -42,7 +42,9 @@ def count_gmacs(model: nn.Module, clip: Sequence[int]) -> float:
     model.eval()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, plain, counter:
         clips = torch.empty(*clip, device=device)
-        torch.func.functional_call(model, fake_state(mode, model), (clips,))
+        # Without gradients: the counter fails on views of parameters, which VideoPrism takes.
+        state = {name: tensor.detach() for name, tensor in fake_state(mode, model).items()}
+        torch.func.functional_call(model, state, (clips,))
     model.train(training)
     # The counter gives two operations for each multiply-add.
     return counter.get_total_flops() / 2e9
