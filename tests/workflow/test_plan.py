@@ -272,6 +272,25 @@ def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
     assert list(recipe.mode(0).ensemble.folders.values()) == ["round2/uniformer", "round2/slowfast"]
 
 
+def test_small_models_of_own_data_start_from_the_package(tmp_path: Path, own: Places) -> None:
+    tasks = plan(ROOT / "configs/pipeline/own_small.yaml", tmp_path / "out", own)
+    for model in ("uniformer_b32_k600", "sf32_k700"):
+        start = tasks[f"train/adapt/{model}"].inputs["start"]
+        assert start == ROOT / f"configs/demo_weights/{model}.safetensors"
+        assert start.is_file()
+        assert value(tasks[f"train/round1/{model}"], "MODEL.NUM_CLASSES") == "5"
+    assert tasks["vote"].outputs[-1] == tmp_path / "out/submission/predictions.csv"
+
+
+def test_tests_of_a_model_may_share_a_process(tmp_path: Path, own: Places) -> None:
+    tasks = plan(OWN, tmp_path / "out", own)
+    groups = {task.group for task in tasks.values() if task.kind == "test"}
+    assert groups == {
+        f"test/{task.about['experiment']}" for task in tasks.values() if task.kind == "train"
+    }
+    assert {task.group for task in tasks.values() if task.kind != "test"} == {""}
+
+
 def test_own_recordings_are_passed_on(tmp_path: Path, own: Places) -> None:
     table = tmp_path / "rec.csv"
     rows = [f"{name}/{number}.mp4,r{number // 2}\n" for name in CLASSES for number in range(3)]
