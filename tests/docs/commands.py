@@ -33,7 +33,7 @@ PLACEHOLDER = re.compile(r"\b(MODEL|FILE|DIR|EXPERIMENT|CONFIG|RECIPE|VIDEO|X|N|
 SHELL = ("cd", "find", "tr", "xargs", "source", "ls")
 PYTHONS = ("python", "python3", ".venv/bin/python")
 # Programs of others, whose options are theirs.
-INSTALLERS = ("pip", "git", "pre-commit")
+INSTALLERS = ("pip", "git", "pre-commit", "curl")
 VALUE = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?")
 
 Faults = Iterator[str]
