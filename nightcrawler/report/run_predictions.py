@@ -191,8 +191,9 @@ class RunPredictions:
                 continue
             for text in task["outputs"]:
                 path = self.run.locate(text)
-                # Each submission has a JSON file beside it, which `read_metadata` reads.
-                if path.suffix != ".csv":
+                # Each submission has a JSON file beside it, which `read_metadata` reads. The table
+                # for people beside them holds the answers of the vote once more.
+                if path.suffix != ".csv" or not path.name.startswith("arid_pred"):
                     continue
                 submission = read_submission(path)
                 about = read_metadata(path)

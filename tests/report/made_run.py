@@ -241,6 +241,8 @@ def _vote(made: Made) -> None:
     split = made.splits[-1]
     paths = [made.folder / f"submission/{name}.csv" for name in ("arid_pred_0", "arid_pred")]
     outputs = [file for path in paths for file in (path, path.with_suffix(".json"))]
+    answers = made.folder / "submission/predictions.csv"
+    outputs.append(answers)
     task = made.add("vote", outputs, round=made.rounds, split=split)
     if made.is_open(task.name):
         return
@@ -256,6 +258,8 @@ def _vote(made: Made) -> None:
         write_metadata(
             path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]}
         )
+    # The table for people is no submission, and no report may take it for one.
+    answers.write_text("video,class,probability,agreement,status\n")
 
 
 def _about(made: Made) -> Mapping[str, Any]:
