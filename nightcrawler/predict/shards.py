@@ -36,7 +36,14 @@ SHOWN_NAMES = 5
 PASSING = "(open)"
 # Variables of launchers with the index of a process.
 ARRAY = "SLURM_ARRAY_TASK_ID"
-LAUNCHERS = ("RANK", ARRAY, "SLURM_PROCID")
+# Index and number of processes; those of Kubernetes' Indexed Job lack the number, which the
+# manifest sets.
+INDEXED = {
+    "RANK": "WORLD_SIZE",
+    "JOB_COMPLETION_INDEX": "JOB_COMPLETIONS",
+    "AWS_BATCH_JOB_ARRAY_INDEX": "AWS_BATCH_JOB_ARRAY_SIZE",
+}
+LAUNCHERS = (*INDEXED, ARRAY, "SLURM_PROCID")
 # Set by `srun` alone: in a batch script, SLURM_NTASKS counts processes that do not run yet.
 STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 
@@ -64,8 +71,10 @@ def _shard_of_launcher(env: Mapping[str, str]) -> tuple[int, int]:
 
     The processes that `srun` starts in each element of an array have a shard each.
     """
-    if "RANK" in env and "WORLD_SIZE" in env:
-        shard = (_number(env, "RANK"), _number(env, "WORLD_SIZE"))
+    # RANK alone may be anybody's.
+    names = [name for name in INDEXED if name in env and (name != "RANK" or "WORLD_SIZE" in env)]
+    if names:
+        shard = (_number(env, names[0]), _number(env, INDEXED[names[0]]))
     elif ARRAY in env:
         shard = _shard_of_array(env)
     elif "SLURM_PROCID" in env and "SLURM_NTASKS" in env:

@@ -34,6 +34,7 @@ SHELL = ("cd", "find", "tr", "xargs", "source", "ls")
 PYTHONS = ("python", "python3", ".venv/bin/python")
 # Programs of others, whose options are theirs.
 INSTALLERS = ("pip", "git", "pre-commit", "curl")
+CONTAINERS = ("docker", "apptainer", "kubectl")
 VALUE = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?")
 
 Faults = Iterator[str]
@@ -70,6 +71,17 @@ def _parts(words: Sequence[str]) -> Iterator[list[str]]:
             part.append(word)
 
 
+def _check_container(words: list[str], root: Path, values: bool) -> Faults:
+    """Files of the project that are named, and the command of the package behind the image."""
+    for number, word in enumerate(words):
+        if word.startswith("containers/") and not (ROOT / word).is_file():
+            yield f"no file {word}"
+        is_image = word.startswith("nightcrawler:") or word.endswith(".sif")
+        if words[0] == "run" and is_image:
+            yield from _check_command(words[number + 1 :], values)
+            return
+
+
 def _check_one(words: list[str], root: Path, values: bool) -> Faults:
     program, rest = words[0], words[1:]
     if program in SHELL:
@@ -91,6 +103,8 @@ def _check_one(words: list[str], root: Path, values: bool) -> Faults:
         return
     elif program in ("bash", "sbatch", "torchrun"):
         yield from _check_launched(rest, root, values)
+    elif program in CONTAINERS:
+        yield from _check_container(rest, root, values)
     else:
         yield "a program that the test does not know"
     yield from check_paths(rest, root)

@@ -50,10 +50,21 @@ def test_every_task_of_every_element_has_one() -> None:
         ({"RANK": "2", "WORLD_SIZE": "2"}, "process 2 of 2"),
         ({"SLURM_PROCID": "-1", "SLURM_NTASKS": "2"}, "SLURM_PROCID is '-1'"),
         ({"SLURM_PROCID": "3", "SLURM_NTASKS": "2"}, "process 3 of 2"),
-        ({"RANK": "1"}, "none of RANK, SLURM_ARRAY_TASK_ID, SLURM_PROCID is set"),
-        ({}, "none of RANK, SLURM_ARRAY_TASK_ID, SLURM_PROCID is set"),
+        ({"JOB_COMPLETION_INDEX": "1"}, "JOB_COMPLETIONS is ''"),
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "4", "AWS_BATCH_JOB_ARRAY_SIZE": "4"}, "process 4 of 4"),
+        (
+            {"RANK": "1"},
+            "none of RANK, JOB_COMPLETION_INDEX, AWS_BATCH_JOB_ARRAY_INDEX, SLURM_ARRAY",
+        ),
+        ({}, "none of RANK, JOB_COMPLETION_INDEX, AWS_BATCH_JOB_ARRAY_INDEX, SLURM_ARRAY"),
     ],
 )
 def test_variables_that_name_no_shard_are_refused(env: dict[str, str], named: str) -> None:
     with pytest.raises(UserError, match=f"shard env: .*{named}"):
         parse_shard("env", env)
+
+
+def test_indexed_jobs_of_kubernetes_and_batch() -> None:
+    assert parse_shard("env", {"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "64"}) == (5, 64)
+    batch = {"AWS_BATCH_JOB_ARRAY_INDEX": "0", "AWS_BATCH_JOB_ARRAY_SIZE": "3", "RANK": "7"}
+    assert parse_shard("env", batch) == (0, 3)
