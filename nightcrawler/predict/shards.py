@@ -72,9 +72,9 @@ def _shard_of_launcher(env: Mapping[str, str]) -> tuple[int, int]:
     The processes that `srun` starts in each element of an array have a shard each.
     """
     # RANK alone may be anybody's.
-    names = [name for name in INDEXED if name in env and (name != "RANK" or "WORLD_SIZE" in env)]
-    if names:
-        shard = (_number(env, names[0]), _number(env, INDEXED[names[0]]))
+    found = [name for name in INDEXED if name in env and (name != "RANK" or "WORLD_SIZE" in env)]
+    if found:
+        shard = (_number(env, found[0]), _number(env, INDEXED[found[0]]))
     elif ARRAY in env:
         shard = _shard_of_array(env)
     elif "SLURM_PROCID" in env and "SLURM_NTASKS" in env:
