@@ -135,6 +135,7 @@ WRONG_VALUES = [
 # KEY, VALUE, and what makes it count.
 POSE = {"DATA.INPUT": "pose", "MODEL.NAME": "poseconv"}
 NEEDING = [
+    ("MODEL.LORA_ALPHA", "4", {"MODEL.LORA_RANK": "4"}),
     ("POSE.FOLDER", "elsewhere", POSE),
     ("POSE.ESTIMATOR", "onnx", POSE),
     ("POSE.ESTIMATOR_MODEL", "pose.onnx", POSE),
@@ -180,6 +181,8 @@ NEEDING = [
 ]
 # KEY, VALUE, and what takes its effect away.
 DISABLING = [
+    ("MODEL.LORA_RANK", "4", {"MODEL.PROBE": "linear"}),
+    ("SOLVER.LAYER_DECAY", "0.75", {"MODEL.PROBE": "linear"}),
     (
         "ENHANCE.GAMMA",
         "0.5",

@@ -214,7 +214,7 @@ def test_the_import_diagram_is_up_to_date() -> None:
         ),
         ("make absent", "no target 'absent'"),
         ("python -m nightcrawler.absent", "no module"),
-        ("curl example.com", "does not know"),
+        ("wget example.com", "does not know"),
     ],
 )
 def test_a_wrong_command_is_found(line: str, fault: str) -> None:

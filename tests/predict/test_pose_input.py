@@ -198,7 +198,7 @@ def test_what_is_interrupted_is_answered_when_it_is_asked_again(
         with pytest.raises(KeyboardInterrupt):
             predictor.predict(path)
     assert len(interrupted) == 1
-    assert predictor.predict(path)[0].status == "ok"
+    assert predictor.predict(path)[0].status == "unsure"
 
 
 def test_a_well_lit_video_is_not_lit_before_the_estimator(

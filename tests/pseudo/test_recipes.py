@@ -25,21 +25,34 @@ LABEL_RECIPES = sorted((ROOT / "configs/pseudo").glob("*.yaml")) + sorted(
     (ROOT / "configs/pseudo/ug2_2022").glob("stage*.yaml")
 )
 VOTE_RECIPES = sorted((ROOT / "configs/vote").glob("*.yaml"))
+# Their models are poses and pictures, not the experiments of a stage.
+WITH_POSES = ("pose", "pose_and_pictures", "sim_to_real")
+
+
+def of_stages(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.stem not in WITH_POSES]
 
 
 def test_there_are_these_recipes() -> None:
     assert [path.stem for path in LABEL_RECIPES] == [
         "default",
         "distil",
+        "pose",
+        "pose_and_pictures",
         "stage1",
         "stage2",
         "stage3",
         "stage4",
     ]
-    assert [path.stem for path in VOTE_RECIPES] == ["default", "ug2_2022"]
+    assert [path.stem for path in VOTE_RECIPES] == [
+        "default",
+        "pose",
+        "sim_to_real",
+        "ug2_2022",
+    ]
 
 
-@pytest.mark.parametrize("path", LABEL_RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", of_stages(LABEL_RECIPES), ids=lambda path: path.stem)
 def test_label_recipes_name_the_experiments_of_a_stage(path: Path) -> None:
     recipe = read_label_recipe(path)
     for stage in ("exp_adapt_bn", "exp_pseudo_stage1", "exp_pseudo_stage2", "exp_pseudo_stage3"):
@@ -49,7 +62,7 @@ def test_label_recipes_name_the_experiments_of_a_stage(path: Path) -> None:
     assert recipe.labels == ("label-free" if path.stem in ("default", "distil") else "oracle")
 
 
-@pytest.mark.parametrize("path", VOTE_RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", of_stages(VOTE_RECIPES), ids=lambda path: path.stem)
 def test_vote_recipes_have_modes_0_to_4_of_experiments_that_are_there(path: Path) -> None:
     recipe = read_vote_recipe(path)
     assert list(recipe.modes) == [0, 1, 2, 3, 4]
@@ -58,6 +71,22 @@ def test_vote_recipes_have_modes_0_to_4_of_experiments_that_are_there(path: Path
             (ROOT / folder / "config.yaml").is_file() for folder in mode.ensemble.folders.values()
         )
         assert len(mode.ensemble.folders) == 5
+
+
+def test_recipes_with_poses_are_label_free_and_name_what_is_voted() -> None:
+    models = {}
+    for name in ("pose", "pose_and_pictures"):
+        recipe = read_label_recipe(ROOT / f"configs/pseudo/{name}.yaml")
+        assert recipe.labels == "label-free"
+        models[name] = set(recipe.ensemble.folders.values())
+    assert models["pose"] < models["pose_and_pictures"]
+    vote = read_vote_recipe(ROOT / "configs/vote/pose.yaml")
+    folders = vote.modes[0].ensemble.folders.values()
+    assert all((ROOT / folder / "config.yaml").is_file() for folder in folders)
+    # Experiments of the pipeline's own folder.
+    chain = (ROOT / "configs/pipeline/sim_to_real.yaml").read_text()
+    voters = read_vote_recipe(ROOT / "configs/vote/sim_to_real.yaml").modes[0].ensemble
+    assert all(folder.split("/")[0] in chain for folder in voters.folders.values())
 
 
 def test_the_default_recipes_are_sound() -> None:

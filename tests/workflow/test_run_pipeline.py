@@ -87,7 +87,7 @@ def test_the_real_chain_on_five_other_classes_and_two_models(tmp_path: Path, vid
     assert state(tmp_path)["class_names"] == CLASSES
     assert json.loads((out / "submission/arid_pred.json").read_text())["labels"] == "label-free"
     again = run_pipeline(recipe, *argv, "--dry-run")
-    assert again.stdout.splitlines()[-1] == "13 tasks, 13 done, 0 to do, choices are label-free"
+    assert "13 tasks, 13 done, 0 to do, choices are label-free" in again.stdout.splitlines()
 
 
 def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -> None:
@@ -144,7 +144,8 @@ def test_a_task_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
     assert found["data"] == "done"
     assert set(found.values()) == {"done", "waiting"}
     again = run_pipeline(recipe, *argv, "--only", "data", "--executor", "local")
-    assert (again.returncode, again.stdout) == (0, "")
+    assert again.returncode == 0
+    assert all(line.startswith("warning: ") for line in again.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
