@@ -33,6 +33,44 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_label_options(models: argparse._ArgumentGroup) -> None:
+    """Add the options of models that answer in classes given by name."""
+    models.add_argument(
+        "--labels",
+        metavar="A,B,...",
+        help="answer in these classes, by models that compare videos with words (extra hub; "
+        "--model takes folders or names of the hub)",
+    )
+    models.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="sentence of --labels, {} being the class (default: 'a video of a person who {}')",
+    )
+
+
+def label_options_fault(arguments: argparse.Namespace) -> str:
+    """Return the first fault in the options of classes by name, empty where there is none."""
+    if arguments.labels is None:
+        return "--prompt needs --labels" if arguments.prompt is not None else ""
+    if arguments.ensemble:
+        return "--labels does not go with --ensemble, whose models have classes of their own"
+    return ""
+
+
+def labels_of(arguments: argparse.Namespace) -> tuple[tuple[str, ...], str]:
+    """Return the classes of `--labels`, none where it is not given, and their prompt.
+
+    Raises:
+        UserError: if no answer can be chosen from the classes.
+    """
+    if arguments.labels is None:
+        return (), ""
+    from nightcrawler.predict.open_vocabulary import DEFAULT_PROMPT, parse_labels
+
+    prompt = DEFAULT_PROMPT if arguments.prompt is None else arguments.prompt
+    return parse_labels(arguments.labels), prompt
+
+
 def ensemble_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in how models are chosen, empty where there is none."""
     for option in ("mode", "prefix"):

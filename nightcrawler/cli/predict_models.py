@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.cli.model_options import add_ensemble_options, prefix_of
+from nightcrawler.cli.model_options import (
+    add_ensemble_options,
+    add_label_options,
+    label_options_fault,
+    labels_of,
+    prefix_of,
+)
 from nightcrawler.utils.command_line import add_max_pixels
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
     from nightcrawler.data.lists import VideoItem
-    from nightcrawler.predict.checkpoints import PredictOptions
     from nightcrawler.predict.ensemble import Ensemble
 
 
@@ -29,17 +34,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="temporal views (default: those of the recipe or checkpoint)",
     )
     models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
-    models.add_argument(
-        "--labels",
-        metavar="A,B,...",
-        help="answer in these classes, by models that compare videos with words (extra hub; "
-        "--model takes folders or names of the hub)",
-    )
-    models.add_argument(
-        "--prompt",
-        metavar="TEXT",
-        help="sentence of --labels, {} being the class (default: 'a video of a person who {}')",
-    )
+    add_label_options(models)
     models.add_argument(
         "--bright", action="store_true", help="the videos are well lit: do not enhance them"
     )
@@ -86,7 +81,10 @@ def build_models(arguments: argparse.Namespace) -> tuple[Ensemble, str]:
         adapter=arguments.adapt,
     )
     if arguments.labels is not None:
-        return _build_open_vocabulary(arguments, options), ""
+        from nightcrawler.predict.open_vocabulary import build_open_vocabulary
+
+        models, labels, prompt = arguments.experiment, *labels_of(arguments)
+        return build_open_vocabulary(models, labels, prompt, options), ""
     if not (arguments.experiment or arguments.ensemble):
         return build_default_ensemble(options)
     return build_ensemble(arguments.experiment, recipe, prefix_of(arguments), options), ""
@@ -94,23 +92,14 @@ def build_models(arguments: argparse.Namespace) -> tuple[Ensemble, str]:
 
 def labels_fault(arguments: argparse.Namespace) -> str:
     """Return the first fault in the options of classes by name, empty where there is none."""
-    if arguments.labels is None:
-        return "--prompt needs --labels" if arguments.prompt is not None else ""
-    if arguments.ensemble:
-        return "--labels does not go with --ensemble, whose models have classes of their own"
+    fault = label_options_fault(arguments)
+    if fault or arguments.labels is None:
+        return fault
     if arguments.adapt != "none":
         return "--labels does not go with --adapt: such models have no BatchNorm"
     if arguments.crops == 3:
         return "--labels takes one crop of each view: --crops 1"
     return ""
-
-
-def _build_open_vocabulary(arguments: argparse.Namespace, options: PredictOptions) -> Ensemble:
-    from nightcrawler.predict import open_vocabulary
-
-    prompt = open_vocabulary.DEFAULT_PROMPT if arguments.prompt is None else arguments.prompt
-    labels = open_vocabulary.parse_labels(arguments.labels)
-    return open_vocabulary.build_open_vocabulary(arguments.experiment, labels, prompt, options)
 
 
 def adapt_models(

@@ -12,7 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
-from nightcrawler.cli.model_options import add_ensemble_options, ensemble_fault, prefix_of
+from nightcrawler.cli.model_options import (
+    add_ensemble_options,
+    add_label_options,
+    ensemble_fault,
+    label_options_fault,
+    labels_of,
+    prefix_of,
+)
 from nightcrawler.utils.command_line import add_max_pixels, at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -33,6 +40,7 @@ EXAMPLES = """\
   {command} --experiment exp_adapt_bn/uniformer_b32_k600
   {command} --experiment a/best.pyth --experiment b/best.pyth --port 8080
   {command} --ensemble configs/vote/default.yaml --mode 1
+  {command} --labels "falls,walks,climbs a fence"
 
 Needs the extra: pip install 'nightcrawler-video[web]'. Only this machine can open the page. From
 another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing from other
@@ -44,6 +52,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add options that choose the models."""
     models = parser.add_argument_group("models")
     add_ensemble_options(models)
+    add_label_options(models)
     models.add_argument(
         "--bright", action="store_true", help="clips are well lit: do not enhance them"
     )
@@ -97,7 +106,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_model_options(parser)
     add_page_options(parser)
     arguments = parser.parse_args(argv)
-    fault = ensemble_fault(arguments)
+    fault = ensemble_fault(arguments) or label_options_fault(arguments)
     if fault:
         parser.error(fault)
     for name in ("max_mib", "keep_mib", "max_sec", "time_limit_sec", "window_sec"):
@@ -112,6 +121,7 @@ def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
     from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.web.inference import InferenceOptions
 
+    labels, prompt = labels_of(arguments)
     return InferenceOptions(
         experiments=tuple(arguments.experiment),
         recipe=arguments.ensemble,
@@ -131,6 +141,8 @@ def choose_inference(arguments: argparse.Namespace) -> InferenceOptions:
         max_pixels=arguments.max_pixels,
         threads=arguments.threads,
         imports=tuple(arguments.imports),
+        labels=labels,
+        prompt=prompt,
     )
 
 
@@ -150,6 +162,7 @@ def make_site(arguments: argparse.Namespace, about: dict[str, Any]) -> Site:
         labels=about["labels"],
         worth=about["worth"],
         predictor=about["predictor"],
+        takes_labels=about["takes_labels"],
         max_bytes=arguments.max_mib << 20,
         max_sec=arguments.max_sec,
         upload_sec=arguments.time_limit_sec,

@@ -32,23 +32,42 @@ WORDS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 TOKENIZER_FILES = (*WORDS, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")
 
 
+# Returns K sentences as the model's arguments, int64 `[K, L]` each.
+Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
+
+
 class OpenVocabulary(nn.Module):
     """Compare clips with sentences.
 
     Args:
         model: of the library, one of `FAMILIES`.
-        tokens: the K sentences, by the names of the model's arguments.
+        tokenize: turns sentences into arguments of the model.
+        sentences: K sentences.
         of_videos: the model takes videos. Otherwise the logits of the frames are averaged.
     """
 
-    def __init__(self, model: nn.Module, tokens: dict[str, Tensor], of_videos: bool) -> None:
+    def __init__(
+        self, model: nn.Module, tokenize: Tokenize, sentences: Sequence[str], of_videos: bool
+    ) -> None:
         super().__init__()
         self.model = model
+        self.tokenize = tokenize
         self.of_videos = of_videos
+        tokens = tokenize(sentences)
         self._arguments = list(tokens)
         # Buffers, so that they go to the model's device.
         for name, values in tokens.items():
             self.register_buffer(name, values, persistent=False)
+
+    def reworded(self, sentences: Sequence[str]) -> OpenVocabulary:
+        """Return this model with other sentences. Both share their weights.
+
+        Raises:
+            UserError: if a sentence is longer than the model reads.
+        """
+        device = next(self.model.parameters()).device
+        other = OpenVocabulary(self.model, self.tokenize, sentences, self.of_videos)
+        return other.to(device).eval()
 
     def forward(self, clip: Tensor) -> Tensor:
         """Return the similarity of clips `[B, 3, T, H, W]` to the sentences, logits `[B, K]`."""
@@ -111,10 +130,10 @@ def open_vocabulary(name: str, sentences: Sequence[str]) -> TextModel:
         # The library would take every word for an unknown one.
         raise UserError(f"{folder}: no tokenizer in it, expected one of {', '.join(WORDS)}")
     model = _load(folder, transformers)
-    tokens = _tokens(folder, kind, model.config, sentences, transformers)
+    tokenize = _tokenizer(folder, kind, model.config, transformers)
     # Videos have as many frames as in training: positions in time are learned.
     num_frames = model.config.vision_config.num_frames if kind == OF_VIDEOS else PICTURES
-    whole = OpenVocabulary(model, tokens, kind == OF_VIDEOS).eval()
+    whole = OpenVocabulary(model, tokenize, sentences, kind == OF_VIDEOS).eval()
     return TextModel(whole, num_frames, _preparation(folder, transformers), folder)
 
 
@@ -138,28 +157,31 @@ def _load(folder: Path, transformers: Any) -> Any:
     return model
 
 
-def _tokens(
-    folder: Path, kind: str, config: Any, sentences: Sequence[str], transformers: Any
-) -> dict[str, Tensor]:
-    """Return the sentences as the model's arguments, int64 `[K, L]` each."""
+def _tokenizer(folder: Path, kind: str, config: Any, transformers: Any) -> Tokenize:
+    """Return the folder's own tokenizer."""
     longest = config.text_config.max_position_embeddings
     padding = {"padding": "max_length", "max_length": longest} if kind == FILLED_UP else {}
+    # A mask would hide what the model was trained to see.
+    names = ("input_ids",) if kind == FILLED_UP else ("input_ids", "attention_mask")
     with library_errors(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        found = tokenizer(list(sentences), return_tensors="pt", **{"padding": True, **padding})
-    if found["input_ids"].shape[1] > longest:
-        # Cutting it would compare the video with something else.
-        lengths = [len(tokenizer(text)["input_ids"]) for text in sentences]
-        place = int(np.argmax(lengths))
-        raise UserError(
-            f"'{sentences[place]}': {lengths[place]} tokens, and the model reads {longest}: say it "
-            "in fewer words"
-        )
-    # A mask would hide what the model was trained to see.
-    names = ("input_ids",) if kind == FILLED_UP else ("input_ids", "attention_mask")
-    return {name: found[name] for name in names}
+
+    def tokenize(sentences: Sequence[str]) -> dict[str, Tensor]:
+        with library_errors(folder):
+            found = tokenizer(list(sentences), return_tensors="pt", **{"padding": True, **padding})
+        if found["input_ids"].shape[1] > longest:
+            # Cutting it would compare the video with something else.
+            lengths = [len(tokenizer(text)["input_ids"]) for text in sentences]
+            place = int(np.argmax(lengths))
+            raise UserError(
+                f"'{sentences[place]}': {lengths[place]} tokens, and the model reads {longest}: "
+                "say it in fewer words"
+            )
+        return {name: found[name] for name in names}
+
+    return tokenize
 
 
 def _preparation(folder: Path, transformers: Any) -> Callable[[np.ndarray], Tensor]:

@@ -27,12 +27,17 @@ def load(
     root: str | os.PathLike[str] = ".",
     imports: Sequence[str] = (),
     max_pixels: int | None = None,
+    labels: Sequence[str] | None = None,
+    prompt: str | None = None,
 ) -> Predictor:
     """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
 
+    With `labels`, load a model that compares videos with words, and answers in these classes.
+
     Args:
         path_or_name: an output folder, a checkpoint, or a name: `demo/uniformer_b32_k600`, public
-            weights such as `torchvision/mvit_v2_s` or `hf://...`, downloaded if need be.
+            weights such as `torchvision/mvit_v2_s` or `hf://...`, downloaded if need be. With
+            `labels`, a folder or a name of the Hugging Face hub (X-CLIP, CLIP, SigLIP).
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         views: temporal views per video. None takes those of testing.
         crops: spatial crops per view, 1 or 3. Goes together with `views`.
@@ -41,12 +46,16 @@ def load(
         root: folder for relative paths in the configuration.
         imports: modules of yours that the checkpoint's configuration may import.
         max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
+        labels: names of the classes, two or more. Needs the extra `hub`.
+        prompt: sentence of each class, `{}` being the class. None takes
+            `a video of a person who {}`.
 
     Returns:
         the model, ready for `predict`.
 
     Raises:
-        UserError: if there is no checkpoint, or it is incomplete.
+        UserError: if there is no checkpoint, or it is incomplete, or no answer can be chosen from
+            the labels.
         ValueError: if an option is out of range.
 
     Example:
@@ -60,6 +69,8 @@ def load(
         >>> result, = predictor.predict("a.mp4", window_sec=0.5)
         >>> result.timeline[0].start_sec
         0.0
+        >>> name = "microsoft/xclip-base-patch32"
+        >>> predictor = nightcrawler.load(name, labels=["falls", "walks"])  # doctest: +SKIP
     """
     if not isinstance(path_or_name, (str, os.PathLike)) or not os.fspath(path_or_name):
         raise UserError(
@@ -74,7 +85,29 @@ def load(
     pair = _checked_pair(views, crops)
     trusted = tuple(imports)
     options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
+    if labels is not None:
+        return _load_open(os.fspath(path_or_name), labels, prompt, options)
+    if prompt is not None:
+        raise ValueError(f"prompt {prompt!r}: needs labels")
     return build_any_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
+
+
+def _load_open(
+    name: str, labels: Sequence[str], prompt: str | None, options: PredictOptions
+) -> Predictor:
+    """Load a model that answers in classes given by name."""
+    # Imported here, as is all that only such models need.
+    from nightcrawler.predict import open_vocabulary
+
+    if isinstance(labels, str):
+        raise TypeError(f"labels {labels!r}: expected a list of names, such as ['falls', 'walks']")
+    names = tuple(label.strip() for label in labels)
+    open_vocabulary.check_labels(names, f"labels {list(labels)}")
+    if options.pair is not None and options.pair[1] != 1:
+        raise ValueError("crops 3: models with labels take one crop of each view")
+    template = open_vocabulary.DEFAULT_PROMPT if prompt is None else prompt
+    ensemble = open_vocabulary.build_open_vocabulary([name], names, template, options)
+    return ensemble.predictors[0]
 
 
 def _checked_pair(views: int | None, crops: int | None) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from nightcrawler.data.dataset import MultiViewClips
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.download.hub_folder import HUB_FAMILY, weights_sha256
 from nightcrawler.engine.build import build_evaluator
-from nightcrawler.models.open_vocabulary import TextModel, open_vocabulary
+from nightcrawler.models.open_vocabulary import OpenVocabulary, TextModel, open_vocabulary
 from nightcrawler.predict.checkpoints import PREDICT_OVERRIDES, PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, plain_recipe, short_names
 from nightcrawler.predict.model_input import build_picture_input
@@ -39,20 +39,37 @@ _PREFIXES = (HUB_FAMILY, "hf://")
 BASE = "configs/base.yaml"
 
 
-def parse_labels(text: str) -> tuple[str, ...]:
+def parse_labels(text: str, where: str = "--labels") -> tuple[str, ...]:
     """Return the classes of a list that commas separate.
+
+    Args:
+        text: such as `fall,walk,sit`.
+        where: what the list is called in errors.
 
     Raises:
         UserError: if there are fewer than two, or one is empty or given twice.
     """
     labels = tuple(label.strip() for label in text.split(","))
+    check_labels(labels, f"{where} '{text}'")
+    return labels
+
+
+def check_labels(labels: Sequence[str], where: str) -> None:
+    """Refuse classes that no answer can be chosen from.
+
+    Args:
+        labels: names of the classes.
+        where: what they are called in errors.
+
+    Raises:
+        UserError: if there are fewer than two, or one is empty or given twice.
+    """
     if "" in labels or len(labels) < 2:
-        raise UserError(f"--labels '{text}': expected two classes or more, such as 'fall,walk,sit'")
+        raise UserError(f"{where}: expected two classes or more, such as 'fall,walk,sit'")
     for label in labels:
         if labels.count(label) > 1:
             # They would share one probability.
-            raise UserError(f"--labels '{text}': '{label}' is given twice")
-    return labels
+            raise UserError(f"{where}: '{label}' is given twice")
 
 
 def sentences_of(labels: Sequence[str], prompt: str) -> list[str]:
@@ -70,7 +87,7 @@ def sentences_of(labels: Sequence[str], prompt: str) -> list[str]:
         ['a video of a person who falls', 'a video of a person who walks']
     """
     if prompt.count(PLACE) != 1:
-        raise UserError(f"--prompt '{prompt}': expected one {PLACE} in the place of the class")
+        raise UserError(f"prompt '{prompt}': expected one {PLACE} in the place of the class")
     return [prompt.replace(PLACE, label) for label in labels]
 
 
@@ -95,6 +112,32 @@ def build_open_vocabulary(
     for name, short in zip(names, short_names(names), strict=True):
         predictors.append(_build_predictor(name, short, labels, sentences, options))
     return Ensemble(predictors, plain_recipe(len(predictors)), Judge(dark=options.dark))
+
+
+def reworded(ensemble: Ensemble, labels: Sequence[str], prompt: str) -> Ensemble:
+    """Return models of `build_open_vocabulary` that answer in other classes.
+
+    Args:
+        ensemble: the models, which stay as they are.
+        labels: names of the K classes.
+        prompt: see `sentences_of`.
+
+    Raises:
+        UserError: if a sentence is longer than a model reads.
+    """
+    sentences = sentences_of(labels, prompt)
+    predictors = []
+    for predictor in ensemble.predictors:
+        assert isinstance(predictor.model, OpenVocabulary)
+        predictors.append(
+            replace(
+                predictor,
+                model=predictor.model.reworded(sentences),
+                class_names=tuple(labels),
+                about={**predictor.about, "prompts": sentences},
+            )
+        )
+    return replace(ensemble, predictors=predictors)
 
 
 def _plain_name(model: str) -> str:

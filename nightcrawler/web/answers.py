@@ -45,6 +45,7 @@ class Answer(Content):
         description="how far the answer is to be believed, such as `sure`, or what is damaged"
     )
     top: list[ClassProbability] = Field(description="most probable classes, the answer first")
+    class_names: list[str] = Field(description="all classes that the answer was chosen from")
     by_time: bool = Field(
         description="whether the answer is the class that lasts longest, of a long or damaged clip"
     )

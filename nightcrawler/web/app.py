@@ -44,6 +44,7 @@ from nightcrawler.web.uploads import (
     check_origin,
     check_upload,
     drain,
+    find_labels,
     save,
 )
 
@@ -121,6 +122,7 @@ class Server:
     async def upload(self, request: Request) -> Response:
         """Predict the clip in the body, named by `X-File-Name` (percent-encoded)."""
         name = check_upload(request, self.site.max_bytes)
+        labels = find_labels(request, self.site.takes_labels)
         async with self._place_in_line():
             try:
                 clip, folder = self.clips.create()
@@ -130,7 +132,7 @@ class Server:
                 path = folder / f"upload{suffix_of(name)}"
                 await save(request, path, self.site.max_bytes, self.site.upload_sec)
                 is_damaged = request.query_params.get("readable") == "1"
-                kept = await self._predict(clip, name, path, is_damaged)
+                kept = await self._predict(clip, name, path, is_damaged, labels)
             except BaseException as error:
                 self.clips.discard(clip)
                 failed = as_request_error(error)
@@ -140,16 +142,19 @@ class Server:
         self.clips.keep(kept)
         return _json(kept.content)
 
-    async def _predict(self, clip: str, name: str, path: Path, is_damaged: bool) -> KeptClip:
-        """Ask the worker for the prediction of a saved clip."""
-        said = await self._ask("predict", name, path, is_damaged)
-        result = from_plain(said.pop("result"), self.site.class_names)
+    async def _predict(
+        self, clip: str, name: str, path: Path, is_damaged: bool, labels: tuple[str, ...]
+    ) -> KeptClip:
+        """Ask the worker for the prediction of a saved clip, in its own classes if it has some."""
+        said = await self._ask("predict", name, path, is_damaged, labels=labels)
+        result = from_plain(said.pop("result"), labels or self.site.class_names)
         record = to_record(result, SHOWN_CLASSES)
         answer = Answer.model_validate(
             {
                 **said,
                 "clip": clip,
                 "name": name,
+                "class_names": list(result.class_names),
                 **{key: record[key] for key in ("status", "top", "timeline")},
                 "before": f"clips/{clip}/{BEFORE}",
                 "after": f"clips/{clip}/{AFTER}",
@@ -210,10 +215,16 @@ class Server:
         if clip.upload is None or not clip.upload.is_file():
             raise RequestError(404, GONE)
         result = to_plain(clip.result)
+        labels = clip.result.class_names if self.site.takes_labels else ()
         async with self._place_in_line():
             try:
                 said = await self._ask(
-                    task, clip.result.name, clip.upload, clip.is_damaged, result=result
+                    task,
+                    clip.result.name,
+                    clip.upload,
+                    clip.is_damaged,
+                    result=result,
+                    labels=labels,
                 )
             except BaseException as error:
                 raise as_request_error(error) from None
@@ -265,6 +276,9 @@ class Server:
         if request.url.path.endswith(".json"):
             models = self.site.models
             records = [to_record(result, SHOWN_CLASSES, models) for result in results]
+            if self.site.takes_labels:
+                for record, result in zip(records, results, strict=True):
+                    record["class_names"] = list(result.class_names)
             content = {"about": self.site.predictor, "videos": records}
             return Response(json.dumps(content, indent=1), 200, headers, "application/json")
         rows = csv_rows(results, SHOWN_CLASSES)

@@ -22,17 +22,22 @@ from nightcrawler.predict.defaults import build_default_ensemble, right_of_real_
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, read_recipe
 from nightcrawler.predict.items import LONG_SEC
 from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.predict.open_vocabulary import build_open_vocabulary, reworded
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.predict.sliding_windows import ScoredSpan, Window
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult, from_plain, to_plain
 from nightcrawler.utils.clip_worker import Answer, Question, report_alive
-from nightcrawler.utils.errors import NO_PERSON, VideoError
+from nightcrawler.utils.errors import NO_PERSON, UserError, VideoError
 from nightcrawler.web.damage import explain
 from nightcrawler.web.previews import PreviewSource, write_previews
 
 ANNOTATED = "annotated.mp4"
 # Said of the models inside the package.
 DRAWN_ONLY = "These models have seen drawn figures only, never a real person."
+# Said of models that compare videos with words.
+WORDS_ONLY = (
+    "Classes in your own words: how often they are right on night videos has not been measured."
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class InferenceOptions:
         threads: threads of PyTorch, 0 for its default.
         imports: modules that configurations inside checkpoints may import.
         max_pixels: largest picture that the models read. None leaves it to each checkpoint.
+        labels: classes of models that compare videos with words. Empty for other models.
+        prompt: sentence of the labels, see `predict.open_vocabulary.sentences_of`.
     """
 
     experiments: tuple[Path | str, ...]
@@ -69,6 +76,8 @@ class InferenceOptions:
     threads: int = 0
     imports: tuple[str, ...] = ()
     max_pixels: int | None = None
+    labels: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 def build_inference(
@@ -87,25 +96,7 @@ def build_inference(
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    recipe = None
-    if options.recipe:
-        recipe = read_recipe(options.recipe, options.mode)
-    predict_options = PredictOptions(
-        dark=options.dark,
-        root=options.root,
-        imports=options.imports,
-        max_pixels=options.max_pixels,
-    )
-    worth = ""
-    if options.experiments or recipe:
-        ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
-        names = list(map(str, options.experiments))
-        if names and all(name.startswith(DEMO_PREFIX) for name in names):
-            worth = DRAWN_ONLY
-    else:
-        ensemble, _ = build_default_ensemble(predict_options)
-        right = right_of_real_clips(ensemble)
-        worth = f"{DRAWN_ONLY} Their answer is right for {right}."
+    ensemble, worth = _build_models(options)
     # Models often share an enhancement, which the page then names once.
     pictures = [one for one in ensemble.predictors if "enhancement" in one.about]
     enhancements = dict.fromkeys(map(_enhancement_text, pictures))
@@ -116,8 +107,33 @@ def build_inference(
         "labels": ensemble.about()["labels"],
         "worth": worth,
         "predictor": ensemble.about(),
+        "takes_labels": bool(options.labels),
     }
     return functools.partial(answer, ensemble, options), about
+
+
+def _build_models(options: InferenceOptions) -> tuple[Ensemble, str]:
+    """Build the models, and return with them what their answer is worth, empty if not known."""
+    recipe = None
+    if options.recipe:
+        recipe = read_recipe(options.recipe, options.mode)
+    predict_options = PredictOptions(
+        dark=options.dark,
+        root=options.root,
+        imports=options.imports,
+        max_pixels=options.max_pixels,
+    )
+    names = list(map(str, options.experiments))
+    if options.labels:
+        ensemble = build_open_vocabulary(names, options.labels, options.prompt, predict_options)
+        return ensemble, WORDS_ONLY
+    if options.experiments or recipe:
+        ensemble = build_ensemble(options.experiments, recipe, options.prefix, predict_options)
+        is_drawn = names and all(name.startswith(DEMO_PREFIX) for name in names)
+        return ensemble, DRAWN_ONLY if is_drawn else ""
+    ensemble, _ = build_default_ensemble(predict_options)
+    right = right_of_real_clips(ensemble)
+    return ensemble, f"{DRAWN_ONLY} Their answer is right for {right}."
 
 
 def _enhancement_text(predictor: Predictor) -> str:
@@ -136,12 +152,18 @@ def answer(ensemble: Ensemble, options: InferenceOptions, question: Question) ->
         options: settings of inference.
         question: the task to `do` (`predict`, `whole` or `annotated`), the `path` of the clip, its
             `name`, the `folder` for its videos, and whether it `is_damaged`, so that its readable
-            part is used. For annotated ones, the `result` of the prediction.
+            part is used. `labels` are classes of its own. For annotated ones, the `result` of the
+            prediction.
 
     Returns:
         plain values: those of a prediction or of videos, or `refused` with the reason.
     """
     actions = {"predict": infer, "whole": show_whole, "annotated": write_annotated}
+    if question.get("labels"):
+        try:
+            ensemble = reworded(ensemble, question["labels"], options.prompt)
+        except UserError as error:
+            return {"refused": {"error": str(error)}}
     try:
         return actions[question["do"]](ensemble, options, question)
     except VideoError as error:

@@ -20,7 +20,7 @@ MODEL_FAILURES = {
     "507": "the disk is full",
 }
 UPLOAD_FAILURES = {
-    "400": "X-File-Name is missing, or the upload was interrupted",
+    "400": "X-File-Name is missing, labels are no list, or the upload was interrupted",
     "403": "a page of another site asks",
     "408": "the upload took too long",
     "413": "the file is too large",
@@ -80,6 +80,13 @@ def _upload(site: Site) -> dict[str, Any]:
         "description": "1 predicts what can be read of a damaged file, which is refused otherwise",
         "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
     }
+    labels = {
+        "name": "labels",
+        "in": "query",
+        "description": "classes of this clip, such as `falls,walks`, where the server was started "
+        "with --labels; its own otherwise",
+        "schema": {"type": "string"},
+    }
     return {
         "operationId": "predict",
         "summary": "Predict a clip",
@@ -88,7 +95,7 @@ def _upload(site: Site) -> dict[str, Any]:
             f"The answer comes when the clip is predicted, after those that were sent before it. A "
             f"clip is given up after {site.answer_sec:g} s without progress."
         ),
-        "parameters": [name, readable],
+        "parameters": [name, readable, labels],
         "requestBody": {
             "required": True,
             "content": {"application/octet-stream": {"schema": {"type": "string"}}},

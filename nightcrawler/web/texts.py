@@ -40,6 +40,7 @@ class Site:
         upload_sec: seconds that an upload may take.
         answer_sec: seconds that inference may take.
         keep_bytes: room for videos of clips, in bytes.
+        takes_labels: a clip may come with classes of its own.
     """
 
     models: tuple[str, ...]
@@ -53,6 +54,7 @@ class Site:
     upload_sec: float
     answer_sec: float
     keep_bytes: int
+    takes_labels: bool = False
 
 
 def resource(folder: str, name: str) -> bytes:

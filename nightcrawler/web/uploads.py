@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 
 from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, has_video_suffix
+from nightcrawler.predict.open_vocabulary import parse_labels
 from nightcrawler.utils.clip_worker import (
     FULL,
     ClipError,
@@ -80,6 +81,29 @@ def check_upload(request: Request, max_bytes: int) -> str:
         raise too_large(max_bytes)
     # A chunked upload tells no length: `save` counts its bytes.
     return name
+
+
+def find_labels(request: Request, takes_labels: bool) -> tuple[str, ...]:
+    """Return the classes that a request wants its answer in, none for those of the server.
+
+    Args:
+        request: of a prediction.
+        takes_labels: the models compare videos with words.
+
+    Raises:
+        RequestError: if the models know their own classes only, or none can be chosen from these.
+    """
+    text = request.query_params.get("labels", "")
+    if not text:
+        return ()
+    if not takes_labels:
+        raise RequestError(
+            400, "these models know their own classes only: start the server with --labels"
+        )
+    try:
+        return parse_labels(text, "labels")
+    except UserError as error:
+        raise RequestError(400, str(error)) from None
 
 
 def too_large(max_bytes: int) -> RequestError:

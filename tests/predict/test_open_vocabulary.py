@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import nightcrawler
 from nightcrawler.cli import main as program
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.decode import decode
@@ -24,7 +26,7 @@ from nightcrawler.predict.open_vocabulary import (
 from nightcrawler.predict.trust import TRUST
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.models.tiny_text import VIDEO_FRAMES, save_folder
+from tests.models.tiny_text import FAMILIES, SIDE, VIDEO_FRAMES, save_folder
 
 pytest.importorskip("transformers")
 LABELS = ("falls", "walks", "climbs a fence")
@@ -104,6 +106,49 @@ def test_faults_are_one_line(
         code = stop.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_python_loads_models_with_labels(folder: Path, clip: Path) -> None:
+    predictor = nightcrawler.load(folder, "cpu", labels=LABELS)
+    (result,) = predictor.predict(clip)
+    assert set(result.classes) == set(LABELS)
+    ensemble = build_open_vocabulary([str(folder)], LABELS, PROMPT, PredictOptions(device="cpu"))
+    (expected,) = ensemble.predict(clip)
+    np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=1e-6)
+    other = nightcrawler.load(folder, "cpu", labels=LABELS, prompt="the picture of {}")
+    assert other.about["prompts"] == sentences_of(LABELS, "the picture of {}")
+    assert not np.allclose(other.predict(clip)[0].probabilities, result.probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"labels": ["falls"]}, UserError, "expected two classes or more"),
+        ({"labels": ["falls", " falls"]}, UserError, "'falls' is given twice"),
+        ({"labels": "falls,walks"}, TypeError, "expected a list of names"),
+        ({"labels": LABELS, "prompt": "a person"}, UserError, "expected one {} in the place"),
+        ({"labels": LABELS, "views": 1, "crops": 3}, ValueError, "one crop of each view"),
+        ({"prompt": "a {}"}, ValueError, "needs labels"),
+    ],
+)
+def test_faults_of_labels_in_python(
+    folder: Path, values: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        nightcrawler.load(folder, "cpu", **values)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_words_share_the_weights(family: str, tmp_path: Path) -> None:
+    folder = save_folder(family, tmp_path / family)
+    first = open_vocabulary(str(folder), ["a person falls", "walks"]).model
+    second = first.reworded(["the fence", "a picture", "who climbs"])
+    assert second.model is first.model
+    fresh = open_vocabulary(str(folder), ["the fence", "a picture", "who climbs"]).model
+    clip = torch.rand(1, 3, VIDEO_FRAMES, SIDE, SIDE)
+    with torch.no_grad():
+        torch.testing.assert_close(second(clip), fresh(clip))
+        assert first(clip).shape == (1, 2)
 
 
 def test_labels_and_sentences() -> None:

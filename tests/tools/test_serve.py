@@ -89,6 +89,8 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
     [
         (["--experiment", "a", "--mode", "1"], "--mode needs --ensemble"),
         (["--experiment", "a", "--prefix", "x"], "--prefix needs --ensemble"),
+        (["--prompt", "a {}"], "--prompt needs --labels"),
+        (["--labels", "a,b", "--ensemble", "x.yaml"], "--labels does not go with --ensemble"),
         (["--experiment", "a", "--max-mib", "0"], "--max-mib: expected more than 0"),
     ],
 )

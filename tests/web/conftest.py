@@ -81,6 +81,7 @@ def serving(build: Any, folder: Path, answer_sec: float, **site: Any) -> Iterato
         "labels": "label-free",
         "worth": "",
         "predictor": {},
+        "takes_labels": False,
     }
     told |= {key: value for key, value in worker.about.items() if key in told}
     limits = {

@@ -10,7 +10,10 @@ let chosen = null;
 // Whether the person chose it: else the first result is shown.
 let isOwnChoice = false;
 
-const queue = new Queue({ maxBytes: Number(drop.dataset.maxBytes) }, changed, settled);
+// Classes in the reader's words, where the models take them. An empty field leaves them to the server.
+const words = document.getElementById("labels");
+const limits = { maxBytes: Number(drop.dataset.maxBytes), labels: () => (words ? words.value.trim() : "") };
+const queue = new Queue(limits, changed, settled);
 
 function take(files) {
   if (!files.length) return;

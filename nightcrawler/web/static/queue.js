@@ -14,7 +14,7 @@ export class Queue {
   add(files, readable = false) {
     const added = [...files].map((file) => {
       this.made += 1;
-      return { id: this.made, file, name: file.name, readable, state: "waiting", share: 0 };
+      return { id: this.made, file, name: file.name, readable, labels: this.limits.labels(), state: "waiting", share: 0 };
     });
     this.items.push(...added);
     this.next();
@@ -23,7 +23,7 @@ export class Queue {
 
   // Send an item again: all of it, or what can be read of it.
   again(item, readable) {
-    Object.assign(item, { readable, state: "waiting", share: 0, answer: null, failure: null });
+    Object.assign(item, { readable, labels: this.limits.labels(), state: "waiting", share: 0, answer: null, failure: null });
     this.changed(item);
     this.next();
   }
@@ -62,7 +62,10 @@ export class Queue {
     }
     const request = new XMLHttpRequest();
     Object.assign(item, { request, state: "sending", share: 0 });
-    request.open("POST", item.readable ? "clips?readable=1" : "clips");
+    const asked = new URLSearchParams();
+    if (item.readable) asked.set("readable", "1");
+    if (item.labels) asked.set("labels", item.labels);
+    request.open("POST", `clips?${asked}`);
     request.setRequestHeader("X-File-Name", encodeURIComponent(item.name));
     request.responseType = "json";
     request.upload.onprogress = (event) => this.set(item, request, { share: event.loaded / Math.max(event.total, 1) });
