@@ -72,6 +72,18 @@ def load(
         >>> name = "microsoft/xclip-base-patch32"
         >>> predictor = nightcrawler.load(name, labels=["falls", "walks"])  # doctest: +SKIP
     """
+    _check_arguments(path_or_name, device, workers)
+    pair = _checked_pair(views, crops)
+    trusted = tuple(imports)
+    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
+    if labels is not None:
+        return _load_open(os.fspath(path_or_name), labels, prompt, options)
+    if prompt is not None:
+        raise ValueError(f"prompt {prompt!r}: needs labels")
+    return build_any_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
+
+
+def _check_arguments(path_or_name: Any, device: Any, workers: int) -> None:
     if not isinstance(path_or_name, (str, os.PathLike)) or not os.fspath(path_or_name):
         raise UserError(
             f"load: {path_or_name!r}: expected the path of an experiment or checkpoint, or the "
@@ -82,14 +94,6 @@ def load(
         raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")
     if workers < 0:
         raise ValueError(f"workers {workers}: expected 0 or more")
-    pair = _checked_pair(views, crops)
-    trusted = tuple(imports)
-    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
-    if labels is not None:
-        return _load_open(os.fspath(path_or_name), labels, prompt, options)
-    if prompt is not None:
-        raise ValueError(f"prompt {prompt!r}: needs labels")
-    return build_any_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
 
 
 def _load_open(
