@@ -32,7 +32,7 @@ def load(
 ) -> Predictor:
     """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
 
-    With `labels`, load a model that compares videos with words, and answers in these classes.
+    With `labels`, the model compares videos with words, and answers in these classes.
 
     Args:
         path_or_name: an output folder, a checkpoint, or a name: `demo/uniformer_b32_k600`, public
@@ -47,15 +47,13 @@ def load(
         imports: modules of yours that the checkpoint's configuration may import.
         max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
         labels: names of the classes, two or more. Needs the extra `hub`.
-        prompt: sentence of each class, `{}` being the class. None takes
-            `a video of a person who {}`.
+        prompt: sentence of a class, in the place of `{}`. None: `a video of a person who {}`.
 
     Returns:
         the model, ready for `predict`.
 
     Raises:
-        UserError: if there is no checkpoint, or it is incomplete, or no answer can be chosen from
-            the labels.
+        UserError: if there is no such model, it is incomplete, or `labels` are no choice.
         ValueError: if an option is out of range.
 
     Example:
@@ -69,13 +67,17 @@ def load(
         >>> result, = predictor.predict("a.mp4", window_sec=0.5)
         >>> result.timeline[0].start_sec
         0.0
-        >>> name = "microsoft/xclip-base-patch32"
-        >>> predictor = nightcrawler.load(name, labels=["falls", "walks"])  # doctest: +SKIP
     """
     _check_arguments(path_or_name, device, workers)
-    pair = _checked_pair(views, crops)
-    trusted = tuple(imports)
-    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
+    options = PredictOptions(
+        _checked_pair(views, crops),
+        dark,
+        workers,
+        Path(root),
+        str(device),
+        tuple(imports),
+        max_pixels,
+    )
     if labels is not None:
         return _load_open(os.fspath(path_or_name), labels, prompt, options)
     if prompt is not None:
