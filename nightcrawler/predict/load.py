@@ -36,8 +36,8 @@ def load(
 
     Args:
         path_or_name: an output folder, a checkpoint, or a name: `demo/uniformer_b32_k600`, public
-            weights such as `torchvision/mvit_v2_s` or `hf://...`, downloaded if need be. With
-            `labels`, a folder or a name of the Hugging Face hub (X-CLIP, CLIP, SigLIP).
+            weights such as `torchvision/mvit_v2_s`, downloaded if need be (with `labels` of X-CLIP,
+            CLIP or SigLIP on the Hugging Face hub).
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         views: temporal views per video. None takes those of testing.
         crops: spatial crops per view, 1 or 3. Goes together with `views`.
@@ -60,8 +60,6 @@ def load(
         >>> import nightcrawler
         >>> predictor = nightcrawler.load("best.pyth", device="cpu")
         >>> result, = predictor.predict("a.mp4")
-        >>> result.ok
-        True
         >>> result.probabilities.shape
         (11,)
         >>> result, = predictor.predict("a.mp4", window_sec=0.5)
@@ -69,15 +67,9 @@ def load(
         0.0
     """
     _check_arguments(path_or_name, device, workers)
-    options = PredictOptions(
-        _checked_pair(views, crops),
-        dark,
-        workers,
-        Path(root),
-        str(device),
-        tuple(imports),
-        max_pixels,
-    )
+    pair = _checked_pair(views, crops)
+    trusted = tuple(imports)
+    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
     if labels is not None:
         return _load_open(os.fspath(path_or_name), labels, prompt, options)
     if prompt is not None:
