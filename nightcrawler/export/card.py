@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -81,12 +82,22 @@ def write_card(
         facts=trained.facts,
         files=[file.name for file in files],
         rows=rows,
+        judges=_describe_judges(trained.facts["judges"]),
         shape=f"[{', '.join(map(str, sizes))}]",
         takes_any=None in trained.frame_shape,
         names={"input": INPUT, "output": OUTPUT, "opset": OPSET, "int8": " and ".join(INT8_OPS)},
     )
     with atomic_write(path, "w") as file:
         file.write(f"---\n{_hub_metadata(trained)}\n---\n\n{text}")
+
+
+def _describe_judges(text: str) -> list[str]:
+    """Return from which probability an answer is sure, one line for each number of views."""
+    lines = []
+    for pair, told in json.loads(text or "{}").items():
+        least = "no answer" if told["sure_from"] is None else f"{told['sure_from']:.3g}"
+        lines.append(f"{pair} (views x crops): {least} ({told['basis']})")
+    return lines
 
 
 def _hub_metadata(trained: Trained) -> str:

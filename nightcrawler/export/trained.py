@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nightcrawler.export.formats import FrameShape
 from nightcrawler.export.graph import FramesToProbs, build_graph
 from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import WeightsFile
+from nightcrawler.predict.calibrate import judges_to_carry
 from nightcrawler.predict.checkpoints import (
     PredictOptions,
     build_trained_config,
@@ -74,7 +76,7 @@ class Trained:
     def about(self) -> dict[str, str]:
         """Return the texts that every written file holds as metadata."""
         texts = {}
-        for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement"):
+        for key in ("labels", "config_hash", "checkpoint_sha256", "enhancement", "judges"):
             if self.facts[key]:
                 texts[key] = self.facts[key]
         if self.facts["short_side"]:
@@ -110,6 +112,8 @@ def build_trained(
         )
     model = build_model(cfg).eval()
     weights_to_test_from_cfg(cfg, model)
+    # How far an answer is to be believed goes with the model.
+    judges = judges_to_carry(os.fspath(given), file, tuple(cfg.MODEL.CLASS_NAMES))
     return Trained(
         name=file.path.parent.resolve().name,
         graph=build_graph(cfg, model, options.dark),
@@ -119,7 +123,7 @@ def build_trained(
         test_reader=build_video_reader(cfg),
         builder=build_frames_maker(cfg, frame_size),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        facts=_build_facts(cfg, file, options.dark),
+        facts=_build_facts(cfg, file, options.dark) | {"judges": judges},
         config=_changed_settings_of(cfg),
         config_text=portable_text(file.config_text, file.path),
     )

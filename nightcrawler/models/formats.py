@@ -182,6 +182,7 @@ class WeightsFile:
         config_text: configuration of the experiment that wrote it.
         config_hash: hash of that configuration.
         labels: label use, `label-free` or `oracle`.
+        judges: text of `predict.calibrate.judges_to_carry` in exported files.
     """
 
     path: Path
@@ -192,6 +193,7 @@ class WeightsFile:
     config_text: str = ""
     config_hash: str = ""
     labels: str = ""
+    judges: str = ""
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -235,6 +237,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         config_text=texts.get("cfg", ""),
         config_hash=texts.get("config_hash", ""),
         labels=texts.get("labels", ""),
+        judges=texts.get("judges", ""),
     )
 
 

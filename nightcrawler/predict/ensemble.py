@@ -324,6 +324,9 @@ def build_ensemble(
 def _mixed_judge(predictors: Sequence[Predictor], mixture: EnsembleSpec, dark: bool) -> Judge:
     """Return the judge of a mixture. Models that are never sure are not sure together."""
     known = [predictor.known for predictor in predictors]
+    if known == [None]:
+        # An exported file carries the judge of its checkpoint.
+        return predictors[0].judge
     if None in known and all(one.judge.threshold == math.inf for one in predictors):
         return predictors[0].judge
     return build_judge(known, [predictor.name for predictor in predictors], mixture, dark)

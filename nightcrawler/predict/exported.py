@@ -18,6 +18,7 @@ from nightcrawler.data.video.decode import MemoryReader, VideoReader
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.models.formats import WeightsFile
 from nightcrawler.models.zoo import check_weights
+from nightcrawler.predict.calibrate import read_judge
 from nightcrawler.predict.checkpoints import (
     PredictOptions,
     build_trained_config,
@@ -36,7 +37,6 @@ from nightcrawler.predict.predictor import (
     build_batches,
     build_predictor,
 )
-from nightcrawler.predict.trust import Judge
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import sha256_file
 from nightcrawler.utils.logging import get_logger
@@ -113,7 +113,7 @@ def _build_exported(
         limits=limits_of(cfg),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
         about={**build_about(cfg, weights, pair), **taken.about, "runtime": "onnx"},
-        judge=Judge(dark=dark),
+        judge=read_judge(path, file.about.get("judges", ""), pair, dark),
     )
 
 

@@ -26,7 +26,7 @@ from nightcrawler.engine.build import build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator, as_predictions
 from nightcrawler.engine.resume import weights_to_test_from_cfg
 from nightcrawler.models.formats import WeightsFile
-from nightcrawler.predict.calibrate import build_judge, known_results
+from nightcrawler.predict.calibrate import judge_alone, known_results, read_judge
 from nightcrawler.predict.checkpoints import (
     DEMO_PREFIX,
     PredictOptions,
@@ -40,7 +40,6 @@ from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.trust import NEVER, Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
-from nightcrawler.pseudo.ensemble_recipe import EnsembleSpec
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
@@ -235,8 +234,10 @@ def build_predictor(
     taken = _build_input(cfg, pair, options.dark)
     class_names = tuple(cfg.MODEL.CLASS_NAMES)
     known = known_results(file.path, file.sha256, pair, class_names)
-    alone = EnsembleSpec({name: ""}, ("probs",), (pair,))
-    judge = build_judge([known], [name], alone, options.dark)
+    if known is None:
+        judge = read_judge(file.path, file.judges, pair, options.dark)
+    else:
+        judge = judge_alone(known, name, pair, options.dark)
     if os.fspath(checkpoint).startswith(DEMO_PREFIX) and cfg.DATA.INPUT != "pose":
         judge = replace(NEVER, dark=options.dark)
     return Predictor(

@@ -29,6 +29,7 @@ ORACLE_SPLIT = "arid"
 RESULTS_FORMAT = "npz"
 PUBLISHED_FORMAT = "pkl"
 _ENDING = r"x\d+x\d+x{views}x{crops}(xg[\d.]+(-[\d.]+)*)?\.{suffix}"
+_PAIR = re.compile(r"x\d+x\d+x(\d+)x(\d+)(xg[\d.-]+)?\.(npz|pkl)$")
 # Fields of a results file's metadata that are copied into metadata of outputs.
 META_KEYS = (
     "split",
@@ -69,6 +70,17 @@ def results_name(
     if gammas:
         ending = "xg" + "-".join(f"{gamma:g}" for gamma in gammas)
     return f"{split}x{num_frames}x{crop_size}x{views}x{crops}{ending}.{form}"
+
+
+def pair_of_results(path: Path) -> tuple[int, int] | None:
+    """Return views and crops in the name of a results file, None where it has none.
+
+    Example:
+        >>> pair_of_results(Path("val_darkx8x48x3x1.npz"))
+        (3, 1)
+    """
+    found = _PAIR.search(path.name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _results_pattern(split: str, pair: tuple[int, int]) -> re.Pattern[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,15 @@ import nightcrawler
 from nightcrawler.cli import export
 from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.predict.calibrate import read_judge
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble
 from nightcrawler.predict.exported import build_any_predictor
 from nightcrawler.predict.long_video import predict_long_video
+from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.utils.command_line import run
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.io import sha256_file
 from tests.export.made import write_checkpoint
 from tests.export.test_parity import write_video
 
@@ -98,6 +103,73 @@ def test_the_public_api_and_the_command_take_it(
         capsys.readouterr().out
     )
     assert (tmp_path / f"shown/{items[0].name}.annotated.mp4").is_file()
+
+
+@pytest.fixture(scope="module")
+def judged(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, items: list[VideoItem]
+) -> Path:
+    """A checkpoint with results of `val_dark`, whose threshold lies among the answers, exported."""
+    folder = tmp_path_factory.mktemp("judged") / "night"
+    folder.mkdir()
+    path = Path(shutil.copy(checkpoint, folder))
+    confidences = np.sort(probs_of(ensemble_of(path), items).max(axis=1))
+    # The known clips that are more probable than the least sure answer are right, all others wrong.
+    between = float(confidences[:2].mean())
+    clips = np.concatenate([np.full(30, between), np.full(30, 0.9 * between)])
+    names = ensemble_of(path).class_names
+    probs = np.repeat((1 - clips)[:, None] / (len(names) - 1), len(names), axis=1)
+    probs[np.arange(60), np.repeat([0, 1], 30)] = clips
+    meta = {"checkpoint_sha256": sha256_file(path), "class_names": list(names)}
+    Predictions(
+        np.log(probs).astype(np.float32), probs.astype(np.float32), np.zeros(60, np.int64),
+        [f"{row}.mp4" for row in range(60)], np.ones(60, np.int64), ["ok"] * 60, meta,
+    ).save(folder / "val_darkx4x32x1x1.npz")  # fmt: skip
+    argv = [str(path), "--formats", "onnx", "safetensors", "--out", str(folder / "out")]
+    assert run(export.main, argv) == 0
+    return path
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_statuses_are_those_of_the_checkpoint(
+    judged: Path, items: list[VideoItem], name: str
+) -> None:
+    alone = judged.parent / "out" / name
+    trained, carried = ensemble_of(judged), ensemble_of(alone)
+    about = trained.judge.about()
+    assert 0 < about["sure_from"] < 1
+    told = carried.about()["judge"]
+    assert told == {**about, "sure_from": pytest.approx(about["sure_from"], abs=1e-6)}
+    bright_free = [replace(one, judge=replace(one.judge, dark=False)) for one in (trained, carried)]
+    statuses = [[found.status for found in model.videos(items)] for model in bright_free]
+    assert statuses[0] == statuses[1]
+    assert set(statuses[0]) == {"sure", "unsure"}
+    # By the lead over the second class, they would be others.
+    assert ensemble_of(alone, pair=(3, 1)).about()["judge"]["sure_from"] is None
+    [single] = carried.predictors
+    assert [found.status for found in single.videos(items[:1])]
+    assert single.judge == carried.judge
+    card = (alone.parent / "MODEL_CARD.md").read_text()
+    assert f"1x1 (views x crops): {about['sure_from']:.3g} ({about['basis']})" in card
+
+
+def test_models_that_are_never_sure_are_so_exported(tmp_path: Path) -> None:
+    argv = ["demo/uniformer_b32_k600", "--formats", "safetensors", "--out", str(tmp_path)]
+    assert run(export.main, argv) == 0
+    found = ensemble_of(tmp_path / "model.safetensors", dark=False)
+    expected = build_ensemble(
+        ["demo/uniformer_b32_k600"], None, Path(), PredictOptions(device="cpu", dark=False)
+    )
+    assert found.judge == expected.judge
+    assert found.judge.threshold == math.inf
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"1x1": 3}', '{"1x1": {"sure_from": "x", "basis": ""}}', '{"any": {}}']
+)
+def test_judges_that_are_none(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected what `nightcrawler export` writes"):
+        read_judge(tmp_path / "model.onnx", text, (1, 1), dark=True)
 
 
 def test_an_int8_file_predicts_too(exported: Path, items: list[VideoItem]) -> None:
