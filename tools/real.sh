@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From synthetic figures in light to a folder of real dark clips, on a CPU: render, find poses, teach in rounds, answer.
 # DARK=<folder>: the dark clips, of any of the eleven actions. TRUTH=<path,label list of them>: measures the answer, nothing else.
-# WORK=<folder>: what is made once. OUT=<folder>: the run. SEED=<n>: other random numbers. JOBS=<n>: links at a time.
+# WORK=<folder>: what is made once. OUT=<folder>: the run. SEED=<n>: other random numbers. JOBS=<n>: tasks at a time.
 # More arguments go to tools/run_pipeline.py.
 set -euo pipefail
 

@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     # Imported late, so that --help does not wait for torch, pandas and matplotlib.
     from nightcrawler.report.closing import closing_lines
     from nightcrawler.report.page import read_figures, write_report
-    from nightcrawler.report.run_folder import STATE, read_state
+    from nightcrawler.report.run_folder import RunFolder
     from nightcrawler.report.table import table_lines
     from nightcrawler.utils.outputs import check_targets
 
@@ -116,8 +116,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.table or not is_single:
         print("\n".join(table_lines(runs)))
     if page is not None:
-        state = read_state(arguments.runs[0] / STATE)
-        for line in closing_lines(runs[0], state, project_root()):
+        run = RunFolder(arguments.runs[0], project_root())
+        for line in closing_lines(runs[0], run):
             print(line)
         size_kib = page.stat().st_size >> 10
         print(f"report: {page} ({size_kib} KiB), {page.with_suffix('.json').name} beside it")

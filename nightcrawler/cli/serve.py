@@ -21,7 +21,7 @@ from nightcrawler.cli.model_options import (
     prefix_of,
 )
 from nightcrawler.utils.command_line import add_max_pixels, at_least, make_parser
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, missing_extra
 from nightcrawler.utils.project import project_root
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nightcrawler.web.texts import Site
 
 HOST = "127.0.0.1"
-INSTALL = "pip install 'nightcrawler-video[web]'"
 # Memory for the frames of one clip: a page must not fill a machine that others use.
 MAX_CLIP_BYTES = 1 << 30
 # Longer side / shorter side of a clip: players show narrower pictures as a line.
@@ -42,10 +41,10 @@ EXAMPLES = """\
   {command} --ensemble configs/vote/default.yaml --mode 1
   {command} --labels "falls,walks,climbs a fence"
 
-Needs the extra: pip install 'nightcrawler-video[web]'. Only this machine can open the page. From
-another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing from other
-machines. Clips are deleted when the server ends, or else (a kill) when the next one starts.
-Programs send clips to POST /clips: the page /docs and the document /openapi.json say how."""
+Needs the extra: python -m pip install 'nightcrawler-video[web]'. Only this machine can open the
+page. From another one, forward the port: ssh -L 8765:127.0.0.1:8765 HOST. The page loads nothing
+from other machines. Clips are deleted when the server ends, or else (a kill) when the next one
+starts. Programs send clips to POST /clips: the page /docs and /openapi.json say how."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -266,8 +265,8 @@ def main(argv: Sequence[str]) -> int:
         # Imported here to find a missing extra before any model is loaded.
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"the page needs {error.name}: {INSTALL}") from None
+    except ImportError:
+        raise missing_extra("the page", "web") from None
     from nightcrawler.utils.clip_worker import Worker
     from nightcrawler.web.inference import build_inference
 

@@ -16,8 +16,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from nightcrawler.predict.graph_input import INPUT, OUTPUT
-from nightcrawler.predict.onnx_file import HINT
-from nightcrawler.utils.errors import UserError
+from nightcrawler.predict.onnx_file import EXTRA
+from nightcrawler.utils.errors import missing_extra
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.safetensors_files import safetensors_bytes
 
@@ -110,10 +110,8 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
     """
     try:
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"ONNX needs {error.name}: {HINT}, or leave onnx out of --formats"
-        ) from None
+    except ImportError:
+        raise missing_extra("onnx among --formats", EXTRA) from None
     # The exporter prints its progress to standard output, which belongs to the command line.
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         exported = torch.onnx.export(
@@ -147,8 +145,8 @@ def write_int8(source: Path, path: Path) -> None:
     """
     try:
         from onnxruntime.quantization import quantize_dynamic
-    except ImportError as error:
-        raise UserError(f"--int8 needs {error.name}: {HINT}") from None
+    except ImportError:
+        raise missing_extra("--int8", EXTRA) from None
     # The quantiser writes to its target bit by bit, so it gets another one first.
     with tempfile.TemporaryDirectory() as folder, quiet():
         made = Path(folder, path.name)

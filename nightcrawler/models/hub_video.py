@@ -20,10 +20,9 @@ from torch.nn import functional
 from nightcrawler.download.hub_folder import CONFIG, obtain_folder
 from nightcrawler.models.external import no_stochastic_depth
 from nightcrawler.models.hub_preprocessing import read_preprocessing
-from nightcrawler.utils.errors import ArgumentError, UserError
+from nightcrawler.utils.errors import ArgumentError, UserError, missing_extra
 from nightcrawler.utils.safetensors_files import check_safetensors
 
-INSTALL = "install the extra with pip install 'nightcrawler-video[hub]'"
 # `model_type` of the folders that are read, with what people call them.
 FAMILIES = {
     "videomae": "VideoMAE",
@@ -172,7 +171,7 @@ def library_errors(folder: Path) -> Iterator[None]:
     try:
         from transformers.utils import logging
     except ImportError:
-        raise UserError(f"{folder}: models in such folders need a library: {INSTALL}") from None
+        raise missing_extra(f"{folder}: a model in such a folder", "hub") from None
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -11,9 +11,7 @@ from torch import nn
 from nightcrawler.models.flops import fake_state
 from nightcrawler.models.formats import plain_names
 from nightcrawler.models.pretrained import is_head
-from nightcrawler.utils.errors import ArgumentError, UserError
-
-INSTALL = "install the extra with pip install 'nightcrawler-video[lora]'"
+from nightcrawler.utils.errors import ArgumentError, missing_extra
 
 
 def add_lora(model: nn.Module, rank: int, alpha: int, clip: Sequence[int]) -> nn.Module:
@@ -40,7 +38,7 @@ def add_lora(model: nn.Module, rank: int, alpha: int, clip: Sequence[int]) -> nn
     try:
         import peft
     except ImportError:
-        raise UserError(f"low-rank adapters need an optional library: {INSTALL}") from None
+        raise missing_extra("a low-rank adapter", "lora") from None
     layers = called_linear_layers(model, clip)
     if not layers:
         raise ArgumentError(

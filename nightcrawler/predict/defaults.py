@@ -8,7 +8,7 @@ from nightcrawler.models.zoo import demo_models
 from nightcrawler.pose.estimators.blazepose import brings_model
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble, plain_recipe
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, install_command
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -29,7 +29,7 @@ WITHOUT_POSE = (
     f"synthetic clips in normal light only ({RIGHT_WITHOUT_POSE}); --experiment takes a model of "
     "your own"
 )
-ADVICE = "; python -m pip install 'nightcrawler-video[pose]' adds how people move (67 %)"
+ADVICE = f"; {install_command('pose')} adds how people move (67 %)"
 
 
 def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:

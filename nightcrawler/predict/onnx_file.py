@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from nightcrawler.predict.graph_input import INPUT, OUTPUT
-from nightcrawler.utils.errors import UserError, describe_error
+from nightcrawler.utils.errors import UserError, describe_error, missing_extra
 
-HINT = "install the extra with pip install 'nightcrawler-video[export]'"
+# Extra that brings the libraries of ONNX.
+EXTRA = "export"
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -42,8 +43,8 @@ def open_onnx_file(path: Path) -> OnnxFile:
     """
     try:
         import onnxruntime
-    except ImportError as error:
-        raise UserError(f"running ONNX needs {error.name}: {HINT}") from None
+    except ImportError:
+        raise missing_extra("running an ONNX file", EXTRA) from None
     options = onnxruntime.SessionOptions()
     # As many threads as PyTorch takes, so that speeds can be compared.
     options.intra_op_num_threads = torch.get_num_threads()

@@ -22,7 +22,7 @@ from nightcrawler.report.figures import collect, unfinished_tasks
 from nightcrawler.report.focus import KINDS
 from nightcrawler.report.metadata import HIDDEN, describe_data, join_words
 from nightcrawler.report.plot_style import with_ids
-from nightcrawler.report.run_files import commands, training_rows
+from nightcrawler.report.run_files import page_commands, training_rows
 from nightcrawler.report.run_folder import TASKS, RunFolder
 from nightcrawler.report.titles import stage_titles, with_titles
 from nightcrawler.utils.errors import UserError
@@ -110,7 +110,7 @@ def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
         agreed=agreement_rows(figures),
         best_splits=sorted({str(one.get("TRAIN.BEST_SPLIT")) for one in run.configs.values()}),
         config=compare_configs(run),
-        commands=commands(run),
+        commands=page_commands(run),
         trainings=with_titles(training_rows(run, page), titles),
         took=time_by_stage(figures),
         total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),

@@ -94,8 +94,8 @@ def _test_speed(run: RunFolder, experiment: str) -> float | None:
     return None
 
 
-def commands(run: RunFolder) -> dict[str, str]:
-    """Return commands to paste that use the run's last models, empty before there is one.
+def page_commands(run: RunFolder) -> dict[str, str]:
+    """Return commands to paste that use the run's models, empty before there are any.
 
     Folders of the machine are not named: those of a run elsewhere begin with the run's own folder.
 
@@ -105,23 +105,65 @@ def commands(run: RunFolder) -> dict[str, str]:
     Returns:
         Purpose of a command to the command.
     """
-    last = _last_experiments(run)
-    if not last:
-        return {}
     out = Path(run.state["out"])
     place = Path(run.folder.resolve().name) if out.is_absolute() else out
-    folders = [shlex.quote(str(place / experiment)) for experiment in last]
-    models = " \\\n    ".join(f"--experiment {folder}" for folder in folders)
-    predict = f"nightcrawler predict {CLIPS} --csv found.csv"
-    return {
-        "predict clips of your own": f"{predict} \\\n    {models}",
-        "drop clips on a page": f"nightcrawler serve \\\n    {models}",
-        "export a model for other programs": f"nightcrawler export {folders[0]} --out exported",
-    }
+    purposes = (
+        "predict clips of your own",
+        "drop clips on a page",
+        "export a model for other programs",
+    )
+    lines = use_commands(run, place, "nightcrawler", CLIPS)
+    return dict(zip(purposes, lines, strict=True)) if lines else {}
 
 
-def _last_experiments(run: RunFolder) -> list[str]:
-    """Return the experiments of the last stage of the chain whose weights are all there."""
+def use_commands(run: RunFolder, place: Path, program: str, clip: str) -> list[str]:
+    """Return command lines that predict, serve and export, empty without trained models.
+
+    The first two name the models that voted, mixed as they voted: these are what the last figure
+    of the report is about. Without a vote they name the models of the last stage.
+
+    Args:
+        run: of the chain.
+        place: name of the run's folder in the commands.
+        program: how `nightcrawler` is started.
+        clip: file or folder to predict.
+    """
+    last = last_experiments(run)
+    if not last:
+        return []
+    recipe = vote_recipe(run)
+    if recipe is None:
+        models = [word for name in last for word in ("--experiment", str(place / name))]
+    else:
+        inside = recipe.is_relative_to(run.folder)
+        shown = place / recipe.relative_to(run.folder) if inside else _without_root(run, recipe)
+        models = ["--ensemble", str(shown), "--prefix", str(place)]
+    return [
+        shlex.join([program, "predict", clip, *models]),
+        shlex.join([program, "serve", *models]),
+        shlex.join([program, "export", str(place / last[-1]), "--out", "exported"]),
+    ]
+
+
+def vote_recipe(run: RunFolder) -> Path | None:
+    """Return the recipe of the run's vote, `None` before the vote or where it is not known.
+
+    Args:
+        run: of the chain.
+    """
+    done = any(task["status"] == DONE for task in run.tasks("vote"))
+    # Runs of earlier versions do not name it.
+    text = run.state.get("vote_recipe", "")
+    path = run.locate(text) if done and isinstance(text, str) and text else None
+    return path if path is not None and path.is_file() else None
+
+
+def last_experiments(run: RunFolder) -> list[str]:
+    """Return the experiments of the last stage of the chain whose weights are all there.
+
+    Args:
+        run: of the chain.
+    """
     for stage in reversed(run.stages):
         if not stage["in_chain"]:
             continue
@@ -133,3 +175,8 @@ def _last_experiments(run: RunFolder) -> list[str]:
         if found and len(found) == len(stage["models"]):
             return found
     return []
+
+
+def _without_root(run: RunFolder, path: Path) -> Path:
+    """Return a path relative to the project, or else its name: the machine is not named."""
+    return path.relative_to(run.root) if path.is_relative_to(run.root) else Path(path.name)

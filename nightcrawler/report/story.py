@@ -13,7 +13,7 @@ from nightcrawler.report.measures import TopPredictions
 from nightcrawler.report.metadata import figure_metadata
 from nightcrawler.report.run_folder import RunFolder, SplitResults
 from nightcrawler.report.run_predictions import RunPredictions
-from nightcrawler.report.titles import stage_titles
+from nightcrawler.report.titles import stage_titles, train_same_models
 
 # Folders of tests beside the chain, one folder for each model, with their title and meaning. Those
 # that are not there are left out.
@@ -22,7 +22,10 @@ LIT = ("source_gamma", "lit", "the same models, clips enhanced")
 CEILING = ("ceiling", "ceiling", "trained on the true labels of dark clips: no method without them")
 ADAPTED = "adapted to the unlabelled dark clips"
 ROUND = "trained on the pseudo-labels of the step before"
-VOTE = "all models of the last step, mixed as the recipe says"
+# Of chains whose stages train different models.
+FIRST = "trained without pseudo-labels"
+TAUGHT = "trained on the pseudo-labels that other models gave"
+VOTE = "all models that the recipe of the vote names, mixed as it says"
 
 
 def story(run: RunFolder, predictions: RunPredictions, split: str) -> dict[str, Any]:
@@ -76,13 +79,16 @@ def _steps(
         if one is not None:
             found.append((name, meaning, one))
     titles = stage_titles(run.stages)
+    same = train_same_models(run.stages)
+    without_labels, with_labels = (ADAPTED, ROUND) if same else (FIRST, TAUGHT)
     for stage in run.stages:
         models = predictions.of_stage(split, stage["name"])
         # An ensemble of some of the models could not be compared with other steps.
         if not models or not stage["in_chain"] or not set(stage["models"]) <= set(models):
             continue
         ensemble = predictions.ensemble(split, stage["name"]) or next(iter(models.values()))
-        found.append((titles[stage["name"]], ROUND if stage["round"] else ADAPTED, ensemble))
+        meaning = with_labels if stage["round"] else without_labels
+        found.append((titles[stage["name"]], meaning, ensemble))
     if run.state["vote_split"] == split:
         votes = list(predictions.submissions().values())
         if votes:

@@ -21,14 +21,26 @@ def stage_titles(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         {'exp_pseudo_stage1': 'round 1'}
     """
     titles: dict[str, str] = {}
+    numbered = train_same_models(stages)
     for stage in stages:
         name = stage["name"]
         title = name.removeprefix(PREFIX).replace("_", " ")
-        if stage["in_chain"]:
+        if stage["in_chain"] and numbered:
             title = f"round {stage['round']}" if stage["round"] else "adapted"
         # Two stages of one round keep their own names beside it.
         titles[name] = f"{title} ({name})" if title in titles.values() else title
     return titles
+
+
+def train_same_models(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether all stages of the chain train the same models.
+
+    Stages of different models are steps of different kinds: they keep their names.
+
+    Args:
+        stages: of `pipeline.json`.
+    """
+    return len({tuple(stage["models"]) for stage in stages if stage["in_chain"]}) <= 1
 
 
 def with_titles(figures: Any, titles: Mapping[str, str]) -> Any:

@@ -17,7 +17,7 @@ import av
 import torch
 
 from nightcrawler import __version__
-from nightcrawler.utils.env import DISTRIBUTION
+from nightcrawler.utils.versions import DISTRIBUTION
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_GIB = 5.0

@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-# Name that pip installs. The package in it is imported as `nightcrawler`.
-DISTRIBUTION = "nightcrawler-video"
-
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch, and ask for deterministic cuDNN kernels."""

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from nightcrawler.utils.versions import DISTRIBUTION
+
 # Status of a video in which nobody was seen long enough.
 NO_PERSON = "no person"
 # `user:password@` of an address, and passwords among its parameters.
@@ -40,6 +42,30 @@ def describe_error(error: Exception) -> str:
 
 class UserError(Exception):
     """Error that the user can mend, printed by command lines as one line without a traceback."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this project.
+
+    Example:
+        >>> install_command("pose")
+        "python -m pip install 'nightcrawler-video[pose]'"
+    """
+    return f"python -m pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def missing_extra(what: str, extra: str) -> UserError:
+    """Return the error of something whose libraries are in an extra that is not installed.
+
+    Args:
+        what: that needs it, as the user knows it.
+        extra: of `pyproject.toml`.
+
+    Example:
+        >>> str(missing_extra("the page", "web"))
+        "the page needs the extra web: python -m pip install 'nightcrawler-video[web]'"
+    """
+    return UserError(f"{what} needs the extra {extra}: {install_command(extra)}")
 
 
 class ConfigError(UserError):

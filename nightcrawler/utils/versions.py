@@ -9,6 +9,8 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 
+# Name that pip installs. The package in it is imported as `nightcrawler`.
+DISTRIBUTION = "nightcrawler-video"
 # Raised by each change after which the same inputs and seed give other numbers. 1: version 0.1,
 # which did not record it. 2: clips that come again are augmented anew, steps count what they hold.
 # 3: exact colours. 4: `kl_published` casts the teacher to float16, dense windows are float32.

@@ -21,6 +21,8 @@ from nightcrawler.workflow.recipe_text import recipe_text
 from nightcrawler.workflow.task import Task, digest
 from nightcrawler.workflow.training_tasks import ResultsRequest
 
+# Folder of the vote, in the run.
+SUBMISSION = "submission"
 EQUAL_VOTE = {
     "ENSEMBLE": {"SCORES": "probs", "WEIGHTS": "equal", "NORMALIZE": True},
     "VOTE": {"TIE": "probability"},
@@ -145,12 +147,12 @@ def plan_vote(jobs: TrainingJobs, trained: Sequence[Stage]) -> PlannedTask:
     """
     options = jobs.options
     split = jobs.recipe.vote_split
-    folder = options.out / "submission"
+    folder = options.out / SUBMISSION
+    path = vote_path(jobs)
     requests: list[ResultsRequest] = []
     writes: dict[Path, str] = {}
     labels = ""
     if jobs.recipe.vote_recipe:
-        path = options.root / jobs.recipe.vote_recipe
         recipe = read_vote_recipe(path)
         _check_classes(path, recipe, jobs)
         for mode in recipe.modes.values():
@@ -161,7 +163,6 @@ def plan_vote(jobs: TrainingJobs, trained: Sequence[Stage]) -> PlannedTask:
         signature = recipe_text(recipe)
         labels = recipe.labels
     else:
-        path = folder / "recipe.yaml"
         last = jobs.last_rounds(jobs.recipe.vote_rounds, trained)
         # The recipe is written when the task starts, so its text stands for it in the signature.
         signature = equal_vote(last, jobs.recipe.vote_views)
@@ -191,6 +192,17 @@ def plan_vote(jobs: TrainingJobs, trained: Sequence[Stage]) -> PlannedTask:
         earlier_outputs=("arid_pred*.csv", "arid_pred*.json"),
     )
     return PlannedTask(task, tuple(requests), labels)
+
+
+def vote_path(jobs: TrainingJobs) -> Path:
+    """Return the recipe of the final vote: the recipe's own, or the one that the run writes.
+
+    Args:
+        jobs: All trainings.
+    """
+    if jobs.recipe.vote_recipe:
+        return jobs.options.root / jobs.recipe.vote_recipe
+    return jobs.options.out / SUBMISSION / "recipe.yaml"
 
 
 def _vote_outputs(folder: Path, modes: Sequence[int]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from nightcrawler.prepare.recordings import recording_rule
 from nightcrawler.pseudo.results_metadata import label_use
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
-from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote
+from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote, vote_path
 from nightcrawler.workflow.recipe import Recipe
 from nightcrawler.workflow.stopping import Stop, find_stop
 from nightcrawler.workflow.task import Task
@@ -107,6 +107,7 @@ def _about(jobs: TrainingJobs, planned: list[PlannedTask], stop: Stop | None) ->
         "unlabelled": recipe.unlabelled,
         "test_splits": list(recipe.splits),
         "vote_split": recipe.vote_split,
+        "vote_recipe": options.shown(vote_path(jobs)) if recipe.vote_split else "",
         "control": list(options.control),
         "stop_below": recipe.stop_below,
         "stopped": str(stop) if stop is not None else "",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, missing_extra
 from nightcrawler.workflow.console import Progress, Screen
 from nightcrawler.workflow.run_options import BLOCKED, DONE, FAILED, RUNNING
 from nightcrawler.workflow.task import Task
@@ -28,9 +28,6 @@ TIMEOUT_MIN = 24 * 60
 # Without this, a job whose inputs will never exist waits in the queue for ever.
 SLURM_DEFAULTS = {"kill-on-invalid-dep": "yes"}
 SETTING = re.compile(r"([a-z][a-z0-9_]*)=(.*)")
-MISSING_EXTRA = (
-    "--executor {cluster} needs an optional dependency: pip install 'nightcrawler-video[slurm]'"
-)
 
 
 class TaskJob:
@@ -88,7 +85,7 @@ def make_executor(cluster: str, folder: Path, settings: Sequence[str]) -> Any:
     try:
         import submitit
     except ImportError:
-        raise UserError(MISSING_EXTRA.format(cluster=cluster)) from None
+        raise missing_extra(f"--executor {cluster}", "slurm") from None
     parameters: dict[str, Any] = {"timeout_min": TIMEOUT_MIN}
     for text in settings:
         found = SETTING.fullmatch(text)

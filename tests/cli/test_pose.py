@@ -99,7 +99,7 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
     ("argv", "message"),
     [
         (("--estimator", "dot"), "unknown estimator 'dot'"),
-        (("--estimator", "mediapipe"), "'mediapipe' is not installed: python -m pip install"),
+        (("--estimator", "mediapipe"), "'mediapipe' needs the extra pose: python -m pip install"),
         (("--light", "gama"), "unknown enhancement 'gama'"),
         (("--gamma", "-1"), "ENHANCE.GAMMA"),
         (("--fps", "0"), "--fps 0: expected a number above 0"),

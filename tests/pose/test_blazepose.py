@@ -25,7 +25,7 @@ def pretend(monkeypatch, release):
 @pytest.mark.parametrize(
     ("release", "message"),
     [
-        ("", r"^estimator 'mediapipe' is not installed: python -m pip install 'nightcrawler-"),
+        ("", r"^estimator 'mediapipe' needs the extra pose: python -m pip install 'nightcrawler-"),
         ("0.9.3.0", "mediapipe 0.9.3.0 is too old: python -m pip install"),
         ("0.10.30", "mediapipe 0.10.30 brings no model: give a .task file"),
         ("1.2.3", r"brings no model: give a .task file .*, or install 0.10.14 to 0.10.21"),

@@ -109,5 +109,7 @@ def test_models_that_cannot_be_used_are_told_in_one_line(tmp_path, monkeypatch):
             build_estimator("onnx", EstimatorOptions(str(model)))
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"'onnx' is not installed: .*nightcrawler-video\[export\]"):
+    with pytest.raises(
+        UserError, match=r"'onnx' needs the extra export: .*nightcrawler-video\[export\]"
+    ):
         build_estimator("onnx", EstimatorOptions("a.onnx"))

@@ -260,6 +260,7 @@ def _vote(made: Made) -> None:
         )
     # The table for people is no submission, and no report may take it for one.
     answers.write_text("video,class,probability,agreement,status\n")
+    (made.folder / "submission/recipe.yaml").write_text("MODELS: {}\n")
 
 
 def _about(made: Made) -> Mapping[str, Any]:
@@ -284,6 +285,7 @@ def _about(made: Made) -> Mapping[str, Any]:
         "unlabelled": "total_unlabel",
         "test_splits": [split for split in made.splits if split != "total_unlabel"],
         "vote_split": made.splits[-1],
+        "vote_recipe": f"{made.folder.name}/submission/recipe.yaml",
         "control": list(made.control),
     }
 

@@ -14,7 +14,7 @@ import pytest
 from nightcrawler.report.page import build_page
 from nightcrawler.report.run_folder import RunFolder
 from tests.paths import ROOT
-from tests.report.made_run import EVIL, MODELS, NUM_TEST, NUM_VAL, SEED
+from tests.report.made_run import EVIL, NUM_TEST, NUM_VAL, SEED
 from tests.report.page_reader import Reader
 
 
@@ -87,10 +87,10 @@ def test_the_story_comes_first_and_dark_splits_before_bright_ones(page: Reader) 
 
 def test_commands_name_models_that_are_there(page: Reader, run: Path) -> None:
     commands = page.text[page.text.index("nightcrawler predict my_night_clips") :]
-    experiments = re.findall(r"--experiment (\S+)", commands)
-    assert experiments[:2] == [f"{run.name}/round2/{model}" for model in MODELS]
-    assert all((run.parent / name / "best.pyth").is_file() for name in experiments)
-    assert f"nightcrawler export {run.name}/round2/one --out exported" in commands
+    recipes = re.findall(r"--ensemble (\S+) --prefix (\S+)", commands)
+    assert recipes == [(f"{run.name}/submission/recipe.yaml", run.name)] * 2
+    assert (run.parent / recipes[0][0]).is_file()
+    assert f"nightcrawler export {run.name}/round2/_two --out exported" in commands
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------

@@ -117,10 +117,10 @@ def test_size_speed_and_files_of_trainings(data: Path, tmp_path: Path) -> None:
 
 def test_titles_of_stages() -> None:
     stages = [
-        {"name": "exp_adapt_bn", "round": 0, "in_chain": True},
-        {"name": "exp_pseudo_stage1", "round": 1, "in_chain": True},
-        {"name": "exp_more", "round": 1, "in_chain": True},
-        {"name": "exp_experts", "round": 0, "in_chain": False},
+        {"name": "exp_adapt_bn", "round": 0, "in_chain": True, "models": ["a"]},
+        {"name": "exp_pseudo_stage1", "round": 1, "in_chain": True, "models": ["a"]},
+        {"name": "exp_more", "round": 1, "in_chain": True, "models": ["a"]},
+        {"name": "exp_experts", "round": 0, "in_chain": False, "models": ["b"]},
     ]
     titles = stage_titles(stages)
     assert list(titles.values()) == ["adapted", "round 1", "round 1 (exp_more)", "experts"]
@@ -133,3 +133,11 @@ def test_titles_of_stages() -> None:
     assert with_titles({"calibration": {"exp_experts": 1}}, titles) == {
         "calibration": {"experts": 1}
     }
+
+
+def test_stages_of_different_models_keep_their_names() -> None:
+    stages = [
+        {"name": "pose0", "round": 0, "in_chain": True, "models": ["pose"]},
+        {"name": "pictures1", "round": 1, "in_chain": True, "models": ["uniformer"]},
+    ]
+    assert list(stage_titles(stages).values()) == ["pose0", "pictures1"]

@@ -70,5 +70,5 @@ def test_without_submitit_the_extra_is_named(
     with pytest.raises(UserError) as error:
         slurm.make_executor("slurm", tmp_path, [])
     assert str(error.value) == (
-        "--executor slurm needs an optional dependency: pip install 'nightcrawler-video[slurm]'"
+        "--executor slurm needs the extra slurm: python -m pip install 'nightcrawler-video[slurm]'"
     )

@@ -16,7 +16,7 @@ from nightcrawler.data.video.decode import Decoded, FileReader
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.reader import decoded_frames, open_video
-from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.errors import UserError, VideoError, install_command
 
 # torchcodec gives the frames of these bit for bit as PyAV does; others (packed B-frames, more bits)
 # are left to PyAV.
@@ -43,8 +43,8 @@ def import_decoder() -> Any:
     except (ImportError, OSError, RuntimeError):
         reason = "it cannot be loaded"
     raise UserError(
-        f"torchcodec: {reason}: pip install 'nightcrawler-video[torchcodec]' and the FFmpeg "
-        "libraries of the system"
+        f"torchcodec: {reason}: {install_command('torchcodec')} and the FFmpeg libraries of the "
+        "system"
     )
 
 

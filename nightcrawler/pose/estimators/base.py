@@ -94,10 +94,3 @@ def check_model_file(name: str, model: str, suffix: str) -> Path:
     if path.suffix.lower() != suffix:
         raise UserError(f"{path}: estimator '{name}' reads {suffix} files")
     return path
-
-
-def missing_extra(name: str, extra: str) -> UserError:
-    """Return the error of an estimator whose libraries are not installed."""
-    return UserError(
-        f"estimator '{name}' is not installed: python -m pip install 'nightcrawler-video[{extra}]'"
-    )

@@ -15,9 +15,8 @@ from nightcrawler.pose.estimators.base import (
     UNRELATED,
     EstimatorOptions,
     check_model_file,
-    missing_extra,
 )
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, install_command, missing_extra
 
 NAME = "mediapipe"
 LAYOUT = "blazepose33"
@@ -53,13 +52,11 @@ def build_mediapipe(options: EstimatorOptions) -> BlazePose:
             model, or the model cannot be used.
     """
     if importlib.util.find_spec("mediapipe") is None:
-        raise missing_extra(NAME, "pose")
+        raise missing_extra(f"estimator '{NAME}'", "pose")
     release = metadata.version("mediapipe")
     number = _parse(release)
     if number < FIRST_RELEASE:
-        raise UserError(
-            f"mediapipe {release} is too old: python -m pip install 'nightcrawler-video[pose]'"
-        )
+        raise UserError(f"mediapipe {release} is too old: {install_command('pose')}")
     if options.model:
         check_model_file(NAME, options.model, ".task")
         return BlazePose(f"mediapipe {release}", _TaskRunner(options))

@@ -20,9 +20,8 @@ from nightcrawler.pose.estimators.base import (
     UNRELATED,
     EstimatorOptions,
     check_model_file,
-    missing_extra,
 )
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, missing_extra
 from nightcrawler.utils.io import sha256_file
 
 NAME = "onnx"
@@ -75,7 +74,7 @@ def build_onnx(options: EstimatorOptions) -> TopDown:
         UserError: If onnxruntime is missing, or the file is no top-down model of 17 joints.
     """
     if importlib.util.find_spec("onnxruntime") is None:
-        raise missing_extra(NAME, "export")
+        raise missing_extra(f"estimator '{NAME}'", "export")
     path = check_model_file(NAME, options.model, ".onnx")
     runtime = importlib.import_module("onnxruntime")
     settings = runtime.SessionOptions()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nightcrawler import __version__
 from nightcrawler.predict.events.rules import STARTED, Event
 from nightcrawler.predict.events.tell import to_json
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, missing_extra
 from nightcrawler.utils.logging import get_logger
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-INSTALL = "MQTT needs the extra: python -m pip install 'nightcrawler-video[live]'"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 # Messages arrive at least once.
 QOS = 1
@@ -111,7 +110,7 @@ def check_mqtt_installed() -> None:
     try:
         import paho.mqtt.client  # noqa: F401
     except ImportError:
-        raise UserError(INSTALL) from None
+        raise missing_extra("MQTT", "live") from None
 
 
 class Mqtt:

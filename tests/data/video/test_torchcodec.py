@@ -89,7 +89,8 @@ def test_what_pyav_refuses_before_decoding_is_refused(make_clip: MakeClip, tmp_p
 def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(
-        UserError, match=r"torchcodec: it is not installed: pip install .* FFmpeg libraries"
+        UserError,
+        match=r"torchcodec: it is not installed: python -m pip install .* FFmpeg libraries",
     ):
         import_decoder()
     cfg = get_cfg()
