@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
+from nightcrawler.utils.collector import collector_paused
 from nightcrawler.utils.command_line import at_least, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
@@ -314,10 +315,11 @@ def read_accuracies(trained: Trained, arguments: argparse.Namespace) -> list[Car
 def main(argv: Sequence[str]) -> int:
     """Write the files, compare and measure them, and write the card."""
     arguments = parse(argv)
-    import torch
+    with collector_paused():
+        import torch
 
-    from nightcrawler.export.card import write_card
-    from nightcrawler.export.trained import build_trained
+        from nightcrawler.export.card import write_card
+        from nightcrawler.export.trained import build_trained
     from nightcrawler.utils.outputs import check_targets
 
     if arguments.threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.cli.audit import default_jobs
+from nightcrawler.utils.collector import collector_paused
 from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.project import project_root
 
@@ -38,6 +40,11 @@ EXAMPLES = {
   {command} --cfg exp_adapt_bn/uniformer_b32_k600/config.yaml TEST.DATA_SELECT arid""",
     "show-config": """\
   {command} --cfg exp_experts/uniformer_b32_ssv2/config.yaml --overlay configs/demo.yaml""",
+}
+# What each task imports in any case. Optimisers import torch._dynamo on their first call.
+MODULES = {
+    "train": ("nightcrawler.engine.build", "torch._dynamo"),
+    "test": ("nightcrawler.engine.tester",),
 }
 SUMMARIES = {
     "train": "Train one experiment; start it again to go on where it was stopped.",
@@ -209,8 +216,12 @@ def _run(arguments: Any) -> int:
         return show(load(arguments))
     # A fault in a configuration is told before torch is imported.
     cfg = load(arguments)
-    from nightcrawler.utils import distributed
-    from nightcrawler.utils.logging import setup_logging
+    with collector_paused():
+        from nightcrawler.utils import distributed
+        from nightcrawler.utils.logging import setup_logging
+
+        for module in MODULES[arguments.task]:
+            importlib.import_module(module)
 
     distributed.end_with_launcher()
     distributed.check_launcher_variables()

@@ -22,6 +22,7 @@ from nightcrawler.cli.predict_models import (
     labels_fault,
 )
 from nightcrawler.config.schema.model import MAX_VIEWS
+from nightcrawler.utils.collector import collector_paused
 from nightcrawler.utils.command_line import escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.progress import print_above_bar
@@ -380,8 +381,9 @@ def main(argv: Sequence[str]) -> int:
     if argv[:1] == ["merge"]:
         return merge(argv[1:])
     arguments = parse(argv)
-    # Before the models are loaded: wrong options and outputs are found at once.
-    choose_windows(arguments)
+    with collector_paused():
+        # It imports torch. Before the models are loaded: wrong options are found at once.
+        choose_windows(arguments)
     files = [source for source in arguments.sources if Path(source).is_file()]
     models = [*arguments.experiment, arguments.ensemble]
     check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])

@@ -7,11 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 from nightcrawler.utils.logging import get_logger
+
+# matplotlib is imported where it is used: predictions with names in ASCII need not wait for it.
 
 logger = get_logger(__name__)
 
@@ -30,6 +30,8 @@ def _letters(text: str) -> set[int]:
 @functools.cache
 def _charmap(path: str) -> frozenset[int]:
     """Return the code points of a font file, none for a file that cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         return frozenset(FT2Font(path).get_charmap())
     except (OSError, RuntimeError, ValueError):
@@ -39,6 +41,8 @@ def _charmap(path: str) -> frozenset[int]:
 @functools.cache
 def _font_files() -> tuple[str, ...]:
     """Return the font files to try: matplotlib's own first, then the system's, sans serif first."""
+    from matplotlib import font_manager
+
     found = []
     for path in font_manager.findSystemFonts():
         name = Path(path).name.lower()
@@ -117,6 +121,9 @@ def families_for(texts: Iterable[str]) -> list[str]:
     Args:
         texts: those that a figure will show, see `readable`.
     """
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     families = [FIRST_FAMILY]
     for text in texts:
         path = find_font(text)

@@ -72,7 +72,8 @@ def test_models_run_without_libraries_that_take_longer_than_torch(module: str) -
     imported = set(process.stdout.split())
     assert f"nightcrawler.{module}" in imported
     # torchvision and timm bring torch._dynamo with them, and that brings sympy.
-    assert not imported & {"torchvision", "timm", "torch._dynamo", "sympy", "triton", "sklearn"}
+    slow = {"torchvision", "timm", "torch._dynamo", "sympy", "triton", "sklearn", "matplotlib"}
+    assert not imported & slow
 
 
 @pytest.mark.parametrize("name", HELPED)
