@@ -11,12 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nightcrawler.pose.layouts import HIPS, MIRRORED
+from nightcrawler.pose.layouts import ANKLES, HIPS, KNEES, MIRRORED
 
 Disturbance = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
-KNEES = (9, 10)
-ANKLES = (11, 12)
 LEGS = slice(9, 13)
 
 

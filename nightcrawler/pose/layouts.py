@@ -26,7 +26,10 @@ BODY_JOINTS = (
 )
 HEAD = 0
 SHOULDERS = (1, 2)
+HANDS = (5, 6)
 HIPS = (7, 8)
+KNEES = (9, 10)
+ANKLES = (11, 12)
 # Joints of `body` after left and right are exchanged.
 MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11)
 # Each bone from the joint nearer to the trunk to the one farther away.

@@ -121,6 +121,22 @@ def is_short(footage: Footage) -> bool:
     return footage.fps > 0 and footage.num_frames / footage.fps < LEAST_SEC
 
 
+def rank(status: str, probability: float) -> float:
+    """Return a number that sorts answers: by their status, and within it by their probability.
+
+    Args:
+        status: status of the answer. One that is not of `TRUST`, as of a damaged video, is the
+            least trusted.
+        probability: probability of its class.
+
+    Example:
+        >>> rank("no person", 0.9) < rank("unsure", 0.2) < rank("unsure", 0.3)
+        True
+    """
+    place = TRUST.index(status) if status in TRUST else len(TRUST)
+    return len(TRUST) - place + probability
+
+
 def longest(stretches: Iterable[tuple[str, float]]) -> str:
     """Return the status that holds longest, of equals the less trusted one.
 

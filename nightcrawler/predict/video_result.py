@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nightcrawler.predict.sliding_windows import Segment
-from nightcrawler.predict.trust import NOTHING_KNOWN, SURE
+from nightcrawler.predict.trust import NOTHING_KNOWN, SURE, rank
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.progress import format_seconds
@@ -94,6 +94,11 @@ class VideoResult:
     def failed(self) -> bool:
         """True where the video, or a part of it, could not be read. Nobody in it is no failure."""
         return self.is_damaged or (not self.ok and self.status != NO_PERSON)
+
+    @property
+    def trust(self) -> float:
+        """Number that sorts answers by trust (see `trust.rank`), 0 without a prediction."""
+        return rank(self.status, self.probs[self.class_id]) if self.ok else 0.0
 
     @property
     def classes(self) -> list[str]:

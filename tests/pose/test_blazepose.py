@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.pose.estimators.base import UNRELATED, EstimatorOptions, build_estimator
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import NoPersonError, UserError
 from tests.paths import shared
 
 HAS_MEDIAPIPE = importlib.util.find_spec("mediapipe") is not None
@@ -129,3 +129,18 @@ def test_a_task_file_of_the_same_models_sees_the_same_person(tmp_path):
     for _ in range(2):
         assert two.estimate(frames, 10.0).shape == one.shape
         two.reset()
+
+
+@needs_mediapipe
+def test_a_dog_that_is_taken_for_a_person_is_nobody():
+    from nightcrawler.data.skeleton.reader import seen_track
+    from nightcrawler.pose.files import Pose
+    from nightcrawler.pose.people import follow_people, seen_frames
+    from tests.pose.animals import FPS, HEIGHT, WIDTH, trotting_dog
+
+    estimator = build_estimator("mediapipe", EstimatorOptions())
+    points = follow_people(estimator.estimate(trotting_dog(20), FPS), FPS, 1)
+    assert seen_frames(points[0]).sum() >= 8
+    pose = Pose(points, FPS, estimator.layout, width=WIDTH, height=HEIGHT)
+    with pytest.raises(NoPersonError, match="goes on four legs"):
+        seen_track(pose, "dog.mp4", 0.25)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.footage import Footage
-from nightcrawler.predict.trust import TRUST, Judge, longest
+from nightcrawler.predict.trust import TRUST, Judge, longest, rank
 
 DARK = Footage(num_frames=60, fps=30.0, brightness=20.0, contrast=40.0)
 CLEAR = np.array([0.05, 0.9, 0.05])
@@ -65,3 +65,14 @@ def test_a_threshold_takes_the_place_of_the_lead() -> None:
 def test_the_status_that_holds_longest_and_of_equals_the_less_trusted() -> None:
     assert longest([("sure", 1.0), ("unsure", 2.0), ("sure", 1.5)]) == "sure"
     assert longest([("sure", 1.0), ("no person", 1.0), ("unsure", 1.0)]) == "no person"
+
+
+def test_answers_are_sorted_by_status_and_then_by_probability() -> None:
+    sorted_ones = [
+        *(("sure", 0.6), ("unsure", 0.9), ("unsure", 0.3), ("models disagree", 0.8)),
+        *(("no person", 1.0), ("too short", 1.0), ("damaged: 2 s are lost", 1.0)),
+    ]
+    ranks = [rank(*one) for one in sorted_ones]
+    assert ranks == sorted(ranks, reverse=True)
+    assert len(set(ranks)) == len(ranks)
+    assert min(ranks) > 0

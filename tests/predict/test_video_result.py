@@ -84,6 +84,13 @@ def test_classes_fall_by_probability_and_the_predicted_one_leads() -> None:
     assert RESULT.timeline == [TimelineEntry(0.0, 2.5, "Wave", 0.75, "sure")]
 
 
+def test_trust_is_of_the_predicted_class_and_nothing_without_one() -> None:
+    switched = VideoResult("a", -1, "sure", CLASSES, 1, (0.5, 0.2, 0.3))
+    unsure = VideoResult("a", -1, "unsure", CLASSES, 0, (0.9, 0.05, 0.05))
+    assert switched.trust > unsure.trust > FAILED.trust == 0
+    assert VideoResult("a", -1, "sure", CLASSES, 2, (0.5, 0.2, 0.3)).trust > switched.trust
+
+
 def test_a_failed_result_has_a_reason_and_no_classes() -> None:
     assert FAILED.classes == FAILED.timeline == []
     assert np.isnan(FAILED.probabilities).tolist() == [True] * 3

@@ -11,7 +11,8 @@ from nightcrawler.data.skeleton.track import RATE, seconds_seen, to_track
 from nightcrawler.data.video.decode import Decoded
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.probe import StreamInfo
-from nightcrawler.pose.files import Pose, read_pose
+from nightcrawler.pose.files import PICTURE, Pose, read_pose
+from nightcrawler.pose.posture import is_animal
 from nightcrawler.utils.errors import NoPersonError, UserError, VideoError
 from nightcrawler.utils.lru import LruMapping
 
@@ -86,11 +87,13 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
         least_seconds: time that the person must be seen.
 
     Raises:
-        NoPersonError: if nobody was seen so long.
+        NoPersonError: if nobody was seen so long, or an animal was.
     """
     seconds = seconds_seen(pose)
     if seconds < least_seconds or seconds == 0:
         raise NoPersonError(
             path, f"somebody was seen for {seconds:.2f} s, expected {least_seconds:g} s"
         )
+    if pose.space == PICTURE and is_animal(pose.points[0], pose.layout):
+        raise NoPersonError(path, "what was seen goes on four legs")
     return to_track(pose)

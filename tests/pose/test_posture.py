@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from nightcrawler.pose.disturb import disturb
+from nightcrawler.pose.filming import film
+from nightcrawler.pose.posture import is_animal, is_upright, trunk_cosine
+from nightcrawler.synthetic.actions import ACTIONS
+from nightcrawler.synthetic.motions import sample_motion
+from tests.pose.people import person_at
+
+# What mediapipe 0.10.14 saw in one frame of a dog that we drew, seen from its side: layout `body`.
+DOG = np.array(
+    [[82, 52], [88, 60], [90, 62], [92, 92], [88, 90], [90, 118], [84, 116], [148, 62], [146, 64]]
+    + [[166, 70], [164, 84], [158, 96], [152, 98]],
+    float,
+)
+
+
+def seen(places, count=20):
+    """Joints `[T, 13, 3]` that stay where they are, sure of themselves."""
+    places = np.broadcast_to(places, (count, 13, 2))
+    return np.concatenate([places, np.ones((count, 13, 1))], axis=-1).astype(np.float32)
+
+
+def turned(points, degrees):
+    """Turn joints in the picture, about its origin."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    places = points[..., :2] @ np.array([[cos, sin], [-sin, cos]])
+    return np.concatenate([places, points[..., 2:]], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("degrees", "cosine"), [(0, 1), (60, 0.5), (90, 0), (180, -1)])
+def test_the_cosine_of_a_trunk_is_that_of_its_angle(degrees, cosine):
+    body = turned(
+        seen([[0, -2], [-1, -1], [1, -1], *[[0, 0]] * 4, [-1, 1], [1, 1], *[[0, 2]] * 4]), degrees
+    )
+    np.testing.assert_allclose(trunk_cosine(body), cosine, atol=1e-6)
+
+
+@pytest.mark.parametrize("action", list(ACTIONS))
+def test_figures_of_all_actions_are_upright_and_no_animals(action):
+    for number in range(20):
+        rng = np.random.default_rng([91, number])
+        points = disturb(film(sample_motion(action, rng), rng), rng)
+        assert is_upright(points[None], "body").all()
+        assert not is_animal(points, "body")
+
+
+def test_who_lies_or_hangs_in_a_tree_is_not_upright_and_yet_no_animal():
+    standing = person_at(np.linspace(40, 60, 30))
+    for degrees in (80, 90, 180, 270):
+        lying = turned(standing, degrees)
+        assert not is_upright(lying[None], "coco17").any()
+        assert not is_animal(lying, "coco17")
+    # Who gets up, or falls, was upright for a while.
+    falling = standing.copy()
+    falling[8:] = turned(standing, 90)[8:]
+    assert is_upright(falling[None], "coco17").all()
+
+
+def test_a_dog_is_an_animal_from_both_sides_and_at_every_size():
+    for scale in (0.2, 1.0, 3.0):
+        for side in (1, -1):
+            assert is_animal(seen(DOG * [side * scale, scale]), "body")
+
+
+def test_who_picks_something_up_for_a_moment_is_no_animal():
+    points = np.concatenate(
+        [
+            seen(DOG, 9),
+            seen(
+                [
+                    [80, 0],
+                    [70, 20],
+                    [90, 20],
+                    *[[80, 60]] * 4,
+                    [75, 70],
+                    [85, 70],
+                    *[[80, 100]] * 2,
+                    *[[80, 130]] * 2,
+                ],
+                11,
+            ),
+        ]
+    )
+    assert not is_animal(points, "body")
+    assert is_animal(points[:9], "body")
+
+
+def test_nobody_is_neither():
+    points = np.full((2, 5, 17, 3), np.nan, np.float32)
+    assert is_upright(points, "coco17").tolist() == [False, False]
+    assert not is_animal(points[0], "coco17")
+    points[1, :2] = person_at([10.0, 11.0])
+    assert is_upright(points, "coco17").tolist() == [False, True]
