@@ -4,8 +4,8 @@
 set -euo pipefail
 
 # FFmpeg's libraries for torchcodec's parity tests, Chromium for those of the page, a broker for
-# those of events.
-packages=(ffmpeg chromium mosquitto)
+# those of events, Slurm for those of jobs.
+packages=(ffmpeg chromium mosquitto munge slurmctld slurmd slurm-client)
 
 missing=()
 for package in "${packages[@]}"; do

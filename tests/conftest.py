@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+
+from tests import slurm
 
 MakeClip = Callable[..., Path]
 
@@ -73,3 +75,21 @@ def _write_clip(
 def make_clip() -> MakeClip:
     """Writer of small videos: `make_clip(path, num_frames, size, codec, ...)` returns the path."""
     return _write_clip
+
+
+@pytest.fixture(scope="session")
+def slurm_files() -> Iterator[Path]:
+    """Folder of a Slurm that runs on this machine; tests are skipped where its packages are absent."""
+    reason = slurm.why_not()
+    if reason:
+        pytest.skip(reason)
+    with slurm.running() as folder:
+        yield folder
+
+
+@pytest.fixture
+def real_slurm(slurm_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, for the commands of one test, whose jobs end with it."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_files / "slurm.conf"))
+    yield slurm_files
+    slurm.cancel_all()

@@ -6,7 +6,6 @@ Only tasks that are out of date run. Start the same command again to resume.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import shlex
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightcrawler.cli.pipeline_jobs import add_executor_options, default_jobs, run_jobs
 from nightcrawler.utils.command_line import at_least, invocation, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.gpus import visible_gpus
@@ -65,7 +65,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_folders(parser)
     _add_choice_of_tasks(parser)
     _add_ways_to_run(parser)
-    return parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    arguments.jobs = arguments.jobs or default_jobs(arguments.executor)
+    return arguments
 
 
 def _add_folders(parser: argparse.ArgumentParser) -> None:
@@ -134,9 +136,8 @@ def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=at_least(1),
-        default=1,
         metavar="N",
-        help="number of tasks at a time (default 1)",
+        help="number of tasks at a time (default: 1; with --executor local one per processor)",
     )
     parser.add_argument(
         "--nproc",
@@ -152,21 +153,7 @@ def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
         help="outputs that exist and were not made by this command: refuse them (default), import "
         "(or adopt) them as results, or replace them",
     )
-    parser.add_argument(
-        "--executor",
-        choices=("here", "slurm", "local"),
-        default="here",
-        help="here (default); slurm: a job for each task, through submitit; local: such jobs on "
-        "this machine",
-    )
-    parser.add_argument(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="setting of a job in the spelling of submitit: slurm_partition, timeout_min, ... "
-        "(repeatable)",
-    )
+    add_executor_options(parser)
 
 
 def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -259,56 +246,6 @@ def show(
             print(f"\n# {task.name}\n{shlex.join(task.command)}")
 
 
-def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
-    """Return the command line that runs one task alone."""
-    from nightcrawler.workflow.commands import program
-
-    command = [str(arguments.recipe), "--only", task.name]
-    for name in ("out", "data", "bright", "dark", "nproc", "found"):
-        value = getattr(arguments, name)
-        if value is not None:
-            command += [f"--{name}", str(value)]
-    for path in arguments.overlay:
-        command += ["--overlay", str(path)]
-    for model in arguments.control_of:
-        command += ["--control-of", model]
-    for name in ("control", "oracle", "redo"):
-        if getattr(arguments, name):
-            command.append(f"--{name}")
-    return program(sys.executable, "pipeline", [*command, *arguments.overrides])
-
-
-def submit(
-    arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
-) -> int:
-    """Submit a job for each task that is out of date to a scheduler, and wait for all jobs."""
-    from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
-    from nightcrawler.workflow import slurm
-    from nightcrawler.workflow.console import PLAN_TO_DO, Screen, plan_rows
-    from nightcrawler.workflow.run import Runner
-    from nightcrawler.workflow.task import dependencies
-
-    make = functools.partial(
-        slurm.make_executor, arguments.executor, options.state / "jobs", arguments.slurm
-    )
-    # Wrong settings must be refused before the first job is submitted.
-    make()
-    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), set(), selected)
-    chosen = [row.task for row in rows if row.status == PLAN_TO_DO]
-    screen = Screen()
-    jobs = slurm.submit(
-        make, chosen, dependencies(tasks), functools.partial(job_command, arguments), options.root
-    )
-    slurm.announce(jobs, screen)
-    try:
-        return slurm.wait(chosen, jobs, screen)
-    except KeyboardInterrupt:
-        screen.note("the jobs continue; start again when they have ended to see the rest")
-        raise
-    finally:
-        Runner(tasks, options, set(), screen).record()
-
-
 def run_tasks(
     arguments: argparse.Namespace, tasks: Sequence[Task], options: RunOptions, selected: set[str]
 ) -> int:
@@ -316,7 +253,7 @@ def run_tasks(
     from nightcrawler.workflow.run import Runner
 
     if arguments.executor != "here":
-        return submit(arguments, tasks, options, selected)
+        return run_jobs(arguments, tasks, options, selected)
     return Runner(tasks, options, selected).run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nightcrawler.prepare.folders import scan_folder
@@ -73,6 +74,7 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
                 tasks += test_tasks(job, pairs_of.get(job.name, {}), options)
     if vote is not None:
         tasks.append(vote.task)
+    tasks = [replace(task, resources=recipe.resources.of(task.kind)) for task in tasks]
     notes = [*tree.plan.notes] if tree is not None else []
     return tasks, {**_about(jobs, planned, stop), "notes": [*notes, *jobs.missing_weights.values()]}
 

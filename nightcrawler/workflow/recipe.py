@@ -11,6 +11,7 @@ from nightcrawler.utils.errors import ConfigError
 from nightcrawler.workflow.recipe_file import (
     DataSection,
     RecipeFile,
+    ResourcesSection,
     StageSection,
     parse_recipe_file,
 )
@@ -94,6 +95,7 @@ class Recipe:
         own_data: Videos that fill the data folder, `None` if it exists already.
         stop_below: Share of labels that must move from one round to the next for the chain to go
             on, 0 for all rounds in any case.
+        resources: What a cluster gives the tasks of each kind.
     """
 
     path: Path
@@ -111,6 +113,7 @@ class Recipe:
     data_folder: Path | None
     own_data: OwnData | None
     stop_below: float
+    resources: ResourcesSection = field(default_factory=ResourcesSection)
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ def read_recipe(path: Path, root: Path, places: Places | None = None) -> Recipe:
         data_folder=data_folder,
         own_data=own_data,
         stop_below=file.stop_below,
+        resources=file.resources,
     )
 
 

@@ -156,6 +156,32 @@ class VoteSection(Section):
     split: Text = "test"
 
 
+class Resources(Section):
+    """`RESOURCES.KIND`: what a cluster gives a task of a kind. `None` leaves it to the cluster."""
+
+    cpus: Annotated[StrictInt, Field(ge=1)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[StrictInt, Field(ge=0)] | None = None
+    minutes: Annotated[StrictInt, Field(ge=1)] | None = None
+    partition: Text | None = None
+
+
+class ResourcesSection(Section):
+    """`RESOURCES`: a section for each kind of task."""
+
+    data: Resources = Resources()
+    train: Resources = Resources()
+    test: Resources = Resources()
+    label: Resources = Resources()
+    vote: Resources = Resources()
+
+    def of(self, kind: str) -> Resources:
+        """Return what a task of a kind gets."""
+        found = getattr(self, kind)
+        assert isinstance(found, Resources)
+        return found
+
+
 ModelOrNothing = Annotated[ModelSection, BeforeValidator(_empty_section)]
 StageOrNothing = Annotated[StageSection, BeforeValidator(_empty_section)]
 ModelSections = Annotated[
@@ -177,6 +203,7 @@ class RecipeFile(Section):
     unlabelled: Text = "total_unlabel"
     test: TestSection = TestSection()
     vote: VoteSection = VoteSection()
+    resources: ResourcesSection = ResourcesSection()
     stop_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     control: Names = ()
 
@@ -224,7 +251,10 @@ def keys_at(location: Sequence[int | str]) -> list[str]:
         "STAGES": StageSection,
         "TEST": TestSection,
         "VOTE": VoteSection,
+        "RESOURCES": ResourcesSection,
     }
     if location:
         section = sections[str(location[0])]
+    if section is ResourcesSection and len(location) > 1:
+        section = Resources
     return [str(info.alias) for info in section.model_fields.values()]

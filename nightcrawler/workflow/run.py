@@ -39,9 +39,13 @@ from nightcrawler.workflow.progress import estimate_seconds_left
 from nightcrawler.workflow.run_options import (
     BLOCKED,
     DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
     FAILED,
     RUNNING,
     STATUS_OF_STATE,
+    STOP_SIGNALS,
     STOPPED,
     WAITING,
     RunOptions,
@@ -57,16 +61,11 @@ from nightcrawler.workflow.task import Task, dependencies
 from nightcrawler.workflow.task_process import task_environment
 from nightcrawler.workflow.task_state import TaskCheck, TaskState, check_task
 
-# Requests to stop: Ctrl-C, a closed terminal, and the signals that schedulers send ahead of time.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 POLL_SEC = 0.02
 # Shortest time between two writes of pipeline.json.
 RECORD_SEC = 0.5
 # Time that a training gets to save itself when it is asked to stop.
 GRACE_SEC = 330.0
-EXIT_FAILED = 1
-EXIT_STOPPED = 75
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

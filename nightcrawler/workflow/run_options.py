@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,13 @@ STATUS_OF_STATE = {
     task_state.FAILED: FAILED,
     task_state.REDO: WAITING,
 }
+
+# Exit codes of a pipeline.
+EXIT_FAILED = 1
+EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130
+# Requests to stop: Ctrl-C, a closed terminal, and the signals that schedulers send ahead of time.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 # Treatment of outputs that no run of this command made.
 REFUSE = "refuse"

@@ -12,6 +12,7 @@ from typing import Any
 
 from nightcrawler.data.fingerprint import VideoList
 from nightcrawler.utils.errors import UserError
+from nightcrawler.workflow.recipe_file import Resources
 
 STATE_FOLDER = ".pipeline"
 
@@ -46,6 +47,7 @@ class Task:
         run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
             to be imported, empty for no such check.
         overwrite_safe: The command itself refuses to replace files that it did not write.
+        resources: What a cluster gives it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     group: str = ""
     run_hash: str = ""
     overwrite_safe: bool = False
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def state_file(self) -> Path:

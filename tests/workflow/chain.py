@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from nightcrawler.workflow.console import Screen
+from nightcrawler.workflow.job_queue import Executor, JobQueue
+from nightcrawler.workflow.local_jobs import LocalExecutor
 from nightcrawler.workflow.run import Runner
 from nightcrawler.workflow.run_options import RunOptions
-from nightcrawler.workflow.task import Task
+from nightcrawler.workflow.slurm import SlurmExecutor
+from nightcrawler.workflow.task import Task, dependencies
 from tests.paths import ROOT
 
 FAKE = Path(__file__).resolve().parent / "fake_task.py"
@@ -120,6 +125,36 @@ def outputs(folder: Path, tasks: Sequence[Task]) -> dict[str, bytes]:
     }
 
 
+def job_command_of(folder: Path, seconds: float = 0.0) -> Callable[[Task], list[str]]:
+    """Function that gives the command which does one task of the small chain, as `--only` does."""
+    start = [sys.executable, "-m", "tests.workflow.chain", "only", str(folder), str(seconds)]
+    return lambda task: [*start, task.name]
+
+
+@contextlib.contextmanager
+def in_thread(function: Callable[[], None]) -> Iterator[None]:
+    """Run a function beside the block, and raise what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function)
+        yield
+        future.result(60)
+
+
+def main(way: str, folder: Path, seconds: float, *rest: str) -> int:
+    """Run the small chain: `here FOLDER SECONDS JOBS`, `jobs ...` (local ones), `slurm ...`, `only ... TASK`."""
+    tasks = small_chain(folder, seconds)
+    if way == "only":
+        return run(folder, tasks, selected={rest[0]})[0]
+    if way in ("jobs", "slurm"):
+        executor: Executor
+        if way == "jobs":
+            executor = LocalExecutor(ROOT, folder / "jobs", int(rest[0]))
+        else:
+            executor = SlurmExecutor(ROOT, folder / "jobs", [])
+        command = job_command_of(folder, seconds)
+        return JobQueue(tasks, dependencies(tasks), executor, command, Screen()).run()
+    return run(folder, tasks, int(rest[0]))[0]
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    sys.exit(run(place, small_chain(place, float(sys.argv[2])), int(sys.argv[3]))[0])
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]))

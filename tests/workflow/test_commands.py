@@ -9,6 +9,7 @@ import pytest
 
 from nightcrawler.cli import pipeline
 from nightcrawler.cli.commands import COMMANDS
+from nightcrawler.cli.pipeline_jobs import job_command
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow import slurm
 from nightcrawler.workflow.commands import control_command, net_command, program
@@ -55,7 +56,7 @@ def test_a_job_of_a_scheduler_runs_one_task_with_the_same_options() -> None:
     argv = [str(DEMO), "--out", "o", "--control-of", "a", "--overlay", "x.yaml", "--oracle"]
     arguments = pipeline.parse([*argv, "--jobs", "3", "KEY", "1"])
     tasks, _ = make_plan(read_recipe(DEMO, ROOT), PlanOptions(ROOT, Path("/o"), Path("/o")))
-    command = pipeline.job_command(arguments, tasks[0])
+    command = job_command(arguments, tasks[0])
     assert command[:5] == [sys.executable, "-m", "nightcrawler", "pipeline", str(DEMO)]
     again = pipeline.parse(command[4:])
     assert again.only == [tasks[0].name]
@@ -68,7 +69,7 @@ def test_without_submitit_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError) as error:
-        slurm.make_executor("slurm", tmp_path, [])
+        slurm.SlurmExecutor(ROOT, tmp_path, [])
     assert str(error.value) == (
         "--executor slurm needs the extra slurm: python -m pip install 'nightcrawler-video[slurm]'"
     )

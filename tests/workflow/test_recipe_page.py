@@ -14,8 +14,9 @@ SECTIONS: dict[str, type[recipe_file.Section]] = {
     "STAGES.NAME.": recipe_file.StageSection,
     "TEST.": recipe_file.TestSection,
     "VOTE.": recipe_file.VoteSection,
+    "RESOURCES.KIND.": recipe_file.Resources,
 }
-NESTED = {"DATA", "MODELS", "STAGES", "TEST", "VOTE"}
+NESTED = {"DATA", "MODELS", "STAGES", "TEST", "VOTE", "RESOURCES"}
 
 
 def rows() -> dict[str, str]:

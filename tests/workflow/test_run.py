@@ -134,7 +134,7 @@ def test_ten_kills_leave_the_same_bytes(folder: Path) -> None:
     whole = chain.prepare(folder.parent / "whole")
     chain.run(whole, chain.small_chain(whole), jobs=2)
     rng = random.Random(4)
-    command = [sys.executable, "-m", "tests.workflow.chain", str(folder), "0.05", "2"]
+    command = [sys.executable, "-m", "tests.workflow.chain", "here", str(folder), "0.05", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     open_tasks = []
     for _ in range(10):
@@ -174,7 +174,7 @@ def status_of(task: Task) -> str:
 
 
 def test_a_kill_ends_the_tasks_too(folder: Path) -> None:
-    command = [sys.executable, "-m", "tests.workflow.chain", str(folder), "4", "1"]
+    command = [sys.executable, "-m", "tests.workflow.chain", "here", str(folder), "4", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         until(lambda: (folder / "journal").exists())
@@ -207,7 +207,7 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def test_a_request_to_stop_lets_tasks_save_themselves(
     folder: Path, number: signal.Signals, code: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.workflow.chain", str(folder), "2", "2"]
+    command = [sys.executable, "-m", "tests.workflow.chain", "here", str(folder), "2", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     until(
         lambda: (

@@ -135,7 +135,6 @@ def test_a_failed_task_is_shown_with_its_last_line(tmp_path: Path, videos: Path)
 
 
 def test_a_task_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
-    pytest.importorskip("submitit")
     recipe, argv = arguments(tmp_path, videos)
     done = run_pipeline(recipe, *argv, "--only", "data", "--executor", "local")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,117 +1,187 @@
-"""Tasks as jobs of a scheduler: run by submitit's local executor, and what Slurm is told of their order."""
+"""Tasks as jobs of a real Slurm: order, resources, kills, preemption, and a launcher that is killed."""
 
 from __future__ import annotations
 
-import functools
-import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow import slurm
+from nightcrawler.workflow import slurm as executor_module
 from nightcrawler.workflow.console import Screen
-from nightcrawler.workflow.task import Task, dependencies
+from nightcrawler.workflow.job_queue import JobQueue
+from nightcrawler.workflow.recipe_file import Resources
+from nightcrawler.workflow.slurm import SlurmExecutor, parse_settings
+from nightcrawler.workflow.task import dependencies
 from nightcrawler.workflow.task_state import read_state
+from tests import slurm
 from tests.paths import ROOT
+from tests.waiting import wait_until
 from tests.workflow import chain
 
-submitit = pytest.importorskip("submitit")
-
-
-def alone(folder: Path, task: Task) -> list[str]:
-    """The command that does one task of the small chain, as `--only` does."""
-    program = "import sys; from pathlib import Path; from tests.workflow import chain; place = Path(sys.argv[1]); "
-    program += "sys.exit(chain.run(place, chain.small_chain(place), selected={sys.argv[2]})[0])"
-    return [sys.executable, "-c", program, str(folder), task.name]
-
-
-def hand_in(folder: Path, tasks: list[Task]) -> tuple[int, dict[str, Any]]:
-    make = functools.partial(slurm.make_executor, "local", folder / "jobs", [])
-    jobs = slurm.submit(make, tasks, dependencies(tasks), lambda task: alone(folder, task), ROOT)
-    return slurm.wait(tasks, jobs, Screen(quiet=True)), jobs
+pytest.importorskip("submitit", reason="needs the extra: pip install 'nightcrawler-video[slurm]'")
+# A job starts Python twice and imports submitit: seconds on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+FIELD = re.compile(r"(\S+?)=(\S*)")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(executor_module, "QUEUE_SEC", 0.3)
     return chain.prepare(tmp_path / "run")
 
 
-def test_jobs_do_their_tasks_and_record_them(folder: Path) -> None:
-    tasks = chain.small_chain(folder)[:2]
-    code, jobs = hand_in(folder, tasks)
-    assert code == 0
-    assert list(jobs) == [task.name for task in tasks] == chain.started(folder)
-    assert [read_state(task.state_file).status for task in tasks] == ["done", "done"]
-    state = {
-        task["name"]: task["status"]
-        for task in json.loads((folder / "pipeline.json").read_text())["links"]
-    }
-    assert state[tasks[0].name] == state[tasks[1].name] == "done"
-    assert (
-        chain.run(folder, chain.small_chain(folder), selected={task.name for task in tasks})[0] == 0
-    )
-    assert chain.started(folder) == []
+def queue_of(folder: Path, seconds: float = 0.0, count: int = 11, *settings: str) -> JobQueue:
+    """Queue of the first tasks of the small chain."""
+    tasks = chain.small_chain(folder, seconds)[:count]
+    executor = SlurmExecutor(ROOT, folder / "jobs", settings)
+    command = chain.job_command_of(folder, seconds)
+    return JobQueue(tasks, dependencies(tasks), executor, command, Screen(quiet=True))
 
 
-def test_a_failed_job_fails_the_chain(folder: Path) -> None:
-    (folder / "list.csv").write_text("break")
-    code, jobs = hand_in(folder, chain.small_chain(folder)[:1])
-    assert code == 1
-    assert "exit code 1" in str(next(iter(jobs.values())).exception())
+def vote_of_runner(folder: Path) -> bytes:
+    """Submission of the small chain, made by the runner in another folder."""
+    other = chain.prepare(folder.parent / "other")
+    assert chain.run(other, chain.small_chain(other))[0] == 0
+    return (other / "vote/arid_pred.csv").read_bytes()
 
 
-def test_slurm_is_told_what_must_end_well_first(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def job_facts(name: str) -> dict[str, str]:
+    """What Slurm knows of a job that waits or runs."""
+    numbers = [line.split()[0] for line in slurm.jobs() if line.split()[1] == name]
+    return dict(FIELD.findall(slurm.ask("scontrol", "show", "job", "-o", numbers[0])))
+
+
+def wait_for_step(folder: Path, task: str) -> None:
+    saved = folder / task / "checkpoints/latest"
+    wait_until(saved.exists, 120, f"{task} has saved")
+
+
+def test_a_killed_job_and_a_killed_launcher_change_no_byte(real_slurm: Path, folder: Path) -> None:
+    program = [sys.executable, "-m", "tests.workflow.chain", "slurm", str(folder), "1.0"]
+    with subprocess.Popen(program, cwd=ROOT) as launcher:
+        wait_for_step(folder, "first/a")
+        number = next(line.split()[0] for line in slurm.jobs() if " train-first-a " in line)
+        slurm.ask("scancel", "--signal=KILL", "--full", number)
+        launcher.kill()
+        launcher.wait(60)
+    # Slurm cancels what needs the killed job; what does not goes on without a launcher.
+    wait_until(lambda: not any("train-first-a" in line for line in slurm.jobs()), 60)
+    assert read_state(chain.small_chain(folder)[0].state_file).status == "started"
+    assert subprocess.run(program, cwd=ROOT, timeout=500, check=False).returncode == 0
+    assert (folder / "vote/arid_pred.csv").read_bytes() == vote_of_runner(folder)
+    assert chain.started(folder).count("train/first/a") == 2
+
+
+def test_jobs_of_a_launcher_that_is_gone_are_watched(real_slurm: Path, folder: Path) -> None:
+    first = queue_of(folder, 2.0, 2)
+    assert first._submit_ready()
+    numbers = [job.label for job in first.jobs.values()]
+    # Training and test; the second waits for the first.
+    assert len(numbers) == 2
+    assert job_facts("test-first-a")["Dependency"].startswith(f"afterok:{numbers[0]}")
+    second = queue_of(folder, 2.0, 2)
+    assert second.run() == 0
+    assert [job.label for job in second.jobs.values()] == numbers
+    assert chain.started(folder) == ["train/first/a", "test/first/a"]
+    # Another command for the same task is another job.
+    assert queue_of(folder, 0.0, 2).executor._found == {}
+
+
+@pytest.mark.parametrize("number", ["USR2", "TERM"])
+def test_a_job_that_saved_itself_is_queued_again(
+    real_slurm: Path, folder: Path, number: str
 ) -> None:
-    """A `sbatch` that only numbers what it is given, and keeps it."""
-    bin_folder, kept = tmp_path / "bin", tmp_path / "kept"
-    bin_folder.mkdir()
-    kept.mkdir()
-    (bin_folder / "sbatch").write_text(
-        f'#!/bin/sh\nn=$(ls {kept} | wc -l)\ncp "$1" {kept}/$((100 + n))\necho "Submitted batch job $((100 + n))"\n'
+    """USR2 is what submitit asks Slurm for ahead of the time limit; TERM reaches the task itself."""
+    queue = queue_of(folder, 4.0, 1)
+
+    def stop() -> None:
+        wait_for_step(folder, "first/a")
+        job = queue.jobs["train/first/a"].label
+        if number == "USR2":
+            slurm.ask("scancel", "--signal=USR2", job)
+        else:
+            os.kill(pid_of_job(folder), signal.SIGTERM)
+
+    with chain.in_thread(stop):
+        assert queue.run() == 0
+    assert chain.started(folder) == ["train/first/a"] * 2
+    facts = slurm.ask("scontrol", "show", "job", "-o", queue.jobs["train/first/a"].label)
+    assert " Restarts=1 " in facts
+
+
+def pid_of_job(folder: Path) -> int:
+    """Process of the pipeline command of a job."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"tests.workflow.chain only {folder}"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    (bin_folder / "srun").write_text("#!/bin/sh\n")
-    for path in bin_folder.iterdir():
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
-    tasks = chain.small_chain(folder)
-    settings = ["slurm_partition=night", "timeout_min=90"]
-    make = functools.partial(slurm.make_executor, "slurm", folder / "jobs", settings)
-    jobs = slurm.submit(make, tasks, dependencies(tasks), lambda task: alone(folder, task), ROOT)
-    assert [job.job_id for job in jobs.values()] == [
-        str(100 + number) for number in range(len(tasks))
-    ]
-    asked = {}
-    for name, job in jobs.items():
-        lines = (kept / job.job_id).read_text().splitlines()
-        options = dict(
-            line.removeprefix("#SBATCH --").split("=", 1)
-            for line in lines
-            if line.startswith("#SBATCH --") and "=" in line
-        )
-        assert (options["partition"], options["time"], options["kill-on-invalid-dep"]) == (
-            "night",
-            "90",
-            "yes",
-        )
-        assert options["job-name"] == name.replace("/", "-")
-        asked[name] = options.get("dependency")
-    assert asked["train/first/a"] is None
-    for name, before in dependencies(tasks).items():
-        assert asked[name] == (
-            f"afterok:{':'.join(jobs[other].job_id for other in before)}" if before else None
-        )
+    return int(found.stdout.split()[0])
 
 
-@pytest.mark.parametrize("setting", ["partition", "=x", "slurm_no_such=1"])
-def test_settings_that_are_none_are_refused(folder: Path, setting: str) -> None:
-    with pytest.raises(UserError, match=r"--slurm|--executor"):
-        slurm.make_executor("local", folder, [setting])
+def test_a_cancelled_job_stays_cancelled(real_slurm: Path, folder: Path) -> None:
+    """Its training saves itself and ends with 75, as one that is to be queued again does."""
+    queue = queue_of(folder, 4.0, 2)
+
+    def cancel() -> None:
+        wait_for_step(folder, "first/a")
+        slurm.ask("scancel", queue.jobs["train/first/a"].label)
+
+    with chain.in_thread(cancel):
+        assert queue.run() == 1
+    assert queue.status == {"train/first/a": "failed", "test/first/a": "blocked"}
+    assert slurm.jobs() == []
+    assert chain.started(folder) == ["train/first/a"]
 
 
-def test_a_preempted_job_is_queued_again_with_its_command(tmp_path: Path) -> None:
-    again = slurm.TaskJob(["a", "b"], tmp_path).checkpoint()
-    assert (again.function.command, again.function.root) == (["a", "b"], tmp_path)
+def test_a_failed_task_fails_its_job_and_cancels_those_after_it(
+    real_slurm: Path, folder: Path
+) -> None:
+    (folder / "list.csv").write_text("break")
+    queue = queue_of(folder, 0.0, 2)
+    assert queue.run() == 1
+    assert queue.status == {"train/first/a": "failed", "test/first/a": "blocked"}
+
+
+def test_slurm_is_asked_for_the_resources_of_the_recipe(real_slurm: Path, folder: Path) -> None:
+    resources = Resources(CPUS=3, MEMORY_GB=2.5, GPUS=2, MINUTES=90, PARTITION="night")
+    task = chain.small_chain(folder, 60)[0]
+    object.__setattr__(task, "resources", resources)
+    executor = SlurmExecutor(ROOT, folder / "jobs", ["timeout_min=45"])
+    job = executor.submit(task, [sys.executable, "-c", "import time; time.sleep(60)"], [])
+    facts = job_facts("train-first-a")
+    assert facts["JobId"] == job.label
+    assert facts["Partition"] == "night"
+    assert facts["CPUs/Task"] == "3"
+    assert facts["MinMemoryNode"] == "2.50G"
+    assert facts["TresPerNode"] == "gres:gpu:2"
+    # What the command line asks for wins.
+    assert facts["TimeLimit"] == "00:45:00"
+    assert facts["Requeue"] == "1"
+
+
+def test_a_partition_that_is_none_is_refused_before_the_first_job(
+    real_slurm: Path, folder: Path
+) -> None:
+    with pytest.raises(UserError, match="no_such"):
+        queue_of(folder, 0.0, 1, "slurm_partition=no_such").run()
+    assert slurm.jobs() == []
+
+
+@pytest.mark.parametrize("setting", ["partition", "=x", "Slurm=1"])
+def test_settings_that_are_none_are_refused(setting: str) -> None:
+    with pytest.raises(UserError, match="--slurm"):
+        parse_settings([setting])
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="slurm_no_such"):
+        SlurmExecutor(ROOT, tmp_path, ["slurm_no_such=1"])
