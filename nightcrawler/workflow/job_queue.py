@@ -43,14 +43,14 @@ class Job(Protocol):
 
     @property
     def log(self) -> str:
-        """Return the file with what it says."""
+        """Return the file of its output."""
 
     def poll(self) -> int | None:
         """Return its exit code, `None` while it waits or runs. 75 asks for another start."""
 
 
 class Executor(Protocol):
-    """What runs jobs.
+    """Place where jobs run.
 
     Attributes:
         holds_order: A job may be submitted before those that it needs have ended.
@@ -76,7 +76,7 @@ class JobQueue:
     Args:
         tasks: Tasks that are out of date, in order.
         needed: Name of a task to the names of the tasks that it needs.
-        executor: What runs the jobs.
+        executor: Place where the jobs run.
         command: Function of a task that returns the command line that runs it alone.
         screen: Display of progress.
 

@@ -95,7 +95,7 @@ class Recipe:
         own_data: Videos that fill the data folder, `None` if it exists already.
         stop_below: Share of labels that must move from one round to the next for the chain to go
             on, 0 for all rounds in any case.
-        resources: What a cluster gives the tasks of each kind.
+        resources: Resources of the tasks of each kind.
     """
 
     path: Path

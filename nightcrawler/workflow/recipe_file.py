@@ -157,7 +157,7 @@ class VoteSection(Section):
 
 
 class Resources(Section):
-    """`RESOURCES.KIND`: what a cluster gives a task of a kind. `None` leaves it to the cluster."""
+    """`RESOURCES.KIND`: share of a cluster for each task of a kind, `None` for its default."""
 
     cpus: Annotated[StrictInt, Field(ge=1)] | None = None
     memory_gb: Annotated[float, Field(gt=0)] | None = None
@@ -176,7 +176,7 @@ class ResourcesSection(Section):
     vote: Resources = Resources()
 
     def of(self, kind: str) -> Resources:
-        """Return what a task of a kind gets."""
+        """Return the share of a task of a kind."""
         found = getattr(self, kind)
         assert isinstance(found, Resources)
         return found

@@ -143,8 +143,8 @@ class SlurmExecutor:
     Args:
         root: Folder in which commands run.
         folder: Folder of batch scripts and logs, which all machines see.
-        settings: `KEY=VALUE` pairs of submitit, such as `slurm_partition=gpu`. They replace what
-            the recipe asks for.
+        settings: `KEY=VALUE` pairs of submitit, such as `slurm_partition=gpu`. They replace those
+            of the recipe.
 
     Raises:
         UserError: If submitit is not installed, or does not accept a setting.
@@ -249,7 +249,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def task_parameters(resources: Resources) -> dict[str, Any]:
-    """Return what a recipe asks for, in the spelling of submitit."""
+    """Return the resources of a task in the spelling of submitit."""
     parameters: dict[str, Any] = {
         "cpus_per_task": resources.cpus,
         "mem_gb": resources.memory_gb,
@@ -275,7 +275,7 @@ def _submit(executor: Any, job: TaskJob, task: Task) -> str:
 
 
 def _ask(*command: str) -> str | None:
-    """Return what a command of Slurm says, `None` if it failed."""
+    """Return the output of a command of Slurm, `None` if it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

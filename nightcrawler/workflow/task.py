@@ -47,7 +47,7 @@ class Task:
         run_hash: Configuration hash that `run.json` of a finished run must have for its outputs
             to be imported, empty for no such check.
         overwrite_safe: The command itself refuses to replace files that it did not write.
-        resources: What a cluster gives it.
+        resources: Share of a cluster that it gets.
     """
 
     name: str
