@@ -2,7 +2,8 @@
 
 The parts are: models against this machine's matrix products and other implementations; the data
 path against plain decoding and per-frame augmentation; damage to files, and losses of their parts,
-that nobody notices; the seconds and memory of the chain's arithmetic; poses against decoding.
+that nobody notices; the seconds and memory of the chain's arithmetic, and of a large prediction
+beside its models; poses against decoding.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ EXAMPLES = """\
   {command} damage --clips data/dark_train/Train --videos 200
   {command} losses --copies 20
   {command} chain --videos 1000000
+  {command} parts --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2"""
 # Written here too, because --help must not wait for torch.
 MODELS = ("uniformer", "mvit", "slowfast")
@@ -38,7 +40,9 @@ def parse(argv: Sequence[str]) -> Any:
     """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     tasks = parser.add_subparsers(
-        dest="part", required=True, metavar="models | data | damage | losses | chain | poses"
+        dest="part",
+        required=True,
+        metavar="models | data | damage | losses | chain | parts | poses",
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -55,8 +59,8 @@ def parse(argv: Sequence[str]) -> Any:
     data = add_task(
         tasks, "data", "decoding, augmentation, cache and loader, each on one thread", EXAMPLES
     )
-    parts = "a decode, b views and crops, c augmentation, d cache, e loader (repeatable)"
-    data.add_argument("--only", choices=DATA_PARTS, action="append", help=parts)
+    named = "a decode, b views and crops, c augmentation, d cache, e loader (repeatable)"
+    data.add_argument("--only", choices=DATA_PARTS, action="append", help=named)
     damage = add_task(
         tasks, "damage", "detection of 1, 20 and 200 wrong bytes in each video", EXAMPLES
     )
@@ -76,6 +80,15 @@ def parse(argv: Sequence[str]) -> Any:
     for name, default in (("videos", 1_000_000), ("classes", 11), ("models", 5)):
         chain.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"default {default}"
+        )
+    parts = add_task(tasks, "parts", "rows of a large prediction, written and merged", EXAMPLES)
+    for name, default in (("videos", 1_000_000), ("classes", 11), ("workers", 2)):
+        parts.add_argument(
+            f"--{name}",
+            type=at_least(1),
+            default=default,
+            metavar="N",
+            help=f"default {default}",
         )
     poses = add_task(tasks, "poses", "poses of videos, beside decoding alone", EXAMPLES)
     _add_clip_options(poses, 8)
@@ -106,7 +119,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, losses, chain, poses):
+    for task in (models, data, damage, losses, chain, parts, poses):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -226,6 +239,13 @@ def run_chain(arguments: Any) -> None:
     print_lines(measure_chain(arguments.videos, arguments.classes, arguments.models))
 
 
+def run_parts(arguments: Any) -> None:
+    """Print time, memory and files of a large prediction beside its models."""
+    from benchmarks.parts_speed import measure_parts
+
+    print_lines(measure_parts(arguments.videos, arguments.classes, arguments.workers))
+
+
 def run_poses(arguments: Any) -> None:
     """Print the speed of extracting poses, and the cost of predictions by them."""
     import tempfile
@@ -256,6 +276,7 @@ def main(argv: Sequence[str]) -> int:
         "damage": run_damage,
         "losses": run_losses,
         "chain": run_chain,
+        "parts": run_parts,
         "poses": run_poses,
     }
     parts[arguments.part](arguments)

@@ -113,11 +113,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--annotate", type=Path, metavar="DIR", help="write enhanced copies with labels and bars"
     )
+    outputs.add_argument("--out", type=Path, metavar="DIR", help="write parts, to be merged")
     outputs.add_argument(
-        "--out", type=Path, metavar="DIR", help="write one part file per video, to be merged"
-    )
-    outputs.add_argument(
-        "--shard", metavar="i/N|env", help="predict every N-th video from the i-th (needs --out)"
+        "--shard",
+        metavar="i/N|env",
+        help="this is worker i of N, which share the list (needs --out)",
     )
 
 
@@ -360,17 +360,18 @@ def merge(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.top <= MAX_TOP:
         parser.error(f"--top {arguments.top}: expected 1 to {MAX_TOP}")
-    from nightcrawler.predict import shards
+    from nightcrawler.predict.merge import merge as merge_parts
+    from nightcrawler.predict.parts import read_about
     from nightcrawler.predict.sources import find_videos
 
-    num_classes = len(shards.read_about(arguments.out)["class_names"])
+    num_classes = len(read_about(arguments.out)["class_names"])
     items = find_videos(arguments.list, num_classes)
-    results, files = shards.merge(arguments.out, items, arguments.top, arguments.reject)
-    num_without = sum(not result.ok for result in results)
-    num_damaged = sum(result.is_damaged for result in results)
-    written = ", ".join(map(str, files))
-    print(f"{len(results)} videos, each once, {num_without} without a prediction: {written}")
-    return EXIT_BAD_VIDEOS if num_without + num_damaged else 0
+    merged = merge_parts(arguments.out, items, arguments.top, arguments.reject)
+    written = ", ".join(map(str, merged.files))
+    print(
+        f"{merged.num_rows} videos, each once, {merged.num_without} without a prediction: {written}"
+    )
+    return EXIT_BAD_VIDEOS if merged.num_without + merged.num_damaged else 0
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict import shards
 from nightcrawler.predict.annotate import annotate, target_path, without_unsure
 from nightcrawler.predict.ensemble import Ensemble, run_hash
 from nightcrawler.predict.events.tell import Events
 from nightcrawler.predict.items import Windows, length_of, predict_items
+from nightcrawler.predict.merge import refuse_unlisted
+from nightcrawler.predict.parts import open_parts, open_run
 from nightcrawler.predict.rows_so_far import RowsSoFar
+from nightcrawler.predict.shards import Worker
 from nightcrawler.predict.sliding_windows import ScoredSpan
 from nightcrawler.predict.video_result import (
     VideoResult,
@@ -302,36 +304,35 @@ def predict_shard(
     windows: Windows,
     echo: Echo,
 ) -> None:
-    """Predict the videos of a shard that have no part yet.
+    """Predict the videos that have no row yet, beside other workers, until all have one.
 
     A video that cannot be read is no failure of the shard, as a launcher would then end the other
     shards. Merging counts these videos.
 
     Args:
         ensemble: models to run.
-        items: videos of all shards.
+        items: every video of the list.
         out: folder of the parts.
-        shard: index of this shard, from 0, and the number of shards.
+        shard: index of this worker, from 0, and the number of workers.
         windows: windows of time, the same for videos of any length.
         echo: prints a line.
     """
-    index, count = shard
     # Windows change every part, so they belong to the identity of a run.
     window_sec = None
     if windows.every is not None:
         window_sec = list(windows.every)
-    key = shards.open_run(out, {**ensemble.about(), "window_sec": window_sec})
-    # Every N-th video: long videos next to each other in a list go to different shards.
-    mine = items[index::count]
-    due = shards.missing(out, key, mine)
-    echo(f"shard {index}/{count}: {len(mine)} videos, {len(due)} of them to do")
-    num_bad = 0
-    # Taken before the files are read: one that changes meanwhile is due again.
-    states = [file_state(item.path) for item in due]
-    for state, (result, _) in zip(states, predict_items(ensemble, due, windows), strict=True):
-        shards.write_part(out, key, result, state)
-        num_bad += result.failed
-    echo(f"shard {index}/{count}: done, {num_bad} of {len(due)} videos could not be read whole")
+    key = open_run(out, {**ensemble.about(), "window_sec": window_sec})
+    parts = open_parts(out, key, ensemble.class_names, len(items))
+    refuse_unlisted(parts, items)
+
+    def predict(due: Sequence[VideoItem]) -> Iterator[VideoResult]:
+        return (result for result, _ in predict_items(ensemble, due, windows))
+
+    worker = Worker(parts, items, shard, predict, echo)
+    name = f"shard {shard[0]}/{shard[1]}"
+    echo(f"{name}: {len(items)} videos in {parts.count(items)} parts")
+    worker.run()
+    echo(f"{name}: done, {worker.num_bad} of {worker.num_made} videos could not be read whole")
 
 
 def predict_watched(

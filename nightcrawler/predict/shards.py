@@ -1,39 +1,22 @@
-"""Predict very large sets in shards: one part file per video, written whole, then merged.
-
-The content of a part depends on the video and the models only, so any process of any run may write
-it.
-"""
+"""Workers of a large prediction: each pulls parts of the list until all are made."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.ensemble import run_hash
-from nightcrawler.predict.video_result import (
-    VideoResult,
-    csv_rows,
-    from_plain,
-    timeline_rows,
-    to_plain,
-    to_predictions,
-)
+from nightcrawler.predict.claims import claim_part
+from nightcrawler.predict.part_table import NO_FILE, PartRow
+from nightcrawler.predict.parts import Parts, is_final
+from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
+from nightcrawler.utils.io import file_state
 
-# Names in an output folder. They are part of its format: shards of older versions are merged, too.
-PARTS = "parts"
-METADATA = "run.json"
-METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
-SHOWN_NAMES = 5
-# End of the status of files that could not be opened: a disk may have been away for a while.
-PASSING = "(open)"
+# Wait of a worker without work until it looks again whether the worker of a part has ended.
+POLL_SEC = 2.0
 # Variables of launchers with the index of a process.
 ARRAY = "SLURM_ARRAY_TASK_ID"
 # Index and number of processes; those of Kubernetes' Indexed Job lack the number, which the
@@ -127,174 +110,103 @@ def _number(env: Mapping[str, str], name: str, default: str = "") -> int:
     return int(text)
 
 
-def part_path(out: Path, name: str) -> Path:
-    """Return the part file of a video: named by a hash of its name, in one of 256 folders."""
-    # Names may be paths or hold any character. Millions of files in one folder are slow to list.
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return out / PARTS / digest[:2] / f"{digest[2:34]}.json"
+# Yields the result of each video, in order.
+Predict = Callable[[Sequence[VideoItem]], Iterator[VideoResult]]
 
 
-def open_run(out: Path, about: dict[str, Any]) -> str:
-    """Start or join a run in a folder, and return the run's hash.
+@dataclass
+class Worker:
+    """Worker of a run.
 
-    Args:
-        out: folder of the run.
-        about: plain values that identify models and settings.
-
-    Raises:
-        UserError: if the folder holds parts of other models or settings.
-    """
-    path = out / METADATA
-    key = run_hash(about)
-    if path.exists():
-        other = run_hash(_read(path))
-        if other != key:
-            raise UserError(
-                f"{path} is of other models or settings ({other}, now {key}): "
-                "give another output folder"
-            )
-        return key
-    # Shards that start together write the same content, so the last one to rename does no harm.
-    with atomic_write(path, "w") as file:
-        json.dump(about, file, indent=1, sort_keys=True)
-        file.write("\n")
-    return key
-
-
-def missing(out: Path, key: str, items: Sequence[VideoItem]) -> list[VideoItem]:
-    """Return the videos without a part of this run, or whose part may not be final.
-
-    A file that was replaced since, or that could not be opened, is due again.
-    """
-    return [item for item in items if not _has_part(out, key, item)]
-
-
-def write_part(
-    out: Path, key: str, result: VideoResult, state: tuple[int, int] | None = None
-) -> None:
-    """Write the part file of a video.
-
-    Args:
-        out: folder of the run.
-        key: hash of the run.
-        result: result of the video.
-        state: `file_state` of the video before it was read.
-    """
-    content: dict[str, Any] = {"run": key, "row": to_plain(result)}
-    if state is not None or not result.ok:
-        content["file"] = state
-    with atomic_write(part_path(out, result.name), "w") as file:
-        json.dump(content, file, allow_nan=False)
-
-
-def _has_part(out: Path, key: str, item: VideoItem) -> bool:
-    result = _read_part(out, key, item.name, ())
-    if result is None or result.status.endswith(PASSING):
-        return False
-    content = _read(part_path(out, item.name))
-    now = file_state(item.path)
-    # Parts of earlier versions hold no state, and an answer outlives the file that it is of.
-    if "file" not in content or (now is None and result.ok):
-        return True
-    return content["file"] == (now and list(now))
-
-
-def _read_part(out: Path, key: str, name: str, class_names: Sequence[str]) -> VideoResult | None:
-    """Return the part of a video, None where it is missing, damaged, or of another run."""
-    try:
-        content = _read(part_path(out, name))
-        result = from_plain(content["row"], class_names)
-    except (FileNotFoundError, UserError, KeyError, TypeError):
-        return None
-    if content.get("run") != key or result.name != name:
-        return None
-    return result
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object, so it was not written by a prediction")
-    return content
-
-
-def read_about(out: Path) -> dict[str, Any]:
-    """Return the run metadata of a folder of parts.
-
-    Args:
-        out: folder of the run.
-
-    Raises:
-        UserError: if the folder holds no run.
-    """
-    path = out / METADATA
-    if not path.is_file():
-        raise UserError(f"{out}: no {METADATA} in it: no shard has run with this output folder")
-    content = _read(path)
-    lacking = METADATA_KEYS - content.keys()
-    if lacking:
-        raise UserError(f"{path}: has no {min(lacking)}, so it was not written by a prediction")
-    return content
-
-
-def merge(
-    out: Path, items: Sequence[VideoItem], top: int, reject: bool = False
-) -> tuple[list[VideoResult], list[Path]]:
-    """Check that a run is complete, and write one result of all parts.
-
-    Writes `predictions.csv`, `predictions.npz` and, for windows, `timeline.csv`.
-
-    Args:
-        out: folder of the run.
+    Attributes:
+        parts: parts of the run.
         items: every video of the list.
-        top: number of classes per row of the CSV file.
-        reject: name no class of an answer that is not sure.
+        shard: index of this worker, from 0, and the number of workers. They start with different
+            parts, and each looks through its share of the parts that were sealed before.
+        predict: yields the results of videos.
+        say: prints a line.
+        num_made: number of rows that this worker has made.
+        num_bad: number of these that are of no video, or not of the whole one.
+    """
 
-    Returns:
-        the results in the order of the list, and the written files.
+    parts: Parts
+    items: Sequence[VideoItem]
+    shard: tuple[int, int]
+    predict: Predict
+    say: Callable[[str], None]
+    num_made: int = 0
+    num_bad: int = 0
+
+    def run(self) -> None:
+        """Make parts until all are sealed.
+
+        Parts that others hold are waited for, and taken over if their worker ends.
+        """
+        index, count = self.shard
+        num_parts = self.parts.count(self.items)
+        sealed_before = self.parts.sealed()
+        first = index * num_parts // count
+        due = [*range(first, num_parts), *range(first)]
+        # Whose files did not change since is asked by one worker only.
+        due = [part for part in due if part not in sealed_before or part % count == index]
+        is_waiting = False
+        while due:
+            part = self._take_one(due, sealed_before)
+            if part is not None:
+                due.remove(part)
+                continue
+            if not is_waiting:
+                self.say(f"shard {index}/{count}: waits for {len(due)} parts that others make")
+            is_waiting = True
+            time.sleep(POLL_SEC)
+
+    def _take_one(self, due: Sequence[int], sealed_before: set[int]) -> int | None:
+        """Make the first of the parts that is free, and return its number."""
+        sealed = self.parts.sealed()
+        for part in due:
+            if part in sealed and part not in sealed_before:
+                return part
+            claim = claim_part(self.parts.folder, part)
+            if claim is not None:
+                with claim:
+                    self._make(part)
+                return part
+        return None
+
+    def _make(self, part: int) -> None:
+        """Make the rows of a part that are not there yet, and seal it."""
+        items = self.parts.items_of(part, self.items)
+        rows = self.parts.rows(part, items)
+        refuse_others(self.parts, part, rows, items)
+        due = []
+        for item in items:
+            if item.name not in rows or not is_final(rows[item.name], item):
+                due.append(item)
+        # Taken before the files are read: one that changes meanwhile is due again.
+        states = [file_state(item.path) or NO_FILE for item in due]
+        with self.parts.journal(part) as journal:
+            for state, result in zip(states, self.predict(due), strict=True):
+                row = PartRow(result, state)
+                journal.append(row)
+                rows[result.name] = row
+                self.num_made += 1
+                self.num_bad += result.failed
+        if due or part not in self.parts.sealed():
+            self.parts.seal(part, [rows[item.name] for item in items])
+
+
+def refuse_others(
+    parts: Parts, part: int, names: Mapping[str, object] | Sequence[str], items: Sequence[VideoItem]
+) -> None:
+    """Refuse a part that holds videos which the list does not have there.
 
     Raises:
-        UserError: if a video has no part, or a part is of a video outside the list.
+        UserError: naming one of them.
     """
-    about = read_about(out)
-    key = run_hash(about)
-    class_names = tuple(about["class_names"])
-    results = []
-    lacking = []
-    for item in items:
-        result = _read_part(out, key, item.name, class_names)
-        if result is None:
-            lacking.append(item.name)
-        else:
-            results.append(result)
-    if lacking:
-        shown = ", ".join(f"'{name}'" for name in lacking[:SHOWN_NAMES])
+    others = set(names) - {item.name for item in items}
+    if others:
         raise UserError(
-            f"{out}: {len(lacking)} of {len(items)} videos have no prediction: {shown}; "
-            "run the shards again to add them"
+            f"{parts.out}: part {part} holds '{min(others)}', which is not in rows "
+            f"{part * parts.num_rows + 1} to {part * parts.num_rows + len(items)} of the list: the "
+            "list has changed; give another output folder"
         )
-    # Parts of other videos mean that the list changed after the shards had started.
-    extra = set(_part_files(out)) - {part_path(out, item.name) for item in items}
-    if extra:
-        raise UserError(
-            f"{out}: {len(extra)} parts are of videos that the list does not have, "
-            f"such as {min(extra)}"
-        )
-    files = [out / "predictions.csv", out / "predictions.npz"]
-    write_spreadsheet_rows(files[0], csv_rows(results, top, reject))
-    to_predictions(results, len(class_names), {**about, "run": key}).save(files[1])
-    if any(result.segments for result in results):
-        files.append(out / "timeline.csv")
-        write_spreadsheet_rows(files[2], timeline_rows(results, reject))
-    return results, files
-
-
-def _part_files(out: Path) -> Iterator[Path]:
-    """Yield the part files of a folder, without temporary files of killed processes."""
-    for folder, _, names in os.walk(out / PARTS):
-        for name in names:
-            if name.endswith(".json") and not name.startswith("."):
-                yield Path(folder, name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nightcrawler.predict.sliding_windows import Segment
 from nightcrawler.predict.trust import NOTHING_KNOWN, SURE, rank
-from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
+from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.progress import format_seconds
 
@@ -164,7 +164,8 @@ class VideoResult:
         """
         if not self.ok:
             return []
-        ranking = np.argsort(-np.asarray(self.probs), kind="stable").tolist()
+        # Python's own sorting is stable, and quicker than numpy's for a row.
+        ranking = sorted(range(len(self.probs)), key=self.probs.__getitem__, reverse=True)
         ranking.remove(self.class_id)
         return [self.class_id, *ranking][:count]
 
@@ -275,7 +276,7 @@ def _digits(probability: float | None) -> str:
 
 
 def timeline_rows(
-    results: Sequence[VideoResult], reject: bool = False, seconds: Sequence[float | None] = ()
+    results: Iterable[VideoResult], reject: bool = False, seconds: Sequence[float | None] = ()
 ) -> Iterator[list[Any]]:
     """Yield a header and one row per segment.
 
@@ -353,31 +354,3 @@ def format_clock(seconds: float) -> str:
     """Return `h:mm:ss.t`, truncated to tenths of a second."""
     tenths = int(seconds * 10 + 1e-6)
     return f"{format_seconds(tenths // 10)}.{tenths % 10}"
-
-
-def to_predictions(
-    results: Sequence[VideoResult], num_classes: int, meta: dict[str, Any]
-) -> Predictions:
-    """Return results as the content of a results file, with NaN rows where a prediction is missing.
-
-    Args:
-        results: results of N videos.
-        num_classes: K, for rows without a prediction.
-        meta: run metadata to store beside the arrays.
-    """
-    # NaN, as zeros would pass for probabilities in a later mixture.
-    missing = (float("nan"),) * num_classes
-    return Predictions(
-        logits=np.array([result.logits or missing for result in results], np.float32),
-        probs=np.array([result.probs or missing for result in results], np.float32),
-        labels=np.array([result.label for result in results], np.int64),
-        names=[result.name for result in results],
-        num_clips=np.array([result.num_clips for result in results], np.int64),
-        # Whoever mixes these probabilities decides anew how far they are to be believed.
-        status=[_plain_status(result) for result in results],
-        meta=meta,
-    )
-
-
-def _plain_status(result: VideoResult) -> str:
-    return STATUS_OK if result.ok and not result.is_damaged else result.status

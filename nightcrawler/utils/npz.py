@@ -7,7 +7,8 @@ import struct
 import tokenize
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -36,12 +37,30 @@ _DAMAGE = (
 )
 
 
-def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name, uncompressed. Equal arrays give equal bytes.
+@dataclass(frozen=True)
+class ArrayBlocks:
+    """Array that is written block by block, as it may be larger than memory.
+
+    Attributes:
+        dtype: Its dtype.
+        shape: Its shape `[n, ...]`.
+        blocks: Yields arrays whose rows are the n rows.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[np.ndarray]]
+
+
+def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray | ArrayBlocks]) -> None:
+    """Write arrays by name, uncompressed. Equal arrays give equal bytes, in blocks or not.
 
     Args:
         file: Open for writing.
         arrays: Arrays of numbers or text.
+
+    Raises:
+        ValueError: If blocks are of another dtype or shape than their array.
 
     Example:
         >>> write_npz(io.BytesIO(), {"scores": np.zeros((2, 3), np.float32)})
@@ -50,7 +69,24 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             # Not savez of numpy, whose entries could be told to be pickles.
             with container.open(zipfile.ZipInfo(name + _ENDING), "w", force_zip64=True) as entry:
+                if isinstance(array, ArrayBlocks):
+                    _write_blocks(entry, array)
+                    continue
                 np.lib.format.write_array(entry, array, version=(1, 0), allow_pickle=False)
+
+
+def _write_blocks(entry: IO[bytes], array: ArrayBlocks) -> None:
+    descr = np.lib.format.dtype_to_descr(array.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(entry, header)
+    num_rows = 0
+    for block in array.blocks():
+        if block.dtype != array.dtype or block.shape[1:] != array.shape[1:]:
+            raise ValueError(f"a block {block.dtype} {block.shape} of {array.dtype} {array.shape}")
+        entry.write(np.ascontiguousarray(block).tobytes())
+        num_rows += len(block)
+    if num_rows != array.shape[0]:
+        raise ValueError(f"blocks of {num_rows} rows of {array.shape}")
 
 
 def read_npz_bytes(content: bytes) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from tests import tiny
 from tests.paths import ROOT
 from tests.tools.test_help import SLOW
 
-PARTS = ("models", "data", "damage", "losses", "chain", "poses")
+PARTS = ("models", "data", "damage", "losses", "chain", "parts", "poses")
 
 
 def test_help_is_quick_and_has_examples() -> None:

@@ -17,8 +17,9 @@ import nightcrawler
 from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
-from nightcrawler.predict import command, shards
+from nightcrawler.predict import command
 from nightcrawler.predict.items import Windows
+from nightcrawler.predict.merge import merge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.prepare.sources import read_videos
@@ -81,7 +82,7 @@ def test_names_that_are_formulas_are_text_in_tables(tmp_path: Path) -> None:
     writer = command.ResultWriter(ensemble, outputs, lambda _: None)
     command.predict_set(ensemble, items, Windows(), writer)
     command.predict_shard(ensemble, items, tmp_path / "out", (0, 1), Windows(), lambda _: None)
-    _, files = shards.merge(tmp_path / "out", items, 5)
+    files = merge(tmp_path / "out", items, 5).files
     for path in (tmp_path / "o.csv", files[0]):
         names = [line.split(",")[0] for line in path.read_text().splitlines()]
         assert names == ["video", "'=a.mp4", "'@b.mp4", "c.mp4"]
@@ -149,18 +150,21 @@ def test_a_stopped_run_is_taken_up_again(tmp_path: Path, caplog: pytest.LogCaptu
 def test_passing_failures_and_replaced_videos_are_due_again(tmp_path: Path) -> None:
     video = tmp_path / "1.mp4"
     items = [VideoItem("1.mp4", -1, video, 1)]
-    missing = VideoResult("1.mp4", -1, "error: cannot be opened (open)")
-    shards.write_part(tmp_path, "k", missing)
-    assert shards.missing(tmp_path, "k", items) == items
+
+    def asked(status: str = "") -> list[str]:
+        """Run a shard whose videos get this status, and return the videos that it predicts."""
+        ensemble: Any = FakeEnsemble({"1.mp4": VideoError(video, "gone", "open")} if status else {})
+        command.predict_shard(ensemble, items, tmp_path / "p", (0, 1), Windows(), print)
+        return ensemble.asked
+
+    assert asked("cannot be opened") == ["1.mp4"]
     video.write_bytes(b"one")
-    ensemble: Any = FakeEnsemble()
-    command.predict_shard(ensemble, items, tmp_path / "p", (0, 1), Windows(), print)
-    key = shards.open_run(tmp_path / "p", {**ensemble.about(), "window_sec": None})
-    assert shards.missing(tmp_path / "p", key, items) == []
+    assert asked() == ["1.mp4"]
+    assert asked() == []
     video.write_bytes(b"another")
-    assert shards.missing(tmp_path / "p", key, items) == items
+    assert asked() == ["1.mp4"]
     video.unlink()
-    assert shards.missing(tmp_path / "p", key, items) == [], "an answer outlives its file"
+    assert asked() == [], "an answer outlives its file"
 
 
 def test_a_watched_file_that_changes_is_taken_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results in their written forms; part files of version 0.1 are read and written alike."""
+"""Results in their written forms; part files of version 0.1 are read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict import shards
-from nightcrawler.predict.ensemble import run_hash
+from nightcrawler.predict import parts
+from nightcrawler.predict.merge import merge
+from nightcrawler.predict.part_table import PartRow, table_of
+from nightcrawler.predict.shards import Worker
 from nightcrawler.predict.sliding_windows import Segment
 from nightcrawler.predict.video_result import (
     TimelineEntry,
@@ -22,9 +24,9 @@ from nightcrawler.predict.video_result import (
     table_lines,
     timeline_rows,
     to_plain,
-    to_predictions,
     to_record,
 )
+from nightcrawler.utils.errors import UserError
 
 CLASSES = ("Run", "Sit", "Wave")
 # A part as version 0.1 wrote it, byte for byte.
@@ -50,22 +52,25 @@ OLD = dataclasses.replace(RESULT, status="ok", segments=(Segment(0.0, 2.5, 2, 0.
 FAILED = VideoResult("b.mp4", 1, "error: cut short (decode)", CLASSES)
 
 
-def test_a_part_of_version_0_1_is_read_and_written_alike(tmp_path: Path) -> None:
+def test_parts_of_version_0_1_are_merged_and_taken_over(tmp_path: Path) -> None:
     about = {"models": [], "class_names": list(CLASSES), "labels": "label-free", "mixture": {}}
-    key = run_hash(about)
-    (tmp_path / "run.json").write_text(json.dumps(about))
-    path = shards.part_path(tmp_path, "a.mp4")
+    key = parts.open_run(tmp_path, about)
+    path = parts.old_part_path(tmp_path, "a.mp4")
     path.parent.mkdir(parents=True)
     path.write_text(OLD_PART.replace("KEY", key))
     items = [VideoItem("a.mp4", -1, tmp_path / "a.mp4", 1)]
-    assert shards.open_run(tmp_path, about) == key
-    assert shards.missing(tmp_path, key, items) == []
-    results, files = shards.merge(tmp_path, items, 2)
-    assert results == [OLD]
-    assert [file.name for file in files] == ["predictions.csv", "predictions.npz", "timeline.csv"]
-    before = path.read_text()
-    shards.write_part(tmp_path, key, OLD)
-    assert path.read_text() == before
+    found = [file.name for file in merge(tmp_path, items, 2).files]
+    assert found == ["predictions.csv", "predictions.npz", "timeline.csv"]
+    before = [(tmp_path / name).read_bytes() for name in found]
+    run = parts.open_parts(tmp_path, key, CLASSES, 1)
+    Worker(run, items, (0, 1), lambda due: iter([OLD] * len(due)), print).run()
+    assert [row.result for row in run.rows(0, items).values()] == [OLD]
+    path.unlink()
+    merge(tmp_path, items, 2)
+    assert [(tmp_path / name).read_bytes() for name in found] == before
+    path.write_text(OLD_PART.replace("KEY", key))
+    with pytest.raises(UserError, match="1 parts are of videos that the list does not have"):
+        merge(tmp_path, [VideoItem("b.mp4", -1, tmp_path / "b.mp4", 1)], 2)
 
 
 def test_a_result_survives_plain_values() -> None:
@@ -95,9 +100,7 @@ def test_a_failed_result_has_a_reason_and_no_classes() -> None:
     assert FAILED.classes == FAILED.timeline == []
     assert np.isnan(FAILED.probabilities).tolist() == [True] * 3
     assert to_record(FAILED, 2) == {"video": "b.mp4", "status": "error: cut short (decode)"}
-    predictions = to_predictions([RESULT, FAILED], 3, {})
-    assert predictions.ok.tolist() == [True, False]
-    assert np.isnan(predictions.probs[1]).all()
+    assert table_of([PartRow(RESULT), PartRow(FAILED)], 3).plain_status == ["ok", FAILED.status]
 
 
 def test_tables_and_records() -> None:
@@ -169,7 +172,7 @@ def test_statuses_of_trust_are_no_failures() -> None:
     for status in ("sure", "unsure", "no person", "too short", "models disagree", "ok"):
         result = dataclasses.replace(RESULT, status=status)
         assert (result.ok, result.failed, result.is_damaged) == (True, False, False)
-        assert to_predictions([result], 3, {}).ok.tolist() == [True]
+        assert table_of([PartRow(result)], 3).plain_status == ["ok"]
     damaged = dataclasses.replace(RESULT, status="damaged: 3 frames")
     assert (damaged.ok, damaged.failed, damaged.is_damaged) == (True, True, True)
     nobody = VideoResult("c.mp4", -1, "no person", CLASSES)

@@ -265,21 +265,21 @@ def test_shards_that_are_killed_and_run_on_in_another_number(
         start(many, "--experiment", model, "--out", out, "--shard", f"{index}/3")
         for index in range(3)
     ]
-    part = shards.part_path(out, "0.mp4")
-    wait_for(part.is_file)
+    wait_for(lambda: any(out.glob("parts/*.npz")))
     processes[0].kill()
     assert [shard.wait(PATIENCE_SEC) for shard in processes[1:]] == [0, 0]
     processes[0].wait()
-    part_of_last = shards.part_path(out, "21.mp4")
-    part_of_last.unlink(missing_ok=True)  # where the kill came too late, as if it had not
-    (part.parent / f".{part.name}.x.tmp").write_text(
-        "{"
-    )  # as a process leaves that is killed while it writes
+    # Where the kill came too late, as if it had not: with what a process leaves that is killed
+    # while it writes.
+    part = out / "parts/000021.npz"
+    part.unlink()
+    (part.parent / f".{part.name}.x.tmp").write_text("{")
+    (part.parent / f"000021.{'0' * 32}.jsonl").write_text('{"run')
     assert predict("merge", "--out", out, many) == 2
-    assert "of 24 videos have no prediction: '" in capsys.readouterr().err
-    before = {path: path.stat().st_mtime_ns for path in (out / "parts").rglob("*.json")}
+    assert "1 of 24 videos have no prediction: '21.mp4'" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in (out / "parts").glob("*.npz")}
     # A file that could not be opened is tried again: its disk may have been away.
-    before.pop(shards.part_path(out, "5.mp4"), None)
+    before.pop(out / "parts/000005.npz")
     for index in range(5):
         assert predict(many, "--experiment", model, "--out", out, "--shard", f"{index}/5") == 0
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
@@ -336,8 +336,8 @@ def test_a_merge_proves_that_all_is_there_once(
     assert "1 parts are of videos that the list does not have" in capsys.readouterr().err
     assert predict(many, "--experiment", model, "--out", out, "--bright") == 2
     assert "is of other models or settings" in capsys.readouterr().err
-    part = shards.part_path(out, "3.mp4")
-    part.write_text(part.read_text().replace('"run": "', '"run": "0'))
+    part = out / "parts/000003.npz"
+    part.write_bytes(part.read_bytes().replace(b"run.npy", b"ran.npy"))
     assert predict("merge", "--out", out, many) == 2
     assert "1 of 24 videos have no prediction: '3.mp4'" in capsys.readouterr().err
 
