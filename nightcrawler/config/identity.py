@@ -30,6 +30,7 @@ MACHINE_KEYS = (
     "NUM_THREADS",
     "AUG.DEVICE",
     "LOG_PERIOD",
+    "WRITERS",
     "TENSORBOARD",
     "DATA_LOADER",
     "DATA.PATH_PREFIX",

@@ -28,10 +28,12 @@ from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.losses import HARD_LABEL_LOSSES, labelled_loss
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.optim import build_optimizer, build_schedule
+from nightcrawler.engine.pictures import ValidationPictures
 from nightcrawler.engine.resume import check_ranks_agree, resume, start_from_cfg
 from nightcrawler.engine.run_metadata import data_stamps_of, run_metadata_of
 from nightcrawler.engine.trainer import AdaptClips, Trainer
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
+from nightcrawler.engine.writers.build import build_writers
 from nightcrawler.models.build import build_model
 from nightcrawler.models.flops import count_gmacs
 from nightcrawler.utils import distributed
@@ -227,9 +229,10 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         adapt_clips=build_adapt_clips(cfg, device),
         eval_sets=_build_eval_sets(cfg),
         evaluator=build_evaluator(cfg, device),
-        metric_logger=_build_metric_logger(cfg, run_metadata["labels"]),
+        metric_logger=_build_metric_logger(cfg, run_metadata["labels"], resumable is not None),
         config=build_trainer_config(cfg, device, run_metadata, gmacs),
         clean_labels=_build_clean_labels(cfg, stream_losses),
+        pictures=_build_pictures(cfg),
     )
     if resumable is not None:
         path, state = resumable
@@ -275,9 +278,15 @@ def _build_clean_labels(cfg: CfgNode, stream_losses: Sequence[StreamLoss]) -> Cl
     return CleanLabels(eval_set, stream.sampler, cfg.TRAIN.KEEP_CLEAN)
 
 
-def _build_metric_logger(cfg: CfgNode, labels: str) -> MetricLogger:
+def _build_metric_logger(cfg: CfgNode, labels: str, is_resumed: bool) -> MetricLogger:
     run_fields = {"labels": labels, "seed": cfg.RNG_SEED}
-    return MetricLogger(Path(cfg.OUTPUT_DIR), cfg.TENSORBOARD.ENABLE, run_fields)
+    return MetricLogger(build_writers(cfg, is_resumed), run_fields)
+
+
+def _build_pictures(cfg: CfgNode) -> ValidationPictures:
+    # Skeletons are no pictures.
+    sample_split = "" if cfg.DATA.INPUT == "pose" else cfg.TRAIN.BEST_SPLIT
+    return ValidationPictures(cfg.MODEL.CLASS_NAMES, sample_split, cfg.DATA.MEAN, cfg.DATA.STD)
 
 
 def build_trainer_config(

@@ -1,20 +1,22 @@
-"""Metrics of a run: log lines for people, metrics.jsonl for programs, TensorBoard curves."""
+"""Metrics of a run: log lines for people, rows and curves for its writers."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import simplejson
 import torch
 
 from nightcrawler.adapt.base import AdaptReport
+from nightcrawler.engine.writers.base import EPOCH, STEP, Record
+from nightcrawler.engine.writers.group import WriterGroup
 from nightcrawler.utils import distributed
-from nightcrawler.utils.io import atomic_write, open_own
-from nightcrawler.utils.logging import JsonLines, get_logger, plain
+from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.logging import get_logger, plain
 from nightcrawler.utils.progress import format_seconds
 
 logger = get_logger(__name__)
@@ -39,33 +41,6 @@ def write_run_folder(folder: Path, resolved: str, run_info: Mapping[str, Any]) -
     for name, text in files.items():
         with atomic_write(folder / name, "w") as file:
             file.write(text)
-
-
-class TolerantJsonLines(JsonLines):
-    """JSON lines file whose lines are dropped, with a warning, while the disk is full."""
-
-    def _open(self, path: Path) -> IO[str]:
-        """Open the file for one line, if it is no link to another file."""
-        return open_own(path)
-
-    def write(self, **fields: Any) -> None:
-        """Append one object as a whole line, or nothing.
-
-        Args:
-            **fields: content of the object.
-        """
-        if self._path is None:
-            return
-        size = 0
-        if self._path.exists():
-            size = self._path.stat().st_size
-        try:
-            super().write(**fields)
-        except OSError as error:
-            logger.warning("a line of %s is lost (%s)", self._path, error.strerror or error)
-            # A part of the line may be there: the next one would be appended to it.
-            if self._path.exists():
-                os.truncate(self._path, size)
 
 
 class Throughput:
@@ -119,42 +94,34 @@ def _suffix(weights: str) -> str:
     return f" ({weights})"
 
 
-class MetricLogger:
-    """Log metrics as text, metrics.jsonl and TensorBoard, on rank 0 only.
+def validation_curve(split: str, weights: str, name: str) -> str:
+    """Return the name of a curve of a validated split.
 
     Args:
-        output_dir: the run's folder.
-        tensorboard: write event files into `output_dir/tensorboard`.
+        split: name of the split.
+        weights: validated weights, `raw` or `ema`.
+        name: of the figure.
+    """
+    return f"val_{split}{_suffix(weights)}/{name}"
+
+
+class MetricLogger:
+    """Log metrics as text and to the writers of a run, on rank 0 only.
+
+    Args:
+        writers: writers of the run.
         run_fields: fields added to every validation row (`labels`: label-free or oracle, `seed`).
 
     Example:
-        >>> metric_logger = MetricLogger(Path("run"), True, {"labels": "label-free", "seed": 0})
+        >>> writers = build_group(["tensorboard"], about)
+        >>> metric_logger = MetricLogger(writers, {"labels": "label-free", "seed": 0})
         >>> metric_logger.log_validation(1, "val_dark", accuracy(predictions), "raw")
+        True
     """
 
-    def __init__(self, output_dir: Path, tensorboard: bool, run_fields: Mapping[str, Any]) -> None:
-        path = None
-        if distributed.is_main():
-            path = output_dir / "metrics.jsonl"
-        self.metrics = TolerantJsonLines(path)
+    def __init__(self, writers: WriterGroup, run_fields: Mapping[str, Any]) -> None:
+        self.writers = writers
         self.run_fields = dict(run_fields)
-        self.writer: Any = None
-        if tensorboard and distributed.is_main():
-            # Imported here: TensorBoard takes seconds to load and may be switched off.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(output_dir / "tensorboard"))
-
-    def _add_curves(self, values: Mapping[str, float], step: float) -> None:
-        """Add points to curves until the first failure: the writer cannot recover."""
-        if self.writer is None:
-            return
-        try:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, global_step=round(step))
-        except OSError as error:
-            logger.warning("TensorBoard's curves end here (%s)", error.strerror or error)
-            self.writer = None
 
     def log_train_step(
         self, epoch: int, max_epoch: int, step: int, num_steps: int, figures: dict[str, Any]
@@ -181,13 +148,13 @@ class MetricLogger:
             f"data wait {figures['data_wait_percent']:.0f} %, "
             f"{memory}left {format_seconds(left)}"
         )
-        self.metrics.write(kind="train", epoch=epoch + 1, step=step, **figures)
         curves = {}
         for name in ("loss", "lr", "grad_norm", "clips_per_sec"):
             curves[f"train/{name}"] = figures[name]
         for stream, value in figures["top1"].items():
             curves[f"train/top1_{stream}"] = value
-        self._add_curves(curves, epoch * num_steps + step)
+        row = {"kind": "train", "epoch": epoch + 1, "step": step, **figures}
+        self.writers.write(Record(row, STEP, epoch * num_steps + step, curves))
 
     def log_adaptation(self, epoch: int, report: AdaptReport, weights: str) -> None:
         """Log the changes that an adapter made.
@@ -199,7 +166,7 @@ class MetricLogger:
         """
         logger.info("adapt%s: %s", _suffix(weights), report.summary())
         fields = {"adapter": report.adapter, "num_clips": report.num_clips, "layers": report.layers}
-        self.metrics.write(kind="adapt", epoch=epoch, weights=weights, **fields)
+        self.writers.write(Record({"kind": "adapt", "epoch": epoch, "weights": weights, **fields}))
 
     def log_clean_labels(self, epoch: int, kept: int, total: int) -> None:
         """Log the number of pseudo-labelled clips that training goes on with.
@@ -210,9 +177,10 @@ class MetricLogger:
             total: number of clips with a pseudo-label.
         """
         logger.info("clean labels: %d of %d clips are trained on from now on", kept, total)
-        self.metrics.write(kind="clean_labels", epoch=epoch, kept=kept, total=total)
+        row = {"kind": "clean_labels", "epoch": epoch, "kept": kept, "total": total}
+        self.writers.write(Record(row))
 
-    def log_validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> None:
+    def log_validation(self, epoch: int, split: str, figures: dict[str, Any], weights: str) -> bool:
         """Log the figures of one validated split.
 
         Args:
@@ -220,24 +188,41 @@ class MetricLogger:
             split: name of the split.
             figures: those of `engine.meters.accuracy`.
             weights: validated weights, `raw` or `ema` (the moving average).
+
+        Returns:
+            Whether the writers had no such row yet, which a run that was stopped and resumed may
+            have written before.
         """
-        self.metrics.write(
-            kind="val", epoch=epoch, split=split, weights=weights, **figures, **self.run_fields
-        )
+        row = {"kind": "val", "epoch": epoch, "split": split, "weights": weights, **figures}
+        row |= self.run_fields
         # A row without figures: curves and percentages of no videos would be misleading.
         if figures["num_videos"] == 0:
             logger.info("val %s: no labels, nothing to count", split)
-            return
+            return self.writers.write(Record(row))
         bad = ""
         if figures["num_bad"]:
             bad = f", {figures['num_bad']} unreadable"
-        suffix = _suffix(weights)
         logger.info(
-            f"val {split}{suffix}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, "
+            f"val {split}{_suffix(weights)}: top-1 {figures['top1']:.2f} %, "
+            f"top-5 {figures['top5']:.2f} %, "
             f"mean class {figures['mean_class']:.2f} % of {figures['num_videos']} videos{bad} "
             f"(epoch {epoch}, checkpoint choice {self.run_fields['labels']})"
         )
         curves = {}
         for name in ("top1", "top5", "mean_class"):
-            curves[f"val_{split}{suffix}/{name}"] = figures[name]
-        self._add_curves(curves, epoch)
+            curves[validation_curve(split, weights, name)] = figures[name]
+        return self.writers.write(Record(row, EPOCH, epoch, curves))
+
+    def log_picture(
+        self, epoch: int, split: str, weights: str, name: str, pixels: np.ndarray
+    ) -> None:
+        """Log a picture of one validated split.
+
+        Args:
+            epoch: number of finished epochs.
+            split: name of the split.
+            weights: validated weights, `raw` or `ema`.
+            name: what it shows.
+            pixels: uint8 `[H, W, 3]`.
+        """
+        self.writers.picture(validation_curve(split, weights, name), pixels, epoch)

@@ -22,10 +22,11 @@ from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.batches import iterate_batches
 from nightcrawler.engine.bn_sync import BatchNormSync
 from nightcrawler.engine.meters import EpochMeter, mixed_topk_correct
-from nightcrawler.engine.metric_logger import Throughput, TolerantJsonLines
+from nightcrawler.engine.metric_logger import Throughput
 from nightcrawler.engine.optim import separate_gradients, set_lr
 from nightcrawler.engine.partial_step import partial_step
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
+from nightcrawler.engine.writers.jsonl import TolerantJsonLines
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import derived_seed
 from nightcrawler.utils.errors import UserError

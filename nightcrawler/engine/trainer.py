@@ -25,6 +25,7 @@ from nightcrawler.engine.ema import averaged_copy
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy
 from nightcrawler.engine.metric_logger import MetricLogger
+from nightcrawler.engine.pictures import ValidationPictures
 from nightcrawler.engine.stop_signals import Preempted, StopSignals
 from nightcrawler.engine.train_step import TrainStep
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
@@ -59,6 +60,7 @@ class Trainer:
         metric_logger: logs metrics.
         config: settings of the run.
         clean_labels: chooses pseudo-labelled clips after validated epochs, `None` keeps all.
+        pictures: draws validations for the writers, `None` draws none.
 
     Example:
         >>> trainer = build_trainer(cfg)
@@ -79,6 +81,7 @@ class Trainer:
         metric_logger: MetricLogger,
         config: TrainerConfig,
         clean_labels: CleanLabels | None = None,
+        pictures: ValidationPictures | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -90,6 +93,7 @@ class Trainer:
         self.metric_logger = metric_logger
         self.config = config
         self.clean_labels = clean_labels
+        self.pictures = pictures
         self.ema = None
         if config.ema_decay:
             self.ema = averaged_copy(model, config.ema_decay)
@@ -160,6 +164,8 @@ class Trainer:
                 raise Preempted(
                     f"stopped at {self.position} as asked; start the same command again to go on"
                 ) from None
+            finally:
+                self.metric_logger.writers.close()
         self._write_marker(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
 
@@ -318,8 +324,11 @@ class Trainer:
             predictions = self.evaluator.run(
                 model, eval_set, self.config.num_classes, f"val {name}", self.stop
             )
-            figures[name] = accuracy(predictions[eval_set.pairs[0]])
-            self.metric_logger.log_validation(self.epoch, name, figures[name], weights)
+            found = predictions[eval_set.pairs[0]]
+            figures[name] = accuracy(found)
+            new = self.metric_logger.log_validation(self.epoch, name, figures[name], weights)
+            if new and self.pictures is not None:
+                self.pictures.log(self.metric_logger, self.epoch, eval_set, found, weights)
         return figures
 
     # State

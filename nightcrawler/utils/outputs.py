@@ -16,6 +16,7 @@ OWN_FILES = (
     ".lock",
     ".hashes.json",
     "metrics.jsonl",
+    "run_id",
     "non_finite.jsonl",
     "*.pyth",
     "*.pyth.json",

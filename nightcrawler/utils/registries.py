@@ -1,4 +1,4 @@
-"""Everything that can be named: models, enhancements, adapters, losses and estimators of poses.
+"""Everything that can be named: models, enhancements, adapters, losses, estimators, writers.
 
 Built-in names are added lazily, by the place of their builder, so that checking a configuration
 imports none of them. A user's own module registers its names by decorator:
@@ -99,4 +99,22 @@ ESTIMATORS.add(
     "onnx",
     "nightcrawler.pose.estimators.top_down:build_onnx",
     "a top-down model of 17 COCO joints, such as RTMPose, in an ONNX file",
+)
+
+# Builders take `engine.writers.base.RunDescription` and return a `Writer`.
+WRITERS = Registry("writer")
+WRITERS.add(
+    "tensorboard",
+    "nightcrawler.engine.writers.tensorboard:build_tensorboard",
+    "curves, pictures and settings in OUTPUT_DIR/tensorboard",
+)
+WRITERS.add(
+    "trackio",
+    "nightcrawler.engine.writers.trackio:build_trackio",
+    "an extra: a database on this machine",
+)
+WRITERS.add(
+    "wandb",
+    "nightcrawler.engine.writers.wandb:build_wandb",
+    "an extra: Weights & Biases, offline with WANDB_MODE=offline",
 )

@@ -32,6 +32,7 @@ LEFTOVERS = (
     "tensorboard/events.out.tfevents.*",
     "resolved.yaml",
     "run.json",
+    "run_id",
     "train.log",
 )
 

@@ -22,6 +22,8 @@ from nightcrawler.engine import train_step as train_step_module
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
 from nightcrawler.engine.trainer import Trainer
+from nightcrawler.engine.writers.group import WriterGroup
+from nightcrawler.engine.writers.jsonl import JsonlWriter
 from nightcrawler.models.build import build_model
 from nightcrawler.models.flops import count_gmacs
 from nightcrawler.utils.errors import UserError
@@ -108,7 +110,8 @@ def test_the_log_tells_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.M
     figures = metric_logger.Throughput(torch.device("cuda"), gmacs=1.0).figures()
     assert figures["gpu_memory_gib"] == 1.5
     more = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "top1": {"labelled": 9.0}}
-    metric_logger.MetricLogger(tmp_path, False, {}).log_train_step(0, 1, 1, 2, {**more, **figures})
+    writers = WriterGroup({"metrics.jsonl": JsonlWriter(tmp_path)}, set())
+    metric_logger.MetricLogger(writers, {}).log_train_step(0, 1, 1, 2, {**more, **figures})
     assert "data wait 0 %, GPU memory 1.5 GiB, left " in said[0]
     assert tiny.metrics(tmp_path, "train")[0]["gpu_memory_gib"] == 1.5
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.engine.metric_logger import TolerantJsonLines
 from nightcrawler.engine.run_lock import run_lock
+from nightcrawler.engine.writers.jsonl import TolerantJsonLines
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.locks import take_inheritable_lock

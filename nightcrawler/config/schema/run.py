@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.value_rules import is_module_names
+from nightcrawler.config.schema.value_rules import are_writers, is_module_names
 
 KEYS = (
     Key(
@@ -74,8 +74,18 @@ KEYS = (
         rule=is_module_names,
         hashed_by_default=False,
     ),
+    Key(
+        "WRITERS",
+        ["tensorboard"],
+        "Writers of curves, pictures and settings, beside the rows of OUTPUT_DIR/metrics.jsonl.",
+        rule=are_writers,
+    ),
     # Sections, in the order of a dump.
-    Key("TENSORBOARD.ENABLE", True, "Write TensorBoard event files into OUTPUT_DIR/tensorboard."),
+    Key(
+        "TENSORBOARD.ENABLE",
+        True,
+        "False leaves tensorboard out of WRITERS, as configurations of version 0.1 ask for it.",
+    ),
     Key(
         "DATA_LOADER.NUM_WORKERS",
         4,

@@ -9,6 +9,7 @@ from typing import Any
 from nightcrawler.config.schema.conditions import DARKENED
 from nightcrawler.config.schema.key import Rule
 from nightcrawler.utils.plugins import MODULE_NAME
+from nightcrawler.utils.registries import WRITERS
 
 # Streams of `models.skeleton` (a test compares them).
 STREAMS = ("joint", "bone", "velocity")
@@ -142,3 +143,11 @@ def is_module_names(names: Sequence[str]) -> str | None:
         if not MODULE_NAME.fullmatch(name):
             return f"'{name}' is no module name: expected dotted names such as my_models.net"
     return None
+
+
+def are_writers(names: Sequence[str]) -> str | None:
+    """Require names of writers, each once."""
+    for name in names:
+        if name not in WRITERS:
+            return str(WRITERS.unknown(name))
+    return is_unique(names)

@@ -1,0 +1,1 @@
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard, Trackio, Weights & Biases."""
