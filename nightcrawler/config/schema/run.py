@@ -79,6 +79,7 @@ KEYS = (
         ["tensorboard"],
         "Writers of curves, pictures and settings, beside the rows of OUTPUT_DIR/metrics.jsonl.",
         rule=are_writers,
+        hashed_by_default=False,
     ),
     # Sections, in the order of a dump.
     Key(
