@@ -6,6 +6,7 @@
 # make test     style checks and all tests but those of the wheel
 # make package  build the wheel and the sdist, install them elsewhere, use them
 # make docs     the documentation site, in site/
+# make snakemake  Snakemake in an environment of its own, for the tests that run a chain on it
 # make audit    compare the locked versions with known advisories
 # make lint     ruff, mypy, import-linter, the readability measure
 # PYTHON=... picks another interpreter (3.11 or newer), WORKERS=... the number of test processes.
@@ -15,12 +16,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AUDIT := build/audit
+SNAKEMAKE := build/snakemake
 WORKERS ?= 2
 # EXTRAS=dev,pose brings models of how people move along.
 EXTRAS ?= dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install install-locked audit demo demo-full real test docs docs-test package lint format clean
+.PHONY: help install install-locked audit snakemake demo demo-full real test docs docs-test package lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -43,6 +45,10 @@ install-locked:
 audit: $(INSTALLED)
 	-$(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m benchmarks.advisories $(AUDIT)/bin/pip-audit
+
+# In an environment of its own: it asks for other versions of packages than the project.
+snakemake:
+	-$(PYTHON) -m venv $(SNAKEMAKE) && $(SNAKEMAKE)/bin/python -m pip install --quiet --disable-pip-version-check 'snakemake>=9.0'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

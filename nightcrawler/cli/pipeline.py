@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightcrawler.cli.pipeline_jobs import add_executor_options, default_jobs, run_jobs
+from nightcrawler.cli.pipeline_jobs import (
+    add_executor_options,
+    add_snakemake_option,
+    default_jobs,
+    run_jobs,
+    write_workflow,
+)
 from nightcrawler.utils.command_line import at_least, invocation, make_parser
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.gpus import visible_gpus
@@ -154,6 +160,7 @@ def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
         "(or adopt) them as results, or replace them",
     )
     add_executor_options(parser)
+    add_snakemake_option(parser)
 
 
 def choose_controls(recipe: Recipe, arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -187,7 +194,7 @@ def load(
     from nightcrawler.workflow.run_options import RunOptions
 
     # Paths of the command line are relative to the folder of the caller.
-    for name in ("recipe", "out", "data", "bright", "dark"):
+    for name in ("recipe", "out", "data", "bright", "dark", "snakemake"):
         path = getattr(arguments, name)
         setattr(arguments, name, path and path.resolve())
     arguments.overlay = [path.resolve() for path in arguments.overlay]
@@ -305,6 +312,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     # Written down before the run: a run that is stopped must not forget what was to be redone.
     mark_redo([task for task in tasks if task.name in again])
+    if arguments.snakemake:
+        write_workflow(arguments, tasks, options, again, selected)
+        return 0
     if options.about["stop_below"] and not arguments.only:
         code = run_until_settled(arguments)
     else:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nightcrawler.utils.errors import UserError
 
 # Imported where they are used: `--help` must not wait for libraries.
 if TYPE_CHECKING:
@@ -39,6 +43,16 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_snakemake_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that writes a workflow instead of running the tasks."""
+    parser.add_argument(
+        "--snakemake",
+        type=Path,
+        metavar="FILE",
+        help="write a workflow of Snakemake that runs these tasks, and run none",
+    )
+
+
 def default_jobs(executor: str) -> int:
     """Return the number of tasks at a time where none is asked for."""
     return (os.cpu_count() or 1) if executor == LOCAL else 1
@@ -61,6 +75,41 @@ def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
         if getattr(arguments, name):
             command.append(f"--{name}")
     return program(sys.executable, "pipeline", [*command, *arguments.overrides])
+
+
+def write_workflow(
+    arguments: argparse.Namespace,
+    tasks: Sequence[Task],
+    options: RunOptions,
+    again: set[str],
+    selected: set[str],
+) -> None:
+    """Write the workflow that the command line asks for.
+
+    Raises:
+        UserError: If the chain decides while it runs which of its tasks run.
+    """
+    from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
+    from nightcrawler.workflow.console import plan_rows
+    from nightcrawler.workflow.snakemake_file import write_snakefile
+    from nightcrawler.workflow.task import dependencies
+
+    if options.about["stop_below"]:
+        raise UserError(
+            f"--snakemake: STOP_BELOW {options.about['stop_below']:g} of {arguments.recipe} ends "
+            "the chain while it runs: set STOP_BELOW: 0, or run it without Snakemake"
+        )
+    rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), again, selected)
+    write_snakefile(
+        arguments.snakemake,
+        [row for row in rows if row.task.name in selected],
+        dependencies(tasks),
+        functools.partial(job_command, arguments),
+        options.root,
+        options.state / "snakemake",
+    )
+    run = ["snakemake", "--snakefile", str(arguments.snakemake), "--cores", "all"]
+    print(f"next: {shlex.join([*run, '--rerun-incomplete'])}")
 
 
 def build_executor(arguments: argparse.Namespace, options: RunOptions) -> Executor:

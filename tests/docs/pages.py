@@ -26,7 +26,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 MARKS = ("file", "edit", "given", "run with", "needs")
-NEEDS = ("gpu", "data", "weights", "slurm", "network", "time", "ray", "containers")
+NEEDS = ("gpu", "data", "weights", "slurm", "network", "time", "ray", "snakemake", "containers")
 # Lines around a part of a page that a command writes from the code.
 GENERATED = ("<!-- imports: begin -->", "<!-- imports: end -->")
 MARK = re.compile(r"<!-- ([a-z ]+): (.+) -->")

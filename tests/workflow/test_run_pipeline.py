@@ -147,6 +147,15 @@ def test_a_task_as_a_job_of_a_scheduler(tmp_path: Path, videos: Path) -> None:
     assert all(line.startswith("warning: ") for line in again.stdout.splitlines())
 
 
+def test_a_chain_that_ends_by_itself_is_no_workflow(tmp_path: Path, videos: Path) -> None:
+    recipe, argv = arguments(tmp_path, videos)
+    recipe.write_text(RECIPE + "STOP_BELOW: 0.1\n")
+    done = run_pipeline(recipe, *argv, "--snakemake", str(tmp_path / "Snakefile"))
+    assert done.returncode == 2
+    assert "--snakemake: STOP_BELOW 0.1 of" in done.stderr
+    assert not (tmp_path / "Snakefile").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "fault"),
     [
