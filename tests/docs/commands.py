@@ -35,6 +35,8 @@ PYTHONS = ("python", "python3", ".venv/bin/python")
 # Programs of others, whose options are theirs.
 INSTALLERS = ("pip", "git", "pre-commit", "curl")
 CONTAINERS = ("docker", "apptainer", "kubectl")
+# Those that `tests/workflow/test_snakemake.py` gives to the real program.
+SNAKEMAKE_OPTIONS = ("--snakefile", "--cores", "--rerun-incomplete")
 VALUE = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?")
 
 Faults = Iterator[str]
@@ -105,6 +107,12 @@ def _check_one(words: list[str], root: Path, values: bool) -> Faults:
         yield from _check_launched(rest, root, values)
     elif program in CONTAINERS:
         yield from _check_container(rest, root, values)
+    elif program == "snakemake":
+        yield from (
+            f"no option {word}"
+            for word in rest
+            if word.startswith("-") and word not in SNAKEMAKE_OPTIONS
+        )
     else:
         yield "a program that the test does not know"
     yield from check_paths(rest, root)
