@@ -253,8 +253,9 @@ def all_keys() -> frozenset[str]:
     ]
     found = {key for path in recipes for key in _flat(yaml.safe_load(path.read_text()))}
     select = {f"SELECT.{key}" for keys in SELECT_KEYS.values() for key in keys}
-    # `NAME` stands for the name of a model or stage.
+    # `NAME` stands for the name of a model or stage, `KIND` for a kind of task.
     chain = set()
-    for place in ((), ("DATA",), ("MODELS", "NAME"), ("STAGES", "NAME"), ("TEST",), ("VOTE",)):
-        chain |= {".".join((*place, key)) for key in keys_at(place[:1])}
+    places = ((), ("DATA",), ("MODELS", "NAME"), ("STAGES", "NAME"), ("TEST",), ("VOTE",))
+    for place in (*places, ("RESOURCES", "KIND")):
+        chain |= {".".join((*place, key)) for key in keys_at(place)}
     return frozenset({*config_keys(), *found, *select, *chain, *ENSEMBLE_KEYS})
