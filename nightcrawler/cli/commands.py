@@ -40,6 +40,7 @@ COMMANDS = {
     "report": Command("report", "write a page about one run or several"),
     "score": Command("score", "print the accuracy of results files"),
     "export": Command("export", "export a model to torch.export, ONNX, safetensors"),
+    "push": Command("push", "send a model to the Hugging Face hub"),
     "convert": Command("convert", "inspect and convert checkpoints"),
     "info": Command("info", "print parameters, cost and layers of a model"),
     "weights": Command("weights", "list and verify public weights"),

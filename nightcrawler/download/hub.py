@@ -1,6 +1,7 @@
 """Files of the Hugging Face hub: `hf://OWNER/REPOSITORY/FILE`.
 
-A branch, tag or commit follows the repository's name behind an `@`.
+A branch, tag or commit follows the repository's name behind an `@`. Without a file, it is the
+weights that `nightcrawler push` sends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import check_relative
 
 SCHEME = "hf://"
+# File of an address without one.
+DEFAULT_FILE = "model.safetensors"
 SHA256_DIGITS = 64
 # Owners and repositories: the hub allows no other characters, and no dot at the start.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -45,6 +48,8 @@ def parse_hub_address(address: str) -> HubFile:
         UserError: if it does not name a file of a repository.
     """
     parts = address.removeprefix(SCHEME).split("/")
+    if len(parts) == 2:
+        parts.append(DEFAULT_FILE)
     if len(parts) < 3 or not all(parts):
         raise UserError(f"{address}: expected hf://OWNER/REPOSITORY/FILE")
     name, _, revision = parts[1].partition("@")
@@ -59,6 +64,22 @@ def parse_hub_address(address: str) -> HubFile:
     except UserError as error:
         raise UserError(f"{address}: {error}") from None
     return HubFile(f"{parts[0]}/{name}", file, revision)
+
+
+def check_repository(name: str) -> None:
+    """Refuse a text that is no name of a repository.
+
+    Args:
+        name: expected to be `OWNER/NAME`.
+
+    Raises:
+        UserError: if it is not.
+    """
+    parts = name.split("/")
+    if len(parts) != 2 or not all(_NAME.fullmatch(part) for part in parts):
+        raise UserError(
+            f"{name}: expected OWNER/NAME of the hub, names of letters, digits, - _ and ."
+        )
 
 
 def download_from_hub(address: str, part: Path) -> str:

@@ -123,13 +123,20 @@ def build_trained(
         test_reader=build_video_reader(cfg),
         builder=build_frames_maker(cfg, frame_size),
         class_names=tuple(cfg.MODEL.CLASS_NAMES),
-        facts=_build_facts(cfg, file, options.dark) | {"judges": judges},
-        config=_changed_settings_of(cfg),
+        facts=build_facts(cfg, file, options.dark) | {"judges": judges},
+        config=changed_settings_of(cfg),
         config_text=portable_text(file.config_text, file.path),
     )
 
 
-def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
+def build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
+    """Build the plain values that a card tells of a model.
+
+    Args:
+        cfg: the configuration.
+        file: its weights.
+        dark: frames are enhanced as those of dark clips.
+    """
     gammas = gammas_of(cfg, "TEST", dark)
     enhancement = enhancement_name_of(cfg, "TEST", dark)
     if gammas:
@@ -138,6 +145,7 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
     floating = [value for value in file.state.values() if value.is_floating_point()]
     return {
         "model": cfg.MODEL.NAME,
+        "input": cfg.DATA.INPUT,
         "num_params": sum(value.numel() for value in floating),
         "checkpoint": file.path.name,
         "checkpoint_sha256": file.sha256,
@@ -163,7 +171,7 @@ def _build_facts(cfg: CfgNode, file: WeightsFile, dark: bool) -> dict[str, Any]:
     }
 
 
-def _changed_settings_of(cfg: CfgNode) -> dict[str, str]:
+def changed_settings_of(cfg: CfgNode) -> dict[str, str]:
     """Return the settings that are not default as text, without those of a machine."""
     machine = tuple(f"{key}." for key in MACHINE_KEYS)
     settings = {}

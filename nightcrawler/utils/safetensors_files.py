@@ -84,6 +84,19 @@ def check_safetensors(path: Path) -> None:
         )
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts in the metadata of a file, empty if it has none.
+
+    Args:
+        path: The file.
+    """
+    with open(path, "rb") as file:
+        metadata = _read_header(file).get(METADATA)
+    if not isinstance(metadata, dict):
+        return {}
+    return {key: text for key, text in metadata.items() if isinstance(text, str)}
+
+
 def _read_header(file: IO[bytes]) -> dict[str, Any]:
     """Return the header of a file, empty if it has none."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")

@@ -379,7 +379,8 @@ def test_the_place_of_an_address(address: str, file: str, cache: Path) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "hf://me/repo",
+        "hf://me",
+        "hf://me/repo/",
         "hf://me/repo/../../x",
         "hf://me//x",
         "hf://../x/y.pth",

@@ -1,4 +1,4 @@
-"""What a writer of metrics is given, and what it must do."""
+"""Protocol of writers of metrics, and the records that they write."""
 
 from __future__ import annotations
 

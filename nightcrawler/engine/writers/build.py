@@ -23,7 +23,7 @@ def build_writers(cfg: CfgNode, is_resumed: bool) -> WriterGroup:
 
     Args:
         cfg: the configuration.
-        is_resumed: goes on with a run that was stopped. What it has written is not written again.
+        is_resumed: goes on with a run that was stopped. Its rows are not written again.
 
     Raises:
         UserError: if the extra of a writer is not installed.
@@ -50,7 +50,7 @@ def build_writers(cfg: CfgNode, is_resumed: bool) -> WriterGroup:
 
 
 def run_description_of(cfg: CfgNode, is_resumed: bool, num_written: int) -> RunDescription:
-    """Return what writers say about a run.
+    """Return the description of a run for its writers.
 
     Args:
         cfg: the configuration.
