@@ -29,14 +29,14 @@ def batchnorm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     return layers
 
 
-def _running_statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+def running_statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Return a layer's running mean and variance, `[C]`."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     return layer.running_mean, layer.running_var
 
 
-class _Moments:
+class Moments:
     """Sums over batches of one layer's inputs, in float64.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Moments:
     """
 
     def __init__(self, layer: _BatchNorm) -> None:
-        device = _running_statistics(layer)[0].device
+        device = running_statistics(layer)[0].device
         # float64: sums of squares over a whole split lose the variance in float32.
         self.count = torch.zeros(1, dtype=torch.float64, device=device)
         self.first = torch.zeros(layer.num_features, dtype=torch.float64, device=device)
@@ -75,7 +75,7 @@ class _Moments:
 
 
 @contextlib.contextmanager
-def _observed(model: nn.Module, layers: dict[str, _BatchNorm]) -> Iterator[dict[str, _Moments]]:
+def _observed(model: nn.Module, layers: dict[str, _BatchNorm]) -> Iterator[dict[str, Moments]]:
     """Collect the moments of the layers' inputs during the block.
 
     All modules are in eval mode but the layers, which normalise by their batch: later layers see
@@ -87,7 +87,7 @@ def _observed(model: nn.Module, layers: dict[str, _BatchNorm]) -> Iterator[dict[
     hooks = []
     model.eval()
     for name, layer in layers.items():
-        moments[name] = _Moments(layer)
+        moments[name] = Moments(layer)
         hooks.append(layer.register_forward_pre_hook(moments[name].observe))
         layer.train()
         # Running statistics stay as they are until the end.
@@ -171,10 +171,10 @@ class BatchNormAdapter:
         report = [self._update(name, layer, moments[name]) for name, layer in layers.items()]
         return AdaptReport(self.name, num_clips=num_clips, layers=report)
 
-    def _update(self, name: str, layer: _BatchNorm, moments: _Moments) -> dict[str, float | str]:
+    def _update(self, name: str, layer: _BatchNorm, moments: Moments) -> dict[str, float | str]:
         """Blend new statistics into a layer, and return its figures for the report."""
         mean, variance = moments.reduced()
-        running_mean, running_var = _running_statistics(layer)
+        running_mean, running_var = running_statistics(layer)
         old_mean = running_mean.double()
         old_variance = running_var.double()
         shift = ((mean - old_mean).square() / (old_variance + layer.eps)).mean().sqrt()

@@ -49,7 +49,7 @@ EXAMPLES = """\
   {command} clips/ --ensemble configs/pseudo/default.yaml --prefix exp_adapt_bn
   {command} night.mp4 --experiment a --window-sec 4 --timeline t.csv --annotate shown/
   {command} --watch incoming/ --experiment a --jsonl found.jsonl
-  {command} rtsp://camera/stream --experiment a --window-sec 3 --stride-sec 1
+  {command} rtsp://camera/stream --experiment a --window-sec 3 --stride-sec 1 --adapt online
   {command} rtsp://camera/stream --events --event-class Fall --mqtt mqtt://broker/garden
 very large sets, by any number of processes (the same command continues after a stop):
   {command} data/test.csv --experiment a --out runs/p --shard 0/3      (and 1/3, 2/3)
@@ -208,9 +208,13 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         return "--reject does not go with --out: give it to merge"
     if arguments.out and (written_last or arguments.jsonl):
         return "--out writes parts: merge them for other files"
-    if arguments.adapt != "none" and (endless or arguments.out):
+    is_whole = arguments.whole or (arguments.out and arguments.window_sec is None)
+    if arguments.adapt == "online" and is_whole:
+        return "--adapt online follows windows: it needs --window-sec with --out, and no --whole"
+    if arguments.adapt in ("batchnorm", "tent") and (endless or arguments.out):
         return (
-            "--adapt needs all videos at once: it does not go with --watch, live sources or --out"
+            f"--adapt needs all videos at once: {arguments.adapt} does not go with --watch, live "
+            "sources or --out"
         )
     if arguments.annotate and (arguments.is_live or arguments.out):
         return "--annotate does not go with live sources or --out"

@@ -40,10 +40,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     models.add_argument(
         "--adapt",
-        choices=("batchnorm", "tent", "none"),
+        choices=("batchnorm", "tent", "online", "none"),
         default="none",
         help="adapt the models to these videos, without labels, before predicting them (MViT and "
-        "Swin have no BatchNorm: tent changes them)",
+        "Swin have no BatchNorm: tent changes them), or online: while each long video or camera "
+        "is predicted",
     )
     models.add_argument(
         "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
@@ -112,9 +113,26 @@ def adapt_models(
     """
     if arguments.adapt == "none":
         return ensemble
+    if arguments.adapt == "online":
+        print(_about_online(arguments), file=sys.stderr)
+        return ensemble
     from nightcrawler.predict.adapt import adapt
 
     ensemble, reports = adapt(ensemble, items)
     for predictor, report in zip(ensemble.predictors, reports, strict=True):
         print(f"{predictor.name}: {report.summary()}", file=sys.stderr)
     return ensemble
+
+
+def _about_online(arguments: argparse.Namespace) -> str:
+    """Return what online adaptation does, for people."""
+    from nightcrawler.adapt.online import HALF_LIFE_SEC
+    from nightcrawler.predict.items import LONG_SEC
+
+    text = (
+        "online: statistics of BatchNorm follow the windows of each video or camera, which begins "
+        f"anew with those of the checkpoint (half-life {HALF_LIFE_SEC:g} s)"
+    )
+    if arguments.window_sec is None and not arguments.is_live:
+        text += f"; videos of up to {LONG_SEC:g} s are predicted whole, as without --adapt"
+    return text

@@ -49,7 +49,7 @@ class PredictOptions:
         device: `auto`, `cpu` or `cuda`.
         imports: modules that a configuration inside a checkpoint may import.
         max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
-        adapter: name of the adapter that `predict.adapt` runs.
+        adapter: name of the adapter that `predict.adapt` runs, or `online`.
     """
 
     pair: tuple[int, int] | None = None

@@ -290,8 +290,8 @@ def _run_of_set(
     about = ensemble.about()
     # Annotated copies show what is rejected.
     settings: dict[str, Any] = {"windows": [windows.every, windows.long], "reject": reject}
-    if any("adapter" in model for model in about["models"]):
-        # What the models were adapted to is part of them.
+    if any("adapted_on" in model for model in about["models"]):
+        # What the models were adapted to is part of them. Online, each video begins anew.
         settings["adapted_to"] = [[item.name, file_state(item.path)] for item in items]
     return run_hash({**about, **settings})
 

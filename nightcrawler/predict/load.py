@@ -14,6 +14,7 @@ from nightcrawler.predict.predictor import Predictor
 from nightcrawler.utils.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
+ADAPT = ("none", "online")
 
 
 def load(
@@ -29,6 +30,7 @@ def load(
     max_pixels: int | None = None,
     labels: Sequence[str] | None = None,
     prompt: str | None = None,
+    adapt: str = "none",
 ) -> Predictor:
     """Load a trained model. Its checkpoint holds the configuration, classes and enhancement.
 
@@ -48,6 +50,7 @@ def load(
         max_pixels: largest picture that is read. None takes `DATA.MAX_PIXELS` of the checkpoint.
         labels: names of the classes, two or more. Needs the extra `hub`.
         prompt: sentence of a class, in the place of `{}`. None: `a video of a person who {}`.
+        adapt: `online` lets BatchNorm statistics follow the windows of `predict(..., window_sec=)`.
 
     Returns:
         the model, ready for `predict`.
@@ -67,13 +70,12 @@ def load(
         0.0
     """
     _check_arguments(path_or_name, device, workers)
+    _check_words(labels, prompt, adapt)
     pair = _checked_pair(views, crops)
-    trusted = tuple(imports)
-    options = PredictOptions(pair, dark, workers, Path(root), str(device), trusted, max_pixels)
+    more = (workers, Path(root), str(device), tuple(imports), max_pixels, adapt)
+    options = PredictOptions(pair, dark, *more)
     if labels is not None:
         return _load_open(os.fspath(path_or_name), labels, prompt, options)
-    if prompt is not None:
-        raise ValueError(f"prompt {prompt!r}: needs labels")
     return build_any_predictor(path_or_name, Path(path_or_name).resolve().name, None, options)
 
 
@@ -88,6 +90,15 @@ def _check_arguments(path_or_name: Any, device: Any, workers: int) -> None:
         raise ValueError(f"device {str(device)!r}: expected one of {', '.join(DEVICES)}")
     if workers < 0:
         raise ValueError(f"workers {workers}: expected 0 or more")
+
+
+def _check_words(labels: Sequence[str] | None, prompt: str | None, adapt: str) -> None:
+    if prompt is not None and labels is None:
+        raise ValueError(f"prompt {prompt!r}: needs labels")
+    if adapt not in ADAPT:
+        raise ValueError(f"adapt {adapt!r}: expected one of {', '.join(ADAPT)}")
+    if adapt != "none" and labels is not None:
+        raise ValueError(f"adapt {adapt!r}: models with labels have no BatchNorm")
 
 
 def _load_open(

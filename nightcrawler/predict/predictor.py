@@ -37,6 +37,12 @@ from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_pictur
 from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
+from nightcrawler.predict.stream_adapter import (
+    ONLINE,
+    StreamAdapter,
+    about_stream,
+    build_stream_adapter,
+)
 from nightcrawler.predict.trust import NEVER, Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
@@ -68,6 +74,7 @@ class Predictor:
         judge: rules that say whether an answer is sure.
         known: results of clips that look dark and whose classes are known, None where there are
             none of this checkpoint.
+        stream: adapter that follows the windows of a stream, None for none.
 
     Example:
         >>> predictor = nightcrawler.load("exp_adapt_bn/uniformer_b32_k600")  # doctest: +SKIP
@@ -89,6 +96,7 @@ class Predictor:
     adapter: Adapter = field(default_factory=NoAdapter)
     judge: Judge = field(default_factory=Judge)
     known: Predictions | None = None
+    stream: StreamAdapter | None = None
 
     def predict(
         self, source: Source, *, window_sec: float | None = None, stride_sec: float | None = None
@@ -152,7 +160,16 @@ class Predictor:
         return self.make_batches(dataset, ChunkSampler(len(items), chunk=1))
 
     def frame_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
-        """Return the content of a one-row results file for frames."""
+        """Return the content of a one-row results file for frames.
+
+        With `stream`, they are the next window of the stream that the frames before were of.
+        """
+        if self.stream is None:
+            return self._span_predictions(item, span)
+        predict = functools.partial(self._span_predictions, item, span)
+        return self.stream.follow(span, predict)
+
+    def _span_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
         dataset = self._dataset([item], self.input.read_span(span))
         row = next(self._rows([[dataset[SampleKey(0, 0)]]]))
         if row.get("measured") is not None:
@@ -233,6 +250,9 @@ def build_predictor(
         pair = (pair[0], 1)
     taken = _build_input(cfg, pair, options.dark)
     class_names = tuple(cfg.MODEL.CLASS_NAMES)
+    stream = None
+    if options.adapter == ONLINE:
+        stream = build_stream_adapter(cfg, name, model.eval())
     known = known_results(file.path, file.sha256, pair, class_names)
     if known is None:
         judge = read_judge(file.path, file.judges, pair, options.dark)
@@ -251,10 +271,11 @@ def build_predictor(
         color=cfg.DATA.COLOR,
         limits=limits_of(cfg),
         class_names=class_names,
-        about={**build_about(cfg, file, pair), **taken.about},
+        about={**build_about(cfg, file, pair), **taken.about, **about_stream(stream)},
         adapter=_build_adapter(cfg, options.adapter),
         judge=judge,
         known=known,
+        stream=stream,
     )
 
 
@@ -265,6 +286,9 @@ def _build_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:
 
 
 def _build_adapter(cfg: CfgNode, name: str) -> Adapter:
+    if name == ONLINE:
+        # It works during the prediction, not before.
+        return NoAdapter()
     cfg = cfg.clone()
     cfg.defrost()
     # Training adapted to clips of its own. Here the caller says whether and how.
