@@ -43,7 +43,11 @@ def parse(argv: Sequence[str]) -> Any:
         help="frame size in pixels, even numbers (default 96x128)",
     )
     parser.add_argument(
-        "--preset", choices=("night", "darker"), default="night", help="how dark (default night)"
+        "--preset",
+        choices=("night", "darker", "street"),
+        default="night",
+        help="what dark clips show: the scenes of bright clips at night or darker, or street: "
+        "people far away, from above, hidden in part, who wait (default night)",
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
     parser.add_argument("--force", action="store_true", help="replace clips of other settings")

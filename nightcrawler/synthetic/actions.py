@@ -12,6 +12,11 @@ import numpy as np
 
 from nightcrawler.synthetic.skeleton import Pose
 
+# Rate of the action's own time.
+SPEEDS = (0.65, 1.5)
+# Seconds that are waited before and after an action, for the share of motions that wait.
+WAITS = (0.2, 1.2)
+WAITING_SHARE = 0.4
 # Flight of a jump, in shares of its period.
 FLIGHT_START = 0.35
 FLIGHT_END = 0.75
@@ -71,6 +76,26 @@ def ease(time: np.ndarray, start: float, duration: float) -> np.ndarray:
     """
     share = np.clip((time - start) / duration, 0.0, 1.0)
     return share * share * (3 - 2 * share)
+
+
+def action_time(rng: np.random.Generator, num_frames: int, fps: float) -> np.ndarray:
+    """Return the time within the action at every frame, which stands still while people wait.
+
+    Args:
+        rng: generator of speed and waits.
+        num_frames: T.
+        fps: frames per second.
+
+    Returns:
+        `[T]` in seconds, from 0.
+    """
+    seconds = np.arange(num_frames) / fps
+    rate = np.full(num_frames, rng.uniform(*SPEEDS))
+    if rng.random() < WAITING_SHARE:
+        rate = rate * ease(seconds, rng.uniform(*WAITS), 0.3)
+    if rng.random() < WAITING_SHARE:
+        rate = rate * (1 - ease(seconds, seconds[-1] - rng.uniform(*WAITS), 0.3))
+    return np.concatenate([[0.0], np.cumsum(rate[1:])]) / fps
 
 
 def _idle(rng: np.random.Generator, time: np.ndarray, planted: bool = True) -> Pose:

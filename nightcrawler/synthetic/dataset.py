@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nightcrawler.data.lowlight.camera import PRESETS, darken, sample_camera
+from nightcrawler.data.lowlight.camera import darken, sample_camera
 from nightcrawler.synthetic.actions import ACTIONS
-from nightcrawler.synthetic.scene import render_clip
+from nightcrawler.synthetic.presets import PRESETS
+from nightcrawler.synthetic.scene import NEAR, render_clip
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, fsync_folder, write_csv_rows
@@ -23,9 +24,8 @@ SPEC_FILE = "synthetic.json"
 UNFINISHED = "unfinished"
 # Increased whenever the same specification gives other frames, so that old clips are replaced.
 VERSION = 1
-# Frame rates that a clip may have, and its least and largest duration in seconds.
-FPS = (15, 20, 25, 30)
-SECONDS = (2.0, 3.0)
+# Added to a clip's key for the generator of its rate factor.
+CRF_DRAW = 1
 # Clips with the same scene number in names like ARID's.
 CLIPS_PER_SCENE = 5
 
@@ -46,7 +46,7 @@ class DatasetSpec:
         test: dark clips per class for testing.
         height: rows of a frame, even.
         width: columns of a frame, even.
-        preset: name of the camera ranges of dark clips, see `data.lowlight.camera.PRESETS`.
+        preset: name of the ranges of dark clips, see `presets.PRESETS`.
     """
 
     seed: int = 0
@@ -183,17 +183,27 @@ def clip_frames(plan: ClipPlan, spec: DatasetSpec) -> tuple[np.ndarray, int]:
         Frames, uint8 `[T, H, W, 3]`, and frames per second.
     """
     rng = np.random.default_rng(plan.key)
-    fps = int(rng.choice(FPS))
-    num_frames = round(fps * rng.uniform(*SECONDS))
-    frames = render_clip(rng, plan.action, num_frames, fps, spec.height, spec.width)
+    preset = PRESETS[spec.preset]
+    ranges = preset.scenes if plan.dark else NEAR
+    fps = int(rng.choice(ranges.fps))
+    num_frames = round(fps * rng.uniform(*ranges.seconds))
+    frames = render_clip(rng, plan.action, num_frames, fps, spec.height, spec.width, ranges)
     if plan.dark:
-        frames = darken(frames, sample_camera(rng, PRESETS[spec.preset]), rng)
+        frames = darken(frames, sample_camera(rng, preset.cameras), rng)
     return frames, fps
+
+
+def _crf(plan: ClipPlan, spec: DatasetSpec) -> float | None:
+    """Draw the rate factor of a dark clip's recorder, `None` for the usual one of bright clips."""
+    if not plan.dark:
+        return None
+    # A generator of its own: the frames are drawn elsewhere.
+    return float(np.random.default_rng([*plan.key, CRF_DRAW]).uniform(*PRESETS[spec.preset].crf))
 
 
 def _render_to_file(plan: ClipPlan, spec: DatasetSpec, root: Path) -> str:
     frames, fps = clip_frames(plan, spec)
-    write_video(root / plan.path, frames, fps)
+    write_video(root / plan.path, frames, fps, _crf(plan, spec))
     return plan.path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from nightcrawler.pose.files import SUFFIX, WORLD, Pose, write_pose
 from nightcrawler.pose.layouts import HEAD
-from nightcrawler.synthetic.actions import ACTIONS, ease
+from nightcrawler.synthetic.actions import ACTIONS, action_time, ease
 from nightcrawler.synthetic.skeleton import Joints, joint_positions, sample_body
 
 # Frames per second of the motions.
@@ -24,11 +24,6 @@ FPS = 15.0
 # Motions that a process writes before it reports.
 PART = 250
 SECONDS = (1.0, 4.5)
-# Rate of the action's own time.
-SPEEDS = (0.65, 1.5)
-# Seconds that are waited before and after an action, for the share of motions that wait.
-WAITS = (0.2, 1.2)
-WAITING_SHARE = 0.4
 # Actions that move along a way, which can bend.
 ON_THE_WAY = ("Walk", "Run", "Push")
 BEND = np.radians(100)
@@ -53,24 +48,13 @@ def sample_motion(action: str, rng: np.random.Generator) -> np.ndarray:
         (13, 3)
     """
     seconds = rng.uniform(*SECONDS)
-    joints = _act(action, rng, _action_time(rng, int(seconds * FPS)))
+    joints = _act(action, rng, action_time(rng, int(seconds * FPS), FPS))
     points = _to_body(joints)
     if action in ON_THE_WAY:
         return _bend_way(points, rng)
     if action in AFTER_A_TURN and rng.random() < 0.4:
         return _turn_before(points, rng)
     return points
-
-
-def _action_time(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """Return the time within the action at every frame, which stands still while people wait."""
-    seconds = np.arange(num_frames) / FPS
-    rate = np.full(num_frames, rng.uniform(*SPEEDS))
-    if rng.random() < WAITING_SHARE:
-        rate = rate * ease(seconds, rng.uniform(*WAITS), 0.3)
-    if rng.random() < WAITING_SHARE:
-        rate = rate * (1 - ease(seconds, seconds[-1] - rng.uniform(*WAITS), 0.3))
-    return np.concatenate([[0.0], np.cumsum(rate[1:])]) / FPS
 
 
 def _act(action: str, rng: np.random.Generator, time: np.ndarray) -> Joints:

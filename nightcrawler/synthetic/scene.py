@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from nightcrawler.synthetic.actions import ACTIONS, Motion, Prop
+from nightcrawler.synthetic.actions import ACTIONS, Motion, Prop, action_time
 from nightcrawler.synthetic.props import box, chair, darker, prop_shapes, random_color
 from nightcrawler.synthetic.render import (
     SUPERSAMPLING,
@@ -17,6 +19,7 @@ from nightcrawler.synthetic.render import (
     render,
 )
 from nightcrawler.synthetic.skeleton import SIDES, Body, Joints, joint_positions, sample_body
+from nightcrawler.synthetic.street import clothes, draw_place, in_front, passer_by
 
 SKINS: tuple[Color, ...] = (
     (244, 208, 177),
@@ -35,6 +38,54 @@ MARGIN = 1.6
 HELD_BOX_PROB = 0.25
 # Probability of a blob that passes in front.
 BLOB_PROB = 0.3
+
+
+@dataclass(frozen=True)
+class SceneRanges:
+    """Ranges that a person, a camera and a place are drawn from, each least and largest.
+
+    Attributes:
+        fps: frame rates that a clip may have.
+        seconds: duration.
+        height: body height over the height of a frame.
+        ground: row of the ground under the person over the height of a frame.
+        shift: columns from the middle of the frame over its width, at most, to either side.
+        pitch: downward tilt of the camera, in degrees.
+        facing: direction that the person faces, in degrees: 0 is the right of the picture, 90 the
+            camera.
+        lengths: length of a part of the body over its mean.
+        thickness: factor on the width of limbs.
+        street: people wait, hurry or dawdle, wear coats and bags, and are hidden in part; there are
+            fences, cars, corridors, lamps and passers-by.
+    """
+
+    fps: tuple[int, ...] = (15, 20, 25, 30)
+    seconds: tuple[float, float] = (2.0, 3.0)
+    height: tuple[float, float] = (0.7, 0.92)
+    ground: tuple[float, float] = (0.95, 0.95)
+    shift: float = 0.0
+    pitch: tuple[float, float] = (0.0, 16.0)
+    facing: tuple[float, float] = (0.0, 85.0)
+    lengths: tuple[float, float] = (0.9, 1.1)
+    thickness: tuple[float, float] = (0.85, 1.25)
+    street: bool = False
+
+
+# A camera in front of the person, as people film each other in light.
+NEAR = SceneRanges()
+# A camera on a lamp post: it looks down on people, who differ more, from any distance it has.
+STREET = SceneRanges(
+    fps=(12, 15, 20),
+    seconds=(2.5, 3.5),
+    height=(0.7, 0.95),
+    ground=(0.92, 1.0),
+    shift=0.03,
+    pitch=(30.0, 48.0),
+    facing=(-15.0, 85.0),
+    lengths=(0.88, 1.12),
+    thickness=(0.8, 1.4),
+    street=True,
+)
 
 
 def figure_shapes(rng: np.random.Generator, body: Body, joints: Joints) -> list[Shape]:
@@ -140,7 +191,9 @@ def _furniture(rng: np.random.Generator, num_frames: int) -> list[Shape]:
     return [Cuboid(np.repeat(center[None], num_frames, axis=0), size, yaw, random_color(rng))]
 
 
-def background(rng: np.random.Generator, height: int, width: int, ground: float) -> np.ndarray:
+def background(
+    rng: np.random.Generator, height: int, width: int, ground: float, street: bool = False
+) -> np.ndarray:
     """Draw a background: wall, floor, texture and clutter.
 
     Args:
@@ -148,6 +201,7 @@ def background(rng: np.random.Generator, height: int, width: int, ground: float)
         height: rows of a frame.
         width: columns of a frame.
         ground: row of the ground under the figure.
+        street: draw a place behind the clutter, see `street.draw_place`.
 
     Returns:
         uint8 `[1.6 * 2 H, 1.6 * 2 W, 3]`, supersampled and with a margin.
@@ -169,6 +223,8 @@ def background(rng: np.random.Generator, height: int, width: int, ground: float)
     texture = texture.resize((columns, rows), Image.Resampling.BILINEAR)
     picture += np.asarray(texture)[..., None]
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    if street:
+        draw_place(rng, image, horizon)
     _draw_clutter(rng, image, horizon)
     return np.asarray(image.filter(ImageFilter.GaussianBlur(1.2)))
 
@@ -185,7 +241,9 @@ def _draw_clutter(rng: np.random.Generator, image: Image.Image, horizon: int) ->
         draw((x - w / 2, y - h / 2, x + w / 2, y + h / 2), fill=random_color(rng, 40, 230))
 
 
-def sample_view(rng: np.random.Generator, joints: Joints, height: int, width: int) -> Camera:
+def sample_view(
+    rng: np.random.Generator, joints: Joints, height: int, width: int, ranges: SceneRanges = NEAR
+) -> Camera:
     """Draw a camera that follows most of the figure's movement and shakes a little.
 
     Args:
@@ -193,9 +251,10 @@ def sample_view(rng: np.random.Generator, joints: Joints, height: int, width: in
         joints: joint positions of the figure.
         height: rows of a frame.
         width: columns of a frame.
+        ranges: of distance, place and tilt.
     """
     num_frames = len(joints["pelvis"])
-    scale = rng.uniform(0.7, 0.92) * height
+    scale = rng.uniform(*ranges.height) * height
     mirrored = bool(rng.random() < 0.5)
     walk = np.cumsum(rng.normal(0, 0.25, (num_frames, 2)), axis=0)
     jitter = np.clip(walk, -MAX_JITTER_PX, MAX_JITTER_PX) * rng.uniform(0, 1)
@@ -203,19 +262,34 @@ def sample_view(rng: np.random.Generator, joints: Joints, height: int, width: in
     track = rng.uniform(0.55, 1.0)
     # The rest of the movement is spread around the middle of the frame.
     followed = track * (middle - middle.mean()) + middle.mean()
+    pitch = float(np.radians(rng.uniform(*ranges.pitch)))
+    ground = ranges.ground[0]
+    pan = np.stack([followed, np.zeros(num_frames)], axis=1)
+    if ranges.street:
+        pan[:, 0] += rng.uniform(-ranges.shift, ranges.shift) * width
+        ground = rng.uniform(*ranges.ground)
+        # From above, who comes nearer moves down the picture, which is not as high as wide.
+        depth = joints["pelvis"][:, 2] * np.sin(pitch) * scale
+        pan[:, 1] = (0.7 + 0.3 * track) * (depth - depth.mean()) + depth.mean()
     return Camera(
         height=height,
         width=width,
         scale=scale,
-        pitch=float(np.radians(rng.uniform(0, 16))),
-        ground=0.95 * height,
-        pan=jitter + np.stack([followed, np.zeros(num_frames)], axis=1),
+        pitch=pitch,
+        ground=ground * height,
+        pan=jitter + pan,
         mirrored=mirrored,
     )
 
 
 def render_clip(
-    rng: np.random.Generator, action: str, num_frames: int, fps: float, height: int, width: int
+    rng: np.random.Generator,
+    action: str,
+    num_frames: int,
+    fps: float,
+    height: int,
+    width: int,
+    ranges: SceneRanges = NEAR,
 ) -> np.ndarray:
     """Render one clip of a figure that performs an action, in normal light.
 
@@ -231,18 +305,25 @@ def render_clip(
         fps: frames per second.
         height: rows of a frame.
         width: columns of a frame.
+        ranges: of person, camera and place.
 
     Returns:
         uint8 `[T, H, W, 3]`.
     """
     # The order of the draws is fixed: a seed gives the same clip in every version.
-    motion = ACTIONS[action](rng, np.arange(num_frames) / fps)
-    body = sample_body(rng)
-    facing = float(np.radians(rng.uniform(0, 85)))
+    street = ranges.street
+    time = action_time(rng, num_frames, fps) if street else np.arange(num_frames) / fps
+    motion = ACTIONS[action](rng, time)
+    body = sample_body(rng, ranges.lengths, ranges.thickness)
+    facing = float(np.radians(rng.uniform(*ranges.facing)))
     joints = joint_positions(body, motion.pose, facing)
     shapes = figure_shapes(rng, body, joints)
     for prop in motion.props:
         shapes += prop_shapes(rng, prop, joints, facing)
     shapes += distractors(rng, motion, joints, facing)
-    camera = sample_view(rng, joints, height, width)
-    return render(shapes, background(rng, height, width, camera.ground), camera)
+    if street:
+        shapes += clothes(rng, joints, body.thickness)
+        shapes += in_front(rng, num_frames)
+        shapes += passer_by(rng, num_frames, fps)
+    camera = sample_view(rng, joints, height, width, ranges)
+    return render(shapes, background(rng, height, width, camera.ground, street), camera)

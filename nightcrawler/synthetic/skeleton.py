@@ -47,10 +47,20 @@ class Body:
     thickness: float
 
 
-def sample_body(rng: np.random.Generator) -> Body:
-    """Draw a person: parts 0.9 to 1.1 of the mean, limbs 0.85 to 1.25 times as thick."""
-    lengths = {part: float(mean * rng.uniform(0.9, 1.1)) for part, mean in LENGTHS.items()}
-    return Body(lengths, float(rng.uniform(0.85, 1.25)))
+def sample_body(
+    rng: np.random.Generator,
+    lengths: tuple[float, float] = (0.9, 1.1),
+    thickness: tuple[float, float] = (0.85, 1.25),
+) -> Body:
+    """Draw a person.
+
+    Args:
+        rng: generator of the draws.
+        lengths: least and largest length of a part, over its mean.
+        thickness: least and largest factor on the width of limbs.
+    """
+    parts = {part: float(mean * rng.uniform(*lengths)) for part, mean in LENGTHS.items()}
+    return Body(parts, float(rng.uniform(*thickness)))
 
 
 @dataclass
