@@ -3,7 +3,8 @@
 # SIZE=small: two models, one round, fewer clips, in minutes. SIZE=full: the 21 trainings of the method in four rounds,
 # expert, vote and control; where the extra `pose` is installed, a model of skeletons votes, too (POSE=0 leaves it out).
 # SEED=<n>: another set of clips and other random numbers. DATA=<folder>, OUT=<folder>: where clips and the run are kept;
-# what is there already is used again. JOBS=<n>: tasks at a time. More arguments go to tools/run_pipeline.py (--oracle).
+# what is there already is used again. JOBS=<n>: tasks at a time. CEILING=1: a figure of models that are told the true
+# labels, which no figure but its own is made from. More arguments go to tools/run_pipeline.py (--oracle).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -37,11 +38,16 @@ full)
     ;;
 esac
 
+ceiling=()
+if [ "${CEILING:-0}" = 1 ]; then
+    ceiling=(--ceiling "$data/truth/dark_unlabel.csv")
+fi
+
 echo "== 1/4 synthetic clips: $data"
 "$python" tools/make_synthetic.py --out "$data" --seed "$seed" --preset darker --jobs "$jobs" "${clips[@]}"
 echo "== 2/4 the chain: $out"
 "$python" tools/run_pipeline.py "configs/pipeline/$recipe.yaml" --data "$data" --out "$out" --jobs "$jobs" \
-    "${control[@]}" "$@" RNG_SEED "$((6666 + seed))"
+    "${control[@]}" "${ceiling[@]}" "$@" RNG_SEED "$((6666 + seed))"
 echo "== 3/4 what it starts from, on the hidden test split: without and with gamma"
 for enhancement in none gamma; do
     for model in "${models[@]}"; do

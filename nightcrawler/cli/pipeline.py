@@ -132,6 +132,13 @@ def _add_choice_of_tasks(parser: argparse.ArgumentParser) -> None:
         help="also train an equal-step control of this model (repeatable)",
     )
     parser.add_argument(
+        "--ceiling",
+        type=Path,
+        metavar="CSV",
+        help="also train the models of the last round on true labels of the unlabelled clips (rows "
+        "path,label): a figure of the report, which nothing is made from",
+    )
+    parser.add_argument(
         "--oracle",
         action="store_true",
         help="choose checkpoints and thresholds by labels of dark clips (split arid)",
@@ -194,7 +201,7 @@ def load(
     from nightcrawler.workflow.run_options import RunOptions
 
     # Paths of the command line are relative to the folder of the caller.
-    for name in ("recipe", "out", "data", "bright", "dark", "snakemake"):
+    for name in ("recipe", "out", "data", "bright", "dark", "ceiling", "snakemake"):
         path = getattr(arguments, name)
         setattr(arguments, name, path and path.resolve())
     arguments.overlay = [path.resolve() for path in arguments.overlay]
@@ -220,6 +227,7 @@ def load(
         python=sys.executable,
         download=not arguments.dry_run,
         num_compared=num_compared,
+        ceiling=arguments.ceiling,
     )
     tasks, about = make_plan(recipe, options)
     return tasks, RunOptions(

@@ -63,7 +63,7 @@ def job_command(arguments: argparse.Namespace, task: Task) -> list[str]:
     from nightcrawler.workflow.commands import program
 
     command = [str(arguments.recipe), "--only", task.name]
-    for name in ("out", "data", "bright", "dark", "nproc", "found"):
+    for name in ("out", "data", "bright", "dark", "ceiling", "nproc", "found"):
         value = getattr(arguments, name)
         if value is not None:
             command += [f"--{name}", str(value)]

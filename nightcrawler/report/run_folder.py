@@ -20,6 +20,7 @@ from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.report.run_state import MetricsRow, PipelineState, find_wrong_value
 from nightcrawler.utils.errors import UserError
+from nightcrawler.workflow.recipe_file import CEILING
 from nightcrawler.workflow.task_state import DONE
 
 STATE = "pipeline.json"
@@ -123,12 +124,14 @@ class RunFolder:
         return list(self.state["stages"])
 
     def tasks(self, kind: str) -> list[dict[str, Any]]:
-        """Return the tasks of a kind, in order.
+        """Return the tasks of a kind, in order, without those on true labels.
 
         Args:
             kind: `train`, `test`, `label`, `vote`, ...
         """
-        return [task for task in self.state[TASKS] if task["kind"] == kind]
+        # Those are no step of the chain: the story reads their folder.
+        chosen = [task for task in self.state[TASKS] if task["kind"] == kind]
+        return [task for task in chosen if task.get("stage") != CEILING]
 
     def locate(self, text: str) -> Path:
         """Return the place of a file that `pipeline.json` names, also after the run was moved.

@@ -14,12 +14,17 @@ from nightcrawler.report.metadata import figure_metadata
 from nightcrawler.report.run_folder import RunFolder, SplitResults
 from nightcrawler.report.run_predictions import RunPredictions
 from nightcrawler.report.titles import stage_titles, train_same_models
+from nightcrawler.workflow.recipe_file import CEILING
 
 # Folders of tests beside the chain, one folder for each model, with their title and meaning. Those
 # that are not there are left out.
 RAW = ("source_none", "raw", "models of normal light, clips as they were filmed")
 LIT = ("source_gamma", "lit", "the same models, clips enhanced")
-CEILING = ("ceiling", "ceiling", "trained on the true labels of dark clips: no method without them")
+CEILING_ROW = (
+    CEILING,
+    "ceiling",
+    "trained on the true labels of dark clips: no method without them",
+)
 ADAPTED = "adapted to the unlabelled dark clips"
 ROUND = "trained on the pseudo-labels of the step before"
 # Of chains whose stages train different models.
@@ -51,7 +56,7 @@ def story(run: RunFolder, predictions: RunPredictions, split: str) -> dict[str, 
         percents = (steps[-1]["accuracy"]["percent"] if steps else None, row["accuracy"]["percent"])
         row["change"] = None if None in percents else percents[1] - percents[0]
         steps.append(row)
-    folder, name, meaning = CEILING
+    folder, name, meaning = CEILING_ROW
     labelled = mean_beside(run, predictions, folder, split)
     ceiling = None if labelled is None else _row(name, meaning, labelled)
     parts = [one for _, _, one in found]

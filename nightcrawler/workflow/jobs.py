@@ -18,7 +18,7 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.experiment import BEST, Experiment, build_experiment
 from nightcrawler.workflow.pipeline_file import relative_to_root
 from nightcrawler.workflow.recipe import Model, Recipe, Stage
-from nightcrawler.workflow.recipe_file import CONTROL, as_settings
+from nightcrawler.workflow.recipe_file import CEILING, CONTROL, as_settings
 
 RESULTS_KEY = "TEST.RESULTS_FORMAT"
 # Keys that the tasks of a pipeline set, each with what decides it.
@@ -46,6 +46,8 @@ class PlanOptions:
         download: Download public weights that trainings start from.
         num_compared: Number of rounds whose labels are looked at to see whether the chain stops,
             `None` for all whose labels exist.
+        ceiling: True labels of the unlabelled clips, on which the models of the last round are also
+            trained, to measure. `None` for none.
     """
 
     root: Path
@@ -59,6 +61,7 @@ class PlanOptions:
     python: str = "python3"
     download: bool = False
     num_compared: int | None = None
+    ceiling: Path | None = None
 
     def shown(self, path: Path) -> str:
         """Return a path as text, relative to the project's root if it is inside."""
@@ -77,6 +80,7 @@ class TrainingJob:
         experiment: Its experiment as it will run.
         reads: Name to file, of its starting weights and pseudo-labels.
         control: Trained without pseudo-labels, for as many steps.
+        ceiling: Trained on true labels in the place of pseudo-labels. Nothing builds on it.
     """
 
     name: str
@@ -86,6 +90,12 @@ class TrainingJob:
     experiment: Experiment
     reads: dict[str, Path]
     control: bool = False
+    ceiling: bool = False
+
+    @property
+    def is_beside(self) -> bool:
+        """Return `True` for trainings that only measure, in the folder of the runner's files."""
+        return self.control or self.ceiling
 
     def results_file(self, split: str, pair: tuple[int, int]) -> Path:
         """Return the path of the results of a split with (views, crops)."""
@@ -96,7 +106,7 @@ class TrainingJob:
         """Return facts for reports."""
         return {
             "round": self.stage.round,
-            "stage": self.stage.name,
+            "stage": CEILING if self.ceiling else self.stage.name,
             "model": self.model,
             "experiment": self.name,
             "control": self.control,
@@ -211,6 +221,46 @@ class TrainingJobs:
                 name, job.stage, job.model, folder, experiment, reads, control=True
             )
         return list(controls.values())
+
+    def ceilings(self, trained: Sequence[Stage]) -> list[TrainingJob]:
+        """Return trainings of the models of the last round on true labels of the unlabelled clips.
+
+        They start where the round starts and take its settings. No label, threshold or vote is made
+        from them.
+
+        Args:
+            trained: Stages that are trained.
+
+        Raises:
+            UserError: If there is no file of true labels, or no round to put them in.
+        """
+        truth = self.options.ceiling
+        if truth is None:
+            return []
+        if not truth.is_file():
+            raise UserError(f"--ceiling {truth}: no such file, expected rows path,label")
+        labelled = [stage for stage in trained if stage.labels]
+        if not labelled:
+            raise UserError(f"--ceiling: {self.recipe.path} trains no stage on pseudo-labels")
+        found = []
+        for job in self.by_name.values():
+            if job.stage is not labelled[-1]:
+                continue
+            folder = self.options.state / CEILING / job.model
+            # True labels have no probabilities to learn from.
+            linked = {
+                "OUTPUT_DIR": self.options.shown(folder),
+                "DATA.PSEUDO_CSV": str(truth.resolve()),
+                "MODEL.PSEUDO_LOSS": "hard",
+                "MODEL.PSEUDO_TEMPERATURE": "1.0",
+            }
+            experiment = self._with_settings(job.experiment, linked)
+            reads = {**job.reads, "pseudo": truth}
+            name = f"{CEILING}/{job.model}"
+            found.append(
+                TrainingJob(name, job.stage, job.model, folder, experiment, reads, ceiling=True)
+            )
+        return found
 
     def _build_job(self, stage: Stage, model: Model) -> TrainingJob:
         name = f"{stage.name}/{model.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from nightcrawler.prepare.lists import Tree, plan_tree
 from nightcrawler.prepare.recordings import recording_rule
 from nightcrawler.pseudo.results_metadata import label_use
 from nightcrawler.utils.errors import UserError
-from nightcrawler.workflow.jobs import PlanOptions, TrainingJobs
+from nightcrawler.workflow.jobs import PlanOptions, TrainingJob, TrainingJobs
 from nightcrawler.workflow.label_tasks import PlannedTask, plan_labels, plan_vote, vote_path
 from nightcrawler.workflow.recipe import Recipe
 from nightcrawler.workflow.stopping import Stop, find_stop
@@ -59,6 +60,10 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
         requests += one.requests
     for job in trainings:
         requests += [ResultsRequest(job.name, split, ONE_VIEW) for split in recipe.splits]
+    ceilings = jobs.ceilings(trained)
+    measured = [split for split in dict.fromkeys([*recipe.splits, recipe.vote_split]) if split]
+    for job in ceilings:
+        requests += [ResultsRequest(job.name, split, ONE_VIEW) for split in measured]
     # Grouped at last, since a test computes the views of all tasks that read its split.
     pairs_of = group_requests(requests)
 
@@ -68,15 +73,28 @@ def make_plan(recipe: Recipe, options: PlanOptions) -> tuple[list[Task], dict[st
     for stage in made:
         if stage.labels:
             tasks.append(labels[stage.name].task)
-        for job in trainings:
-            if job.stage is stage:
-                tasks.append(train_task(job, options))
-                tasks += test_tasks(job, pairs_of.get(job.name, {}), options)
+        of_stage = [job for job in trainings if job.stage is stage]
+        tasks += _training_tasks(of_stage, pairs_of, options)
     if vote is not None:
         tasks.append(vote.task)
+    # Last, as nothing is made from them.
+    tasks += _training_tasks(ceilings, pairs_of, options)
     tasks = [replace(task, resources=recipe.resources.of(task.kind)) for task in tasks]
     notes = [*tree.plan.notes] if tree is not None else []
     return tasks, {**_about(jobs, planned, stop), "notes": [*notes, *jobs.missing_weights.values()]}
+
+
+def _training_tasks(
+    trainings: Sequence[TrainingJob],
+    pairs_of: Mapping[str, Mapping[str, Sequence[tuple[int, int]]]],
+    options: PlanOptions,
+) -> list[Task]:
+    """Return the tasks that train and test, one training after the other."""
+    tasks = []
+    for job in trainings:
+        tasks.append(train_task(job, options))
+        tasks += test_tasks(job, pairs_of.get(job.name, {}), options)
+    return tasks
 
 
 def _about(jobs: TrainingJobs, planned: list[PlannedTask], stop: Stop | None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from nightcrawler.utils.errors import ConfigError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Folder of the equal-step controls, and therefore no name of a model or stage.
 CONTROL = "control"
+# Folder of the trainings on true labels, likewise.
+CEILING = "ceiling"
 
 
 def _list_of(value: Any) -> Any:
@@ -55,9 +57,10 @@ def _sections_of(value: Any) -> Any:
 
 
 def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or name == CONTROL:
+    if not NAME.fullmatch(name) or name in (CONTROL, CEILING):
         raise ValueError(
-            f"{name!r}: expected a name of letters, digits, _ and - other than {CONTROL!r}"
+            f"{name!r}: expected a name of letters, digits, _ and - other than {CONTROL!r} and "
+            f"{CEILING!r}"
         )
     return name
 

@@ -104,7 +104,7 @@ def train_task(job: TrainingJob, options: PlanOptions) -> Task:
         videos=experiment.videos_of_training(),
         config={} if job.control else experiment.config,
         older_signatures=(digest([experiment.older_signatures[0], job.control]),),
-        root=options.state if job.control else options.out,
+        root=options.state if job.is_beside else options.out,
         # A control chooses its epochs when it starts, so its hash is not known here.
         run_hash="" if job.control else experiment.run_hash,
     )
@@ -143,7 +143,7 @@ def test_tasks(
             leftovers=(f"bad_{glob.escape(split)}.csv",),
             # A change of the views or of the clip's size gives results files other names.
             earlier_outputs=(f"{glob.escape(split)}x[0-9]*x[0-9]*x[0-9]*x[0-9]*",),
-            root=options.state if job.control else options.out,
+            root=options.state if job.is_beside else options.out,
             ok_codes=(0, EXIT_BAD_VIDEOS),
             # Several processes meet through the launcher, once for each test.
             group=f"test/{job.name}" if options.nproc == 1 else "",
