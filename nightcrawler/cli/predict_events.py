@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
     events.add_argument(
         "--mqtt",
         metavar="URL",
-        help="publish events: mqtt://user:password@host:port/topic, mqtts:// for TLS (extra: live)",
+        help="publish events: mqtt://user@host:port/topic, mqtts:// for TLS (extra: live); the "
+        "password is read from the variable NIGHTCRAWLER_MQTT_PASSWORD",
     )
     events.add_argument(
         "--event-start", type=float, metavar="P", help="least probability to begin (default 0.6)"
@@ -112,7 +114,7 @@ def build_events(
     """
     if not wants_events(arguments):
         return None
-    from nightcrawler.predict.events.mqtt import Mqtt, parse_broker
+    from nightcrawler.predict.events.mqtt import PASSWORD_VARIABLE, Mqtt, has_password, parse_broker
     from nightcrawler.predict.events.tell import Events, Lines
     from nightcrawler.predict.events.webhook import Webhook
     from nightcrawler.utils.lazy_registry import unknown_name
@@ -125,6 +127,12 @@ def build_events(
     if arguments.webhook:
         receivers.append(Webhook(arguments.webhook))
     if arguments.mqtt:
+        if has_password(arguments.mqtt):
+            print(
+                "warning: a list of processes shows the password in --mqtt: leave it out, and set "
+                f"{PASSWORD_VARIABLE}",
+                file=sys.stderr,
+            )
         receivers.append(Mqtt(parse_broker(arguments.mqtt), class_names))
     # Last: where nobody reads the lines any more, the others have their events all the same.
     if arguments.events:

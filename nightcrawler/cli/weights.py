@@ -65,14 +65,12 @@ def main(argv: Sequence[str]) -> int:
 
 def list_weights(root: Path) -> int:
     """Print one line per name."""
-    from nightcrawler.models.zoo import demo_models, find_entry, zoo_names
+    from nightcrawler.models.zoo import demo_models, listed_weights
 
     print(COLUMNS.format("name", "file", "published accuracy", "chosen with"))
     for name in demo_models():
         print(COLUMNS.format(name, "in package", "see MODEL_ZOO.md", CHOSEN["label-free"]))
-    for name in zoo_names():
-        entry = find_entry(name)
-        assert entry is not None
+    for name, entry in listed_weights().items():
         state = "not there" if _present(root, entry) is None else "there"
         print(COLUMNS.format(name, state, entry.accuracy or "-", _chosen_with(entry)))
     print(

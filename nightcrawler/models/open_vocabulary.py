@@ -23,6 +23,8 @@ from nightcrawler.utils.errors import UserError
 FAMILIES = {"xclip": "X-CLIP", "clip": "CLIP", "siglip": "SigLIP and SigLIP 2"}
 # Compares whole videos. The others compare pictures, one by one.
 OF_VIDEOS = "xclip"
+# NaFlex: each picture has as many patches as its shape gives. Those of a fixed size are `siglip`.
+OF_ANY_SHAPE = "siglip2"
 # Trained on sentences that are all filled up to one length, which no mask marks.
 FILLED_UP = "siglip"
 # Frames of a video that models of pictures are shown.
@@ -117,6 +119,11 @@ def open_vocabulary(name: str, sentences: Sequence[str]) -> TextModel:
     """
     folder = obtain_folder(name, TOKENIZER_FILES)
     kind = read_model_type(folder)
+    if kind == OF_ANY_SHAPE:
+        raise UserError(
+            f"{folder}: a SigLIP 2 whose pictures keep their shape (NaFlex), which is not read: "
+            "take one of a fixed size, such as google/siglip2-base-patch16-224"
+        )
     if kind not in FAMILIES:
         raise UserError(
             f"{folder}: model_type {kind!r} does not compare videos with words, as far as is "

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from nightcrawler.download.cache import cached_weights, offline_switch, read_record
 from nightcrawler.download.fetch import Wanted, fetch, is_address
-from nightcrawler.models.zoo_families import FAMILIES, address_entry, family_entry, family_names
+from nightcrawler.models.zoo_families import (
+    FAMILIES,
+    address_entry,
+    family_entry,
+    listed_entries,
+)
 from nightcrawler.models.zoo_table import PUBLISHED, ZooEntry
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.lazy_registry import unknown_name
@@ -28,7 +33,12 @@ ZOO: dict[str, ZooEntry] = dict(PUBLISHED)
 
 def zoo_names() -> list[str]:
     """Return all names that can be listed: the table's and torchvision's video models."""
-    return [*ZOO, *family_names()]
+    return list(listed_weights())
+
+
+def listed_weights() -> dict[str, ZooEntry]:
+    """Return the facts of all names that can be listed."""
+    return {**ZOO, **listed_entries()}
 
 
 def find_entry(name: str) -> ZooEntry | None:

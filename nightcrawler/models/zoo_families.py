@@ -18,17 +18,40 @@ TIMM = "timm/"
 FAMILIES = (TORCHVISION, TIMM)
 # torchvision ends its files with the first digits of their SHA-256.
 _HASHED = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+_SERVER = "https://download.pytorch.org/models"
+_NUM_KINETICS = 400
+# Models, their weights (the default ones first), files on the server, and top-1 on Kinetics-400, as
+# torchvision 0.29 has them: importing it to print a list would take seconds.
+_VIDEO_WEIGHTS = (
+    ("mc3_18", "KINETICS400_V1", "mc3_18-a90a0ba3.pth", 63.96),
+    ("mvit_v1_b", "KINETICS400_V1", "mvit_v1_b-dbeb1030.pth", 78.477),
+    ("mvit_v2_s", "KINETICS400_V1", "mvit_v2_s-ae3be167.pth", 80.757),
+    ("r2plus1d_18", "KINETICS400_V1", "r2plus1d_18-91a641e6.pth", 67.463),
+    ("r3d_18", "KINETICS400_V1", "r3d_18-b3b3357e.pth", 63.2),
+    ("s3d", "KINETICS400_V1", "s3d-d76dad2f.pth", 68.368),
+    ("swin3d_b", "KINETICS400_V1", "swin3d_b_1k-24f7c7c6.pth", 79.427),
+    ("swin3d_b", "KINETICS400_IMAGENET22K_V1", "swin3d_b_22k-7c6ae6fa.pth", 81.643),
+    ("swin3d_s", "KINETICS400_V1", "swin3d_s-da41c237.pth", 79.521),
+    ("swin3d_t", "KINETICS400_V1", "swin3d_t-7615ae03.pth", 77.715),
+)
 _DOCS = "https://docs.pytorch.org/vision/stable/models.html#video-classification"
 
 
 def family_names() -> list[str]:
     """Return the names of torchvision's weights for video."""
-    names = []
-    for model, weights in _torchvision_weights().items():
-        names.append(f"{TORCHVISION}{model}")
-        others = [one.name for one in weights if one is not weights.DEFAULT]
-        names += [f"{TORCHVISION}{model}/{other}" for other in others]
-    return names
+    return list(listed_entries())
+
+
+def listed_entries() -> dict[str, ZooEntry]:
+    """Return the facts of torchvision's weights for video by name, without importing it."""
+    entries = {}
+    for model, weights, file, top1 in _VIDEO_WEIGHTS:
+        name = f"{TORCHVISION}{model}"
+        if name in entries:
+            # The first weights of a model are its default.
+            name = f"{name}/{weights}"
+        entries[name] = _torchvision_entry(f"{_SERVER}/{file}", top1, _NUM_KINETICS)
+    return entries
 
 
 def family_entry(name: str) -> ZooEntry:
@@ -43,17 +66,21 @@ def family_entry(name: str) -> ZooEntry:
     if name.startswith(TIMM):
         return _timm_entry(name)
     weights = torchvision_weights(name)
-    meta = weights.meta
-    found = _HASHED.search(weights.url)
-    top1 = meta["_metrics"]["Kinetics-400"]["acc@1"]
+    top1 = weights.meta["_metrics"]["Kinetics-400"]["acc@1"]
+    return _torchvision_entry(weights.url, top1, len(weights.meta["categories"]))
+
+
+def _torchvision_entry(url: str, top1: float, classes: int) -> ZooEntry:
+    """Return the facts of weights of torchvision."""
+    found = _HASHED.search(url)
     return ZooEntry(
-        f"{TORCHVISION}{weights.url.rpartition('/')[2]}",
+        f"{TORCHVISION}{url.rpartition('/')[2]}",
         _DOCS,
         sha256=found[1] if found else "",
-        address=weights.url,
+        address=url,
         # The base of all: the library has the settings of each.
         config="configs/base.yaml",
-        classes=len(meta["categories"]),
+        classes=classes,
         accuracy=f"{top1:.2f} % top-1 on Kinetics-400",
         labels=LABEL_FREE,
         licence="BSD-3-Clause (torchvision)",

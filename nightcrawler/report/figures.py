@@ -12,7 +12,7 @@ from nightcrawler.report import measures
 from nightcrawler.report.camera_figures import camera_figures
 from nightcrawler.report.focus import MeasureBrightness, choose_focus, focus_figures
 from nightcrawler.report.measures import TopPredictions
-from nightcrawler.report.metadata import figure_metadata
+from nightcrawler.report.metadata import figure_metadata, without_folder
 from nightcrawler.report.pseudo_figures import pseudo_figures
 from nightcrawler.report.run_folder import TASKS, RunFolder, SplitResults
 from nightcrawler.report.run_predictions import RunPredictions, join_seeds, joint_use
@@ -59,7 +59,7 @@ def collect(run: RunFolder, measure_brightness: MeasureBrightness | None = None)
     return {
         "version": __version__,
         "run": run.folder.resolve().name,
-        "recipe": run.state.get("recipe", ""),
+        "recipe": without_folder(run.state.get("recipe", "")),
         "classes": run.class_names,
         "chance": 100 / len(run.class_names),
         "models": list(run.state["models"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nightcrawler.pseudo.results_metadata import LABEL_FREE
@@ -39,6 +40,11 @@ def figure_metadata(
         "dark_labels": run.split_kind(split) == "dark",
         "picked": run.picks_checkpoints(split),
     }
+
+
+def without_folder(path: str) -> str:
+    """Return a path, or its name alone where it names a folder of this machine."""
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def join_words(values: Sequence[Any]) -> str:

@@ -20,7 +20,7 @@ from nightcrawler.report import plots
 from nightcrawler.report.clips import measure_brightness, thumbnails
 from nightcrawler.report.figures import collect, unfinished_tasks
 from nightcrawler.report.focus import KINDS
-from nightcrawler.report.metadata import HIDDEN, describe_data, join_words
+from nightcrawler.report.metadata import HIDDEN, describe_data, join_words, without_folder
 from nightcrawler.report.plot_style import with_ids
 from nightcrawler.report.run_files import page_commands, training_rows
 from nightcrawler.report.run_folder import TASKS, RunFolder
@@ -102,7 +102,7 @@ def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
     return _template().render(
         **figures,
         **_draw(run, figures, titles),
-        recipe_name=_without_folder(figures["recipe"]),
+        recipe_name=without_folder(figures["recipe"]),
         tasks=figures[TASKS],
         open_tasks=unfinished_tasks(figures),
         titles={title: name for name, title in titles.items() if title != name},
@@ -116,11 +116,6 @@ def build_page(run: RunFolder, figures: dict[str, Any], page: Path) -> str:
         total_seconds=sum(task["seconds"] or 0.0 for task in figures[TASKS]),
         hidden=HIDDEN,
     )
-
-
-def _without_folder(recipe: str) -> str:
-    """Return a recipe's path, or its name alone where the path names a folder of this machine."""
-    return Path(recipe).name if Path(recipe).is_absolute() else recipe
 
 
 def _order(focus: Mapping[str, Any] | None, split: Mapping[str, Any]) -> tuple[bool, int]:

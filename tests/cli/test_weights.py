@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,10 @@ from nightcrawler.download import client, fetch
 from nightcrawler.download.cache import OFFLINE, cached_weights
 from nightcrawler.models import zoo
 from nightcrawler.models.zoo import WEIGHTS_FOLDER, ZOO, demo_models, zoo_names
+from nightcrawler.models.zoo_families import family_entry, listed_entries
 from nightcrawler.models.zoo_table import ZooEntry
 from nightcrawler.utils.project import use_project
+from tests import tiny
 from tests.download.server import Site, serving, status
 
 
@@ -49,7 +53,7 @@ def served(project: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Every name of the table at an address of this machine, with a small file at each."""
     monkeypatch.setattr(fetch, "DRIVE_DOWNLOAD", f"{site.address}/drive?id={{}}")
     site.files["/drive"] = content()
-    monkeypatch.setattr(zoo, "family_names", list)
+    monkeypatch.setattr(zoo, "listed_entries", dict)
     for name, entry in ZOO.items():
         if not entry.address.startswith("https://drive"):
             address = f"{site.address}/{entry.file}"
@@ -60,6 +64,36 @@ def served(project: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def weights(*argv: str) -> int:
     return program.main(["weights", *argv])
+
+
+def test_listed_names_are_those_of_torchvision() -> None:
+    from torchvision.models import get_model_weights, list_models, video
+
+    expected = []
+    for model in list_models(module=video):
+        members = get_model_weights(model)
+        others = [one.name for one in members if one is not members.DEFAULT]
+        expected += [f"torchvision/{model}", *(f"torchvision/{model}/{name}" for name in others)]
+    listed = listed_entries()
+    assert list(listed) == expected
+    for name, entry in listed.items():
+        assert entry == family_entry(name)
+
+
+def test_a_list_waits_for_no_library() -> None:
+    code = (
+        "import sys; from nightcrawler.cli import main; main.main(['weights', 'list']); "
+        "slow = {'torch', 'torchvision', 'timm', 'transformers', 'pandas'} & set(sys.modules); "
+        "sys.exit(f'imports {slow}' if slow else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_list_names_every_file_its_accuracy_and_what_chose_it(

@@ -81,6 +81,11 @@ def test_folders_that_say_nothing_are_refused_in_one_line(
     (other / "config.json").write_text(json.dumps({**settings, "model_type": "videomae"}))
     with pytest.raises(UserError, match="'videomae' does not compare videos with words"):
         open_vocabulary(str(other), SENTENCES)
+    (other / "config.json").write_text(json.dumps({**settings, "model_type": "siglip2"}))
+    with pytest.raises(
+        UserError, match=r"NaFlex.*take one of a fixed size, such as google/siglip2"
+    ):
+        open_vocabulary(str(other), SENTENCES)
     empty = copy_of("empty")
     (empty / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"no model\.safetensors"):

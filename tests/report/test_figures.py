@@ -258,6 +258,17 @@ def test_one_oracle_among_the_files_makes_the_figures_an_oracles(run: Path, tmp_
     )
 
 
+def test_no_folder_of_this_machine_is_kept(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    state = json.loads((copy / "pipeline.json").read_text())
+    state["recipe"] = str(tmp_path / "mine/recipe.yaml")
+    (copy / "pipeline.json").write_text(json.dumps(state))
+    assert write_report(copy, ROOT, {}, copy / "report.html")["recipe"] == "recipe.yaml"
+    for name in ("report.json", "report.html"):
+        assert str(tmp_path) not in (copy / name).read_text(), name
+
+
 def test_figures_are_kept_beside_the_page(run: Path, figures: dict[str, Any]) -> None:
     assert json.loads((run / "report.json").read_text()) == json.loads(json.dumps(figures))
     assert read_figures(run / "report.json", ROOT, {})["splits"] == json.loads(

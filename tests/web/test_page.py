@@ -30,7 +30,12 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, served: Served) -> Browser:
     browser.look_like(1280, 800)
     browser.open("about:blank")
-    browser.open(f"http://127.0.0.1:{served.port}/")
+    address = f"http://127.0.0.1:{served.port}/"
+    browser.open(address)
+    # The list of the test before, which a reload would keep.
+    browser.run("sessionStorage.clear()")
+    browser.open("about:blank")
+    browser.open(address)
     return browser
 
 

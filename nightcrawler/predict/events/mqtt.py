@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+# The command line of a process is read by all users of a machine, its environment is not.
+PASSWORD_VARIABLE = "NIGHTCRAWLER_MQTT_PASSWORD"  # noqa: S105 - the name of the variable
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 # Messages arrive at least once.
 QOS = 1
@@ -72,6 +75,8 @@ class Broker:
 def parse_broker(address: str) -> Broker:
     """Return the parts of `mqtt://user:password@host:port/topic`, `mqtts://` for TLS.
 
+    The password of a user without one is that of the environment variable `PASSWORD_VARIABLE`.
+
     Raises:
         UserError: if it is none. The message does not hold it, as it may hold a password.
     """
@@ -87,14 +92,27 @@ def parse_broker(address: str) -> Broker:
         raise _fault("the topic is missing, too long, or has a + or # in it")
     if parts.query or parts.fragment:
         raise _fault("nothing may follow the topic (write # and ? of a password as %23 and %3F)")
+    user = parts.username or ""
+    password = parts.password
+    if not user and os.environ.get(PASSWORD_VARIABLE):
+        raise _fault(
+            f"{PASSWORD_VARIABLE} is set, and the address names no user: mqtt://user@host/topic"
+        )
     return Broker(
         parts.hostname,
         port,
         topic,
-        urllib.parse.unquote(parts.username or ""),
-        urllib.parse.unquote(parts.password or ""),
+        urllib.parse.unquote(user),
+        os.environ.get(PASSWORD_VARIABLE, "")
+        if password is None
+        else urllib.parse.unquote(password),
         parts.scheme == "mqtts",
     )
+
+
+def has_password(address: str) -> bool:
+    """Return whether an address that `parse_broker` accepts holds a password."""
+    return bool(urllib.parse.urlsplit(address).password)
 
 
 def _fault(cause: str) -> UserError:

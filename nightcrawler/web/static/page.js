@@ -93,6 +93,7 @@ function count() {
   find("clear").hidden = Boolean(open) || all < 2;
   const named = queue.items.map(clipOf).filter(Boolean).map((clip) => `clip=${clip}`).join("&");
   find("save-all").hidden = all < 2 || !named;
+  remember();
   for (const [id, name] of [["all-csv", "results.csv"], ["all-timelines", "timelines.csv"], ["all-json", "results.json"]]) find(id).href = `${name}?${named}`;
 }
 
@@ -137,7 +138,9 @@ function showFailure(item) {
   find("failed-name").textContent = item.name;
   find("why").textContent = error;
   find("detail").textContent = detail ? `The reader of the file says: ${detail}` : "";
-  find("readable").hidden = !(readable > 0);
+  // A file from before a reload must be chosen again.
+  find("again").hidden = !item.file;
+  find("readable").hidden = !(readable > 0 && item.file);
   find("readable").textContent = `Use the ${readable >= 1 ? Math.round(readable) : (readable || 0).toFixed(1)} s that can be read`;
   find("readable").onclick = () => { queue.again(item, true); choose(item, false); };
   find("again").onclick = () => { queue.again(item, item.readable); choose(item, false); };
@@ -148,6 +151,37 @@ function reveal() {
   if (!place) return;
   place.focus({ preventScroll: true });
   place.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "nearest" });
+}
+
+// --- a reload --------------------------------------------------------------------------------------------------
+
+// Names of clips, which the server keeps, for as long as this tab is open.
+const KEPT = "nightcrawler clips";
+let isRecalling = true;
+
+function remember() {
+  if (isRecalling) return;
+  const ended = queue.items.filter((item) => !isOpen(item));
+  const kept = ended.map((item) => ({ name: item.name, clip: clipOf(item), failure: clipOf(item) ? null : item.failure }));
+  // A browser may forbid it: the list is then lost with a reload.
+  try { sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch { }
+}
+
+async function recall() {
+  let kept = [];
+  try { kept = JSON.parse(sessionStorage.getItem(KEPT)) || []; } catch { }
+  for (const { name, clip, failure } of kept) {
+    if (!clip) {
+      queue.restore(name, { state: "failed", failure });
+      continue;
+    }
+    const answer = await fetch(`clips/${clip}`);
+    // A clip that the server does not know any more (404) is gone.
+    if (answer.status === 200) queue.restore(name, { state: "done", answer: await answer.json() });
+    else if (answer.status === 422) queue.restore(name, { state: "failed", failure: await answer.json() });
+  }
+  if (queue.items.length) drop.classList.add("small");
+  if (!chosen) choose(queue.items.find((item) => item.state === "done") || queue.items[0] || null, false);
 }
 
 // --- ways in ---------------------------------------------------------------------------------------------------
@@ -184,3 +218,7 @@ window.addEventListener("beforeunload", (event) => {
 });
 // The seconds of what is predicted, for eyes only: the region for readers says results.
 setInterval(() => queue.items.filter((one) => one.state === "predicting").forEach(changed), 1000);
+recall().catch(() => {}).finally(() => {
+  isRecalling = false;
+  remember();
+});

@@ -21,6 +21,14 @@ export class Queue {
     return added;
   }
 
+  // Take up a clip that was sent before the page was loaded anew. Its file is no longer at hand.
+  restore(name, values) {
+    this.made += 1;
+    const item = { id: this.made, file: null, name, readable: false, labels: "", share: 1, ...values };
+    this.items.push(item);
+    this.changed(item);
+  }
+
   // Send an item again: all of it, or what can be read of it.
   again(item, readable) {
     Object.assign(item, { readable, labels: this.limits.labels(), state: "waiting", share: 0, answer: null, failure: null });

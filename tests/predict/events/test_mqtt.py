@@ -228,6 +228,35 @@ def test_the_broker_says_that_a_process_died(
 
 
 @needs_broker
+def test_a_password_of_the_environment_opens(
+    tmp_path: Path, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = RealBroker(tmp_path, SECRET)
+    broker.start()
+    try:
+        monkeypatch.setenv(mqtt.PASSWORD_VARIABLE, SECRET)
+        listener = listen(broker.port, "me", SECRET)
+        receiver = Mqtt(parse_broker(broker.address.replace("mqtt://", "mqtt://me@")), NAMES)
+        receiver.send(event(0))
+        wait_until(lambda: listener.numbers() == [0])
+        receiver.close()
+    finally:
+        broker.kill()
+
+
+def test_passwords_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(mqtt.PASSWORD_VARIABLE, "p%40/#")
+    assert parse_broker("mqtt://me@host/a").password == "p%40/#"
+    # The address is nearer.
+    assert parse_broker("mqtt://me:other@host/a").password == "other"
+    assert mqtt.has_password("mqtt://me:other@host/a")
+    assert not mqtt.has_password("mqtt://me@host/a")
+    with pytest.raises(UserError, match="the address names no user") as caught:
+        parse_broker("mqtt://host/a")
+    assert "p%40" not in str(caught.value)
+
+
+@needs_broker
 def test_a_password_opens_and_is_never_printed(
     tmp_path: Path, listen: Callable[..., Listener], caplog: pytest.LogCaptureFixture
 ) -> None:
