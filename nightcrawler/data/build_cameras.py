@@ -52,6 +52,7 @@ from nightcrawler.data.lowlight.recorder import (
 from nightcrawler.data.splits import get_split
 from nightcrawler.data.video.decode import VideoReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.remote import reader_path
 from nightcrawler.utils import distributed
 from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.io import atomic_write, open_own
@@ -316,7 +317,7 @@ def build_darkened_reader(cfg: CfgNode, items: Sequence[VideoItem], window: int)
         items: the videos.
         window: number of darkened frames that each frame is averaged over (1 for none).
     """
-    names = {str(item.path): item.name for item in items}
+    names = {reader_path(str(item.path)): item.name for item in items}
     recorder = build_recorder(cfg)
     reader: VideoReader
     if recorder.compression is None:

@@ -11,6 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightcrawler.download.addresses import (
+    MEMBER,
+    check_address,
+    check_member,
+    is_address,
+    path_of_address,
+    split_member,
+)
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import check_relative, plain_name, read_csv_rows
 
@@ -182,7 +190,7 @@ def _read(
         # One file must not come twice, nor be missed when names are joined, for its spelling.
         name = plain_name(fields[0])
         try:
-            check_relative(fields[0])
+            check_name(fields[0])
             check_relative(name)
             if name in first_row:
                 raise UserError(f"'{name}' is in row {first_row[name]} already")
@@ -215,9 +223,22 @@ def locate_videos(
     locator = _Locator(folders, suffix=suffix)
     found = []
     for _, fields in _read_rows(csv_path):
-        check_relative(fields[0])
+        check_name(fields[0])
         found.append((fields[0], locator.locate(fields[0])))
     return found
+
+
+def check_name(name: str) -> None:
+    """Refuse a name in a list that leads out of its folder or archive, or cannot be an address.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if is_address(name):
+        check_address(name)
+        return
+    check_relative(name)
+    check_member(split_member(name)[1])
 
 
 def _summary(faults: list[str]) -> str:
@@ -286,6 +307,10 @@ class _Locator:
         last = self._spelled(folder, parts[-1])
         return None if last is None else os.path.join(folder, last)
 
+    def _has(self, name: str) -> bool:
+        """Return whether a folder has a file of this name."""
+        return any(self._find(root, name.split("/")) is not None for root in self._roots)
+
     def locate(self, name: str) -> Path:
         """Return the path of a video in the first folder that has it.
 
@@ -294,7 +319,13 @@ class _Locator:
         Raises:
             UserError: if a symbolic link leads out of the folder.
         """
+        if is_address(name) and not self._suffix:
+            self.num_found += 1
+            return path_of_address(name)
         file_name = name.removesuffix(self._suffix) + self._suffix
+        if MEMBER in name and not self._suffix and not self._has(file_name):
+            archive, member = split_member(name)
+            return Path(f"{self.locate(archive)}::{member}")
         parts = [part for part in file_name.split("/") if part not in ("", ".")]
         for root in self._roots:
             target = self._find(root, parts)

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -116,18 +116,32 @@ def download(url: str, part: Path, name: str, patience: Patience | None = None) 
     Args:
         url: address, https only.
         part: unfinished file. Its bytes of the same file are kept.
-        name: name of the file in the progress line.
+        name: name of the file in the progress line, empty for no such line.
         patience: waits and attempts.
 
     Raises:
         DownloadError: if the file cannot be had. The part is then kept to be continued, or removed
             if it is no part of the file or the disk is full.
     """
-    patience = patience or PATIENCE
+    waits = patience or PATIENCE
+    keep_trying(lambda: _transfer(url, part, name, waits), part, waits)
+
+
+def keep_trying(transfer: Callable[[], None], part: Path, patience: Patience) -> None:
+    """Make connections until one brings a file whole, with longer and longer waits between them.
+
+    Args:
+        transfer: makes one connection.
+        part: unfinished file.
+        patience: waits and attempts.
+
+    Raises:
+        DownloadError: as `download`.
+    """
     wait_sec = patience.first_wait_sec
     for attempt in range(1, patience.attempts + 1):
         try:
-            _transfer(url, part, name, patience)
+            transfer()
             return
         except InterruptedDownloadError as fault:
             if isinstance(fault, OutdatedPartError):
@@ -171,7 +185,9 @@ def _transfer(url: str, part: Path, name: str, patience: Patience) -> None:
             _check_room(part, start, total)
             num_blocks = None if total is None else math.ceil((total - start) / BLOCK)
             blocks = _blocks(response, patience, is_first=start == 0)
-            for block in progress(blocks, num_blocks, f"{name} (MiB)", every=_every(num_blocks)):
+            every = _every(num_blocks)
+            shown = progress(blocks, num_blocks, f"{name} (MiB)", every, enabled=bool(name))
+            for block in shown:
                 file.write(block)
                 if file.tell() > MAX_BYTES:
                     raise DownloadError(f"brings more than {MAX_BYTES} bytes", "name another file")
@@ -284,7 +300,8 @@ def _fault_of_connection(error: Exception, start: int) -> DownloadError:
     cause = f"cannot be reached ({text})"
     advice = f"check the network, {BY_HAND}"
     # A connection that a server ends, or one that worked before, is worth another attempt.
-    if start or isinstance(reason, (ConnectionResetError, http.client.HTTPException)):
+    passing = (ConnectionResetError, TimeoutError, http.client.HTTPException)
+    if start or isinstance(reason, passing):
         return InterruptedDownloadError(cause, f"{advice}; what came is kept and continued")
     return DownloadError(cause, advice)
 

@@ -77,7 +77,8 @@ def file_of_address(address: str) -> str:
     if address.startswith(hub.SCHEME):
         wanted = hub.parse_hub_address(address)
         revision = f"@{_plain(wanted.revision)}" if wanted.revision else ""
-        return f"hf/{wanted.repository}{revision}/{wanted.file}"
+        kind = "datasets/" if wanted.kind == "dataset" else ""
+        return f"hf/{kind}{wanted.repository}{revision}/{wanted.file}"
     if not client.is_allowed(address):
         raise UserError(
             f"{mask_credentials(address)}: expected an https:// address without a password"

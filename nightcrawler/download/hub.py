@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub: `hf://OWNER/REPOSITORY/FILE`.
+"""Files of the Hugging Face hub: `hf://OWNER/REPOSITORY/FILE`, `hf://datasets/OWNER/...`.
 
 A branch, tag or commit follows the repository's name behind an `@`. Without a file, it is the
 weights that `nightcrawler push` sends.
@@ -21,6 +21,7 @@ from nightcrawler.utils.io import check_relative
 SCHEME = "hf://"
 # File of an address without one.
 DEFAULT_FILE = "model.safetensors"
+DATASETS = "hf://datasets/"
 SHA256_DIGITS = 64
 # Owners and repositories: the hub allows no other characters, and no dot at the start.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -34,11 +35,13 @@ class HubFile:
         repository: `OWNER/NAME`.
         file: path within it.
         revision: branch, tag or commit, empty for the newest.
+        kind: `model` or `dataset`.
     """
 
     repository: str
     file: str
     revision: str = ""
+    kind: str = "model"
 
 
 def parse_hub_address(address: str) -> HubFile:
@@ -47,8 +50,9 @@ def parse_hub_address(address: str) -> HubFile:
     Raises:
         UserError: if it does not name a file of a repository.
     """
-    parts = address.removeprefix(SCHEME).split("/")
-    if len(parts) == 2:
+    is_dataset = address.startswith(DATASETS)
+    parts = address.removeprefix(DATASETS).removeprefix(SCHEME).split("/")
+    if len(parts) == 2 and not is_dataset:
         parts.append(DEFAULT_FILE)
     if len(parts) < 3 or not all(parts):
         raise UserError(f"{address}: expected hf://OWNER/REPOSITORY/FILE")
@@ -63,7 +67,8 @@ def parse_hub_address(address: str) -> HubFile:
         check_relative(file)
     except UserError as error:
         raise UserError(f"{address}: {error}") from None
-    return HubFile(f"{parts[0]}/{name}", file, revision)
+    kind = "dataset" if is_dataset else "model"
+    return HubFile(f"{parts[0]}/{name}", file, revision, kind)
 
 
 def check_repository(name: str) -> None:
@@ -102,9 +107,12 @@ def download_from_hub(address: str, part: Path) -> str:
     revision = wanted.revision or None
     staging = part.with_name(part.name + ".hub")
     try:
-        url = hf_hub_url(wanted.repository, wanted.file, revision=revision)
+        kind = wanted.kind
+        url = hf_hub_url(wanted.repository, wanted.file, revision=revision, repo_type=kind)
         metadata = get_hf_file_metadata(url)
-        path = hf_hub_download(wanted.repository, wanted.file, revision=revision, local_dir=staging)
+        path = hf_hub_download(
+            wanted.repository, wanted.file, revision=revision, repo_type=kind, local_dir=staging
+        )
         os.replace(path, part)
     except Exception as error:
         # Errors of the network are those of the library's HTTP client, which changes with versions.

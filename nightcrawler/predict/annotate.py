@@ -15,6 +15,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.video.convert import EXACT
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
 from nightcrawler.predict.sliding_windows import SHOWN_CLASSES, ScoredSpan, span_at
@@ -110,14 +111,15 @@ def annotate(
     """
     limits = limits or Limits()
     damage = Damage()
-    info = probe_damaged(str(source), limits, damage)
-    # Generators all the way: a long video is never in memory as a whole.
-    read = readable_video_frames(str(source), info, damage, limits=limits, color=color)
-    frames = _enhanced(read, enhance)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    names = readable_names(class_names)
-    drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), names) for frame in frames)
-    write_video(target, drawn, Fraction(info.fps or ASSUMED_FPS).limit_denominator(1001))
+    with local_video(str(source)) as path:
+        info = probe_damaged(path, limits, damage)
+        # Generators all the way: a long video is never in memory as a whole.
+        read = readable_video_frames(path, info, damage, limits=limits, color=color)
+        frames = _enhanced(read, enhance)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        names = readable_names(class_names)
+        drawn = (draw(frame.rgb, span_at(spans, frame.time_sec), names) for frame in frames)
+        write_video(target, drawn, Fraction(info.fps or ASSUMED_FPS).limit_denominator(1001))
 
 
 def _enhanced(frames: Iterable[Frame], enhance: Enhance) -> Iterator[Frame]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS
 from nightcrawler.predict.annotate import whole_video_span
@@ -107,7 +108,8 @@ def length_of(item: VideoItem, limits: Limits) -> float | None:
     """Return the length of a video in seconds, None for one that cannot be read."""
     try:
         # Damaged or not: the rest of a long one is predicted by windows.
-        info = probe_damaged(str(item.path), limits, Damage())
+        with local_video(str(item.path)) as path:
+            info = probe_damaged(path, limits, Damage())
     except VideoError:
         return None
     return info.num_frames / (info.fps or ASSUMED_FPS)

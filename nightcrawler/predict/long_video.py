@@ -11,6 +11,7 @@ import numpy as np
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
 from nightcrawler.predict.model_input import FrameSpan
@@ -83,27 +84,28 @@ def predict_long_video(
     damage = Damage()
     averaged = _Average(len(model.class_names))
     try:
-        info = probe_damaged(str(item.path), limits, damage)
-        frames = readable_video_frames(
-            str(item.path), info, damage, model.short_side, limits, model.color
-        )
-        windows: Iterable[Window] = sliding_windows(
-            frames, window_sec, stride_sec, str(item.path), limits
-        )
-        if show is not None:
-            seconds = info.num_frames / (info.fps or ASSUMED_FPS)
-            windows = show(windows, max(round((seconds - window_sec) / stride_sec), 0) + 1)
-        for window in windows:
-            result = model.frames(item, span_of(window, item.path))
-            if result.status == NO_PERSON and not result.ok:
-                # Nothing happens in this window. Others may show somebody.
-                continue
-            # A model may refuse frames, such as pictures that are too small for its crops.
-            if not result.ok:
-                return result, []
-            averaged.add(window, result)
-        if averaged.num_windows == 0 and damage:
-            raise VideoError(item.path, damage.causes[0], "decode")
+        with local_video(str(item.path)) as path:
+            info = probe_damaged(path, limits, damage)
+            frames = readable_video_frames(
+                path, info, damage, model.short_side, limits, model.color
+            )
+            windows: Iterable[Window] = sliding_windows(
+                frames, window_sec, stride_sec, path, limits
+            )
+            if show is not None:
+                seconds = info.num_frames / (info.fps or ASSUMED_FPS)
+                windows = show(windows, max(round((seconds - window_sec) / stride_sec), 0) + 1)
+            for window in windows:
+                result = model.frames(item, span_of(window, item.path))
+                if result.status == NO_PERSON and not result.ok:
+                    # Nothing happens in this window. Others may show somebody.
+                    continue
+                # A model may refuse frames, such as pictures that are too small for its crops.
+                if not result.ok:
+                    return result, []
+                averaged.add(window, result)
+            if averaged.num_windows == 0 and damage:
+                raise VideoError(item.path, damage.causes[0], "decode")
     except VideoError as error:
         if averaged.num_windows == 0:
             return _failed(model, item, error), []

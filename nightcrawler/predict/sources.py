@@ -14,6 +14,7 @@ import numpy as np
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.reader import fault_of_url
 from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
+from nightcrawler.download.addresses import check_address, is_address, path_of_address
 from nightcrawler.predict.long_video import VideoModel, predict_long_videos
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.sliding_windows import ScoredSpan, check_window
@@ -120,7 +121,11 @@ def _read_paths(source: Path) -> list[VideoItem]:
     for row, line in enumerate(lines, start=1):
         name = line.strip()
         if name:
-            items.append(VideoItem(plain_name(name), -1, source.parent / name, row))
+            path = source.parent / name
+            if is_address(name):
+                check_address(name)
+                path = path_of_address(name)
+            items.append(VideoItem(plain_name(name), -1, path, row))
     if not items:
         raise UserError(f"{source}: the list is empty")
     names = [item.name for item in items]

@@ -277,6 +277,8 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+# Start of an address.
+_SCHEME = re.compile(r"(s3|https?|hf)://(?=[^/])")
 # An empty or `.` part of a path.
 _EMPTY_PART = re.compile(r"(?:^|/)\.?(?:/|$)")
 
@@ -295,6 +297,9 @@ def plain_name(name: str) -> str:
     if name.isascii() and not _EMPTY_PART.search(name):
         # Nearly all of the millions of names that results files may hold.
         return name
+    scheme = _SCHEME.match(name)
+    if scheme:
+        return scheme[0] + plain_name(name[scheme.end() :])
     parts = unicodedata.normalize("NFC", name).split("/")
     kept = "/".join(part for part in parts if part not in ("", "."))
     return f"/{kept}" if name.startswith("/") else kept

@@ -29,6 +29,7 @@ from nightcrawler.data.video.convert import EXACT, RgbConverter, pixel_aspect
 from nightcrawler.data.video.integrity.limits import Limits, check_memory, check_size
 from nightcrawler.data.video.probe import StreamInfo, probe
 from nightcrawler.data.video.reader import decoded_frames, faults_as_video_errors, open_video
+from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.seek import plan_runs
 from nightcrawler.utils.errors import VideoError
 
@@ -148,7 +149,7 @@ def read_frames(
 
     Args:
         reader: reads the video.
-        path: a regular file.
+        path: a regular file, an address, or a member of an archive (see `data.video.remote`).
         choose: maps the number of frames to increasing frame numbers. It is called twice where the
             decoder yields another number of frames than the file promises: choices may draw from a
             generator, so the number of calls must depend on the file alone.
@@ -163,13 +164,13 @@ def read_frames(
     Example:
         >>> decoded = read_frames(FileReader(), "clip.mp4", lambda num_frames: [0, num_frames - 1])
     """
-    path = os.fspath(path)
-    info = reader.probe(path)
-    try:
-        return reader.decode(path, choose(info.num_frames), info)
-    except FrameCountError as error:
-        info = info.with_num_frames(error.num_frames)
-    return reader.decode(path, choose(info.num_frames), info)
+    with local_video(os.fspath(path)) as local:
+        info = reader.probe(local)
+        try:
+            return reader.decode(local, choose(info.num_frames), info)
+        except FrameCountError as error:
+            info = info.with_num_frames(error.num_frames)
+        return reader.decode(local, choose(info.num_frames), info)
 
 
 def decode(
