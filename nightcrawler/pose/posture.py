@@ -15,9 +15,10 @@ from nightcrawler.pose.layouts import ANKLES, HANDS, HIPS, SHOULDERS, to_body
 UPRIGHT_COSINE = 0.5
 # Who stands, walks, sits or bends down is upright in so many of the frames at least.
 LEAST_UPRIGHT = 0.2
-# Legs and arms hang from the trunk of an animal, and what the estimator takes for hands are feet
-# that are below what it takes for ankles, by so much of the trunk. Of who lies they are not.
-HANDS_BELOW_ANKLES = 0.2
+# Of an animal, what the estimator takes for hands are feet that hang below what it takes for
+# shoulders and for ankles, by so much of the trunk. Of 660 figures that lie, 3.5 % look so.
+HANDS_BELOW_SHOULDERS = 0.5
+HANDS_BELOW_ANKLES = 0.4
 # In so many of the frames at least.
 LEAST_ON_FOUR_LEGS = 0.5
 
@@ -61,9 +62,14 @@ def is_animal(points: np.ndarray, layout: str) -> bool:
     """
     body = to_body(points, layout)
     cosine = trunk_cosine(body)
-    trunk = np.linalg.norm(_middle(body, HIPS) - _middle(body, SHOULDERS), axis=-1)
-    low = _middle(body, HANDS)[..., 1] - _middle(body, ANKLES)[..., 1]
-    on_four_legs = (np.abs(cosine) < UPRIGHT_COSINE) & (low > HANDS_BELOW_ANKLES * trunk)
+    shoulders = _middle(body, SHOULDERS)
+    trunk = np.linalg.norm(_middle(body, HIPS) - shoulders, axis=-1)
+    hands = _middle(body, HANDS)[..., 1]
+    on_four_legs = (
+        (np.abs(cosine) < UPRIGHT_COSINE)
+        & (hands - shoulders[..., 1] > HANDS_BELOW_SHOULDERS * trunk)
+        & (hands - _middle(body, ANKLES)[..., 1] > HANDS_BELOW_ANKLES * trunk)
+    )
     seen = int(np.isfinite(cosine).sum())
     return seen > 0 and int(on_four_legs.sum()) >= LEAST_ON_FOUR_LEGS * seen
 
