@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from nightcrawler.utils.registries import ESTIMATORS
 TIMEOUT_SEC = 600.0
 # Lengths of the videos that are predicted.
 SHORT_SEC = 2.0
+# Between two looks at the memory of a prediction.
+WATCH_SEC = 0.2
 
 
 class BlindEstimator:
@@ -137,14 +140,49 @@ def measure_predictions(
         for name in experiments:
             command += ["--experiment", name]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        usage, resident = _watch(process)
         if process.returncode:
             raise UserError(f"nightcrawler predict failed over {seconds:g} s of {video}")
+        thirds = ", ".join(f"{most:.0f}" for most in _most_of_thirds(resident))
         yield (
             f"prediction of {seconds:g} s: {usage.ru_utime + usage.ru_stime:.1f} CPU s, largest "
-            f"process {usage.ru_maxrss / 1024:.0f} MiB"
+            f"process {usage.ru_maxrss / 1024:.0f} MiB, all together at most {thirds} MiB in each "
+            "third of its time"
         )
+
+
+def _watch(process: subprocess.Popen[bytes]) -> tuple[resource.struct_rusage, list[float]]:
+    """Wait for a process.
+
+    Returns:
+        What it used, and MiB that were resident in it and all that it started, seen now and then.
+    """
+    resident = []
+    while True:
+        resident.append(_resident_mib(process.pid))
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return usage, resident
+        time.sleep(WATCH_SEC)
+
+
+def _resident_mib(pid: int) -> float:
+    """Return the resident memory of a process and of those that it started (Linux)."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [(thread / "children").read_text().split() for thread in threads]
+    except (OSError, IndexError):
+        # It has just ended.
+        return 0.0
+    own = pages * resource.getpagesize() / 2**20
+    return own + sum(_resident_mib(int(child)) for found in children for child in found)
+
+
+def _most_of_thirds(resident: Sequence[float]) -> list[float]:
+    """Return the most in each third of a series, whose thirds are alike where memory is flat."""
+    return [float(part.max(initial=0.0)) for part in np.array_split(np.array(resident), 3)]
 
 
 def repeat_video(source: Path, path: Path, seconds: float) -> None:

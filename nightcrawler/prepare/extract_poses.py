@@ -21,13 +21,11 @@ from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
-from nightcrawler.pose.posture import is_upright
 from nightcrawler.utils.errors import UserError, VideoError
 
 # Raised by each change after which the same video and options give another pose. 1: not recorded.
-# 2: frames are placed by their times, a crop must show clearly more than the whole picture. 3: who
-# is never upright does not keep crops from being looked at.
-EXTRACTION_RULES = 3
+# 2: frames are placed by their times, a crop must show clearly more than the whole picture.
+EXTRACTION_RULES = 2
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
 # A rate that is so much above the most is looked at in full: 15.1 frames a second, not 7.5.
@@ -207,13 +205,12 @@ def _look(
     """Return joints `[P, T, V, 3]` of lit frames, from the whole picture or from a crop."""
     best = _estimate(estimator, frames, fps)
     goes_on()
-    layout = estimator.layout
-    most = evidence(best, layout)
+    most = evidence(best)
     if not options.search_crops or most >= ENOUGH:
         return best
     tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
     # Less is enough here: in single pictures nobody is followed.
-    least = max(evidence(best[:, tried], layout) - CROP_GAIN, 0)
+    least = max(evidence(best[:, tried]) - CROP_GAIN, 0)
     most += CROP_GAIN
     for top, left in _promising_crops(estimator, frames, tried, least, goes_on):
         height, width = _crop_size(frames)
@@ -221,9 +218,8 @@ def _look(
         crop = frames[:, top : top + height, left : left + width]
         points = _estimate(estimator, crop, fps)
         goes_on()
-        shown = evidence(points, layout)
-        if shown > most:
-            most = shown
+        if evidence(points) > most:
+            most = evidence(points)
             best = points + np.array([left, top, 0], np.float32)
     estimator.reset()
     return best
@@ -257,8 +253,7 @@ def _promising_crops(
     for corner in crop_corners(frames.shape[1], frames.shape[2], height, width):
         top, left = map(int, corner)
         crop = frames[tried, top : top + height, left : left + width]
-        points = _estimate(estimator, crop, UNRELATED)
-        shown.append((evidence(points, estimator.layout), top, left))
+        shown.append((evidence(_estimate(estimator, crop, UNRELATED)), top, left))
         goes_on()
     shown.sort(key=lambda crop: -crop[0])
     return [(top, left) for share, top, left in shown[:BEST_CROPS] if share > least]
@@ -269,19 +264,15 @@ def _crop_size(frames: np.ndarray) -> tuple[int, int]:
     return max(round(CROP_SHARE[0] * height), 1), max(round(CROP_SHARE[1] * width), 1)
 
 
-def evidence(points: np.ndarray, layout: str) -> float:
+def evidence(points: np.ndarray) -> float:
     """Return the share of frames with a person times its mean confidence.
-
-    Who is hardly ever upright counts nothing: most often, it is a lit tree.
 
     Args:
         points: `[P, T, V, 3]`, NaN where nobody was seen. Of several people, the surest counts.
-        layout: Layout of the joints.
     """
     if points.size == 0:
         return 0.0
-    confidences = np.nan_to_num(points[..., 2]).mean(axis=2)
-    return float((confidences * is_upright(points, layout)[:, None]).max(axis=0).mean())
+    return float(np.nan_to_num(points[..., 2]).mean(axis=2).max(axis=0).mean())
 
 
 def _join(parts: list[np.ndarray], steps: list[int]) -> np.ndarray:

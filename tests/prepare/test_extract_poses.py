@@ -265,26 +265,6 @@ def test_a_crop_must_show_clearly_more_than_the_whole_picture(tmp_path, gain, is
     np.testing.assert_allclose(shift, 5 * is_taken, atol=0.5)
 
 
-class TreeBefore(NearSighted):
-    """See somebody upside down in the whole picture, and the person in crops."""
-
-    def estimate(self, frames, fps):
-        points = DotEstimator.estimate(self, frames, fps)
-        if frames.shape[2] > 200:
-            points[..., 1] = 240 - points[..., 1]
-        return points
-
-
-def test_who_hangs_upside_down_does_not_keep_a_person_from_being_found(tmp_path):
-    path = dots(tmp_path / "tree.mp4", walk(40, 220, 280, 180))
-    pose = extract(path, ExtractionOptions(), TreeBefore("tree"))
-    expected = extract(path)
-    np.testing.assert_allclose(middle(pose), middle(expected), atol=0.5)
-    # Where no crop shows more, it stays: somebody may lie there.
-    alone = extract(path, PLAIN, TreeBefore("tree"))
-    assert seen_frames(alone.points[0]).all()
-
-
 def test_the_frames_are_lit_and_the_work_is_told_to_go_on(tmp_path):
     path = dots(tmp_path / "dark.mp4", walk(30), color=(60, 10, 10))
     steps = []
