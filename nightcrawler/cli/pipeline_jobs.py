@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 HERE = "here"
 LOCAL = "local"
 SLURM = "slurm"
+RAY = "ray"
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose where tasks run."""
     parser.add_argument(
         "--executor",
-        choices=(HERE, LOCAL, SLURM),
+        choices=(HERE, LOCAL, SLURM, RAY),
         default=HERE,
         help="here (default); local: a job for each task, on this machine; slurm: such jobs in "
-        "Slurm's queue, through submitit",
+        "Slurm's queue, through submitit; ray: such jobs as tasks of Ray, at RAY_ADDRESS or on "
+        "this machine",
     )
     parser.add_argument(
         "--slurm",
@@ -115,11 +117,14 @@ def write_workflow(
 def build_executor(arguments: argparse.Namespace, options: RunOptions) -> Executor:
     """Return the executor that the command line asks for."""
     from nightcrawler.workflow.local_jobs import LocalExecutor
+    from nightcrawler.workflow.ray_jobs import RayExecutor
     from nightcrawler.workflow.slurm import SlurmExecutor
 
     logs = options.state / "jobs"
     if arguments.executor == SLURM:
         return SlurmExecutor(options.root, logs, arguments.slurm)
+    if arguments.executor == RAY:
+        return RayExecutor(options.root, logs)
     return LocalExecutor(options.root, logs, options.jobs, options.gpus, options.threads)
 
 

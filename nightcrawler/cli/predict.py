@@ -21,6 +21,7 @@ from nightcrawler.cli.predict_models import (
     build_models,
     labels_fault,
 )
+from nightcrawler.cli.predict_ray import add_ray_option, predict_by_ray, ray_fault
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.collector import collector_paused
 from nightcrawler.utils.command_line import escape_controls, make_parser
@@ -119,6 +120,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="i/N|env",
         help="this is worker i of N, which share the list (needs --out)",
     )
+    add_ray_option(outputs)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -139,7 +141,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     from nightcrawler.data.video.reader import is_live
 
     arguments.is_live = arguments.live or any(map(is_live, arguments.sources))
-    fault = find_fault(arguments) or find_output_fault(arguments) or event_fault(arguments)
+    fault = find_fault(arguments) or find_output_fault(arguments)
+    fault = fault or event_fault(arguments) or ray_fault(arguments)
     if fault:
         parser.error(mask_credentials(fault))
     return arguments
@@ -392,4 +395,6 @@ def main(argv: Sequence[str]) -> int:
     files = [source for source in arguments.sources if Path(source).is_file()]
     models = [*arguments.experiment, arguments.ensemble]
     check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])
+    if arguments.ray:
+        return predict_by_ray(argv, arguments)
     return predict(arguments)

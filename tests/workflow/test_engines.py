@@ -41,13 +41,15 @@ def submission(folder: Path) -> bytes:
     return (folder / "out/submission/arid_pred.csv").read_bytes()
 
 
-@pytest.mark.parametrize("engine", ["local", "slurm"])
+@pytest.mark.parametrize("engine", ["local", "slurm", "ray"])
 def test_jobs(
     tmp_path: Path, videos: Path, expected: bytes, engine: str, request: pytest.FixtureRequest
 ) -> None:
     if engine == "slurm":
         pytest.importorskip("submitit", reason="needs the extra slurm")
         request.getfixturevalue("real_slurm")
+    elif engine == "ray":
+        pytest.importorskip("ray", reason="needs the extra cluster")
     done = run_pipeline(*options(tmp_path, videos), "--executor", engine, "--jobs", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert submission(tmp_path) == expected
