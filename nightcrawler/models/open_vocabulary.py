@@ -6,6 +6,7 @@ and safetensors are read: no code and no pickle in it is ever run.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ FILLED_UP = "siglip"
 PICTURES = 8
 # Files of which a tokenizer has one with its words, and others that it may have.
 WORDS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+# Letters of a sentence that an error shows.
+SHOWN = 60
 TOKENIZER_FILES = (*WORDS, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")
 
 
@@ -182,9 +185,10 @@ def _tokenizer(folder: Path, kind: str, config: Any, transformers: Any) -> Token
             # Cutting it would compare the video with something else.
             lengths = [len(tokenizer(text)["input_ids"]) for text in sentences]
             place = int(np.argmax(lengths))
+            shown = textwrap.shorten(sentences[place], SHOWN)
             raise UserError(
-                f"'{sentences[place]}': {lengths[place]} tokens, and the model reads {longest}: "
-                "say it in fewer words"
+                f"'{shown}': {lengths[place]} tokens, and the model reads {longest}: say it in "
+                "fewer words"
             )
         return {name: found[name] for name in names}
 

@@ -350,7 +350,7 @@ def predict_watched(
         writer: outputs. Videos in its JSON-lines file are not predicted again.
 
     Raises:
-        UserError: if the annotated copies would be written into the watched folder.
+        UserError: if there is no such folder, or the annotated copies would be written into it.
     """
     target = writer.outputs.annotate
     if target and target.resolve().is_relative_to(folder.resolve()):
@@ -358,6 +358,8 @@ def predict_watched(
             f"{target}: the folder of annotated videos is inside the watched folder {folder}, so "
             "copies would be predicted again: give another folder"
         )
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder to watch")
     # Results of an earlier watch, which wrote to the same file.
     done: dict[str, tuple[int, int] | None] = {}
     if writer.outputs.jsonl:

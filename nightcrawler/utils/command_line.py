@@ -14,7 +14,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from nightcrawler.utils.errors import UserError, mask_credentials
 
@@ -25,6 +25,8 @@ EXIT_BROKEN_PIPE = 141
 # The longest side squared, see `data.video.integrity.limits.Limits`.
 MAX_PIXELS = 8192 * 8192
 DEBUG = "NIGHTCRAWLER_DEBUG"
+# Of an error.
+MOST_USAGE_LINES = 4
 
 
 # How the user started the running command, such as `nightcrawler predict`.
@@ -52,6 +54,17 @@ def invocation() -> str:
     return "nightcrawler"
 
 
+class Parser(argparse.ArgumentParser):
+    """Parser whose errors stand out: of a long usage, only its first words are printed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the fault of a command line under its usage, and exit with code 2."""
+        usage = self.format_usage()
+        if usage.count("\n") > MOST_USAGE_LINES:
+            usage = f"usage: {self.prog} ... (--help lists all options)\n"
+        self.exit(EXIT_USER_ERROR, f"{usage}{self.prog}: error: {message}\n")
+
+
 def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser:
     """Make an argument parser with a description, examples under `--help`, and `--debug`.
 
@@ -61,7 +74,7 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
     """
     command = invocation()
     shown = examples.replace("{command}", command)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=command.removeprefix("python "),
         description=description.replace("{command}", command),
         epilog=f"examples:\n{shown}" if shown else None,

@@ -15,12 +15,14 @@ MEDIA_TYPES = {
     "result.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-# Clips on the start page, rendered by `nightcrawler.synthetic`: file to what happens in it.
+# Clips on the start page: file to what happens in it. They are test clips 25, 30 and 34 of
+# `tools/make_synthetic.py --seed 7 --size 240x320 --test 5` (its other counts 1), of which the
+# models inside the package are sure and right; the last is these three, repeated for 5 s each.
 EXAMPLES = {
     "jump.mp4": "a figure that jumps",
     "wave.mp4": "a figure that waves",
     "walk.mp4": "a figure that walks",
-    "scenes.mp4": "three scenes, 15 s",
+    "scenes.mp4": "one that walks, waves and jumps, 15 s",
 }
 
 

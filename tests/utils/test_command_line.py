@@ -106,3 +106,18 @@ def test_numbers_below_the_least_say_what_is_expected(
         f"argument --threads: '{text}': expected a whole number of at least 0"
         in capsys.readouterr().err
     )
+
+
+def test_an_error_is_not_hidden_by_all_options(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = command_line.make_parser("Do it.")
+    for number in range(40):
+        parser.add_argument(f"--option-{number}", metavar="VALUE")
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--unknown"])
+    assert caught.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "usage: nightcrawler ... (--help lists all options)"
+    assert second == "nightcrawler: error: unrecognized arguments: --unknown"
+    with pytest.raises(SystemExit):
+        command_line.make_parser("Do it.").parse_args(["--unknown"])
+    assert capsys.readouterr().err.startswith("usage: nightcrawler [-h] [--debug]\n")
