@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from nightcrawler.models import hub_video
 from nightcrawler.models.open_vocabulary import PICTURES, open_vocabulary
 from nightcrawler.utils.errors import UserError
 from tests.models.tiny_text import FAMILIES, SIDE, VIDEO_FRAMES, save_folder
@@ -106,4 +105,3 @@ def test_folders_that_say_nothing_are_refused_in_one_line(
     monkeypatch.setitem(__import__("sys").modules, "transformers.utils", None)
     with pytest.raises(UserError, match=r"nightcrawler-video\[hub\]"):
         open_vocabulary(str(folders["clip"]), SENTENCES)
-    assert "hub" in hub_video.INSTALL
