@@ -29,9 +29,13 @@ EXAMPLES = """\
   {command} losses --copies 20
   {command} chain --videos 1000000
   {command} parts --videos 1000000
-  {command} poses --clips data/Test --videos 20 --jobs 2"""
+  {command} poses --clips data/Test --videos 20 --jobs 2
+  {command} gpu --workers 8 --workers 16
+  {command} gpu --device cpu --tiny --repeats 1
+  {command} gpu --hours --tflops 100"""
 # Written here too, because --help must not wait for torch.
 MODELS = ("uniformer", "mvit", "slowfast")
+GPU_MODELS = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")
 # In the order of the functions in `run_data`.
 DATA_PARTS = ("a", "b", "c", "d", "e")
 
@@ -111,7 +115,9 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="DIR",
         help="model that predicts (repeatable; default: what the command mixes by itself)",
     )
-    for task in (models, data, poses):
+    gpu = add_task(tasks, "gpu", "models at full size on a GPU, and waiting for data", EXAMPLES)
+    _add_gpu_options(gpu)
+    for task in (models, data, poses, gpu):
         task.add_argument(
             "--repeats",
             type=at_least(1),
@@ -122,6 +128,36 @@ def parse(argv: Sequence[str]) -> Any:
     for task in (models, data, damage, losses, chain, parts, poses):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", choices=GPU_MODELS, action="append", help="only this model (repeatable)"
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
+    parser.add_argument("--tiny", action="store_true", help="small models and clips, to rehearse")
+    parser.add_argument(
+        "--batch", type=at_least(1), default=8, metavar="N", help="clips in a call (default 8)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        action="append",
+        metavar="N",
+        help="train with N loader workers, and say how long it waits (repeatable; default 8)",
+    )
+    parser.add_argument(
+        "--hours",
+        action="store_true",
+        help="measure nothing: compute memory and hours of each model and stage",
+    )
+    parser.add_argument(
+        "--tflops",
+        type=at_least(1),
+        default=100,
+        metavar="N",
+        help="rate that the card keeps up, for --hours (default 100 TFLOP/s)",
+    )
 
 
 def _add_clip_options(parser: argparse.ArgumentParser, count: int) -> None:
@@ -266,6 +302,21 @@ def run_poses(arguments: Any) -> None:
                 )
 
 
+def run_gpu(arguments: Any) -> None:
+    """Print the figures of the models at full size on a GPU, or their hours."""
+    from benchmarks.gpu import Bench, choose_device, measure_gpu
+    from benchmarks.gpu_hours import estimate
+
+    names = arguments.only or GPU_MODELS
+    if arguments.hours:
+        print_lines(estimate(names, arguments.tflops))
+        return
+    device = choose_device(arguments.device)
+    bench = Bench(device, arguments.tiny, arguments.batch, arguments.repeats)
+    workers = [8] if arguments.workers is None else arguments.workers
+    print_lines(measure_gpu(bench, names, workers))
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure one part and print its figures."""
     with invoked_as(COMMAND):
@@ -278,6 +329,7 @@ def main(argv: Sequence[str]) -> int:
         "chain": run_chain,
         "parts": run_parts,
         "poses": run_poses,
+        "gpu": run_gpu,
     }
     parts[arguments.part](arguments)
     return 0
