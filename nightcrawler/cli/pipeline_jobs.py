@@ -114,8 +114,10 @@ def write_workflow(
     print(f"next: {shlex.join([*run, '--rerun-incomplete'])}")
 
 
-def build_executor(arguments: argparse.Namespace, options: RunOptions) -> Executor:
-    """Return the executor that the command line asks for."""
+def build_executor(
+    arguments: argparse.Namespace, options: RunOptions, tasks: Sequence[Task]
+) -> Executor:
+    """Return the executor that the command line asks for, for some tasks."""
     from nightcrawler.workflow.local_jobs import LocalExecutor
     from nightcrawler.workflow.ray_jobs import RayExecutor
     from nightcrawler.workflow.slurm import SlurmExecutor
@@ -124,7 +126,7 @@ def build_executor(arguments: argparse.Namespace, options: RunOptions) -> Execut
     if arguments.executor == SLURM:
         return SlurmExecutor(options.root, logs, arguments.slurm)
     if arguments.executor == RAY:
-        return RayExecutor(options.root, logs)
+        return RayExecutor(options.root, logs, tasks)
     return LocalExecutor(options.root, logs, options.jobs, options.gpus, options.threads)
 
 
@@ -138,9 +140,9 @@ def run_jobs(
     from nightcrawler.workflow.run import Runner
     from nightcrawler.workflow.task import dependencies
 
-    executor = build_executor(arguments, options)
     rows = plan_rows(tasks, FileHashes(options.state / CACHE_NAME), set(), selected)
     chosen = [row.task for row in rows if row.status == PLAN_TO_DO]
+    executor = build_executor(arguments, options, chosen)
     screen = Screen()
     command = functools.partial(job_command, arguments)
     queue = JobQueue(chosen, dependencies(tasks), executor, command, screen)

@@ -1,12 +1,17 @@
-"""The command line on each engine: a real training, its test and the vote, with the bytes of the runner."""
+"""The command line on each engine: a real training that is killed, its test and the vote; the bytes are the runner's."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+from tests.waiting import wait_until
+from tests.workflow import chain
 from tests.workflow.test_run_pipeline import arguments, run_pipeline, videos
 from tests.workflow.test_snakemake import needs_snakemake, run
 
@@ -41,6 +46,14 @@ def submission(folder: Path) -> bytes:
     return (folder / "out/submission/arid_pred.csv").read_bytes()
 
 
+def kill_training(folder: Path) -> None:
+    """Kill the training in a folder as soon as it has begun its log, as a machine without memory does."""
+    wait_until((folder / "out/adapt/one/train.log").exists, 600, "the training has begun")
+    pattern = f"nightcrawler train .*{folder}/out"
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("engine", ["local", "slurm", "ray"])
 def test_jobs(
     tmp_path: Path, videos: Path, expected: bytes, engine: str, request: pytest.FixtureRequest
@@ -50,7 +63,10 @@ def test_jobs(
         request.getfixturevalue("real_slurm")
     elif engine == "ray":
         pytest.importorskip("ray", reason="needs the extra cluster")
-    done = run_pipeline(*options(tmp_path, videos), "--executor", engine, "--jobs", "2")
+    words = [*options(tmp_path, videos), "--executor", engine, "--jobs", "2"]
+    with chain.in_thread(lambda: kill_training(tmp_path)):
+        assert run_pipeline(*words).returncode == 1
+    done = run_pipeline(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert submission(tmp_path) == expected
 
@@ -68,7 +84,9 @@ def test_a_workflow_of_snakemake(
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"next: snakemake --snakefile {path}" in done.stdout
     assert not (tmp_path / "out/adapt").exists()
-    assert len(run(path)) == 4
+    with chain.in_thread(lambda: kill_training(tmp_path)):
+        assert run(path, code=1) == ["data"]
+    assert run(path) == ["train_adapt_one", "test_adapt_one_total_unlabel", "vote"]
     assert submission(tmp_path) == expected
     again = run_pipeline(*words, "--dry-run")
     assert "4 tasks, 4 done, 0 to do" in again.stdout

@@ -91,6 +91,7 @@ def test_a_task_that_was_stopped_is_queued_again(folder: Path) -> None:
     assert chain.started(folder) == ["train/first/a"] * 2
 
 
+@pytest.mark.slow
 def test_a_stopped_queue_ends_with_75_and_goes_on(folder: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tests.workflow.chain", "jobs", str(folder), "0.4", "2"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -67,6 +67,7 @@ def pid_of_job(folder: Path, task: str) -> int:
     return int(found.stdout.split()[0])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_no_byte(real_ray: None, folder: Path, tmp_path: Path) -> None:
     tasks = chain.small_chain(folder, 1.0)
     queue = queue_of(folder, tasks, 1.0)
@@ -127,6 +128,18 @@ def test_a_job_gets_the_resources_of_the_recipe(real_ray: None, folder: Path) ->
     )
     assert queue.run() == 0
     assert (folder / "order").read_text().split() == ["start", "end"] * 2
+
+
+@pytest.mark.parametrize(
+    "resources", [Resources(GPUS=1), Resources(CPUS=3), Resources(MEMORY_GB=9e6)]
+)
+def test_a_task_that_no_machine_can_hold_is_refused(
+    real_ray: None, folder: Path, resources: Resources
+) -> None:
+    """Ray would wait for such a machine without an end."""
+    task = Task("label/a", "label", (), "", {}, (folder / "a",), folder, resources=resources)
+    with pytest.raises(UserError, match=r"label/a: no machine of Ray has .*; the first has CPU 2"):
+        RayExecutor(ROOT, folder / "jobs", [task])
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

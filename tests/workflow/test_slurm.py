@@ -63,6 +63,7 @@ def wait_for_step(folder: Path, task: str) -> None:
     wait_until(saved.exists, 120, f"{task} has saved")
 
 
+@pytest.mark.slow
 def test_a_killed_job_and_a_killed_launcher_change_no_byte(real_slurm: Path, folder: Path) -> None:
     program = [sys.executable, "-m", "tests.workflow.chain", "slurm", str(folder), "1.0"]
     with subprocess.Popen(program, cwd=ROOT) as launcher:
@@ -94,6 +95,7 @@ def test_jobs_of_a_launcher_that_is_gone_are_watched(real_slurm: Path, folder: P
     assert queue_of(folder, 0.0, 2).executor._found == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["USR2", "TERM"])
 def test_a_job_that_saved_itself_is_queued_again(
     real_slurm: Path, folder: Path, number: str

@@ -71,6 +71,7 @@ def run(path: Path, *options: str, code: int = 0) -> list[str]:
     return RULE.findall(done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 def test_a_whole_run_has_the_bytes_of_the_runner(folder: Path, tmp_path: Path) -> None:
     tasks = chain.small_chain(folder)
     assert len(run(write(folder, tasks))) == len(tasks)
@@ -100,6 +101,7 @@ def test_a_whole_run_has_the_bytes_of_the_runner(folder: Path, tmp_path: Path) -
     assert chain.started(folder) == ["test/second/b"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     tasks = chain.small_chain(folder, 1.0)
     path = write(folder, tasks, 1.0)
