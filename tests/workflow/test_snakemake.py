@@ -62,6 +62,8 @@ def run(path: Path, *options: str, code: int = 0) -> list[str]:
     """Names of the rules that Snakemake ran."""
     done = subprocess.run(
         command_of(path, "--rerun-incomplete", *options),
+        # Its logs go to the folder in which it is started.
+        cwd=path.parent,
         capture_output=True,
         text=True,
         timeout=600,
@@ -105,13 +107,13 @@ def test_a_whole_run_has_the_bytes_of_the_runner(folder: Path, tmp_path: Path) -
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     tasks = chain.small_chain(folder, 1.0)
     path = write(folder, tasks, 1.0)
-    with subprocess.Popen(command_of(path), start_new_session=True) as snakemake:
+    with subprocess.Popen(command_of(path), cwd=folder, start_new_session=True) as snakemake:
         wait_until((folder / "second/a/checkpoints/latest").exists, 300)
         os.killpg(snakemake.pid, signal.SIGKILL)
         snakemake.wait(60)
     before = chain.started(folder)
     assert "vote" not in before
-    subprocess.run(command_of(path, "--unlock"), check=True, timeout=120)
+    subprocess.run(command_of(path, "--unlock"), cwd=folder, check=True, timeout=120)
     run(path)
     after = chain.started(folder)
     # What had ended before does not run again.
@@ -158,7 +160,12 @@ def test_rules_ask_for_the_resources_of_the_recipe(folder: Path) -> None:
     object.__setattr__(task, "resources", resources)
     path = write(folder, [task])
     shown = subprocess.run(
-        command_of(path, "--dry-run"), capture_output=True, text=True, timeout=120, check=True
+        command_of(path, "--dry-run"),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     text = shown.stdout + shown.stderr
     assert "threads: 2" in text
