@@ -94,11 +94,41 @@ def pool_tokens(
         Pooled tokens `[B, num_cls + T' H' W', C]` and their grid (T', H', W').
     """
     batch, _, dim = tokens.shape
-    places = tokens[:, num_cls:].reshape(batch, *grid, num_parts, dim // num_parts)
-    # To [B, parts, C / parts, T, H, W], and parts into the batch.
-    places = layer(places.permute(0, 4, 5, 1, 2, 3).flatten(0, 1))
+    # A view: channels come last in tokens.
+    places = tokens[:, num_cls:].reshape(batch, *grid, dim).permute(0, 4, 1, 2, 3)
+    if _prefers_channels_last(tokens):
+        places = _pool_channels_last(places, layer, num_parts)
+    else:
+        # To [B, parts, C / parts, T, H, W], and parts into the batch.
+        places = layer(places.unflatten(1, (num_parts, -1)).flatten(0, 1).contiguous())
     pooled = places.reshape(batch, dim, -1).transpose(1, 2)
     return torch.cat([tokens[:, :num_cls], pooled], dim=1), tuple(places.shape[2:])
+
+
+def _prefers_channels_last(tokens: Tensor) -> bool:
+    """Return whether pooling of tokens is faster with channels last.
+
+    On a CPU it takes a sixth of the time, but twice the time to train in bfloat16.
+    """
+    if tokens.device.type != "cpu":
+        return False
+    return tokens.dtype == torch.float32 or not torch.is_grad_enabled()
+
+
+def _pool_channels_last(places: Tensor, layer: nn.Module, num_parts: int) -> Tensor:
+    """Pool `[B, C, T, H, W]`. Parts of the channels stay side by side, each with the same kernels.
+
+    Args:
+        places: view of tokens, so that channels come last in memory.
+        layer: see `pool_tokens`.
+        num_parts: parts of the channels.
+    """
+    if num_parts == 1:
+        return layer(places)
+    assert isinstance(layer, nn.Conv3d)
+    weight = layer.weight.repeat(num_parts, 1, 1, 1, 1)
+    groups = places.shape[1]
+    return functional.conv3d(places, weight, None, layer.stride, layer.padding, groups=groups)
 
 
 def relative_rows(table: Tensor, num_q: int, num_k: int) -> Tensor:

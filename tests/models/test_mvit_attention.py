@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nightcrawler.models.mvit_attention import AttentionStyle, PooledAttention, relative_rows
+from nightcrawler.models import mvit_attention
+from nightcrawler.models.mvit_attention import (
+    AttentionStyle,
+    PooledAttention,
+    pool_layer,
+    pool_tokens,
+    relative_rows,
+)
 from nightcrawler.models.mvit_layout import BlockPlan, Pool
 from tests.golden.fill import clip_formula, fill_state_dict
 from tests.models.tiny_mvit import tiny, tiny_v2
@@ -252,3 +259,49 @@ def test_relative_tables_of_another_length_are_interpolated() -> None:
     rows = relative_rows(table, 5, 5)
     for i, j in itertools.product(range(5), range(5)):
         torch.testing.assert_close(rows[i, j], expected[i - j + 4], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"),
+    [
+        ("conv", torch.float32),
+        ("conv", torch.bfloat16),
+        ("conv_unshared", torch.float32),
+        ("max", torch.bfloat16),
+        ("avg", torch.float32),
+    ],
+)
+def test_pooling_with_channels_last_gives_what_planes_give(
+    mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = 2 if mode == "conv" else 1
+    layer = pool_layer(mode, 16 // heads, Pool((1, 3, 3), (1, 2, 2))).to(dtype)
+    # Keys as the attention has them: a third of a row, behind a class token.
+    tokens = torch.randn(2, 1 + 3 * 6 * 5, 48, dtype=dtype).chunk(3, dim=-1)[1]
+    results = []
+    for prefers in (True, False):
+        monkeypatch.setattr(mvit_attention, "_prefers_channels_last", lambda _, p=prefers: p)
+        with torch.no_grad():
+            pooled, grid = pool_tokens(tokens, (3, 6, 5), layer, 1, heads)
+        assert grid == (3, 3, 3)
+        results.append(pooled)
+    assert torch.equal(*results)
+
+
+def test_pooling_keeps_channels_last_on_a_cpu() -> None:
+    shapes = []
+
+    def convolve(places: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        # The layout of the input decides which kernel runs.
+        shapes.append((places.shape[1], places.stride(1)))
+        return plain(places, *arguments, **options)
+
+    plain = nn.functional.conv3d
+    layer = pool_layer("conv", 8, Pool((1, 3, 3), (1, 2, 2)))
+    tokens = torch.randn(2, 1 + 3 * 6 * 5, 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.functional, "conv3d", convolve)
+        pool_tokens(tokens, (3, 6, 5), layer, 1, 2)
+        pool_tokens(tokens.bfloat16().requires_grad_(), (3, 6, 5), layer.bfloat16(), 1, 2)
+    # Both heads beside one another; in bfloat16 training, heads are samples.
+    assert shapes == [(16, 1), (8, 90)]
