@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,10 +62,20 @@ def attend(
         key = key.contiguous()
         value = value.contiguous()
         inference = not torch.is_grad_enabled() and not options.get("dropout_p")
-        # In bfloat16 the kernel multiplies no faster than in float32, plain products do.
-        if query.dtype == torch.bfloat16 and inference:
+        if query.dtype == torch.bfloat16 and inference and not _has_bfloat16_tiles():
             return _attend_in_blocks(query, key, value, mask, options.get("scale"))
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
+
+
+@functools.cache
+def _has_bfloat16_tiles() -> bool:
+    """Return whether this CPU has AMX, the only way that the fused kernel multiplies bfloat16.
+
+    Without it the kernel is no faster than in float32, and plain products are.
+    """
+    # Releases of torch that cannot tell the capabilities are taken to have none.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 def _attend_in_blocks(

@@ -50,6 +50,7 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float |
     return (scores if mask is None else scores + mask.double()).softmax(-1) @ v
 
 
+@pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("masked", [None, (7, 7), (1, 7)])
 @pytest.mark.parametrize(
@@ -61,8 +62,10 @@ def test_attention(
     masked: tuple[int, int] | None,
     dtype: torch.dtype,
     tolerance: float,
+    tiles: bool,
 ) -> None:
     monkeypatch.setattr(layers, "QUERY_BLOCK", 3)
+    monkeypatch.setattr(layers, "_has_bfloat16_tiles", lambda: tiles)
     q, k, v = heads(dtype)
     mask = None if masked is None else torch.linspace(-1, 1, masked[0] * 7).view(masked).to(dtype)
     expected = by_hand(q, k, v, mask, scale)
@@ -73,6 +76,30 @@ def test_attention(
     torch.testing.assert_close(
         attend(q, k, v, mask, scale=scale).double(), expected, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "blocks"), [({"amx_bf16": True}, 0), ({"amx_bf16": False}, 1), (None, 1)]
+)
+def test_the_fused_kernel_is_for_processors_that_multiply_bfloat16(
+    capabilities: dict[str, bool] | None, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if capabilities is None:
+        # As in releases of torch that cannot tell.
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    plain = layers._attend_in_blocks
+    calls = []
+    monkeypatch.setattr(
+        layers, "_attend_in_blocks", lambda *given: calls.append(given) or plain(*given)
+    )
+    layers._has_bfloat16_tiles.cache_clear()
+    with torch.no_grad():
+        attend(*heads(torch.bfloat16))
+        attend(*heads(torch.float32))
+    layers._has_bfloat16_tiles.cache_clear()
+    assert len(calls) == blocks
 
 
 def test_bfloat16_still_trains() -> None:
