@@ -74,7 +74,7 @@ def _has_bfloat16_tiles() -> bool:
     Without it the kernel is no faster than in float32, and plain products are.
     """
     # Releases of torch that cannot tell the capabilities are taken to have none.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
 
