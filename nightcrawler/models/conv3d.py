@@ -124,7 +124,29 @@ def conv_norm(conv: nn.Conv3d, norm: Norm3d, x: Tensor) -> Tensor:
     if conv.bias is not None:
         bias = bias + conv.bias * scale
     weight = conv.weight * scale.view(-1, 1, 1, 1, 1)
+    if x.is_contiguous(memory_format=torch.channels_last_3d):
+        # Weights of another layout than the input's are reordered slowly.
+        weight = weight.contiguous(memory_format=torch.channels_last_3d)
     return functional.conv3d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def inference_layout(clip: Tensor) -> Tensor:
+    """Return a clip with channels last where that is the fastest: in bfloat16 on a CPU.
+
+    Without gradients only. All layers after it keep the layout, and take less than half of the
+    time. In float32, the layouts are equally fast.
+
+    Args:
+        clip: `[B, 3, T, H, W]`.
+    """
+    if clip.device.type != "cpu" or torch.is_grad_enabled():
+        return clip
+    dtype = clip.dtype
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+    if dtype != torch.bfloat16:
+        return clip
+    return clip.contiguous(memory_format=torch.channels_last_3d)
 
 
 def strided_frames(num_frames: int, alpha: int) -> list[int]:

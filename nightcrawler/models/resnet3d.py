@@ -18,6 +18,7 @@ from nightcrawler.models.conv3d import (
     check_pathways,
     conv3d,
     conv_norm,
+    inference_layout,
     init_weights,
     spread_frames,
 )
@@ -324,7 +325,7 @@ class ResNet3D(nn.Module):
         paths = [clip]
         if self.two_pathways:
             paths = [clip[:, :, spread_frames(num_frames, self.alpha)], clip]
-        paths = self.s1(paths)
+        paths = self.s1([inference_layout(path) for path in paths])
         for stage in range(2, 6):
             if self.two_pathways:
                 paths = self.get_submodule(f"s{stage - 1}_fuse")(paths)

@@ -28,6 +28,7 @@ from nightcrawler.models.conv3d import (
     check_pathways,
     conv3d,
     conv_norm,
+    inference_layout,
     init_weights,
     strided_frames,
     takes_statistics,
@@ -300,8 +301,9 @@ class SlowFast(nn.Module):
         check_frames(clip.shape[2], self.alpha)
         if self.motion_stem:
             clip = motion_channels(clip)
-        slow = self.slow.stem(clip[:, :, strided_frames(clip.shape[2], self.alpha)])
-        fast = self.fast.stem(clip)
+        frames = strided_frames(clip.shape[2], self.alpha)
+        slow = self.slow.stem(inference_layout(clip[:, :, frames]))
+        fast = self.fast.stem(inference_layout(clip))
         for i in range(len(STRIDES)):
             lateral = self.fast.get_submodule(f"Tconv{i + 1}")(fast)
             slow = self.slow.stage(i)(torch.cat([slow, lateral], dim=1))

@@ -470,3 +470,59 @@ def test_a_norm_that_takes_statistics_or_is_observed_is_not_folded() -> None:
         norm.eval().register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         conv_norm(conv, norm, clip)
     assert torch.equal(seen[0], conv(clip))
+
+
+@pytest.mark.parametrize(
+    "model", [SlowFast(5, depth=(1, 1, 1, 1), width=8, beta_inv=2), ResNet3D(5, depth=18, width=8)]
+)
+def test_bfloat16_inference_has_channels_last_and_the_same_logits(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts: set[bool] = set()
+    plain = nn.functional.conv3d
+
+    def convolve(x: Tensor, *arguments: Any) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last_3d)
+        # Of a single place, both layouts are one.
+        if last != x.is_contiguous():
+            layouts.add(last)
+        return plain(x, *arguments)
+
+    monkeypatch.setattr(nn.functional, "conv3d", convolve)
+    model = fill_state_dict(model).eval().float()
+    clip = clip_formula((2, 3, 8, 64, 64)).float()
+    with torch.no_grad():
+        expected = model(clip)
+        # Where nothing is gained, the layout stays.
+        assert layouts == {False}
+        layouts.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(clip)
+    # Both pathways have it, from the first layer to the last.
+    assert layouts == {True}
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(logits.float(), expected, rtol=0.0, atol=5e-2 * largest)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(clip)
+    assert layouts == {True, False}
+
+
+def test_weights_take_the_layout_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts = []
+    plain = nn.functional.conv3d
+
+    def convolve(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
+        layouts.append(weight.is_contiguous(memory_format=torch.channels_last_3d))
+        return plain(x, weight, *arguments)
+
+    monkeypatch.setattr(nn.functional, "conv3d", convolve)
+    conv = nn.Conv3d(4, 6, 3, padding=1)
+    norm = nn.BatchNorm3d(6).eval()
+    x = torch.randn(2, 4, 5, 6, 7)
+    with torch.no_grad():
+        results = [
+            conv_norm(conv, norm, x.contiguous(memory_format=layout))
+            for layout in (torch.contiguous_format, torch.channels_last_3d)
+        ]
+    assert layouts == [False, True]
+    torch.testing.assert_close(*results)
