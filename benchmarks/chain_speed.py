@@ -29,7 +29,7 @@ SIGNAL = 2
 
 
 def measure_chain(num_videos: int, num_classes: int, num_models: int) -> Iterator[str]:
-    """Yield time and memory of the chain, for rows in order and shuffled.
+    """Yield CPU seconds and memory of the chain, for rows in order and shuffled.
 
     Args:
         num_videos: rows of each results file.
@@ -55,7 +55,7 @@ def measure_chain(num_videos: int, num_classes: int, num_models: int) -> Iterato
             peak_gib = seconds.pop("peak_gib")
             parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
             total = sum(seconds.values())
-            yield f"{out.name}: {total:.1f} s ({parts}), peak {peak_gib:.2f} GiB"
+            yield f"{out.name}: {total:.1f} s of CPU ({parts}), peak {peak_gib:.2f} GiB"
         alike = all(same_rows(outs[0] / name, outs[1] / name) for name in OUTPUTS)
     size = f"{num_videos:,} videos x {num_classes} classes x {num_models} models"
     yield f"{size}: " + ("the same rows in any order" if alike else "ROWS DIFFER")
@@ -109,7 +109,7 @@ def run_chain(paths: Sequence[Path], out: Path) -> dict[str, float]:
         out: folder of the outputs.
 
     Returns:
-        Seconds of each part, and `peak_gib` of the process.
+        CPU seconds of each part, and `peak_gib` of the process.
 
     Raises:
         UserError: if a results file is damaged.
@@ -117,10 +117,10 @@ def run_chain(paths: Sequence[Path], out: Path) -> dict[str, float]:
     seconds: dict[str, float] = {}
 
     def timed(name: str, call: Callable[[], T]) -> T:
-        """Add the seconds of a call to a part's."""
-        start = time.perf_counter()
+        """Add the CPU seconds of a call, which other programs do not change, to a part's."""
+        start = time.process_time()
         result = call()
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
         return result
 
     folders = dict.fromkeys((path.stem for path in paths), "")

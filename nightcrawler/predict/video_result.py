@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -172,9 +172,11 @@ class VideoResult:
 
 def to_plain(result: VideoResult) -> dict[str, Any]:
     """Return a result as plain values for a part file, without the class names."""
-    content = asdict(result)
+    # Not asdict of the whole, which copies every number.
+    content = {field.name: getattr(result, field.name) for field in fields(result)}
     # run.json of the output folder holds them once for all parts.
     del content["class_names"]
+    content["segments"] = [asdict(segment) for segment in result.segments]
     for segment in content["segments"]:
         # Of a part of an earlier version, which had none.
         if segment["status"] == STATUS_OK:

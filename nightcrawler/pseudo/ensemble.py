@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,10 @@ from nightcrawler.utils.errors import NO_PERSON, UserError
 # probabilities (the published MViT gave probabilities for logits).
 SCORES = ("probs", "softmax", "softmax_sum", "softmax_sum_probs")
 SHOWN_ROWS = 5
+# Longest names that are hashed in arrays, where each takes the room of the longest.
+MAX_HASHED = 64
+# An odd number whose bits look random.
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 SUM_TOLERANCE = 1e-3
 
 
@@ -110,7 +114,6 @@ def row_order(
     of: Sequence[str],
     source: str,
     of_source: str,
-    rows_of: Mapping[str, int] | None = None,
 ) -> np.ndarray | None:
     """Return the rows of `names` in the order of `of`, int64 `[N]`, or `None` if equal.
 
@@ -119,8 +122,6 @@ def row_order(
         of: wanted names, those of the file `of_source`.
         source: a file, for errors.
         of_source: the file with the wanted names, for errors.
-        rows_of: wanted names to their rows. Several files can share it: looking names up is
-            quicker than indexing each file.
 
     Raises:
         UserError: if a wanted name is missing or another one is present, with the first rows,
@@ -128,14 +129,10 @@ def row_order(
     """
     if list(names) == list(of):
         return None
-    # The usual case, the same videos in another order, without an index of this file.
-    if rows_of is not None and len(names) == len(of):
-        places = np.fromiter(map(rows_of.get, names, itertools.repeat(-1)), np.int64, len(names))
-        order = np.full(len(of), -1)
-        order[places] = np.arange(len(names))
-        if places.min() >= 0 and order.min() >= 0:
-            return order
-    # Only files with a fault, or without a shared index, come here.
+    # The usual case, the same videos in another order.
+    shuffled = _order_of_same(names, of)
+    if shuffled is not None:
+        return shuffled
     index = dict(zip(names, range(len(names)), strict=True))
     order = np.fromiter(map(index.get, of, itertools.repeat(-1)), np.int64, len(of))
     missing = np.flatnonzero(order < 0)
@@ -154,6 +151,30 @@ def row_order(
     raise UserError(
         f"{source}: {len(extra)} videos that {of_source} does not have: {_rows(names, extra)}"
     )
+
+
+def _order_of_same(names: Sequence[str], of: Sequence[str]) -> np.ndarray | None:
+    """Return the rows of `names` in the order of `of`, `None` where they may differ.
+
+    Sorts by hashes: a dictionary of a million names waits for memory at each of them.
+    """
+    longest = max(map(len, of), default=0)
+    if len(names) != len(of) or not 0 < longest <= MAX_HASHED or max(map(len, names)) != longest:
+        return None
+    found = np.array(names, f"U{longest}")
+    wanted = np.array(of, f"U{longest}")
+    order = np.empty(len(of), np.int64)
+    order[np.argsort(_hashes(wanted))] = np.argsort(_hashes(found))
+    # Names of one hash may have changed places.
+    return order if (found[order] == wanted).all() else None
+
+
+def _hashes(names: np.ndarray) -> np.ndarray:
+    """Return a hash of each of N texts of one width, uint64 `[N]`."""
+    hashes = np.zeros(len(names), np.uint64)
+    for column in names.view(np.uint32).reshape(len(names), -1).T:
+        hashes = hashes * HASH_FACTOR + column
+    return hashes
 
 
 def _rows(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> str:
@@ -183,10 +204,8 @@ def join(models: Sequence[Predictions], sources: Sequence[str], scores: Sequence
     opinions = []
     probs = []
     class_names = _class_names(models, sources)
-    # Row of each name in the first file, shared by all others.
-    rows_of = dict(zip(first.names, range(len(first.names)), strict=True))
     for model, source, kind in zip(models, sources, scores, strict=True):
-        order = row_order(model.names, first.names, source, sources[0], rows_of)
+        order = row_order(model.names, first.names, source, sources[0])
         try:
             found = probabilities(model, kind)
         except UserError as error:

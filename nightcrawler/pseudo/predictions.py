@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, plain_name
+from nightcrawler.utils.io import atomic_write, plain_names
 from nightcrawler.utils.npz import ZIP_START, read_npz_bytes, write_npz
 from nightcrawler.utils.plain_pickle import read_plain_bytes
 
@@ -72,7 +71,7 @@ class Predictions:
 
     def __post_init__(self) -> None:
         # Files are joined by name, whatever spelling the list of each had.
-        self.names = [sys.intern(plain_name(name)) for name in self.names]
+        self.names = plain_names(self.names)
         num_videos = len(self.names)
         # Files come from users too: a truncated array must not shift rows against names.
         per_video = (self.logits, self.probs, self.labels, self.num_clips, self.status)
@@ -283,8 +282,11 @@ def _texts(content: dict[str, Any], key: str) -> list[str]:
     array = content[key]
     if not isinstance(array, np.ndarray) or array.dtype.kind != "U" or array.ndim != 1:
         raise UserError(f"'{key}' is not a list of text")
-    # Equal names in several files are one object: five files of a million names fit in memory.
-    return list(map(sys.intern, array.tolist()))
+    if len(array) and (array == array[0]).all():
+        # As the status of most files.
+        return [str(array[0])] * len(array)
+    texts: list[str] = array.tolist()
+    return texts
 
 
 def _from_old_form(

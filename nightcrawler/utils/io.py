@@ -281,6 +281,8 @@ def sha256_file(path: str | Path) -> str:
 _SCHEME = re.compile(r"(s3|https?|hf)://(?=[^/])")
 # An empty or `.` part of a path.
 _EMPTY_PART = re.compile(r"(?:^|/)\.?(?:/|$)")
+# The same in lines, to be looked for one by one: much quicker than a pattern.
+_EMPTY_PARTS = ("//", "/./", "\n/", "\n./", "/\n", "/.\n", "\n.\n", "\n\n")
 
 
 def plain_name(name: str) -> str:
@@ -303,6 +305,19 @@ def plain_name(name: str) -> str:
     parts = unicodedata.normalize("NFC", name).split("/")
     kept = "/".join(part for part in parts if part not in ("", "."))
     return f"/{kept}" if name.startswith("/") else kept
+
+
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Return the `plain_name` of each of many names, one search for all that are plain already.
+
+    Example:
+        >>> plain_names(["a.mp4", "./b.mp4"])
+        ['a.mp4', 'b.mp4']
+    """
+    lines = "\n".join(["", *names, ""])
+    if lines.isascii() and not any(text in lines for text in _EMPTY_PARTS):
+        return list(names)
+    return list(map(plain_name, names))
 
 
 def check_relative(relative: str) -> None:

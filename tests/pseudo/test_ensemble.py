@@ -122,6 +122,21 @@ def test_many_rows_are_counted_not_listed() -> None:
         joined_with(made(names=[f"other{row}" for row in range(12)]))
 
 
+@pytest.mark.parametrize("longest", ["z.mp4", "z" * 60, "z" * 200])
+def test_rows_of_shuffled_names(longest: str) -> None:
+    names = [f"{number}.mp4" for number in range(2000)] + ["\u00fc\U0001f600", "u", longest]
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        order = rng.permutation(len(names))
+        shuffled = [names[row] for row in order]
+        found = row_order(shuffled, names, "b", "a")
+        assert found is not None
+        assert [shuffled[row] for row in found] == names
+    other = [*names[:-1], longest[:-1] + "y"][::-1]
+    with pytest.raises(UserError, match="b: 1 videos of a are missing"):
+        row_order(other, names, "b", "a")
+
+
 def test_a_name_twice_is_an_error() -> None:
     with pytest.raises(UserError, match=r"b: 1 repeated videos: row 1 'x'"):
         row_order(["x", "x", "y"], ["y", "x"], "b", "a")

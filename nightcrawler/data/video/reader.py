@@ -56,8 +56,8 @@ def fault_of_url(source: str) -> str:
     if match is None or is_live(source) or os.path.exists(source):
         return ""
     return (
-        f"{match[0]} addresses are not read: give a file, a folder, a list, rtsp://, rtsps:// or "
-        "/dev/videoN (download a video of the web first)"
+        f"{match[0]} addresses are not read: give a file, a folder, a list (its rows may name "
+        "https://, s3:// and hf:// videos), rtsp://, rtsps:// or /dev/videoN"
     )
 
 
