@@ -319,12 +319,15 @@ def main(argv: Sequence[str]) -> int:
         import torch
 
         from nightcrawler.export.card import write_card
+        from nightcrawler.export.formats import check_onnx_installed
         from nightcrawler.export.trained import build_trained
     from nightcrawler.utils.outputs import check_targets
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     # Before the export: tracing takes minutes, and a typing error should not.
+    if "onnx" in arguments.formats:
+        check_onnx_installed()
     for path in arguments.check:
         if not path.is_file():
             raise UserError(f"--check {path}: no such file")

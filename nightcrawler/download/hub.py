@@ -139,7 +139,9 @@ def list_files(name: str) -> list[str]:
 
     repository, _, revision = name.partition("@")
     try:
-        return sorted(HfApi().list_repo_files(repository, revision=revision or None))
+        # One request, which is not tried again for half a minute where there is no network.
+        found = HfApi().model_info(repository, revision=revision or None)
+        return sorted(one.rfilename for one in found.siblings or ())
     except Exception as error:
         fault = _fault(HubFile(repository, "", revision), error)
         raise UserError(f"{SCHEME}{name}: {fault.cause}: {fault.advice}") from None

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 
 from nightcrawler.predict.graph_input import INPUT, OUTPUT
 from nightcrawler.predict.onnx_file import EXTRA
-from nightcrawler.utils.errors import missing_extra
+from nightcrawler.utils.errors import UserError, missing_extra
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.safetensors_files import safetensors_bytes
 
@@ -97,6 +97,19 @@ def write_pt2(program: ExportedProgram, path: Path, about: Mapping[str, str]) ->
         file.write(buffer.getbuffer())
 
 
+def check_onnx_installed() -> None:
+    """Refuse to write ONNX without its libraries.
+
+    Raises:
+        UserError: if the extra is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        fault = missing_extra("onnx among --formats", EXTRA)
+        raise UserError(f"{fault}, or leave it out: --formats pt2 safetensors") from None
+
+
 def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
     """Write a program as ONNX.
 
@@ -108,10 +121,7 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
     Raises:
         UserError: if the extra is not installed.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise missing_extra("onnx among --formats", EXTRA) from None
+    check_onnx_installed()
     # The exporter prints its progress to standard output, which belongs to the command line.
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         exported = torch.onnx.export(

@@ -28,8 +28,9 @@ SAFE = {
 
 
 def publish(site: Site, files: dict[str, bytes], revision: str = "main") -> None:
-    tree = [{"type": "file", "path": name, "size": len(x), "oid": "0"} for name, x in files.items()]
-    site.files[f"/api/models/me/repo/tree/{revision}"] = json.dumps(tree).encode()
+    about = {"id": "me/repo", "siblings": [{"rfilename": name} for name in files]}
+    place = "" if revision == "main" else f"/revision/{revision}"
+    site.files[f"/api/models/me/repo{place}"] = json.dumps(about).encode()
     for name, content in files.items():
         site.files[f"/me/repo/resolve/{revision}/{name}"] = content
 

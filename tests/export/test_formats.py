@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from nightcrawler.cli import export
 from nightcrawler.config.portable import portable_text
 from nightcrawler.export import formats
 from nightcrawler.export.runtimes import Run, open_onnx, open_pt2, run_module
 from nightcrawler.export.trained import Trained, build_trained
 from nightcrawler.models.formats import read_weights
 from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.utils.command_line import run
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.export.made import FAMILIES, write_checkpoint
@@ -143,3 +145,13 @@ def test_a_missing_extra_says_what_to_install(
         with pytest.raises(UserError, match=hint):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_where_an_extra_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    argv = ["demo/uniformer_b32_k600", "--out", str(tmp_path / "out")]
+    assert run(export.main, argv) == 2
+    assert "or leave it out: --formats pt2 safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
