@@ -21,7 +21,7 @@ small)
     models=(uniformer_b32_k600 sf32_k700)
     data=${DATA:-demo/small$seed/data}
     out=${OUT:-demo/small$seed/run}
-    clips=(--train 24 --val 8 --unlabel 20 --arid 10 --test 20)
+    clips=(--preset street --train 24 --val 8 --unlabel 20 --arid 10 --test 20)
     control=()
     ;;
 full)
@@ -29,7 +29,7 @@ full)
     models=(uniformer_b32_ssv2 uniformer_b32_k600 mvit_b32_k600 sf32_k700)
     data=${DATA:-demo/data$seed}
     out=${OUT:-demo/run$seed}
-    clips=(--train 60 --val 20 --unlabel 40 --arid 30 --test 40)
+    clips=(--preset darker --train 60 --val 20 --unlabel 40 --arid 30 --test 40)
     control=(--control)
     ;;
 *)
@@ -44,7 +44,7 @@ if [ "${CEILING:-0}" = 1 ]; then
 fi
 
 echo "== 1/4 synthetic clips: $data"
-"$python" tools/make_synthetic.py --out "$data" --seed "$seed" --preset darker --jobs "$jobs" "${clips[@]}"
+"$python" tools/make_synthetic.py --out "$data" --seed "$seed" --jobs "$jobs" "${clips[@]}"
 echo "== 2/4 the chain: $out"
 "$python" tools/run_pipeline.py "configs/pipeline/$recipe.yaml" --data "$data" --out "$out" --jobs "$jobs" \
     "${control[@]}" "${ceiling[@]}" "$@" RNG_SEED "$((6666 + seed))"
