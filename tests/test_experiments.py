@@ -231,6 +231,26 @@ def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
+@pytest.mark.parametrize(("size", "preset"), [("small", "street"), ("full", "darker")])
+def test_the_demo_renders_the_clips_of_its_preset(tmp_path: Path, size: str, preset: str) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / "tools" / "demo.sh"],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python), "SIZE": size, "POSE": "0"}
+        | {"DATA": str(tmp_path / "data"), "OUT": str(tmp_path), "SEED": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (rendered,) = [line for line in done.stdout.splitlines() if "make_synthetic.py" in line]
+    words = rendered.split()
+    assert words.count("--preset") == 1
+    assert words[words.index("--preset") + 1] == preset
+    assert words[words.index("--seed") + 1] == "2"
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """An experiment and the launcher under a path with a space, and a `python` that prints what it is given."""
