@@ -3,7 +3,7 @@
 The parts are: models against this machine's matrix products and other implementations; the data
 path against plain decoding and per-frame augmentation; damage to files, and losses of their parts,
 that nobody notices; the seconds and memory of the chain's arithmetic, and of a large prediction
-beside its models; poses against decoding.
+beside its models; poses against decoding; and the fit of known cameras.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ EXAMPLES = """\
   {command} chain --videos 1000000
   {command} parts --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2
+  {command} cameras --clips 40 --seeds 3
   {command} gpu --workers 8 --workers 16
   {command} gpu --device cpu --tiny --repeats 1
   {command} gpu --hours --tflops 100"""
@@ -46,7 +47,7 @@ def parse(argv: Sequence[str]) -> Any:
     tasks = parser.add_subparsers(
         dest="part",
         required=True,
-        metavar="models | data | damage | losses | chain | parts | poses",
+        metavar="models | data | damage | losses | chain | parts | poses | cameras",
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -117,6 +118,11 @@ def parse(argv: Sequence[str]) -> Any:
     )
     gpu = add_task(tasks, "gpu", "models at full size on a GPU, and waiting for data", EXAMPLES)
     _add_gpu_options(gpu)
+    cameras = add_task(tasks, "cameras", "fits of known cameras to their recordings", EXAMPLES)
+    for name, default in (("clips", 40), ("seeds", 3)):
+        cameras.add_argument(
+            f"--{name}", type=at_least(1), default=default, metavar="N", help=f"default {default}"
+        )
     for task in (models, data, poses, gpu):
         task.add_argument(
             "--repeats",
@@ -125,7 +131,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, losses, chain, parts, poses):
+    for task in (models, data, damage, losses, chain, parts, poses, cameras):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -282,6 +288,13 @@ def run_parts(arguments: Any) -> None:
     print_lines(measure_parts(arguments.videos, arguments.classes, arguments.workers))
 
 
+def run_cameras(arguments: Any) -> None:
+    """Print how far the statistics of fitted cameras are from those of known ones."""
+    from benchmarks.camera_fit import measure_fits
+
+    print_lines(measure_fits(arguments.clips, arguments.seeds))
+
+
 def run_poses(arguments: Any) -> None:
     """Print the speed of extracting poses, and the cost of predictions by them."""
     import tempfile
@@ -329,6 +342,7 @@ def main(argv: Sequence[str]) -> int:
         "chain": run_chain,
         "parts": run_parts,
         "poses": run_poses,
+        "cameras": run_cameras,
         "gpu": run_gpu,
     }
     parts[arguments.part](arguments)
