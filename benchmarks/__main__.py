@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> Any:
     tasks = parser.add_subparsers(
         dest="part",
         required=True,
-        metavar="models | data | damage | losses | chain | parts | poses | cameras",
+        metavar="models | data | damage | losses | chain | parts | poses | cameras | gpu",
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -131,7 +131,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, losses, chain, parts, poses, cameras):
+    for task in (models, data, damage, losses, chain, parts, poses, cameras, gpu):
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
