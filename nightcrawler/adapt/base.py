@@ -81,10 +81,17 @@ class Adapter(Protocol):
 
 
 class NoAdapter:
-    """Adapter that leaves the model as it is."""
+    """Adapter that leaves the model as it is.
+
+    Args:
+        note: why, for the log.
+    """
 
     name = "none"
     changes_weights = False
+
+    def __init__(self, note: str = "none: the model is left as it was trained") -> None:
+        self.note = note
 
     def run(self, model: nn.Module, clips: Iterable[Tensor]) -> AdaptReport:
         """Return a report that nothing was changed.
@@ -93,4 +100,4 @@ class NoAdapter:
             model: left as it is.
             clips: not read.
         """
-        return AdaptReport(self.name, note="none: the model is left as it was trained")
+        return AdaptReport(self.name, note=self.note)

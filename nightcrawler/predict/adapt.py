@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nightcrawler.adapt.base import AdaptReport, ReplayableClips
+from nightcrawler.adapt.base import AdaptReport, NoAdapter, ReplayableClips
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.predictor import Predictor
@@ -41,9 +41,12 @@ def adapt(ensemble: Ensemble, items: Sequence[VideoItem]) -> tuple[Ensemble, lis
     for predictor in ensemble.predictors:
         clips = ReplayableClips(functools.partial(_batches, predictor, chosen))
         report = predictor.adapter.run(predictor.model, clips)
+        reports.append(report)
+        if report.adapter == NoAdapter.name:
+            predictors.append(predictor)
+            continue
         # TENT leaves it in training mode for its steps only, but no adapter promises that.
         predictor.model.eval()
-        reports.append(report)
         about = {**predictor.about, "adapter": report.adapter, "adapted_on": report.num_clips}
         predictors.append(replace(predictor, about=about))
     return replace(ensemble, predictors=predictors), reports

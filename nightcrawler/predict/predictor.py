@@ -38,6 +38,7 @@ from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.stream_adapter import (
+    NO_LIGHT,
     ONLINE,
     StreamAdapter,
     about_stream,
@@ -289,6 +290,8 @@ def _build_adapter(cfg: CfgNode, name: str) -> Adapter:
     if name == ONLINE:
         # It works during the prediction, not before.
         return NoAdapter()
+    if cfg.DATA.INPUT == "pose" and name != NoAdapter.name:
+        return NoAdapter(NO_LIGHT)
     cfg = cfg.clone()
     cfg.defrost()
     # Training adapted to clips of its own. Here the caller says whether and how.

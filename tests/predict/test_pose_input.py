@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fvcore.common.config import CfgNode
 
 from nightcrawler.config.load import load_experiment
@@ -16,6 +17,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.engine.build import build_trainer
 from nightcrawler.pose.files import Pose
 from nightcrawler.predict import pose_input
+from nightcrawler.predict.adapt import adapt
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble
 from nightcrawler.predict.load import load
@@ -94,6 +96,23 @@ def test_a_person_has_a_class_and_an_empty_room_has_none(skeleton: Path, tmp_pat
     frames = read_file(Path(somebody), range).frames
     again = predictor.frames(item_of("memory"), FrameSpan(list(frames), 30.0))
     np.testing.assert_allclose(again.probs, seen.probs, atol=0.05)
+
+
+def test_statistics_of_a_skeleton_model_stay(
+    pictures: Path, skeleton: Path, tmp_path: Path
+) -> None:
+    options = PredictOptions(device="cpu", adapter="batchnorm")
+    ensemble = build_ensemble([pictures, skeleton], None, Path(), options)
+    before = {
+        name: value.clone() for name, value in ensemble.predictors[1].model.state_dict().items()
+    }
+    item = item_of(dots(tmp_path / "walk.mp4", walk(60)))
+    adapted, (of_pictures, of_skeletons) = adapt(ensemble, [item])
+    assert of_pictures.layers
+    assert of_skeletons.summary() == "sees joints and no light, so nothing is adapted"
+    assert ["adapted_on" in one.about for one in adapted.predictors] == [True, False]
+    for name, value in adapted.predictors[1].model.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_who_sees_nobody_leaves_the_answer_to_the_others(
