@@ -6,6 +6,7 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.adapt.base import Adapter, NoAdapter
 from nightcrawler.adapt.batchnorm import BatchNormAdapter
+from nightcrawler.adapt.infomax import InfomaxAdapter
 from nightcrawler.adapt.tent import TentAdapter
 from nightcrawler.utils.registries import ADAPTERS
 
@@ -29,6 +30,12 @@ def build_tent(cfg: CfgNode) -> Adapter:
     """Build entropy minimisation from `ADAPT`, after BatchNorm statistics from `BN`."""
     statistics = BatchNormAdapter(blend=cfg.BN.BLEND, hint=HINT)
     return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=statistics, hint=HINT)
+
+
+def build_infomax(cfg: CfgNode) -> Adapter:
+    """Build information maximisation from `ADAPT`, after BatchNorm statistics from `BN`."""
+    statistics = BatchNormAdapter(blend=cfg.BN.BLEND, hint=HINT)
+    return InfomaxAdapter(lr=cfg.ADAPT.INFOMAX_LR, statistics=statistics, hint=HINT)
 
 
 def build_adapter(cfg: CfgNode) -> Adapter:

@@ -15,7 +15,7 @@ collapse, which the reset rule undoes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,52 +55,84 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(dim=-1)
 
 
-def effective_classes(model: nn.Module, clips: Iterable[Tensor]) -> tuple[float, int]:
-    """Return the effective number of predicted classes, and the number of clips, of all ranks.
+def logits_of(model: nn.Module, clip: Tensor) -> Tensor:
+    """Return a model's logits `[B, K]` in float32, or float64 if they are."""
+    logits = model(clip)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    The effective number is exp(entropy) of the mean prediction: K if every class is predicted
-    equally often, 1 if only one is.
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the softmax of each row, `[B, K]`."""
+    return logits.softmax(dim=-1)
+
+
+@torch.no_grad()
+def mean_over_clips(
+    model: nn.Module, clips: Iterable[Tensor], figures: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, int]:
+    """Return the mean of figures of the predictions, and the number of clips, of all ranks.
 
     Args:
         model: classifier in eval mode.
         clips: batches `[B, 3, T, H, W]`, this rank's share.
+        figures: function from logits `[B, K]` to figures `[B, F]`.
+
+    Returns:
+        Means float64 `[F]` on the CPU, empty if there is no clip, and the number of clips.
     """
     total: float | Tensor = 0.0
     num_clips = 0
-    with torch.no_grad():
-        for clip in clips:
-            total = total + model(clip).float().softmax(dim=-1).sum(dim=0).double().cpu()
-            num_clips += len(clip)
-    # A rank without clips has no number of classes to contribute.
+    for clip in clips:
+        total = total + figures(logits_of(model, clip)).sum(dim=0).double().cpu()
+        num_clips += len(clip)
+    # A rank without clips has no number of figures to contribute.
     parts = []
     for part, count in distributed.gather_objects((total, num_clips)):
         if count:
             parts.append((part, count))
     if not parts:
-        return 0.0, 0
+        return torch.empty(0, dtype=torch.float64), 0
     num_clips = sum(count for _, count in parts)
-    mean = sum(part for part, _ in parts) / num_clips
-    return torch.special.entr(mean).sum().exp().item(), num_clips
+    return sum(part for part, _ in parts) / num_clips, num_clips
 
 
-def in_turn(clips: Iterator[Tensor]) -> Iterator[Tensor | None]:
+def effective_classes(mean: Tensor) -> float:
+    """Return the effective number of predicted classes.
+
+    It is exp(entropy) of the mean prediction: K if every class is predicted equally often, 1 if
+    only one is.
+
+    Args:
+        mean: mean of the probabilities over clips, `[K]`.
+    """
+    return torch.special.entr(mean).sum().exp().item()
+
+
+def in_turn(clips: Iterator[Tensor]) -> Iterator[tuple[int, Tensor | None]]:
     """Yield the batches of all ranks in the order of a single process.
 
     Args:
         clips: batches of this rank.
 
     Yields:
-        A batch of this rank, or `None` for a batch of another rank.
+        The number of clips in a batch, and the batch, or `None` if it is another rank's.
     """
     while True:
         clip = next(clips, None)
         # Ranks may have different numbers of batches: all go on until the last has none.
-        there = distributed.gather_objects(clip is not None)
-        if not any(there):
+        sizes = distributed.gather_objects(0 if clip is None else len(clip))
+        if not any(sizes):
             return
-        for rank, has_batch in enumerate(there):
-            if has_batch:
-                yield clip if rank == distributed.rank() else None
+        for rank, size in enumerate(sizes):
+            if size:
+                yield size, clip if rank == distributed.rank() else None
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Add up each parameter's gradient over ranks, one without a gradient contributing nothing."""
+    for parameter in parameters:
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = distributed.all_reduce_sum(grad)
 
 
 @contextlib.contextmanager
@@ -166,15 +198,16 @@ class TentAdapter:
         Args:
             model: classifier of clips.
             clips: batches `[B, 3, T, H, W]` on the model's device, this rank's share. They are
-                iterated three times, four times if there is BatchNorm: see `ReplayableClips`.
+                iterated several times (three by tent, four if there is BatchNorm): see
+                `ReplayableClips`.
 
         Raises:
-            UserError: if the model has no norm layer with a scale, or there is no clip.
+            UserError: if the model has no norm layer with a scale, or there are too few clips.
         """
         parameters = affine_parameters(model)
         if not parameters:
             message = (
-                f"tent: {type(model).__name__} has no norm layer with scale and shift: "
+                f"{self.name}: {type(model).__name__} has no norm layer with scale and shift: "
                 "use another adapter"
             )
             raise UserError(with_hint(message, self.hint))
@@ -183,17 +216,20 @@ class TentAdapter:
         # Copies for the reset rule.
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         with _training_only(model, list(parameters.values())):
-            first, num_clips = effective_classes(model, clips)
-            if num_clips == 0:
-                raise UserError(with_hint("tent: no dark clip to adapt to", self.hint))
+            mean, num_clips = mean_over_clips(model, clips, probabilities)
+            self._check_clips(num_clips, len(mean))
             # The model after all steps is judged, not the models on the way.
-            self._descend(model, list(parameters.values()), iter(clips))
-            last, _ = effective_classes(model, clips)
+            no_step = self._descend(model, list(parameters.values()), clips, num_clips)
+            first = effective_classes(mean)
+            last = effective_classes(mean_over_clips(model, clips, probabilities)[0])
+        if no_step:
+            note = f"{self.name}: the model is left as it is: {no_step}"
+            return AdaptReport(self.name, num_clips=num_clips, note=note)
         # Negated, so that it holds for NaN as well.
         if not last >= self.min_classes * first:
             self._restore(parameters, before)
             note = (
-                f"tent: put back: {first:.1f} effective classes became {last:.1f} "
+                f"{self.name}: put back: {first:.1f} effective classes became {last:.1f} "
                 f"of {num_clips} dark clips"
             )
             return AdaptReport(self.name, num_clips=num_clips, note=note)
@@ -202,21 +238,38 @@ class TentAdapter:
             moved.append(self._relative_change(name, parameter, before[name]))
         return AdaptReport(self.name, num_clips=num_clips, layers=moved, unit="of its size")
 
+    def _check_clips(self, num_clips: int, num_classes: int) -> None:
+        """Raise an error if there are too few clips to learn from."""
+        if num_clips == 0:
+            raise UserError(with_hint(f"{self.name}: no dark clip to adapt to", self.hint))
+
     def _descend(
-        self, model: nn.Module, parameters: Sequence[nn.Parameter], clips: Iterator[Tensor]
-    ) -> None:
-        """Take a step on each batch, the same on all ranks."""
+        self,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        clips: Iterable[Tensor],
+        num_clips: int,
+    ) -> str:
+        """Take a step on each batch, the same on all ranks.
+
+        Args:
+            model: classifier in eval mode.
+            parameters: those that are changed.
+            clips: batches of this rank.
+            num_clips: number of clips of all ranks.
+
+        Returns:
+            The reason if no step was taken, else an empty string.
+        """
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=MOMENTUM)
-        for clip in in_turn(clips):
+        for _, clip in in_turn(iter(clips)):
             optimizer.zero_grad(set_to_none=True)
             if clip is not None:
                 with torch.enable_grad():
-                    entropy(model(clip).float()).mean().backward()
-            for parameter in parameters:
-                # The other ranks contribute nothing to this step.
-                grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = distributed.all_reduce_sum(grad)
+                    entropy(logits_of(model, clip)).mean().backward()
+            sum_gradients(parameters)
             optimizer.step()
+        return ""
 
     @staticmethod
     def _restore(parameters: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> None:

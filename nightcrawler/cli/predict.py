@@ -214,7 +214,7 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
     is_whole = arguments.whole or (arguments.out and arguments.window_sec is None)
     if arguments.adapt == "online" and is_whole:
         return "--adapt online follows windows: it needs --window-sec with --out, and no --whole"
-    if arguments.adapt in ("batchnorm", "tent") and (endless or arguments.out):
+    if arguments.adapt in ("batchnorm", "tent", "infomax") and (endless or arguments.out):
         return (
             f"--adapt needs all videos at once: {arguments.adapt} does not go with --watch, live "
             "sources or --out"

@@ -40,11 +40,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     models.add_argument(
         "--adapt",
-        choices=("batchnorm", "tent", "online", "none"),
+        choices=("batchnorm", "tent", "infomax", "online", "none"),
         default="none",
         help="adapt the models to these videos, without labels, before predicting them (MViT and "
-        "Swin have no BatchNorm: tent changes them), or online: while each long video or camera "
-        "is predicted",
+        "Swin have no BatchNorm: tent and infomax change them; infomax needs all classes to be "
+        "about equally frequent), or online: while each long video or camera is predicted",
     )
     models.add_argument(
         "--workers", type=int, default=0, metavar="N", help="decoding processes per model"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.predictor import Predictor
 from nightcrawler.utils.progress import progress
 
-# Clips that BatchNorm normalises together, and that a step of tent learns from.
+# Clips that BatchNorm normalises together, and that a step of tent learns from (infomax: several).
 BATCH_CLIPS = 4
 # More videos change the statistics of a model little, and each is decoded once more.
 MAX_VIDEOS = 200
@@ -27,7 +28,8 @@ def adapt(ensemble: Ensemble, items: Sequence[VideoItem]) -> tuple[Ensemble, lis
 
     Args:
         ensemble: models that were built with `PredictOptions.adapter`.
-        items: videos, at most `MAX_VIDEOS` of which are taken, evenly spread over the list.
+        items: videos, at most `MAX_VIDEOS` of which are taken, evenly spread over the list. An
+            adapter that takes steps gets them in an order that is drawn once and for all.
 
     Returns:
         The ensemble, whose models say that they were adapted, and a report for each model.
@@ -39,7 +41,9 @@ def adapt(ensemble: Ensemble, items: Sequence[VideoItem]) -> tuple[Ensemble, lis
     predictors = []
     reports = []
     for predictor in ensemble.predictors:
-        clips = ReplayableClips(functools.partial(_batches, predictor, chosen))
+        # Names often tell the class, and steps on one class after another unlearn the others.
+        ordered = _shuffled(chosen) if predictor.adapter.changes_weights else chosen
+        clips = ReplayableClips(functools.partial(_batches, predictor, ordered))
         report = predictor.adapter.run(predictor.model, clips)
         reports.append(report)
         if report.adapter == NoAdapter.name:
@@ -50,6 +54,12 @@ def adapt(ensemble: Ensemble, items: Sequence[VideoItem]) -> tuple[Ensemble, lis
         about = {**predictor.about, "adapter": report.adapter, "adapted_on": report.num_clips}
         predictors.append(replace(predictor, about=about))
     return replace(ensemble, predictors=predictors), reports
+
+
+def _shuffled(items: Sequence[VideoItem]) -> list[VideoItem]:
+    """Return the videos in an order that depends on their number alone."""
+    order = np.random.default_rng(0).permutation(len(items))
+    return [items[index] for index in order]
 
 
 def _batches(predictor: Predictor, items: Sequence[VideoItem]) -> Iterator[Tensor]:

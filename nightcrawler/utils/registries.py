@@ -75,6 +75,11 @@ ADAPTERS.add(
     "nightcrawler.adapt.build:build_tent",
     "BatchNorm statistics, then scales and shifts of all norm layers by entropy minimisation",
 )
+ADAPTERS.add(
+    "infomax",
+    "nightcrawler.adapt.build:build_infomax",
+    "as tent, on certain clips only and with all classes predicted about equally often",
+)
 
 # Builders take the temperature and return a function from logits `[B, K]` and targets `[B, K]` to
 # a scalar.

@@ -152,6 +152,7 @@ NEEDING = [
     ("POSE.FLIP_PROB", "0.0", POSE),
     ("POSE.JOINT_DROP", "0.0", POSE),
     ("ADAPT.TENT_LR", "0.01", {"ADAPT.NAME": "tent"}),
+    ("ADAPT.INFOMAX_LR", "0.01", {"ADAPT.NAME": "infomax"}),
     ("DATA.CAMERA", "night", {"TRAIN.BEST_SPLIT": "val_dark"}),
     ("DATA.CAMERA", "own.yaml", {"AUG.DARKEN": "0.5", "ENHANCE.TRAIN": "gamma"}),
     ("DATA.SAMPLING_RATE", "4", {"DATA.SAMPLING": "dense"}),

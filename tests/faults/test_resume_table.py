@@ -30,6 +30,10 @@ CASES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
     ),
     "blended batchnorm": (("BN.BLEND", 0.5), ()),
     "tent": ((*EMA, "ADAPT.NAME", "tent"), ()),
+    "infomax, workers 0 to 2": (
+        ("ADAPT.NAME", "infomax"),
+        ("DATA_LOADER.NUM_WORKERS", 2),
+    ),
     "bf16": ((*EMA, *BF16), ()),
 }
 ON_TWO = {

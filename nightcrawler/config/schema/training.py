@@ -306,6 +306,15 @@ ADAPT = (
         maximum=1e3,
         needs=equals("ADAPT.NAME", "tent"),
     ),
+    # Information maximisation: Liang et al. 2020.
+    Key(
+        "ADAPT.INFOMAX_LR",
+        1.0e-3,
+        "Learning rate of infomax, on scales and shifts of norm layers.",
+        minimum=1e-12,
+        maximum=1e3,
+        needs=equals("ADAPT.NAME", "infomax"),
+    ),
 )
 
 BN = (
