@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from nightcrawler.adapt.base import AdaptReport
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
 from nightcrawler.cli import main as program
 from nightcrawler.predict.adapt import BATCH_CLIPS, adapt
@@ -105,6 +107,56 @@ def test_what_has_no_end_or_no_whole_is_refused(
     models: list[Path], clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more in (("--watch", clips), (clips, "--out", tmp_path / "o")):
-        with pytest.raises(SystemExit):
-            run(*more, "--model", models[0], "--adapt", "tent")
-        assert "--adapt needs all videos at once" in capsys.readouterr().err
+        for adapter in ("tent", "infomax"):
+            with pytest.raises(SystemExit):
+                run(*more, "--model", models[0], "--adapt", adapter)
+            assert "--adapt needs all videos at once" in capsys.readouterr().err
+
+
+def test_infomax_is_repeatable_and_wants_a_clip_of_each_class(
+    models: list[Path],
+    data: Path,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same answers with any number of decoding processes."""
+    argv = ("--model", models[0], "--adapt", "infomax")
+    assert run(clips, *argv) == 2
+    assert f"infomax: {NUM_VIDEOS} dark clips cannot show 11 classes" in capsys.readouterr().err
+    for number, path in enumerate(sorted((data / "dark_train/Train").glob("*/*.mp4"))):
+        shutil.copy(path, clips / f"{NUM_VIDEOS + number}.mp4")
+    found = []
+    for workers in (0, 2):
+        out = tmp_path / f"{workers}.json"
+        assert run(clips, *argv, "--workers", workers, "--json", out) == 0
+        found.append(json.loads(out.read_text())["videos"])
+    assert len(found[0]) >= 11
+    assert found[0] == found[1]
+    assert "infomax: " in capsys.readouterr().err
+
+
+def test_steps_do_not_take_one_class_after_another(models: list[Path], clips: Path) -> None:
+    """Statistics are read in the order of the list, steps are taken in one that is drawn."""
+    items = find_videos(clips, 11)
+    seen: dict[str, list[torch.Tensor]] = {}
+    for adapter in ("batchnorm", "tent"):
+        ensemble = build(models[:1], adapter)
+        taken = seen.setdefault(adapter, [])
+
+        class Recorder:
+            changes_weights = adapter == "tent"
+
+            def run(self, model: Any, batches: Any, taken: Any = taken) -> AdaptReport:
+                for _ in range(2):
+                    taken.append(torch.cat(list(batches)))
+                return AdaptReport("recorder")
+
+        [predictor] = ensemble.predictors
+        adapt(replace(ensemble, predictors=[replace(predictor, adapter=Recorder())]), items)
+    in_list = torch.cat(list(build(models[:1], "none").predictors[0].clips(items)))
+    assert torch.equal(seen["batchnorm"][0], in_list)
+    drawn, again = seen["tent"]
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, in_list)
+    assert torch.equal(drawn.flatten(1).sum(1).sort()[0], in_list.flatten(1).sum(1).sort()[0])
