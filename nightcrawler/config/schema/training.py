@@ -314,6 +314,7 @@ ADAPT = (
         minimum=1e-12,
         maximum=1e3,
         needs=equals("ADAPT.NAME", "infomax"),
+        hashed_by_default=False,
     ),
 )
 
