@@ -133,7 +133,10 @@ def read_pseudo(
 def _label(text: str, num_classes: int) -> int:
     # Not int() alone, which takes `1_0` and digits of other scripts.
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-        raise UserError(f"label {text!r} is not a whole number")
+        raise UserError(
+            f"label {text!r} is not a whole number: expected the index of a class, or -1 if it is "
+            "not known (a .txt list has one path in each line, without labels)"
+        )
     label = int(text)
     if not -1 <= label < num_classes:
         raise UserError(

@@ -211,8 +211,12 @@ def write_folder(
 
     Returns:
         The files.
+
+    Raises:
+        UserError: if a file would be replaced in a folder without the stamp of an earlier call.
     """
     weights = out / WEIGHTS
+    _refuse_foreign(out, [WEIGHTS, CONFIG, CLASSES, CARD, *(path.name for path in model.extra)])
     with atomic_write(weights) as file:
         file.write(safetensors_bytes(model.file.state, model.about))
     texts = {
@@ -228,6 +232,17 @@ def write_folder(
         with atomic_write(out / path.name) as file:
             file.write(path.read_bytes())
     return [weights, *(out / name for name in texts), *(out / path.name for path in model.extra)]
+
+
+def _refuse_foreign(out: Path, names: Sequence[str]) -> None:
+    if (out / STAMP).is_file():
+        return
+    for name in names:
+        if (out / name).exists():
+            raise UserError(
+                f"{out / name}: is there already, and {out} holds no {STAMP} of an earlier call: "
+                "give --out another folder"
+            )
 
 
 def _stamp(model: PushedModel, weights: Path) -> dict[str, Any]:

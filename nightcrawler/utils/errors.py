@@ -12,7 +12,8 @@ from nightcrawler.utils.versions import DISTRIBUTION
 # Status of a video in which nobody was seen long enough.
 NO_PERSON = "no person"
 # `user:password@` of an address, and passwords among its parameters.
-_USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:/{1,2})[^/\s]*@")
+# Passwords may hold any of `/`, `:` and `@`, and the colon of the scheme may be forgotten.
+_USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*(?::/{1,2}|//))(?:[^/\s:]*:[^\s]*@|[^/\s]*@)")
 _SECRET_FIELD = re.compile(r"(?i)(?<=[?&/;_])((?:password|passwd|pass|pwd|token|secret)=)[^&\s;/]+")
 
 
@@ -24,7 +25,7 @@ def mask_credentials(text: str) -> str:
         'rtsp://***@10.0.0.2/stream: lost'
     """
     # Names of files with an @ or = in them stay as they are.
-    if ":/" not in text:
+    if ":/" not in text and "//" not in text:
         return text
     return _SECRET_FIELD.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
 

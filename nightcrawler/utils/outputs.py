@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, mask_credentials
 from nightcrawler.utils.io import RUN_MARKS, is_run_folder, refuse_link_in_run
 
 # Files that runs write and read again, which no output of another command may replace.
@@ -24,6 +25,10 @@ OWN_FILES = (
     "config.yaml",
 )
 
+# Beginning of an address, also as a path, which has lost the second slash. Drives have one letter.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Longest line that is looked at in a file to append to.
+MOST_LINE_BYTES = 1 << 26
 PathLike = str | os.PathLike[str]
 
 
@@ -41,19 +46,22 @@ def check_targets(
 
     Raises:
         UserError: If a folder is in the place of a file or a file in the place of a folder, two
-            outputs or an output and a source are one file, or an output is a file of a run or a
-            link in its folder.
+            outputs or an output and a source are one file, or an output is an address, a file of a
+            run or a link in its folder.
 
     Example:
         >>> check_targets(["found.csv"], sources=["night.mp4"])
     """
-    wanted = [Path(path) for path in files if path]
+    files = [path for path in files if path]
+    folders = [folder for folder in folders if folder]
+    _refuse_addresses([*files, *folders])
+    wanted = [Path(path) for path in files]
     for path in wanted:
         if path.is_dir():
             raise UserError(f"{path}: is a folder, expected a file to write")
     for folder in [
         *(path.parent for path in wanted),
-        *(Path(folder) for folder in folders if folder),
+        *(Path(folder) for folder in folders),
     ]:
         for path in (folder, *folder.parents):
             if path.exists() and not path.is_dir():
@@ -63,6 +71,33 @@ def check_targets(
     for path in wanted:
         refuse_link_in_run(path)
         _refuse_run_file(path)
+
+
+def refuse_foreign_lines(path: Path) -> None:
+    """Refuse a file to append JSON lines to that holds something else.
+
+    Args:
+        path: a file, which need not exist.
+
+    Raises:
+        UserError: If its first line is no JSON object.
+    """
+    # Devices and pipes hold nothing that could be spoilt, and may not be read.
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        first = file.readline(MOST_LINE_BYTES).strip()
+    if first and not (first.startswith(b"{") and first.endswith(b"}")):
+        raise UserError(f"{path}: holds no JSON lines to append to, name another file")
+
+
+def _refuse_addresses(places: Iterable[PathLike]) -> None:
+    for place in places:
+        if ADDRESS.match(os.fspath(place)):
+            raise UserError(
+                f"{mask_credentials(os.fspath(place))}: is an address, expected a file or folder "
+                "of this machine to write"
+            )
 
 
 def _refuse_shared(wanted: list[Path]) -> None:

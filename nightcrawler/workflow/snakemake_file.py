@@ -21,8 +21,11 @@ from nightcrawler.workflow.task import Task
 
 # Further attempts at a task that was stopped.
 RETRIES = 5
-HEAD = '''\
-# Written by `nightcrawler pipeline RECIPE --snakemake FILE`: write it again after a change of the
+FIRST = "# Written by `nightcrawler pipeline RECIPE --snakemake FILE`"
+HEAD = (
+    FIRST
+    + '''\
+: write it again after a change of the
 # recipe, of videos, or of files that a task has made. Run it with
 #   snakemake --snakefile FILE --cores all --rerun-incomplete
 # A rule is tried again if its task was stopped and saved itself (exit code 75), or was killed.
@@ -44,6 +47,7 @@ exit $code
 rule all:
     input: [{markers}]
 '''
+)
 RULE = """
 
 rule {name}:
@@ -89,8 +93,9 @@ def write_snakefile(
         workdir: Folder of markers, logs and Snakemake's own records.
 
     Raises:
-        UserError: If the name of an input has braces.
+        UserError: If the name of an input has braces, or the file was not written by this command.
     """
+    _refuse_foreign(path)
     tasks = {row.task.name: row.task for row in rows}
     text = HEAD.format(
         workdir=repr(str(workdir)),
@@ -148,3 +153,14 @@ def _input(path: Path) -> str:
 def _param(value: str | Path) -> str:
     # A function: Snakemake reads braces in texts as wildcards.
     return f"lambda wildcards: {str(value)!r}"
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to replace a file that is no workflow of this command, such as a recipe or a video."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        if not file.read(len(FIRST)).startswith(FIRST.encode()):
+            raise UserError(
+                f"--snakemake {path}: is a file that this command did not write, name another one"
+            )

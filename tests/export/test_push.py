@@ -143,6 +143,16 @@ def test_a_dry_run_sends_nothing_and_names_the_files(
     assert tiny.differences(dict(sent.state), dict(state)) == []
 
 
+def test_files_of_another_folder_are_not_replaced(
+    run: Path, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    assert push(run, "me/night", "--dry-run", "--out", tmp_path) == 2
+    assert "README.md: is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
 def test_an_export_is_sent_with_its_graphs_but_no_pickle(
     run: Path, hub: Hub, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.locks import take_inheritable_lock
 from nightcrawler.utils.logging import JsonLines, setup_logging
-from nightcrawler.utils.outputs import check_targets
+from nightcrawler.utils.outputs import check_targets, refuse_foreign_lines
 
 
 def _write(path: Path, text: str = "new") -> None:
@@ -55,6 +55,27 @@ def test_two_outputs_of_one_name_and_folders_are_refused(tmp_path: Path) -> None
     with pytest.raises(UserError, match="is a folder"):
         check_targets([tmp_path])
     check_targets(["/dev/null", "/dev/null"])
+
+
+@pytest.mark.parametrize("place", ["s3://user:hush@bucket/x.csv", Path("https://host/x.csv")])
+def test_an_address_is_no_output(place: str | Path) -> None:
+    for arguments in ([place], []), ([], [place]):
+        with pytest.raises(UserError, match="is an address") as error:
+            check_targets(*arguments)
+        assert "hush" not in str(error.value)
+
+
+def test_lines_are_appended_to_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "found.jsonl"
+    refuse_foreign_lines(path)
+    path.write_text("")
+    refuse_foreign_lines(path)
+    path.write_text('{"video": "a.mp4"}\n{"video": ')
+    refuse_foreign_lines(path)
+    path.write_text("video,status\na.mp4,sure\n")
+    with pytest.raises(UserError, match="holds no JSON lines"):
+        refuse_foreign_lines(path)
+    assert path.read_text().startswith("video,status")
 
 
 def test_a_link_in_a_runs_folder_is_not_written_through(tmp_path: Path) -> None:

@@ -148,6 +148,17 @@ def test_only_a_task_that_was_stopped_is_tried_again(folder: Path) -> None:
     assert chain.started(folder) == ["train/first/a"]
 
 
+def test_a_file_of_another_kind_is_not_replaced(folder: Path) -> None:
+    foreign = folder / "Snakefile"
+    foreign.write_text("rule all:\n    input: []\n")
+    with pytest.raises(UserError, match="this command did not write"):
+        write(folder, chain.small_chain(folder))
+    assert foreign.read_text() == "rule all:\n    input: []\n"
+    foreign.unlink()
+    path = write(folder, chain.small_chain(folder))
+    assert write(folder, chain.small_chain(folder)) == path
+
+
 def test_braces_in_names_of_inputs_are_refused(tmp_path: Path) -> None:
     folder = chain.prepare(tmp_path / "{run}")
     with pytest.raises(UserError, match=r"list\.csv: Snakemake reads braces"):
