@@ -11,7 +11,7 @@ import pytest
 
 from tests.paths import ROOT
 
-REST = ["audit", "package", "docs", "test"]
+REST = ["snakemake", "audit", "package", "docs", "test"]
 MISMATCH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
 MISSING = "ERROR: No matching distribution found for torch==0"
 
