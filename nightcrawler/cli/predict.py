@@ -383,7 +383,7 @@ def merge(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Predict, or merge parts."""
-    from nightcrawler.utils.outputs import check_targets, refuse_foreign_lines
+    from nightcrawler.utils.outputs import check_targets
 
     # Not an argparse sub-command: a video or folder may be the first word of the others.
     if argv[:1] == ["merge"]:
@@ -395,8 +395,6 @@ def main(argv: Sequence[str]) -> int:
     files = [source for source in arguments.sources if Path(source).is_file()]
     models = [*arguments.experiment, arguments.ensemble]
     check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])
-    if arguments.jsonl:
-        refuse_foreign_lines(arguments.jsonl)
     if arguments.ray:
         return predict_by_ray(argv, arguments)
     return predict(arguments)

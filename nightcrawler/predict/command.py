@@ -30,6 +30,7 @@ from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.utils.errors import UserError, VideoError, unexpected_as_video_error
 from nightcrawler.utils.io import atomic_write, file_state, write_spreadsheet_rows
 from nightcrawler.utils.logging import JsonLines, get_logger
+from nightcrawler.utils.outputs import refuse_foreign_lines
 
 logger = get_logger(__name__)
 
@@ -87,6 +88,8 @@ class ResultWriter:
         self.outputs = outputs
         self.echo = echo
         self.num_bad = 0
+        if outputs.jsonl:
+            refuse_foreign_lines(outputs.jsonl)
         self._lines = JsonLines(outputs.jsonl)
         self._num_shown = 0
 

@@ -52,17 +52,13 @@ def check_targets(
     Example:
         >>> check_targets(["found.csv"], sources=["night.mp4"])
     """
-    files = [path for path in files if path]
-    folders = [folder for folder in folders if folder]
-    _refuse_addresses([*files, *folders])
-    wanted = [Path(path) for path in files]
+    places = [Path(folder) for folder in folders if folder]
+    wanted = [Path(path) for path in files if path]
+    _refuse_addresses([*wanted, *places])
     for path in wanted:
         if path.is_dir():
             raise UserError(f"{path}: is a folder, expected a file to write")
-    for folder in [
-        *(path.parent for path in wanted),
-        *(Path(folder) for folder in folders),
-    ]:
+    for folder in [*(path.parent for path in wanted), *places]:
         for path in (folder, *folder.parents):
             if path.exists() and not path.is_dir():
                 raise UserError(f"{path}: is a file, expected a folder to write into")
