@@ -78,6 +78,9 @@ class ResultWriter:
     Attributes:
         num_bad: number of results so far that are of no or not of the whole video, or whose
             annotated copy could not be written.
+
+    Raises:
+        UserError: if the file for lines holds something else.
     """
 
     def __init__(
