@@ -23,7 +23,7 @@ def local_video(path: str) -> Iterator[str]:
 
     Example:
         >>> with local_video("s3://night/Run/1.mp4") as local:  # doctest: +SKIP
-        ...     info = probe(local, Limits())
+        ...     info = probe(local, limits)
     """
     if not is_elsewhere(path):
         yield path

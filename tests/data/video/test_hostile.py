@@ -56,7 +56,6 @@ def cause_of(path: str | Path, monkeypatch: pytest.MonkeyPatch, **more: Limits) 
 @pytest.mark.parametrize(
     "path",
     [
-        "http://127.0.0.1:{port}/a.mp4",
         "tcp://127.0.0.1:{port}",
         "concat:{clip}|{clip}",
         "file:{clip}",
@@ -68,6 +67,14 @@ def test_a_protocol_for_a_path(
 ) -> None:
     cause = cause_of(path.format(port=port, clip=clip), monkeypatch)
     assert cause == "cannot be opened: No such file or directory"
+
+
+def test_an_address_is_fetched_by_ourselves_or_not_at_all(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests are offline; FFmpeg never sees the address."""
+    cause = cause_of(f"http://127.0.0.1:{port}/a.mp4", monkeypatch)
+    assert cause.startswith("is not fetched, as NIGHTCRAWLER_OFFLINE is set")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +318,7 @@ def test_refusing_takes_little_time_and_memory(clip: Path, tmp_path: Path) -> No
     expected = {
         str(bomb(tmp_path / "bomb.mp4", 8192)): "8192x8192 pixels, over the limit",
         str(tmp_path / "list.mp4"): "not a video that can be read",
-        "http://127.0.0.1:9/a.mp4": "cannot be opened",
+        "http://127.0.0.1:9/a.mp4": "is not fetched",
         f"concat:{clip}|{clip}": "cannot be opened",
         f"{clip}\0.txt": "the path holds a NUL character",
     }
