@@ -3,7 +3,8 @@
 The parts are: models against this machine's matrix products and other implementations; the data
 path against plain decoding and per-frame augmentation; damage to files, and losses of their parts,
 that nobody notices; the seconds and memory of the chain's arithmetic, and of a large prediction
-beside its models; poses against decoding; and the fit of known cameras.
+beside its models; poses against decoding; the fit of known cameras; and BatchNorm statistics that
+follow a stream.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ EXAMPLES = """\
   {command} parts --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2
   {command} cameras --clips 40 --seeds 3
+  {command} online
+  {command} online --seeds 1 --per-class 4 --model demo/sf32_k700
   {command} gpu --workers 8 --workers 16
   {command} gpu --device cpu --tiny --repeats 1
   {command} gpu --hours --tflops 100"""
@@ -47,7 +50,7 @@ def parse(argv: Sequence[str]) -> Any:
     tasks = parser.add_subparsers(
         dest="part",
         required=True,
-        metavar="models | data | damage | losses | chain | parts | poses | cameras | gpu",
+        metavar="models | data | damage | losses | chain | parts | poses | cameras | online | gpu",
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -123,6 +126,14 @@ def parse(argv: Sequence[str]) -> Any:
         cameras.add_argument(
             f"--{name}", type=at_least(1), default=default, metavar="N", help=f"default {default}"
         )
+    online = add_task(tasks, "online", "statistics that follow a stream", EXAMPLES)
+    for name, default in (("seeds", 3), ("per-class", 12)):
+        online.add_argument(
+            f"--{name}", type=at_least(1), default=default, metavar="N", help=f"default {default}"
+        )
+    online.add_argument(
+        "--model", action="append", metavar="NAME", help="checkpoint (repeatable; default two)"
+    )
     for task in (models, data, poses, gpu):
         task.add_argument(
             "--repeats",
@@ -131,7 +142,7 @@ def parse(argv: Sequence[str]) -> Any:
             metavar="N",
             help="runs of each call, of which the fastest counts (default 3)",
         )
-    for task in (models, data, damage, losses, chain, parts, poses, cameras, gpu):
+    for task in tasks.choices.values():
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -295,6 +306,17 @@ def run_cameras(arguments: Any) -> None:
     print_lines(measure_fits(arguments.clips, arguments.seeds))
 
 
+def run_online(arguments: Any) -> None:
+    """Print what statistics that follow a stream are worth."""
+    import torch
+
+    from benchmarks.online import STUDIED, study
+
+    torch.set_num_threads(1)
+    seeds = range(arguments.seeds)
+    print_lines(study(arguments.model or STUDIED, seeds, arguments.per_class))
+
+
 def run_poses(arguments: Any) -> None:
     """Print the speed of extracting poses, and the cost of predictions by them."""
     import tempfile
@@ -343,6 +365,7 @@ def main(argv: Sequence[str]) -> int:
         "parts": run_parts,
         "poses": run_poses,
         "cameras": run_cameras,
+        "online": run_online,
         "gpu": run_gpu,
     }
     parts[arguments.part](arguments)

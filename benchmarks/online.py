@@ -1,17 +1,15 @@
 """Measure BatchNorm statistics that follow a stream beside fixed ones.
 
-`python -m benchmarks.online` renders streams of synthetic clips, one clip a window, records each by
-a camera whose light stays, drifts or is switched, predicts the files by windows, and prints a
-Markdown table: top-1 in percent, mean and standard deviation over seeds. Labels measure, and choose
+Streams of synthetic clips, one clip a window, are recorded by a camera whose light stays, drifts or
+is switched, and predicted by windows. A Markdown table says top-1 in percent, mean and standard
+deviation over seeds. Labels measure, and choose
 nothing. Classes come in random order, and in blocks of one class, which is the trap of statistics
 that follow a stream.
 """
 
 from __future__ import annotations
 
-import argparse
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.camera import PRESETS, DarkCamera, darken, sample_camera
@@ -32,12 +29,8 @@ from nightcrawler.predict.sliding_windows import span_at
 from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.scene import render_clip
 from nightcrawler.synthetic.video import write_video
-from nightcrawler.utils.command_line import make_parser, run
 
-EXAMPLES = """\
-  python -m benchmarks.online
-  python -m benchmarks.online --seeds 0 --per-class 4 --model demo/sf32_k700"""
-MODELS = ("demo/uniformer_b32_k600", "demo/sf32_k700")
+STUDIED = ("demo/uniformer_b32_k600", "demo/sf32_k700")
 WINDOW_SEC = 2.5
 FPS = 10
 HEIGHT, WIDTH = 96, 128
@@ -216,8 +209,9 @@ def study(models: Sequence[str], seeds: Sequence[int], per_class: int) -> Iterat
         per_class: windows of each class in a stream.
 
     Yields:
-        One line for each measured stream, then the table.
+        One line for each measured stream, the table, and what all took.
     """
+    began = time.process_time()
     rows: dict[tuple[str, str, str], list[list[float]]] = {}
     for seed in seeds:
         clips, labels = render(seed, per_class)
@@ -237,6 +231,8 @@ def study(models: Sequence[str], seeds: Sequence[int], per_class: int) -> Iterat
         columns = [*table.T, gains]
         cells = " | ".join(map(_cell, columns))
         yield f"| {model} | {light} | {order} | {cells} |"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    yield f"{time.process_time() - began:.0f} s of a processor, at most {peak:.0f} MiB"
 
 
 def _cell(values: np.ndarray) -> str:
@@ -244,32 +240,3 @@ def _cell(values: np.ndarray) -> str:
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = make_parser(__doc__ or "", EXAMPLES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    parser.add_argument(
-        "--per-class", type=int, default=12, metavar="N", help="windows of a class (default 12)"
-    )
-    parser.add_argument(
-        "--model", action="append", metavar="NAME", help="checkpoint (repeatable; default two)"
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Print the table."""
-    arguments = parse(argv)
-    torch.set_num_threads(1)
-    began = time.process_time()
-    for line in study(arguments.model or MODELS, arguments.seeds, arguments.per_class):
-        print(line, flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{time.process_time() - began:.0f} s of a processor, at most {peak:.0f} MiB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

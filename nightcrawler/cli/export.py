@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.cli.imports import add_imports
+from nightcrawler.cli.model_options import folder_beside
 from nightcrawler.utils.collector import collector_paused
 from nightcrawler.utils.command_line import at_least, make_parser
 from nightcrawler.utils.errors import UserError
@@ -334,7 +335,7 @@ def main(argv: Sequence[str]) -> int:
     check_targets([], [arguments.out])
     trained = build_trained(arguments.experiment, choose_options(arguments), arguments.frame_size)
     rows = read_accuracies(trained, arguments)
-    out = choose_folder(arguments)
+    out = folder_beside(arguments.experiment, arguments.out, "export")
     files = write_files(trained, out, arguments)
     card = out / "MODEL_CARD.md"
     # Once before the measures: whatever happens in them, the written files have their card.
@@ -354,21 +355,3 @@ def main(argv: Sequence[str]) -> int:
     if is_within:
         return 0
     return EXIT_DIFFERS
-
-
-def choose_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder to write: `--out`, or `export` beside the weights.
-
-    Raises:
-        UserError: if weights are exported by their name without `--out`.
-    """
-    if arguments.out:
-        return arguments.out
-    given = Path(arguments.experiment)
-    if given.is_dir():
-        return given / "export"
-    if not given.exists():
-        raise UserError(
-            f"{arguments.experiment}: weights by name: give --out DIR for the exported files"
-        )
-    return given.parent / "export"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 
@@ -77,6 +78,27 @@ def ensemble_fault(arguments: argparse.Namespace) -> str:
         if getattr(arguments, option) is not None and not arguments.ensemble:
             return f"--{option} needs --ensemble"
     return ""
+
+
+def folder_beside(weights: str, out: Path | None, name: str) -> Path:
+    """Return the folder to write: `--out`, or a folder of that name beside the weights.
+
+    Args:
+        weights: folder of an experiment, file or name of weights.
+        out: value of `--out`.
+        name: of the folder beside weights.
+
+    Raises:
+        UserError: if weights are given by their name without `--out`.
+    """
+    if out:
+        return out
+    given = Path(weights)
+    if given.is_dir():
+        return given / name
+    if not given.exists():
+        raise UserError(f"{weights}: weights by name have no folder: give --out DIR")
+    return given.parent / name
 
 
 def prefix_of(arguments: argparse.Namespace) -> Path:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nightcrawler.cli.imports import add_imports
+from nightcrawler.cli.model_options import folder_beside
 from nightcrawler.cli.net import EXIT_PREEMPTED
 from nightcrawler.utils.command_line import make_parser
-from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
 EXAMPLES = """\
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     options = PredictOptions(root=project_root(), device="cpu", imports=tuple(arguments.imports))
     model = build_pushed(arguments.model, options)
     measured = read_measured(model, arguments.results, arguments.truth)
-    out = choose_folder(arguments)
+    out = folder_beside(arguments.model, arguments.out, "push")
     files = write_folder(out, model, arguments.repository, arguments.license, measured)
     for path in files:
         print(f"{path}: {path.stat().st_size:,} bytes")
@@ -98,19 +98,3 @@ def main(argv: Sequence[str]) -> int:
         f"use: nightcrawler predict CLIP --experiment hf://{arguments.repository}/{files[0].name}"
     )
     return 0
-
-
-def choose_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder to write: `--out`, or `push` beside the weights.
-
-    Raises:
-        UserError: if weights are pushed by their name without `--out`.
-    """
-    if arguments.out:
-        return arguments.out
-    given = Path(arguments.model)
-    if given.is_dir():
-        return given / "push"
-    if not given.exists():
-        raise UserError(f"{arguments.model}: weights by name: give --out DIR for the files to send")
-    return given.parent / "push"

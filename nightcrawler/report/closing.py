@@ -35,7 +35,7 @@ def closing_lines(figures: Mapping[str, Any], run: RunFolder) -> Iterator[str]:
             steps.append(f"{step['name']} {'?' if percent is None else f'{percent:.1f}'}")
         yield f"  {' -> '.join(steps)}"
     clip = EXAMPLE_CLIP if Path(EXAMPLE_CLIP).is_file() else YOUR_CLIP
-    commands = use_commands(run, _shown(run.folder), str(_program()), clip)
+    commands = use_commands(run, _shown, str(_program()), clip)
     if commands:
         yield "use the models of this run:"
         for command in commands:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,16 +107,24 @@ def page_commands(run: RunFolder) -> dict[str, str]:
     """
     out = Path(run.state["out"])
     place = Path(run.folder.resolve().name) if out.is_absolute() else out
+
+    def show(path: Path) -> Path:
+        if path.is_relative_to(run.folder):
+            return place / path.relative_to(run.folder)
+        return path.relative_to(run.root) if path.is_relative_to(run.root) else Path(path.name)
+
     purposes = (
         "predict clips of your own",
         "drop clips on a page",
         "export a model for other programs",
     )
-    lines = use_commands(run, place, "nightcrawler", CLIPS)
+    lines = use_commands(run, show, "nightcrawler", CLIPS)
     return dict(zip(purposes, lines, strict=True)) if lines else {}
 
 
-def use_commands(run: RunFolder, place: Path, program: str, clip: str) -> list[str]:
+def use_commands(
+    run: RunFolder, show: Callable[[Path], Path], program: str, clip: str
+) -> list[str]:
     """Return command lines that predict, serve and export, empty without trained models.
 
     The first two name the models that voted, mixed as they voted: these are what the last figure
@@ -124,7 +132,7 @@ def use_commands(run: RunFolder, place: Path, program: str, clip: str) -> list[s
 
     Args:
         run: of the chain.
-        place: name of the run's folder in the commands.
+        show: returns a path as the commands name it.
         program: how `nightcrawler` is started.
         clip: file or folder to predict.
     """
@@ -133,15 +141,13 @@ def use_commands(run: RunFolder, place: Path, program: str, clip: str) -> list[s
         return []
     recipe = vote_recipe(run)
     if recipe is None:
-        models = [word for name in last for word in ("--experiment", str(place / name))]
+        models = [word for name in last for word in ("--experiment", str(show(run.folder / name)))]
     else:
-        inside = recipe.is_relative_to(run.folder)
-        shown = place / recipe.relative_to(run.folder) if inside else _without_root(run, recipe)
-        models = ["--ensemble", str(shown), "--prefix", str(place)]
+        models = ["--ensemble", str(show(recipe)), "--prefix", str(show(run.folder))]
     return [
         shlex.join([program, "predict", clip, *models]),
         shlex.join([program, "serve", *models]),
-        shlex.join([program, "export", str(place / last[-1]), "--out", "exported"]),
+        shlex.join([program, "export", str(show(run.folder / last[-1])), "--out", "exported"]),
     ]
 
 
@@ -175,8 +181,3 @@ def last_experiments(run: RunFolder) -> list[str]:
         if found and len(found) == len(stage["models"]):
             return found
     return []
-
-
-def _without_root(run: RunFolder, path: Path) -> Path:
-    """Return a path relative to the project, or else its name: the machine is not named."""
-    return path.relative_to(run.root) if path.is_relative_to(run.root) else Path(path.name)

@@ -40,12 +40,10 @@ def test_blocks_hold_one_class_each(tmp_path: Path) -> None:
         assert sum(1 for _ in container.decode(video=0)) == 22 * 25
 
 
-def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "LIGHTS", ("day", "night"))
     monkeypatch.setattr(online, "ORDERS", ("blocks",))
-    argv = ["--seeds", "0", "--per-class", "1", "--model", "demo/uniformer_b32_k600"]
-    assert online.main(argv) == 0
-    *_, day, night, seconds = capsys.readouterr().out.splitlines()
+    *_, day, night, seconds = online.study(["demo/uniformer_b32_k600"], [0], 1)
     for line, light in ((day, "day"), (night, "night")):
         cells = line.strip("| ").split(" | ")
         assert cells[:3] == ["demo/uniformer_b32_k600", light, "blocks"]

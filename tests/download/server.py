@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import served
 
 # What a request finds in the place of a file: it writes the whole answer.
 Fault = Callable[[Any, bytes], None]
@@ -88,14 +89,8 @@ def serving() -> Iterator[Site]:
     """A site that is served during the block."""
     server = Server(("127.0.0.1", 0), Handler)
     server.site = Site(f"http://127.0.0.1:{server.server_address[1]}")
-    # Asked to stop within milliseconds.
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server.site
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def breaks_after(size: int) -> Fault:

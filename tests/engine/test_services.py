@@ -55,7 +55,7 @@ def expected_points(out: Path) -> list[tuple[str, int, float]]:
 
 
 def points_of(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
-    """The same of what a service wrote."""
+    """Read the same back of what a service wrote."""
     points = []
     for row in rows:
         for name, value in row.items():

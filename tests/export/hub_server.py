@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import served
 
 TOKEN = "hf_a_token_of_the_tests"
 COMMIT = "1" * 40
@@ -185,10 +186,5 @@ def serving() -> Iterator[Hub]:
     """A hub that is served during the block."""
     server = Server(("127.0.0.1", 0), Handler)
     server.hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server.hub
-    finally:
-        server.shutdown()
-        server.server_close()

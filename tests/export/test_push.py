@@ -67,7 +67,7 @@ def push(*arguments: Any) -> int:
 
 def head_of(card: str) -> dict[str, Any]:
     assert card.startswith("---\n")
-    return yaml.load(card.split("---\n")[1], yaml.SafeLoader)
+    return yaml.safe_load(card.split("---\n")[1])
 
 
 def test_what_is_sent_says_what_the_model_is(run: Path, hub: Hub, tmp_path: Path) -> None:

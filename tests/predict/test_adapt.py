@@ -120,7 +120,7 @@ def test_infomax_is_repeatable_and_wants_a_clip_of_each_class(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same answers with any number of decoding processes."""
+    """Give the same answers with any number of decoding processes."""
     argv = ("--model", models[0], "--adapt", "infomax")
     assert run(clips, *argv) == 2
     assert f"infomax: {NUM_VIDEOS} dark clips cannot show 11 classes" in capsys.readouterr().err

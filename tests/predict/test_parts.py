@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -61,13 +62,22 @@ def result_of(item: VideoItem) -> VideoResult:
 
 
 def worker_of(
-    out: Path, items: Sequence[VideoItem], shard: tuple[int, int] = (0, 1), delay: float = 0
+    out: Path,
+    items: Sequence[VideoItem],
+    shard: tuple[int, int] = (0, 1),
+    delay: float = 0,
+    most_rows: int | None = None,
 ) -> tuple[Worker, list[str]]:
-    """A worker, and the names of the videos that it is asked for."""
+    """A worker, and the names of the videos that it is asked for.
+
+    Its process is killed when it is asked for one video more than `most_rows`.
+    """
     asked: list[str] = []
 
     def predict(due: Sequence[VideoItem]) -> Iterator[VideoResult]:
         for item in due:
+            if len(asked) == most_rows:
+                os.kill(os.getpid(), signal.SIGKILL)
             asked.append(item.name)
             time.sleep(delay)
             yield result_of(item)
@@ -78,9 +88,11 @@ def worker_of(
     ), asked
 
 
-def work(out: Path, count: int, shard: tuple[int, int], delay: float) -> None:
+def work(
+    out: Path, count: int, shard: tuple[int, int], delay: float, most_rows: int | None
+) -> None:
     """Entry point of a process."""
-    worker_of(out, items_of(count), shard, delay)[0].run()
+    worker_of(out, items_of(count), shard, delay, most_rows)[0].run()
 
 
 def merged(out: Path, items: Sequence[VideoItem]) -> dict[str, bytes]:
@@ -93,22 +105,19 @@ def few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "POLL_SEC", 0.05)
 
 
-def started(out: Path, count: int, shard: tuple[int, int], delay: float) -> multiprocessing.Process:
+def started(
+    out: Path,
+    count: int,
+    shard: tuple[int, int],
+    delay: float = 0.0,
+    most_rows: int | None = None,
+) -> multiprocessing.Process:
     # Forked, so that the patched sizes hold there, too.
     process = multiprocessing.get_context("fork").Process(
-        target=work, args=(out, count, shard, delay)
+        target=work, args=(out, count, shard, delay, most_rows)
     )
     process.start()
     return process
-
-
-def wait_until_rows(out: Path, count: int) -> None:
-    for _ in range(2000):
-        rows = sum(path.read_text().count("\n") for path in out.glob("parts/*.jsonl"))
-        if rows >= count:
-            return
-        time.sleep(0.005)
-    raise AssertionError("no rows")
 
 
 def test_a_table_holds_results_exactly() -> None:
@@ -149,18 +158,26 @@ def test_the_merged_files_are_those_of_plain_results(tmp_path: Path, few_parts: 
     assert names == {"layout.json", *(f"{part:06d}.npz" for part in range(6))}
 
 
+def rows_of(out: Path) -> int:
+    """Rows of journals, and of parts that are sealed."""
+    rows = sum(path.read_text().count("\n") for path in out.glob("parts/*.jsonl"))
+    return rows + 10 * len([*out.glob("parts/*.npz")])
+
+
 @pytest.mark.fault
 def test_workers_that_are_killed_at_any_row(tmp_path: Path, few_parts: None) -> None:
-    """Each worker is killed once, at another place; one that lives on makes the rest; rows that were there are kept."""
+    """The first row of a part, its middle, its end, and in the second part; one that lives on makes the rest."""
     items = items_of(60)
     worker_of(tmp_path / "one", items)[0].run()
     out = tmp_path / "many"
-    for place in range(1, 22, 5):
-        process = started(out, 60, (place % 3, 3), 0.01)
-        wait_until_rows(out, place)
-        process.kill()
-        process.join()
-    survivor = started(out, 60, (1, 3), 0.0)
+    num_rows = 0
+    for most_rows in (0, 1, 6, 10, 14):
+        process = started(out, 60, (most_rows % 3, 3), most_rows=most_rows)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        num_rows += most_rows
+        assert rows_of(out) == num_rows, "rows of workers before are kept"
+    survivor = started(out, 60, (1, 3))
     survivor.join(60)
     assert survivor.exitcode == 0
     assert merged(out, items) == merged(tmp_path / "one", items)

@@ -53,7 +53,7 @@ def vote_of_runner(folder: Path) -> bytes:
 
 
 def job_facts(name: str) -> dict[str, str]:
-    """What Slurm knows of a job that waits or runs."""
+    """Return what Slurm knows of a job that waits or runs."""
     numbers = [line.split()[0] for line in slurm.jobs() if line.split()[1] == name]
     return dict(FIELD.findall(slurm.ask("scontrol", "show", "job", "-o", numbers[0])))
 

@@ -15,6 +15,7 @@ import pytest
 from nightcrawler.predict.events.rules import Event
 from nightcrawler.predict.events.webhook import Patience, Webhook
 from nightcrawler.utils.errors import UserError
+from tests.http_server import served
 from tests.waiting import wait_until
 
 QUICK = Patience(silent_sec=0.5, first_wait_sec=0.01, longest_wait_sec=0.05, close_sec=2)
@@ -69,13 +70,8 @@ class HookHandler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def hook(*statuses: Any, port: int = 0) -> Iterator[Hook]:
     server = Hook(list(statuses), port)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def address(server: Hook, path: str = "/hook?token=t0psecret") -> str:
