@@ -78,9 +78,10 @@ PRIOR = np.array([0.0, math.log(4.0), math.log(2.0), 0.0])
 PRIOR_WEIGHTS = np.array([0.0, 0.1, 0.15, 0.0])
 # Electrons that a search begins with.
 START_ELECTRONS = (2.0, 8.0, 32.0, 128.0, 1000.0)
-# Halvings of the range of rate factors for each, with a part of the clips.
-NUM_HALVINGS = 5
-START_SHARE = 6
+# Halvings of the range of rate factors for each, with every second clip: fewer clips or halvings
+# leave the search where bits per pixel are a fifth off.
+NUM_HALVINGS = 7
+START_SHARE = 2
 # Steps of the search, attempts to improve in a step, and the weighted error that ends it.
 NUM_STEPS = 5
 NUM_ATTEMPTS = 3

@@ -49,9 +49,9 @@ def recorded(path: Path, bright: np.ndarray, seed: int, preset: str) -> ClipStat
 def test_simulated_recordings_show_what_was_measured(tmp_path: Path, preset: str) -> None:
     """Within a fifth, though other scenes were recorded, by an encoder that looks ahead."""
     dark = []
-    for number, bright in enumerate(bright_clips(32, 0)):
+    for number, bright in enumerate(bright_clips(48, 0)):
         dark.append(recorded(tmp_path / f"{number}.mp4", bright, number, preset))
-    fit = fit_cameras(dark, bright_clips(24, 100), Compression(0.0), num_threads=2)
+    fit = fit_cameras(dark, bright_clips(36, 100), Compression(0.0), num_threads=2)
     assert max(abs(error) for error in fit.errors().values()) < 0.2
     assert fit.limits == []
     np.testing.assert_allclose(fit.recorder.cameras.mean, PRESETS[preset].mean, rtol=0.3)
