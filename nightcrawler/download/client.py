@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import errno
 import http.client
 import json
 import math
@@ -31,6 +30,7 @@ from nightcrawler.download.faults import (
     OutdatedPartError,
     WebPageError,
 )
+from nightcrawler.utils.errors import is_disk_full
 from nightcrawler.utils.io import atomic_write, open_own
 from nightcrawler.utils.progress import progress
 
@@ -40,7 +40,6 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 AGENT = "nightcrawler-video"
 # Behind the name of an unfinished file: which version of the file on the server it is a part of.
 STATE_SUFFIX = ".state"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRY_AGAIN = "run the command again, which continues where it broke off"
 
 
@@ -151,7 +150,7 @@ def keep_trying(transfer: Callable[[], None], part: Path, patience: Patience) ->
             time.sleep(max(wait_sec, fault.wait_sec))
             wait_sec *= 2
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if not is_disk_full(error):
                 raise
             discard(part)
             raise disk_full(part, str(error.strerror)) from None

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.download.client import DISK_FULL, disk_full
+from nightcrawler.download.client import disk_full
 from nightcrawler.download.faults import BY_HAND, DownloadError
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, is_disk_full
 from nightcrawler.utils.io import check_relative
 
 SCHEME = "hf://"
@@ -116,7 +116,7 @@ def download_from_hub(address: str, part: Path) -> str:
         os.replace(path, part)
     except Exception as error:
         # Errors of the network are those of the library's HTTP client, which changes with versions.
-        if getattr(error, "errno", None) in DISK_FULL:
+        if is_disk_full(error):
             shutil.rmtree(staging, ignore_errors=True)
             raise disk_full(part, _first_line(error)) from None
         raise _fault(wanted, error) from None

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.download.client import BLOCK, DISK_FULL, Patience, disk_full, keep_trying
+from nightcrawler.download.client import BLOCK, Patience, disk_full, keep_trying
 from nightcrawler.download.faults import DownloadError, InterruptedDownloadError
-from nightcrawler.utils.errors import missing_extra
+from nightcrawler.utils.errors import is_disk_full, missing_extra
 
 TRY_AGAIN = "run the command again"
 # Statuses of a store that is busy or out of order.
@@ -72,7 +72,7 @@ def _transfer(client: Any, bucket: str, key: str, part: Path) -> None:
     except BotoCoreError as error:
         raise _fault_of_connection(error) from None
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise disk_full(part, str(error.strerror)) from None
         raise InterruptedDownloadError(f"broke off ({type(error).__name__})", TRY_AGAIN) from None
     if size != total:

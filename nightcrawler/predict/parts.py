@@ -35,7 +35,7 @@ from nightcrawler.predict.part_table import (
 )
 from nightcrawler.predict.video_result import from_plain, to_plain
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, file_state, open_own
+from nightcrawler.utils.io import atomic_write, file_state, named_where_full, open_own
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.npz import read_npz_bytes, write_npz
 
@@ -167,8 +167,9 @@ class Journal:
         if self._file is None:
             self._file = open_own(self.path)
         content = {"run": self._key, "row": to_plain(row.result), "file": row.state}
-        self._file.write(json.dumps(content, allow_nan=False) + "\n")
-        self._file.flush()
+        with named_where_full(self.path):
+            self._file.write(json.dumps(content, allow_nan=False) + "\n")
+            self._file.flush()
 
 
 @dataclass(frozen=True)

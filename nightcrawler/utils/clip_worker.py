@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import json
 import multiprocessing
 import signal
@@ -20,7 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from nightcrawler.utils.errors import UserError, VideoError, describe_error
+from nightcrawler.utils.errors import UserError, VideoError, describe_error, is_disk_full
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.process import follow_parent
 
@@ -38,11 +37,6 @@ Answer = dict[str, Any]
 _pipe_to_owner: list[Connection] = []
 # Builds the function that answers questions, and plain values that describe it.
 Build = Callable[[], tuple[Callable[[Question], Answer], dict[str, Any]]]
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return True for an error that says there is no room (left, or by quota) for a file."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def report_alive() -> None:

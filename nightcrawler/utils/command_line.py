@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from nightcrawler.utils.errors import UserError, mask_credentials
+from nightcrawler.utils.errors import UserError, is_disk_full, mask_credentials
 
 EXIT_USER_ERROR = 2
 # As shells report a process that ended by SIGINT (128 + 2) and by SIGPIPE (128 + 13).
@@ -197,6 +197,9 @@ def _format_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         place = mask_credentials(str(error.filename2 or error.filename))
         return escape_controls(f"{place}: {error.strerror}")
+    if isinstance(error, OSError) and is_disk_full(error):
+        # Files are named by whoever writes them, see `named_where_full`.
+        return f"standard output: {error.strerror}"
     return "\n".join(map(escape_controls, mask_credentials(str(error)).split("\n")))
 
 

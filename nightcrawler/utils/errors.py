@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,12 @@ NO_PERSON = "no person"
 # Passwords may hold any of `/`, `:` and `@`, and the colon of the scheme may be forgotten.
 _USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*(?::/{1,2}|//))(?:[^/\s:]*:[^\s]*@|[^/\s]*@)")
 _SECRET_FIELD = re.compile(r"(?i)(?<=[?&/;_])((?:password|passwd|pass|pwd|token|secret)=)[^&\s;/]+")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return True for an error that says there is no room (left, or by quota) for a file."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def mask_credentials(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, is_disk_full
 
 # Files by which the folder of a run is known: of trainings, pipelines, sharded predictions.
 RUN_MARKS = ("resolved.yaml", "pipeline.json", "run.json")
@@ -34,6 +34,21 @@ def fsync_folder(folder: str | Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def named_where_full(path: str | Path) -> Iterator[None]:
+    """Name a file in errors that say that there is no room for it: an open file gives no name.
+
+    Args:
+        path: The file that the block writes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error) and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -64,7 +79,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
         text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     if _is_stream(path):
         # Appended, as a stream may be a file that the shell has opened and still writes to.
-        with open(path, mode.replace("w", "a"), **text) as file:
+        with named_where_full(path), open(path, mode.replace("w", "a"), **text) as file:
             yield file
         return
     # A rename would replace a link by a file, and leave what it points to as it was.
@@ -76,7 +91,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
         dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp"
     )
     try:
-        with os.fdopen(descriptor, mode, **text) as file:
+        with named_where_full(path), os.fdopen(descriptor, mode, **text) as file:
             yield file
             if durable:
                 file.flush()

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import simplejson
 
-from nightcrawler.utils.io import open_own, refuse_link_in_run
+from nightcrawler.utils.io import named_where_full, open_own, refuse_link_in_run
 
 ROOT_LOGGER = "nightcrawler"
 
@@ -104,5 +104,5 @@ class JsonLines:
         if self._path is None:
             return
         # Opened for each line: another process (a resumed run) may append in between.
-        with self._open(self._path) as file:
+        with named_where_full(self._path), self._open(self._path) as file:
             file.write(simplejson.dumps(plain(fields), sort_keys=False) + "\n")

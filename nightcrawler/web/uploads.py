@@ -16,9 +16,8 @@ from nightcrawler.utils.clip_worker import (
     ClipError,
     StorageFullError,
     WorkerError,
-    is_disk_full,
 )
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, is_disk_full
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.web.answers import Failure
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.logging import JsonLines
 
 
 def failing(argv: Sequence[str]) -> int:
@@ -91,6 +93,53 @@ def test_an_error_of_the_system_names_the_file_that_was_wanted(
 
     assert command_line.run(write, []) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n"
+
+
+def write_whole(path: Path) -> None:
+    with atomic_write(path, "w") as file:
+        file.write("x")
+
+
+def write_line(path: Path) -> None:
+    JsonLines(path).write(x=1)
+
+
+@pytest.mark.parametrize("write", [write_whole, write_line])
+@pytest.mark.parametrize("kind", ["device", "file"])
+def test_a_full_disk_names_the_file(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write: Callable[[Path], None],
+    kind: str,
+) -> None:
+    """An open file that cannot be written to gives an error without a name."""
+    path = Path("/dev/full") if kind == "device" else tmp_path / "out.csv"
+    if kind == "file":
+        # Python ignores SIGXFSZ, so that the error is that of a disk that is full.
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        assert command_line.run(lambda argv: write(path), []) == 2
+    finally:
+        if kind == "file":
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    words = {"device": "No space left on device", "file": "File too large"}
+    assert capsys.readouterr().err == f"error: {path}: {words[kind]}\n"
+
+
+@pytest.mark.parametrize("count", [1, 99_999])
+def test_a_full_output_is_named(count: int) -> None:
+    """Lines that wait in memory until the end, and more of them than fit there."""
+    code = (
+        "import sys\nfrom nightcrawler.utils.command_line import run\n"
+        f"sys.exit(run(lambda argv: [print('x') for _ in range({count})] and 0))"
+    )
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert process.stderr == "error: standard output: No space left on device\n"
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", ""])
