@@ -25,12 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Forbid downloads; let programs hear Ctrl-C, which is ignored where a script began the tests in the background."""
+    """Forbid downloads; let programs hear signals that are ignored where a script or `nohup` began the tests."""
     # Of the tests of downloads, which serve files themselves, each takes this back.
     os.environ["NIGHTCRAWLER_OFFLINE"] = "1"
     os.environ["NIGHTCRAWLER_CACHE"] = os.path.join(tempfile.gettempdir(), "no-nightcrawler-cache")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _picture(index: int, width: int, height: int, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import socket
@@ -38,6 +39,11 @@ def _work(
         )
     try:
         work(*arguments)
+        if world > 1:
+            # As the command line does: a rank that leaves early can take others with it, unless
+            # they are gone already.
+            with contextlib.suppress(RuntimeError):
+                dist.barrier()
     finally:
         if world > 1:
             dist.destroy_process_group()

@@ -132,13 +132,15 @@ def test_twenty_files_at_once_one_of_them_broken(
     assert page.run("document.querySelectorAll('#files li').length") == NUM_MANY
     # The first that is ready is shown while the others go on.
     wait_for(page, "result")
-    assert text(page, "#name") == "clip 00.mp4"
+    shown = text(page, "#name")
+    # Files are sent two at a time, and either may arrive first.
+    assert shown in ("clip 00.mp4", "clip 01.mp4")
     page.wait(f"document.getElementById('count').innerText === '{NUM_MANY} clips'")
     assert texts(page, "#files .file") == [path.name for path in paths]
     assert page.run("document.querySelectorAll('#files .done').length") == NUM_MANY - 1
     failed = text(page, "#files .failed .state")
     assert failed.startswith(("the file breaks off after about", "The file breaks off"))
-    assert text(page, "#name") == "clip 00.mp4"
+    assert text(page, "#name") == shown
     rows = page.run("fetch(document.getElementById('all-csv').href).then((one) => one.text())")
     names = [row.split(",")[0] for row in rows.strip().split("\n")]
     assert names == ["video", *[path.name for path in paths]]
