@@ -32,6 +32,7 @@ from nightcrawler.pseudo.results_metadata import (
     list_use,
     load_joined,
     read_metadata,
+    refuse_other_description,
     results_label_use,
     write_metadata,
 )
@@ -168,6 +169,7 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     read = [arguments.recipe, arguments.labelled, *(arguments.calibrate or [])]
     read += [earlier] if earlier is not None else []
     check_targets([out, out.with_suffix(".json")], sources=read)
+    refuse_other_description(out)
     recipe = read_label_recipe(arguments.recipe)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)

@@ -24,6 +24,7 @@ from nightcrawler.pseudo.results_metadata import (
     label_use,
     load_joined,
     read_metadata,
+    refuse_other_description,
     results_file,
     write_metadata,
 )
@@ -151,9 +152,17 @@ def vote_for_sub(
     answers = path.with_name(ANSWERS_FILE)
     check_targets([path, path.with_suffix(".json"), answers], sources=sources)
     refuse_other_table(answers)
+    refuse_other_description(path)
     submissions = [read_submission(path) for path in sources]
     submission = vote(submissions, [str(path) for path in sources], tie)
     voters = [read_metadata(path) for path in sources]
+    for source, one, voter in zip(sources, submissions, voters, strict=True):
+        num_classes = len(ballot_of_file(source, one, voter).class_names)
+        if num_classes and submission.labels.max() >= num_classes:
+            raise UserError(
+                f"{source}: has {num_classes} classes, and another file names class "
+                f"{submission.labels.max()}: expected the same classes in all, from 0"
+            )
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     # A video is without a prediction only if no voter had one.
     lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))

@@ -74,7 +74,9 @@ def ballot_of_file(path: Path, submission: Submission, metadata: Mapping[str, An
     without = set(metadata.get("without_prediction", []))
     why = ["no prediction" if name in without else "" for name in submission.names]
     labels = np.where([not reason for reason in why], submission.labels, -1)
-    classes = tuple(metadata.get("classes", []))
+    found = metadata.get("classes", [])
+    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    classes = tuple(found) if is_list else ()
     return Ballot(submission.names, (path.stem,), labels[None], submission.probs, why, classes)
 
 

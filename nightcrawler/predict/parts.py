@@ -33,7 +33,7 @@ from nightcrawler.predict.part_table import (
     table_of,
     to_arrays,
 )
-from nightcrawler.predict.video_result import from_plain, to_plain
+from nightcrawler.predict.video_result import DAMAGE, from_plain, to_plain
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, file_state, named_where_full, open_own
 from nightcrawler.utils.logging import get_logger
@@ -319,7 +319,7 @@ class Parts:
             result = from_plain(content["row"], self.class_names)
             state = content.get("file", NOT_KEPT) or NO_FILE
             return PartRow(result, (int(state[0]), int(state[1])))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        except DAMAGE:
             return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
-from nightcrawler.predict.video_result import VideoResult, from_plain, to_plain
+from nightcrawler.predict.video_result import DAMAGE, VideoResult, from_plain, to_plain
 from nightcrawler.utils.errors import NO_PERSON
 from nightcrawler.utils.io import atomic_write, file_state
 from nightcrawler.utils.logging import JsonLines
@@ -57,7 +57,7 @@ class RowsSoFar:
         """Return the result of a line, None for an error or a line that is damaged."""
         try:
             result = from_plain(row["row"], self._class_names)
-        except (KeyError, TypeError):
+        except DAMAGE:
             return None
         if result.ok or result.status == NO_PERSON:
             return result

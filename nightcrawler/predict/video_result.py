@@ -184,6 +184,10 @@ def to_plain(result: VideoResult) -> dict[str, Any]:
     return content
 
 
+# Errors of `from_plain`, and of reading its row, where a row is damaged.
+DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+
+
 def from_plain(content: dict[str, Any], class_names: Sequence[str]) -> VideoResult:
     """Return the result that `to_plain` wrote, after a round trip through JSON.
 
@@ -196,6 +200,8 @@ def from_plain(content: dict[str, Any], class_names: Sequence[str]) -> VideoResu
         KeyError: if a field is missing.
     """
     fields = dict(content)
+    if not isinstance(fields["name"], str):
+        raise TypeError(f"name is {fields['name']!r}, expected text")
     for name in _TUPLE_FIELDS:
         fields[name] = tuple(content[name])
     fields["segments"] = tuple(Segment(**segment) for segment in content["segments"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ def read_labels(path: Path) -> dict[str, int]:
     """
     labels: dict[str, int] = {}
     for row, fields in read_csv_rows(path, ("path", "label")):
-        if len(fields) < 2 or not fields[1].removeprefix("-").isdecimal():
+        if len(fields) < 2 or not re.fullmatch(r"[+-]?[0-9]{1,9}", fields[1]):
             raise UserError(f"{path}: row {row} is {','.join(fields)[:80]!r}, expected path,label")
         name = plain_name(fields[0])
         if name in labels:

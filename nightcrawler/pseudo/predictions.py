@@ -252,17 +252,33 @@ def _from_content(path: str | Path, content: dict[str, Any]) -> Predictions:
         raise UserError(f"{path}: '{wrong[0]}' is of another form: not a results file")
     _check_meta(path, content["meta"])
     try:
-        return Predictions(
+        found = Predictions(
             logits=content["video_preds"],
             probs=content["video_probs"],
-            labels=content["video_labels"],
+            labels=content["video_labels"].astype(np.int64),
             names=_texts(content, "video_names"),
-            num_clips=content["num_clips"],
+            num_clips=content["num_clips"].astype(np.int64),
             status=_texts(content, "status"),
             meta=dict(content["meta"]),
         )
+        _check_rows(found)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    return found
+
+
+def _check_rows(found: Predictions) -> None:
+    """Refuse rows that would be scored wrongly: of no class, or of one that is not there."""
+    num_classes = found.probs.shape[1]
+    empty = found.ok & ~np.isfinite(found.probs).all(axis=1)
+    strange = (found.labels < -1) | (found.labels >= num_classes)
+    for rows, fault in ((empty, "is 'ok' without probabilities"), (strange, "has a label")):
+        if rows.any():
+            row = int(np.flatnonzero(rows)[0])
+            raise UserError(
+                f"'{found.names[row]}' {fault}, label {found.labels[row]}; expected finite "
+                f"probabilities and a label from -1 to {num_classes - 1}"
+            )
 
 
 def _check_meta(path: str | Path, meta: dict[str, Any]) -> None:

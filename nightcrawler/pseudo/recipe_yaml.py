@@ -13,6 +13,7 @@ from nightcrawler.config.yaml import read_yaml
 from nightcrawler.utils.errors import ConfigError
 
 MAX_BASES = 8
+MAX_FILES = 64
 
 # Flat key (`ENSEMBLE.WEIGHTS.ssv2`) to its value and place (`file:line`).
 FoundValues = dict[str, tuple[Any, str]]
@@ -190,20 +191,23 @@ def open_values(path: str | Path) -> Values:
     Raises:
         ConfigError: if one cannot be read, or a file is its own base.
     """
-    return Values(_read(Path(path), 0), Path(path))
+    return Values(_read(Path(path), 0, []), Path(path))
 
 
-def _read(path: Path, depth: int) -> FoundValues:
-    """Return the values of a file laid over those of its bases."""
+def _read(path: Path, depth: int, read: list[Path]) -> FoundValues:
+    """Return the values of a file laid over those of its bases, and note the file in `read`."""
     if depth > MAX_BASES:
         raise ConfigError(
             f"{path}: more than {MAX_BASES} bases on end: is a file its own base (_BASE_)?"
         )
+    read.append(path)
+    if len(read) > MAX_FILES:
+        raise ConfigError(f"{read[0]}: has more than {MAX_FILES} bases in all (_BASE_)")
     file = read_yaml(path)
     merged = FoundValues()
     # Later bases change earlier ones, and the file changes all of them.
     for base in file.bases:
-        _lay_over(merged, _read(path.parent / base, depth + 1))
+        _lay_over(merged, _read(path.parent / base, depth + 1, read))
     _lay_over(merged, {key: (value, file.at(key)) for key, value in file.values.items()})
     return merged
 

@@ -245,6 +245,29 @@ def write_metadata(path: Path, content: dict[str, Any]) -> None:
         file.write("\n")
 
 
+def refuse_other_description(path: Path) -> None:
+    """Refuse an output whose description would replace another JSON file.
+
+    Args:
+        path: the output, beside which the description is.
+
+    Raises:
+        UserError: if a file of that name is no description of an output.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        text = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else ""
+        content = json.loads(text) if text else {"sha256": ""}
+        is_other = not isinstance(content, dict) or "sha256" not in content
+    except (ValueError, RecursionError):
+        is_other = True
+    if is_other:
+        raise UserError(
+            f"{beside}: would be replaced by the description of {path.name}: move it, or name "
+            "another output"
+        )
+
+
 def read_metadata(path: Path) -> dict[str, Any]:
     """Read the metadata of an output.
 

@@ -18,6 +18,8 @@ from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import plain_name, write_csv_rows
 
+# Of a file without probabilities, the largest class tells how many there are.
+MOST_CLASSES = 1 << 16
 HEADER = ("VideoID", "Video", "ClassID", "Probability")
 FORMS = ("number", "all_probs", "challenge")
 MAX_BYTES = 4 << 30
@@ -185,7 +187,7 @@ class _RowBuffer:
         confidences = np.array(self._confidences)
         probs = np.array(self._probs).reshape(count, -1) if self._probs else None
         # Written so that NaN is bad too: it fails every comparison.
-        bad = (labels < 0) | ~((confidences >= 0) & (confidences <= 1))
+        bad = (labels < 0) | (labels >= MOST_CLASSES) | ~((confidences >= 0) & (confidences <= 1))
         if probs is not None:
             bad |= (labels >= probs.shape[1]) | ~((probs >= 0) & (probs <= 1)).all(axis=1)
         if bad.any():

@@ -58,7 +58,8 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
 def _is_regular_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # A name that a file recorded may hold what no path can.
         return False
 
 

@@ -220,10 +220,10 @@ class SlurmExecutor:
         given = {**parameters, **self.settings}
         given.setdefault("timeout_min", TIMEOUT_MIN)
         given.setdefault("slurm_additional_parameters", SLURM_DEFAULTS)
-        # A short limit leaves half of its time.
-        grace = min(GRACE_SEC, int(given["timeout_min"]) * 30)
-        given.setdefault("slurm_signal_delay_s", grace)
         try:
+            # A short limit leaves half of its time.
+            grace = min(GRACE_SEC, int(given["timeout_min"]) * 30)
+            given.setdefault("slurm_signal_delay_s", grace)
             executor = submitit.AutoExecutor(
                 self.folder, cluster="slurm", slurm_max_num_timeout=MAX_RESTARTS
             )

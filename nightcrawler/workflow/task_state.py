@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -82,7 +83,9 @@ def read_state(path: Path) -> TaskState | None:
         _STATE.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return state if state.status in STATUSES else None
+    # JSON of Python has NaN and infinity.
+    is_sound = state.status in STATUSES and 0 <= state.seconds < math.inf
+    return state if is_sound else None
 
 
 def write_state(path: Path, state: TaskState) -> None:

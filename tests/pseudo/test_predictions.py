@@ -190,3 +190,16 @@ def test_metadata_of_other_types_is_named(tmp_path: Path, key: str, value: Any) 
     with pytest.raises(UserError, match=rf"r\.pkl: '{key}' in 'meta' is of type") as caught:
         read_results(tmp_path / "r.pkl")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("label", "prob"), [(4, 0.25), (-2, 0.25), (0, float("nan"))])
+def test_rows_that_would_be_scored_wrongly_are_refused(
+    tmp_path: Path, label: int, prob: float
+) -> None:
+    wrong = some()
+    row = wrong.status.index("ok")
+    wrong.labels[row] = label
+    wrong.probs[row, 0] = prob
+    wrong.save(tmp_path / "wrong.npz")
+    with pytest.raises(UserError, match=r"wrong.npz: '.*expected finite probabilities and a label"):
+        read_results(tmp_path / "wrong.npz")

@@ -15,6 +15,7 @@ from nightcrawler.pseudo.results_metadata import (
     label_use,
     load_joined,
     read_metadata,
+    refuse_other_description,
     results_file,
     results_name,
     write_metadata,
@@ -154,3 +155,13 @@ print(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.std
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert process.stdout.strip() == "['nightcrawler']"
+
+
+def test_a_json_file_of_ones_own_stays(tmp_path: Path) -> None:
+    out = tmp_path / "mine.csv"
+    out.with_suffix(".json").write_text('{"my": "notes"}')
+    with pytest.raises(UserError, match=r"mine.json: would be replaced by the description"):
+        refuse_other_description(out)
+    out.write_text("0.mp4,1")
+    write_metadata(out, {"labels": "oracle"})
+    refuse_other_description(out)

@@ -24,6 +24,8 @@ from nightcrawler.utils.logging import get_logger
 
 # Frame rate for frames without a time stamp, in videos that do not tell their rate.
 ASSUMED_FPS = 25.0
+# A later time, of 31 years, is of a broken clock: seconds could not be added to much larger ones.
+MOST_SEC = 1e9
 # Frames in a row that may have one time, and seconds that a stamp may lie before the last one: AVI
 # files of B-frames have no better ones.
 MOST_STILL_FRAMES = 4
@@ -293,12 +295,14 @@ class SteadyClock:
             self._first_sec = stamp_sec
             return 0.0
         time_sec = stamp_sec - self._first_sec + self._shift_sec
-        if time_sec > self._now_sec:
+        is_lost = time_sec > MOST_SEC
+        if time_sec > self._now_sec and not is_lost:
             self._num_still = 0
             self._now_sec = time_sec
             return time_sec
         self._num_still += 1
-        if time_sec < self._now_sec - JITTER_SEC or self._num_still > MOST_STILL_FRAMES:
+        is_lost |= time_sec < self._now_sec - JITTER_SEC
+        if is_lost or self._num_still > MOST_STILL_FRAMES:
             self._note(number)
             self._shift_sec += self._now_sec + 1 / self._fps - time_sec
             self._now_sec += 1 / self._fps

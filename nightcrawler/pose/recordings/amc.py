@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nightcrawler.pose.recordings.skeleton_tree import body_points, chained_rotation
+from nightcrawler.pose.recordings.skeleton_tree import MAX_ROTATIONS, body_points, chained_rotation
 from nightcrawler.utils.errors import UserError
 
 MAX_BONES = 512
@@ -123,6 +123,8 @@ def _read_frames(text: str, bones: dict[str, _Bone]) -> dict[str, np.ndarray]:
         rows[words[0]].append(values)
     if not 0 < num_frames <= MAX_FRAMES:
         raise UserError(f"has {num_frames} frames")
+    if num_frames * len(bones) > MAX_ROTATIONS:
+        raise UserError(f"has more than {MAX_ROTATIONS} rotations in all")
     frames = {}
     for name, turns in rows.items():
         if turns and len(turns) != num_frames:

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nightcrawler.pose.recordings.skeleton_tree import body_points, chained_rotation
+from nightcrawler.pose.recordings.skeleton_tree import MAX_ROTATIONS, body_points, chained_rotation
 from nightcrawler.utils.errors import UserError
 
 MAX_JOINTS = 512
 MAX_FRAMES = 1_000_000
-# Joints in all frames, each with a rotation of nine numbers.
-MAX_ROTATIONS = 10_000_000
 
 
 @dataclass
@@ -40,7 +38,7 @@ def read_bvh(text: str) -> tuple[np.ndarray, float]:
     if not found or "HIERARCHY" not in hierarchy:
         raise UserError("is no BVH file: HIERARCHY and MOTION are expected")
     joints = _read_joints(hierarchy)
-    if motion.count("\n") * len(joints) > MAX_ROTATIONS:
+    if len(motion.splitlines()) * len(joints) > MAX_ROTATIONS:
         raise UserError(f"has more than {MAX_ROTATIONS} rotations in all")
     values, fps = _read_motion(motion, sum(len(joint.channels) for joint in joints))
     return body_points(_positions(joints, values)), fps

@@ -21,6 +21,9 @@ NAMES = {
     "ankle": ("SIDEfoot", "foot_S", "SIDEankle", "Sfoot"),
 }
 
+# Joints in all frames of a recording, each with a rotation of nine numbers.
+MAX_ROTATIONS = 10_000_000
+
 
 def axis_rotation(axis: str, degrees: np.ndarray) -> np.ndarray:
     """Return rotation matrices about one axis, `[..., 3, 3]`.

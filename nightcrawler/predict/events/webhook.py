@@ -77,11 +77,15 @@ def check_webhook(address: str) -> None:
         parts = urllib.parse.urlsplit(address)
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
         # Reading the port checks it.
-        is_web = is_web and parts.port != 0
+        is_web = is_web and parts.port != 0 and address.isascii()
+        # A host such as `a..b` has no name that could be asked for.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         is_web = False
     if not is_web or not address.isprintable() or " " in address:
-        raise UserError("--webhook: expected an address such as https://host/path")
+        raise UserError(
+            "--webhook: expected an address such as https://host/path, other letters as %XX"
+        )
 
 
 class Webhook:
@@ -206,7 +210,7 @@ class Webhook:
                 is_passing = error.code in PASSING_STATUSES
                 wait_sec = _seconds(error.headers.get("Retry-After", ""))
                 raise _DeliveryError(f"answers {error.code}", is_passing, wait_sec) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             raise _DeliveryError(text) from None

@@ -157,6 +157,13 @@ def test_a_clock_that_is_steady(stamps: list[float | None], expected: list[float
     assert times_of(stamps) == expected
 
 
+def test_a_clock_that_jumps_ahead_by_lifetimes() -> None:
+    """Seconds could not be added to so large a time: windows of it would never end."""
+    times = times_of([0.0, 0.1, 1e17, 1e17 + 1000, 0.4])
+    assert times == sorted(times)
+    assert times[-1] < 1e9
+
+
 def test_a_clock_that_stands_still() -> None:
     """Windows would hold the whole recording."""
     times = times_of([3.0] * 100)
