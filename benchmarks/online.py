@@ -2,9 +2,8 @@
 
 Streams of synthetic clips, one clip a window, are recorded by a camera whose light stays, drifts or
 is switched, and predicted by windows. A Markdown table says top-1 in percent, mean and standard
-deviation over seeds. Labels measure, and choose
-nothing. Classes come in random order, and in blocks of one class, which is the trap of statistics
-that follow a stream.
+deviation over seeds. Labels measure, and choose nothing. Classes come in random order, and in
+blocks of one class, which is the trap of statistics that follow a stream.
 """
 
 from __future__ import annotations

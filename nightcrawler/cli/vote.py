@@ -156,8 +156,11 @@ def vote_for_sub(
     submissions = [read_submission(path) for path in sources]
     submission = vote(submissions, [str(path) for path in sources], tie)
     voters = [read_metadata(path) for path in sources]
+    known = dict(ballots or {})
     for source, one, voter in zip(sources, submissions, voters, strict=True):
-        num_classes = len(ballot_of_file(source, one, voter).class_names)
+        if source not in known:
+            known[source] = ballot_of_file(source, one, voter)
+        num_classes = len(known[source].class_names)
         if num_classes and submission.labels.max() >= num_classes:
             raise UserError(
                 f"{source}: has {num_classes} classes, and another file names class "
@@ -170,10 +173,6 @@ def vote_for_sub(
     without = {"without_prediction": [name for name in submission.names if name in lacking]}
     write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
     print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
-    known = dict(ballots or {})
-    for source, one, voter in zip(sources, submissions, voters, strict=True):
-        if source not in known:
-            known[source] = ballot_of_file(source, one, voter)
     write_answers(answers, submission, [known[source] for source in sources])
     print(f"{answers}: the same with names of classes")
     return path

@@ -255,13 +255,13 @@ def refuse_other_description(path: Path) -> None:
         UserError: if a file of that name is no description of an output.
     """
     beside = path.with_suffix(".json")
+    if not beside.is_file() or not beside.stat().st_size:
+        return
     try:
-        text = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else ""
-        content = json.loads(text) if text else {"sha256": ""}
-        is_other = not isinstance(content, dict) or "sha256" not in content
+        content = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        is_other = True
-    if is_other:
+        content = None
+    if not isinstance(content, dict) or "sha256" not in content:
         raise UserError(
             f"{beside}: would be replaced by the description of {path.name}: move it, or name "
             "another output"

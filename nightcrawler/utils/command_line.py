@@ -198,8 +198,8 @@ def _format_error(error: Exception) -> str:
         place = mask_credentials(str(error.filename2 or error.filename))
         return escape_controls(f"{place}: {error.strerror}")
     if isinstance(error, OSError) and is_disk_full(error):
-        # Files are named by whoever writes them, see `named_where_full`.
-        return f"standard output: {error.strerror}"
+        # Outputs and journals have their name by now, see `named_where_full`.
+        return f"standard output, or a log or temporary file: {error.strerror}"
     return "\n".join(map(escape_controls, mask_credentials(str(error)).split("\n")))
 
 

@@ -11,12 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from nightcrawler.data.video.suffixes import VIDEO_SUFFIXES, has_video_suffix
 from nightcrawler.predict.open_vocabulary import parse_labels
-from nightcrawler.utils.clip_worker import (
-    FULL,
-    ClipError,
-    StorageFullError,
-    WorkerError,
-)
+from nightcrawler.utils.clip_worker import FULL, ClipError, StorageFullError, WorkerError
 from nightcrawler.utils.errors import UserError, is_disk_full
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.web.answers import Failure

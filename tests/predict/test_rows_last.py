@@ -20,6 +20,7 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict import command
 from nightcrawler.predict.items import Windows
 from nightcrawler.predict.merge import merge
+from nightcrawler.predict.rows_so_far import RowsSoFar
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.predict.watch_folder import new_videos, read_done
 from nightcrawler.prepare.sources import read_videos
@@ -256,3 +257,10 @@ def test_an_output_that_is_the_video_is_refused(
         assert run(predict_main, [str(video), option, str(video)]) == 2
         assert "is a file to read" in capsys.readouterr().err
     assert video.read_bytes() == b"video"
+
+
+@pytest.mark.parametrize("row", ["abc", 5, [], {"name": ["x"]}, {"name": "x"}])
+def test_damaged_rows_are_predicted_again(tmp_path: Path, row: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"run": "r", "row": row}) + "\n")
+    assert RowsSoFar(path, "r", ("Run",)).read([]) == {}

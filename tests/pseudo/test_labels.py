@@ -92,6 +92,8 @@ def test_what_is_written_is_what_training_reads(tmp_path: Path) -> None:
         ("a,1\nb\n", "row 2 is 'b'"),
         ("a,one\n", "row 1 is 'a,one'"),
         ("a,1.0\n", "row 1"),
+        ("a,99999999999999999999\n", "row 1"),
+        (f"a,{5000 * '1'}\n", "row 1"),
         ("a,1\na,2\n", "row 2: a second row of 'a'"),
         ('a,1\n"b,2\n', "row 2: unexpected end of data"),
         ("a,\xff\n", "not UTF-8 text"),

@@ -203,3 +203,10 @@ def test_rows_that_would_be_scored_wrongly_are_refused(
     wrong.save(tmp_path / "wrong.npz")
     with pytest.raises(UserError, match=r"wrong.npz: '.*expected finite probabilities and a label"):
         read_results(tmp_path / "wrong.npz")
+
+
+def test_labels_are_read_as_signed_numbers(tmp_path: Path) -> None:
+    first = some()
+    first.labels = np.zeros(len(first.names), np.uint8)
+    first.save(tmp_path / "first.npz")
+    assert read_results(tmp_path / "first.npz").labels.dtype == np.int64

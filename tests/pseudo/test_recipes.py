@@ -153,6 +153,16 @@ def test_a_base_is_changed_key_by_key(tmp_path: Path) -> None:
     )
 
 
+def test_bases_do_not_multiply(tmp_path: Path) -> None:
+    """Each of five files names the next one four times: 341 reads, and 16 times as many with two more."""
+    for number in range(5):
+        text = f"_BASE_: [{', '.join(4 * [f'{number + 1}.yaml'])}]\n"
+        (tmp_path / f"{number}.yaml").write_text(text)
+    (tmp_path / "5.yaml").write_text("LABELS: label-free\n")
+    with pytest.raises(UserError, match="more than 64 bases in all"):
+        read_label_recipe(tmp_path / "0.yaml")
+
+
 def test_a_file_that_is_its_own_base_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a file its own base"):
         label_recipe(tmp_path, "_BASE_: recipe.yaml\n")

@@ -91,6 +91,7 @@ HEADER = "VideoID,Video,ClassID,Probability"
         (HEADER + "\n0,a,1,0.5\n1,b,1\n", "row 3: 3 fields, expected 4"),
         (HEADER + "\n0,a,one,0.5\n", "row 2: invalid literal"),
         (HEADER + "\n0,a,99999999999999999999,0.5\n", "row 2: "),
+        (HEADER + "\n0,a,1000000000000000,0.5\n", "row 2 'a': a class or a probability"),
         (HEADER + "\n0,a,-1,0.5\n", "row 2 'a': a class or a probability"),
         (HEADER + "\n0,a,1,1.5\n", "row 2 'a': a class or a probability"),
         (HEADER + "\n0,a,1,nan\n", "row 2 'a': a class or a probability"),

@@ -217,6 +217,25 @@ def test_functions_of_the_script(project: Path) -> None:
         module.vote_for_sub([])
 
 
+def test_a_class_that_a_voter_does_not_have_is_told_before_anything_is_written(
+    project: Path,
+) -> None:
+    """As of class numbers that begin at 1."""
+    final_results(project)
+    module = script(VOTE)
+    with use_project(project):
+        first = module.generate_final_sub(0, out=project / "s")
+    num_classes = len(json.loads(first.with_suffix(".json").read_text())["classes"])
+    second = project / "second.csv"
+    rows = [
+        f"{row},{name},{num_classes},0.99" for row, name in enumerate(read_submission(first).names)
+    ]
+    second.write_text("\n".join(["VideoID,Video,ClassID,Probability", *rows]) + "\n")
+    with pytest.raises(module.UserError, match=f"has {num_classes} classes, and another file"):
+        module.vote_for_sub([first, second, second], out=project / "t")
+    assert not (project / "t").exists()
+
+
 def test_the_published_files_and_recipe_give_the_published_vote(project: Path) -> None:
     """Results in the old form, sums without names, through the script as a user of the published chain has them."""
     case = json.loads((GOLDEN / "ensemble_final_vote.json").read_text())

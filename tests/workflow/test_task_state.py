@@ -38,3 +38,11 @@ def test_wrong_types_are_damage(tmp_path: Path, wrong: Any) -> None:
 def test_other_files_are_damage(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.json").write_text(text)
     assert read_state(tmp_path / "s.json") is None
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e400", "-1"])
+def test_times_that_are_no_time_are_damage(tmp_path: Path, seconds: str) -> None:
+    write_state(tmp_path / "s.json", STATE)
+    text = (tmp_path / "s.json").read_text().replace("1.5", seconds)
+    (tmp_path / "s.json").write_text(text)
+    assert read_state(tmp_path / "s.json") is None

@@ -111,3 +111,9 @@ def test_x_turns_first_of_three_angles():
 def test_damaged_files_are_told(skeleton, motion, message):
     with pytest.raises(UserError, match=message):
         read_amc(skeleton, motion)
+
+
+def test_many_bones_in_many_frames_ask_for_no_memory(monkeypatch):
+    monkeypatch.setattr("nightcrawler.pose.recordings.amc.MAX_ROTATIONS", 7)
+    with pytest.raises(UserError, match="more than 7 rotations in all"):
+        read_amc(made_asf(), made_amc([{}, {}]))

@@ -177,3 +177,10 @@ def test_a_server_that_is_silent_does_not_keep_the_process(
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(UserError, match="expected an address such as https://host/path"):
         Webhook(address)
+
+
+@pytest.mark.parametrize("address", ["https://host/\u00fc", "http://a..b/x", "http://h\u00f6st/"])
+def test_addresses_that_cannot_be_asked_for_are_refused(address: str) -> None:
+    """Each ended the thread that sends, and all events after were lost."""
+    with pytest.raises(UserError, match="expected an address such as https://host/path"):
+        Webhook(address, QUICK)
