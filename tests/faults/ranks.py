@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import socket
@@ -26,7 +25,13 @@ STATE = (
 
 
 def _work(
-    rank: int, world: int, seconds: int, folder: Path, work: Callable[..., None], *arguments: Any
+    rank: int,
+    world: int,
+    seconds: int,
+    together: bool,
+    folder: Path,
+    work: Callable[..., None],
+    *arguments: Any,
 ) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -39,11 +44,9 @@ def _work(
         )
     try:
         work(*arguments)
-        if world > 1:
-            # As the command line does: a rank that leaves early can take others with it, unless
-            # they are gone already.
-            with contextlib.suppress(RuntimeError):
-                dist.barrier()
+        if world > 1 and together:
+            # As the command line does: a rank that leaves early can take others with it.
+            dist.barrier()
     finally:
         if world > 1:
             dist.destroy_process_group()
@@ -57,10 +60,15 @@ def free_port() -> int:
 
 
 def on_ranks(
-    world: int, folder: Path, work: Callable[..., None], *arguments: Any, timeout_sec: int = 30
+    world: int,
+    folder: Path,
+    work: Callable[..., None],
+    *arguments: Any,
+    timeout_sec: int = 30,
+    together: bool = True,
 ) -> None:
-    """Call `work(*arguments)` on `world` ranks and wait for them."""
-    mp.spawn(_work, (world, timeout_sec, folder, work, *arguments), nprocs=world)
+    """Call `work(*arguments)` on `world` ranks, which end `together` unless one is to fail, and wait for them."""
+    mp.spawn(_work, (world, timeout_sec, together, folder, work, *arguments), nprocs=world)
 
 
 def stop_after(trainer: Trainer, step: int) -> None:

@@ -48,7 +48,8 @@ def run(data: Path, folder: Path, hangs: bool) -> None:
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_the_other_rank_ends(data: Path, tmp_path: Path, hangs: bool) -> None:
-    on_ranks(2, tmp_path, run, data, tmp_path, hangs, timeout_sec=5 if hangs else 600)
+    timeout_sec = 5 if hangs else 600
+    on_ranks(2, tmp_path, run, data, tmp_path, hangs, timeout_sec=timeout_sec, together=False)
     said = [(tmp_path / f"said{rank}.txt").read_text() for rank in (0, 1)]
     assert said[0].startswith("UserError: rank 0 lost contact to the others (")
     assert len(said[0].splitlines()) == 1
