@@ -23,6 +23,7 @@ from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.results_metadata import (
     label_use,
     load_joined,
+    names_without_prediction,
     read_metadata,
     refuse_other_description,
     results_file,
@@ -168,7 +169,7 @@ def vote_for_sub(
             )
     inputs = [{key: voter[key] for key in ("file", "sha256", "labels")} for voter in voters]
     # A video is without a prediction only if no voter had one.
-    lacking = set.intersection(*(set(voter.get("without_prediction", [])) for voter in voters))
+    lacking = set.intersection(*map(names_without_prediction, sources, voters))
     write_submission(path, submission, form)
     without = {"without_prediction": [name for name in submission.names if name in lacking]}
     write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})

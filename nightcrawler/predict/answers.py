@@ -12,6 +12,7 @@ import numpy as np
 from nightcrawler.predict.trust import DISAGREE, LEAST_SUPPORT, MARGIN, SURE, UNSURE
 from nightcrawler.pseudo.ensemble import Joined, row_order
 from nightcrawler.pseudo.predictions import STATUS_OK
+from nightcrawler.pseudo.results_metadata import names_without_prediction
 from nightcrawler.pseudo.submission import Submission
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_spreadsheet_rows
@@ -71,7 +72,7 @@ def ballot_of_file(path: Path, submission: Submission, metadata: Mapping[str, An
         submission: its content.
         metadata: of the file: its classes, and its videos without a prediction.
     """
-    without = set(metadata.get("without_prediction", []))
+    without = names_without_prediction(path, metadata)
     why = ["no prediction" if name in without else "" for name in submission.names]
     labels = np.where([not reason for reason in why], submission.labels, -1)
     found = metadata.get("classes", [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,12 +277,72 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Returns:
         The content of its JSON file. Without one, or if it describes other bytes, the name and
         hash of the output and the label use `oracle`.
+
+    Raises:
+        UserError: if a field of the JSON file has a value that no output is described by.
     """
+    beside = path.with_suffix(".json")
     try:
-        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        content = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         content = {}
     # After an edit by hand the old description no longer holds.
-    if isinstance(content, dict) and content.get("sha256") == sha256_file(path):
-        return content
-    return {"file": path.name, "sha256": sha256_file(path), "labels": ORACLE}
+    if not isinstance(content, dict) or content.get("sha256") != sha256_file(path):
+        return {"file": path.name, "sha256": sha256_file(path), "labels": ORACLE}
+    for name, absent, fits, expected in _FIELDS:
+        if not fits(content.get(name, absent)):
+            raise UserError(
+                f"{beside}: {name}: {str(content.get(name))[:60]!r}, expected {expected}; make "
+                f"{path.name} again, or remove this file: its labels then count as {ORACLE}"
+            )
+    return content
+
+
+def names_without_prediction(path: Path, metadata: Mapping[str, Any]) -> set[str]:
+    """Return the names of a submission's videos that no model had an opinion on.
+
+    Args:
+        path: the submission.
+        metadata: of it, as `read_metadata` returns it.
+
+    Raises:
+        UserError: if only their number is given, as beside pseudo-labels.
+    """
+    names = metadata.get("without_prediction", [])
+    if not isinstance(names, list):
+        raise UserError(
+            f"{path.with_suffix('.json')}: without_prediction: {names}, expected names of videos, "
+            "as beside a submission"
+        )
+    return set(names)
+
+
+def _is_list(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# Fields of a description that are read: name, what it stands for where absent, whether a value
+# fits, and what is expected. Pseudo-labels count the videos that a submission names.
+_FIELDS: tuple[tuple[str, Any, Callable[[Any], bool], str], ...] = (
+    ("file", None, lambda value: isinstance(value, str), "the name of the file"),
+    (
+        "labels",
+        None,
+        lambda value: value in (LABEL_FREE, ORACLE),
+        f"{LABEL_FREE} or {ORACLE}",
+    ),
+    ("inputs", [], lambda value: _is_list(value, dict), "a list of results"),
+    (
+        "without_prediction",
+        [],
+        lambda value: _is_count(value) or _is_list(value, str),
+        "a number, or names of videos",
+    ),
+    ("videos", 0, _is_count, "a number of videos"),
+    ("method", "", lambda value: isinstance(value, str), "a text"),
+    ("thresholds", [], lambda value: _is_list(value, (int, float)), "a list of numbers"),
+)

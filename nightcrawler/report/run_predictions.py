@@ -8,7 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from nightcrawler.pseudo.ensemble import Mixture, join, mix
-from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE, read_metadata
+from nightcrawler.pseudo.results_metadata import (
+    LABEL_FREE,
+    ORACLE,
+    names_without_prediction,
+    read_metadata,
+)
 from nightcrawler.pseudo.submission import read_submission
 from nightcrawler.pseudo.thresholds import most_probable
 from nightcrawler.report.measures import TopPredictions
@@ -200,7 +205,7 @@ class RunPredictions:
                 known = self._known_labels(task["split"])
                 labels = np.array([known.get(name, -1) for name in submission.names], np.int64)
                 # A submission must give every clip a class, also one without a prediction.
-                without = np.isin(submission.names, about.get("without_prediction", []))
+                without = np.isin(submission.names, list(names_without_prediction(path, about)))
                 found[path.stem] = TopPredictions(
                     names=submission.names,
                     classes=np.where(without, -1, submission.labels),

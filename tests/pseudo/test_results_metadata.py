@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from nightcrawler.pseudo.results_metadata import (
     holds_published_form,
     label_use,
     load_joined,
+    names_without_prediction,
     read_metadata,
     refuse_other_description,
     results_file,
@@ -142,6 +144,42 @@ def test_what_is_said_beside_a_file_holds_for_its_bytes_only(tmp_path: Path) -> 
     assert read_metadata(path) == {"file": "s.csv", "sha256": sha256_file(path), "labels": "oracle"}
     (tmp_path / "s.json").write_text("[")
     assert read_metadata(path)["labels"] == "oracle"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"file": 5},
+        {"file": None},
+        {"labels": "free"},
+        {"labels": ["label-free"]},
+        {"inputs": {"a": 1}},
+        {"inputs": [1]},
+        {"inputs": None},
+        {"without_prediction": [5]},
+        {"without_prediction": -1},
+        {"without_prediction": True},
+        {"videos": "5"},
+        {"method": 5},
+        {"thresholds": ["0.5"]},
+    ],
+)
+def test_a_description_with_another_kind_of_value_is_an_error(
+    tmp_path: Path, field: dict[str, Any]
+) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("a\n")
+    write_metadata(path, {"labels": "label-free", **field})
+    with pytest.raises(UserError, match=rf"s\.json: {next(iter(field))}: .* expected "):
+        read_metadata(path)
+
+
+def test_a_number_of_videos_is_no_names(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    assert names_without_prediction(path, {}) == set()
+    assert names_without_prediction(path, {"without_prediction": ["a", "b"]}) == {"a", "b"}
+    with pytest.raises(UserError, match=r"s\.json: without_prediction: 5, expected names"):
+        names_without_prediction(path, {"without_prediction": 5})
 
 
 def test_the_chain_needs_numpy_and_yaml_only() -> None:
