@@ -237,7 +237,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Return `KEY=VALUE` pairs as a mapping, in which whole numbers are numbers.
 
     Raises:
-        UserError: If one is no such pair.
+        UserError: If one is no such pair, or the time limit is not in minutes.
     """
     parsed: dict[str, Any] = {}
     for text in settings:
@@ -245,6 +245,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not found:
             raise UserError(f"--slurm {text!r}: expected KEY=VALUE such as slurm_partition=gpu")
         parsed[found[1]] = int(found[2]) if found[2].isdecimal() else found[2]
+    if not isinstance(parsed.get("timeout_min", 0), int):
+        raise UserError(
+            f"--slurm timeout_min={parsed['timeout_min']}: expected whole minutes, a day is 1440"
+        )
     return parsed
 
 

@@ -55,7 +55,8 @@ def test_outputs_that_a_state_names_are_not_removed(
     link = folder / "first/a/1x2"
     link.symlink_to(path)
     task = next(task for task in tasks if task.kind == kind)
-    poison(task, [str(path), str(path.parent), "../../../home", "../a/notes/x", "notes/x", "1x2"])
+    names = [str(path), str(path.parent), "../../../home", "../a/notes/x", "notes/x", "1x2", "1x\0"]
+    poison(task, names)
     state = json.loads(task.state_file.read_text())
     task.state_file.write_text(json.dumps({**state, "status": status}))
     assert chain.run(folder, tasks, redo=True)[0] == 0

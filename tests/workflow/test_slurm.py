@@ -178,12 +178,12 @@ def test_a_partition_that_is_none_is_refused_before_the_first_job(
     assert slurm.jobs() == []
 
 
-@pytest.mark.parametrize("setting", ["partition", "=x", "Slurm=1"])
+@pytest.mark.parametrize("setting", ["partition", "=x", "Slurm=1", "timeout_min=1-00:00:00"])
 def test_settings_that_are_none_are_refused(setting: str) -> None:
     with pytest.raises(UserError, match="--slurm"):
         parse_settings([setting])
 
 
-def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_refused(real_slurm: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="slurm_no_such"):
         SlurmExecutor(ROOT, tmp_path, ["slurm_no_such=1"])

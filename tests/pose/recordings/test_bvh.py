@@ -86,6 +86,8 @@ def test_the_root_moves_and_turns_all():
         (lambda text: text.replace("CHANNELS 6", "CHANNELS nan"), "has channels"),
         (lambda text: text.replace("Frame Time: 0.04", "Frame Time: 1e-320"), "promises 2 frames"),
         (lambda text: text + "\n" * 1_000_000, "rotations in all"),
+        # Other ends of lines make frames, too.
+        (lambda text: text + "\f" * 1_000_000, "rotations in all"),
     ],
 )
 def test_damaged_files_are_told(damage, message):

@@ -184,3 +184,25 @@ def test_addresses_that_cannot_be_asked_for_are_refused(address: str) -> None:
     """Each ended the thread that sends, and all events after were lost."""
     with pytest.raises(UserError, match="expected an address such as https://host/path"):
         Webhook(address, QUICK)
+
+
+def test_an_error_of_the_library_costs_one_event(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the thread that sends, and all events after were lost."""
+    with hook() as server:
+        sender = Webhook(address(server), QUICK)
+        opening = sender._opener.open
+        failures = iter([ValueError("label too long")])
+
+        def failing_once(*arguments: Any, **options: Any) -> Any:
+            for failure in failures:
+                raise failure
+            return opening(*arguments, **options)
+
+        monkeypatch.setattr(sender._opener, "open", failing_once)
+        sender.send(event(1))
+        sender.send(event(2))
+        sender.close()
+    assert server.taken[-1]["class"] == "class 2"
+    assert "label too long" in caplog.text
