@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nightcrawler.adapt.base import AdaptReport, with_hint
 from nightcrawler.utils import distributed
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, single_value_as_error
 
 
 def batchnorm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -160,7 +160,8 @@ class BatchNormAdapter:
         with _observed(model, layers) as moments:
             for clip in clips:
                 num_clips += len(clip)
-                model(clip)
+                with single_value_as_error("adapt to longer or larger clips"):
+                    model(clip)
         # A rank may have no clip at all, others have some.
         device = next(model.parameters()).device
         num_clips = int(distributed.all_reduce_sum(torch.tensor(num_clips, device=device)).item())

@@ -68,21 +68,29 @@ def describe_submission(path: Path, truth: Mapping[str, int]) -> str:
         truth: name to label.
 
     Raises:
-        UserError: if it is bad, or no video of it has a known label.
+        UserError: if it is bad, no video of it has a known label, or one has a label of no class.
     """
     from nightcrawler.engine.meters import wilson_interval
     from nightcrawler.pseudo.results_metadata import read_metadata
     from nightcrawler.pseudo.submission import read_submission
 
     submission = read_submission(path)
+    about = read_metadata(path)
+    # A file of plain numbers, without its description, does not tell how many classes there are.
+    num_classes = len(about.get("classes", ()))
+    if submission.probs is not None:
+        num_classes = submission.probs.shape[1]
     right = []
     for name, label in zip(submission.names, submission.labels.tolist(), strict=True):
-        if truth.get(name, -1) >= 0:
-            right.append(truth[name] == label)
+        known = truth.get(name, -1)
+        if num_classes and known >= num_classes:
+            raise UserError(f"'{name}': true label {known}, expected 0..{num_classes - 1}")
+        if known >= 0:
+            right.append(known == label)
     if not right:
         raise UserError(f"{path}: a submission has no labels: --truth must name its videos")
     low, high = wilson_interval(sum(right), len(right))
     return (
         f"top-1 {100 * sum(right) / len(right):.2f} % (95 % interval {100 * low:.1f} to "
-        f"{100 * high:.1f}) of {len(right)} videos ({read_metadata(path)['labels']})"
+        f"{100 * high:.1f}) of {len(right)} videos ({about['labels']})"
     )

@@ -38,6 +38,7 @@ from nightcrawler.utils.outputs import check_targets
 from nightcrawler.utils.project import project_root
 
 RECIPE = Path("configs/vote/default.yaml")
+VOTE_FILE = "arid_pred.csv"
 OUT = Path("submission")
 EXAMPLES = """\
   {command}
@@ -75,9 +76,11 @@ def generate_final_sub(
         names: names of rows, for results files in the old form.
 
     Raises:
-        UserError: if results are missing, bad, or do not fit together.
+        UserError: if results are missing, bad, or do not fit together, or another JSON file would
+            be replaced.
     """
     path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
+    refuse_other_description(path)
     _generate_mode(mode, path, recipe, prefix, split, form, names)
     return path
 
@@ -149,7 +152,7 @@ def vote_for_sub(
     if not paths:
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
-    path = Path(out or project_root() / OUT) / "arid_pred.csv"
+    path = Path(out or project_root() / OUT) / VOTE_FILE
     answers = path.with_name(ANSWERS_FILE)
     check_targets([path, path.with_suffix(".json"), answers], sources=sources)
     refuse_other_table(answers)
@@ -171,8 +174,12 @@ def vote_for_sub(
     # A video is without a prediction only if no voter had one.
     lacking = set.intersection(*map(names_without_prediction, sources, voters))
     write_submission(path, submission, form)
-    without = {"without_prediction": [name for name in submission.names if name in lacking]}
-    write_metadata(path, {"labels": label_use(inputs), "tie": tie, **without, "inputs": inputs})
+    about: dict[str, object] = {"labels": label_use(inputs), "tie": tie}
+    classes = next((ballot.class_names for ballot in known.values() if ballot.class_names), ())
+    if classes:
+        about["classes"] = list(classes)
+    about["without_prediction"] = [name for name in submission.names if name in lacking]
+    write_metadata(path, {**about, "inputs": inputs})
     print(f"{path}: {len(submission.names)} videos, vote of {len(sources)}, {label_use(inputs)}")
     write_answers(answers, submission, [known[source] for source in sources])
     print(f"{answers}: the same with names of classes")
@@ -239,13 +246,20 @@ def main(argv: Sequence[str]) -> int:
     # Two options, since --all-probs dates from the original script.
     form = "all_probs" if arguments.all_probs else arguments.probability_format
     names = list(read_labels(arguments.list)) if arguments.list else None
+    made = list(recipe.modes) if arguments.modes is None else arguments.modes
+    voting = arguments.vote or recipe.voters
+    if len(set(voting)) < len(voting):
+        raise UserError(f"--vote {' '.join(map(str, voting))}: expected each mode once")
+    paths = {mode: arguments.out / f"arid_pred_{mode}.csv" for mode in made}
+    # Before the first mode is written: all or nothing.
     refuse_other_table(arguments.out / ANSWERS_FILE)
+    for path in (arguments.out / VOTE_FILE, *paths.values()):
+        refuse_other_description(path)
     ballots = {}
-    for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:
-        path = arguments.out / f"arid_pred_{mode}.csv"
+    for mode, path in paths.items():
         ballots[path] = _generate_mode(
             mode, path, arguments.recipe, arguments.prefix, arguments.split, form, names
         )
-    voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in arguments.vote or recipe.voters]
+    voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in voting]
     vote_for_sub(voters, arguments.out, recipe.tie, form, ballots)
     return 0

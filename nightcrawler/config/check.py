@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.schema.conditions import DARKENED, enhancements_of, value_of
-from nightcrawler.config.schema.value_rules import is_size
+from nightcrawler.config.schema.value_rules import LR_FACTOR, is_size
 from nightcrawler.utils.errors import ConfigError
 
 # Models whose clips are joints, and those of frames that are not named with a slash.
@@ -88,6 +88,14 @@ def _schedule(cfg: CfgNode) -> Faults:
     if warmup > cfg.SOLVER.MAX_EPOCH:
         text = f"{warmup:g} is more than SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH}"
         yield "SOLVER.WARMUP_EPOCHS", text
+    for factor in cfg.SOLVER.LR_FACTORS:
+        rule = LR_FACTOR.fullmatch(factor)
+        if rule and rule["epoch"] and float(rule["epoch"]) >= cfg.SOLVER.MAX_EPOCH:
+            text = f"'{factor}': nothing is trained at this rate in {cfg.SOLVER.MAX_EPOCH} epochs"
+            yield "SOLVER.LR_FACTORS", f"{text} (SOLVER.MAX_EPOCH)"
+    if cfg.TRAIN.KEEP_CLEAN < 1 and cfg.TRAIN.EVAL_PERIOD >= cfg.SOLVER.MAX_EPOCH:
+        text = "nothing is chosen, as only the last epoch is validated: lower TRAIN.EVAL_PERIOD"
+        yield "TRAIN.KEEP_CLEAN", text
 
 
 def _zero_dce_weights(cfg: CfgNode) -> Faults:

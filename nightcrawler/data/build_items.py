@@ -136,4 +136,6 @@ def confidence_threshold(confidences: np.ndarray, num_std: float) -> float:
     """
     if num_std == -1 or len(confidences) < 2:
         return -1.0
-    return float(confidences.mean() - num_std * confidences.std(ddof=1))
+    least = float(confidences.mean() - num_std * confidences.std(ddof=1))
+    # The mean of equal confidences may be rounded to a number above them.
+    return min(least, float(confidences.max())) if num_std >= 0 else least

@@ -51,6 +51,8 @@ SAFE_BF16_FRAMES = 16
 # Attributes of `TrainerConfig` that messages mention, to the keys that set them.
 KEYS = {
     "output_dir": "OUTPUT_DIR",
+    "lr": "SOLVER.BASE_LR",
+    "micro_batch": "TRAIN.MICRO_BATCH",
     "max_bad_fraction": "DATA.MAX_BAD_FRACTION",
     "max_failed_saves": "TRAIN.MAX_FAILED_SAVES",
     "non_finite": "TRAIN.NON_FINITE",
@@ -131,7 +133,7 @@ def build_stream_losses(cfg: CfgNode) -> list[StreamLoss]:
     labelled, *pseudo = build_train_streams(cfg)
     labels = torch.tensor([item.label for item in labelled.items])
     counts = torch.bincount(labels, minlength=cfg.MODEL.NUM_CLASSES)
-    loss = labelled_loss(cfg.TRAIN.BALANCE_LABELLED, counts)
+    loss = labelled_loss(cfg.TRAIN.BALANCE_LABELLED, counts, cfg.MIXUP.LABEL_SMOOTH_VALUE)
     first = StreamLoss(labelled, build_mixup(cfg), loss)
     return [first, *(_build_pseudo_loss(cfg, stream) for stream in pseudo)]
 

@@ -23,6 +23,8 @@ Pair = tuple[int, int]
 # Result of one video: `status`, by pair its logits `[K]`, probabilities `[K]`, number of clips, and
 # what its dataset `measured`.
 Row = dict[str, Any]
+# Status of a video of which a model gives no logits that are numbers.
+NOT_FINITE = "error: the model's logits are not finite"
 # Batches between two updates of the progress line where it cannot be rewritten in place.
 PROGRESS_PERIOD = 20
 
@@ -41,6 +43,24 @@ def average_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray,
     if method == "max":
         return logits.max(axis=0), probs.max(axis=0) / probs.max(axis=0).sum()
     return logits.mean(axis=0), probs.mean(axis=0)
+
+
+def refuse_diverged(found: Predictions, where: str, rate: str) -> None:
+    """Refuse a model that is of no use, before it becomes the best there is.
+
+    Args:
+        found: its predictions.
+        where: epoch and split, for the message.
+        rate: name of the learning rate, for the message.
+
+    Raises:
+        UserError: if its logits are finite for no video.
+    """
+    if set(found.status) == {NOT_FINITE}:
+        raise UserError(
+            f"{where}: the model's logits are finite for none of {len(found.names)} videos: the "
+            f"training has diverged; lower {rate}"
+        )
 
 
 class Evaluator:
@@ -194,7 +214,7 @@ class Evaluator:
             return {"status": sample["status"], "pairs": {}}
         # One bad video must not end the test of all others.
         if not np.isfinite(logits).all():
-            return {"status": "error: the model's logits are not finite", "pairs": {}}
+            return {"status": NOT_FINITE, "pairs": {}}
         if logits.shape[1] != num_classes:
             raise UserError(
                 f"the model gives {logits.shape[1]} logits, expected num_classes {num_classes}"

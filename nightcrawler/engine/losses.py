@@ -78,7 +78,9 @@ def distillation_published(
     return temperature**2 * functional.kl_div(log_student, teacher, reduction="none").mean()
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, target: Tensor, weights: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """Return the mean over the batch of cross entropies weighted by class.
 
     A clip of mixed classes weighs as the mean of these.
@@ -87,12 +89,15 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> T
         logits: float `[B, K]`.
         target: float `[B, K]`, rows sum to 1.
         weights: of each class, float `[K]`.
+        smoothing: label smoothing of the targets, below 1. Its share of other classes does not
+            weigh: a rare class would lend its weight to every clip.
 
     Returns:
         A scalar.
     """
     losses = -(target * functional.log_softmax(logits, dim=1)).sum(dim=1)
-    return (losses * (target @ weights.to(target))).mean()
+    classes = (target - smoothing / target.shape[1]) / (1 - smoothing)
+    return (losses * (classes @ weights.to(target))).mean()
 
 
 def adjusted_cross_entropy(logits: Tensor, target: Tensor, shares: Tensor) -> Tensor:
@@ -112,18 +117,19 @@ def adjusted_cross_entropy(logits: Tensor, target: Tensor, shares: Tensor) -> Te
     return soft_cross_entropy(logits + shares.log().to(logits), target)
 
 
-def labelled_loss(balance: str, counts: Tensor) -> Loss:
+def labelled_loss(balance: str, counts: Tensor, smoothing: float = 0.0) -> Loss:
     """Return the loss of labelled clips.
 
     Args:
         balance: `weights`, `logits`, or another text for plain cross entropy.
         counts: number of clips of each class, int64 `[K]`. A class without clips counts as one.
+        smoothing: label smoothing of the targets, below 1.
     """
     numbers = counts.clamp(min=1).float()
     if balance == "weights":
         # Of mean 1 over the clips.
         weights = counts.sum() / (counts.count_nonzero() * numbers)
-        return functools.partial(weighted_cross_entropy, weights=weights)
+        return functools.partial(weighted_cross_entropy, weights=weights, smoothing=smoothing)
     if balance == "logits":
         return functools.partial(adjusted_cross_entropy, shares=numbers / numbers.sum())
     return soft_cross_entropy

@@ -29,7 +29,7 @@ from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.engine.writers.jsonl import TolerantJsonLines
 from nightcrawler.utils import distributed
 from nightcrawler.utils.env import derived_seed
-from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.errors import UserError, single_value_as_error
 from nightcrawler.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -264,7 +264,11 @@ class TrainStep:
         torch.manual_seed(derived_seed(*position))
         clip, target = self._mix(stream_loss, batch, np.random.default_rng(position))
         autocast = self.config.precision is not None
-        with torch.autocast(self.config.device.type, self.config.precision, enabled=autocast):
+        advice = f"raise {self.config.user_name('micro_batch')}, or take longer or larger clips"
+        with (
+            torch.autocast(self.config.device.type, self.config.precision, enabled=autocast),
+            single_value_as_error(advice),
+        ):
             logits = self.wrapped(clip)
         # Losses in float32: exponentials and sums lose too much in half precision.
         full_logits = logits

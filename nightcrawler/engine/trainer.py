@@ -22,7 +22,7 @@ from nightcrawler.engine.bad_videos import BadVideoLedger
 from nightcrawler.engine.checkpointer import Checkpointer
 from nightcrawler.engine.clean_labels import CleanLabels
 from nightcrawler.engine.ema import averaged_copy
-from nightcrawler.engine.evaluator import Evaluator
+from nightcrawler.engine.evaluator import Evaluator, refuse_diverged
 from nightcrawler.engine.meters import accuracy
 from nightcrawler.engine.metric_logger import MetricLogger
 from nightcrawler.engine.pictures import ValidationPictures
@@ -30,6 +30,7 @@ from nightcrawler.engine.stop_signals import Preempted, StopSignals
 from nightcrawler.engine.train_step import TrainStep
 from nightcrawler.engine.trainer_config import StreamLoss, TrainerConfig
 from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 
 # Marker files in the run's folder: the run is finished, or was stopped on request.
@@ -112,13 +113,12 @@ class Trainer:
         )
         self.epoch = 0
         self.step = 0
-        # Below any accuracy, so that the first validated epoch becomes the best.
         self.best = self._no_best()
         self.stop = StopSignals()
 
-    def _no_best(self) -> dict[str, Any]:
-        """Return the entry of a run without a validated epoch, below any accuracy."""
-        return self._best_entry(-math.inf, epoch=-1, weights=RAW)
+    def _no_best(self, epoch: int = -1) -> dict[str, Any]:
+        """Return the entry of a run that validated nothing since an epoch, below any accuracy."""
+        return self._best_entry(-math.inf, epoch, weights=RAW)
 
     def _best_entry(self, top1: float, epoch: int, weights: str) -> dict[str, Any]:
         return {
@@ -148,8 +148,8 @@ class Trainer:
 
         Raises:
             Preempted: after a stop signal, once the state is saved.
-            UserError: if too many videos cannot be used, steps are not finite, or the state cannot
-                be saved.
+            UserError: if too many videos cannot be used, steps or all outputs are not finite, the
+                state cannot be saved, or no epoch has an accuracy.
         """
         self.checkpointer.remove_leftovers()
         # Markers of an earlier, stopped start would contradict this one.
@@ -166,6 +166,8 @@ class Trainer:
                 ) from None
             finally:
                 self.metric_logger.writers.close()
+        if self.best["top1"] == -math.inf:
+            raise UserError(f"no epoch has a prediction on {self.config.best_split}: none is best")
         self._write_marker(DONE, f"epoch {self.epoch}, best {self.best}")
         return self.best
 
@@ -237,9 +239,11 @@ class Trainer:
         with self._restored_weights(model):
             self.adapt(model, weights)
             figures = self.validate(model, weights)
-            top1 = figures.get(self.config.best_split, {}).get("top1", math.nan)
+            found = figures.get(self.config.best_split, {})
+            top1 = found.get("top1", math.nan)
+            predicts = found.get("num_videos") != found.get("num_bad", 0)
             # Written so that NaN is never better.
-            if not top1 > self.best["top1"]:
+            if not (predicts and top1 > self.best["top1"]):
                 return
             before = self.best
             self.best = self._best_entry(top1, self.epoch, weights)
@@ -317,6 +321,7 @@ class Trainer:
 
         Raises:
             Preempted: if a stop was requested meanwhile.
+            UserError: if the model's logits are finite for no video of a split.
         """
         figures = {}
         for eval_set in self.eval_sets:
@@ -325,6 +330,7 @@ class Trainer:
                 model, eval_set, self.config.num_classes, f"val {name}", self.stop
             )
             found = predictions[eval_set.pairs[0]]
+            refuse_diverged(found, f"epoch {self.epoch}, {name}", self.config.user_name("lr"))
             figures[name] = accuracy(found)
             new = self.metric_logger.log_validation(self.epoch, name, figures[name], weights)
             if new and self.pictures is not None:
@@ -376,7 +382,7 @@ class Trainer:
         self.epoch = state["epoch"]
         self.step = state["step"]
         self.train_step.num_skipped = state["num_skipped"]
-        self.best = dict(state["best"]) if of_this_run else self._no_best()
+        self.best = dict(state["best"]) if of_this_run else self._no_best(self.epoch)
         # Another run has other pseudo-labels.
         if self.clean_labels is not None and of_this_run:
             self.clean_labels.load_state(state["clean_labels"])

@@ -75,9 +75,7 @@ def ballot_of_file(path: Path, submission: Submission, metadata: Mapping[str, An
     without = names_without_prediction(path, metadata)
     why = ["no prediction" if name in without else "" for name in submission.names]
     labels = np.where([not reason for reason in why], submission.labels, -1)
-    found = metadata.get("classes", [])
-    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
-    classes = tuple(found) if is_list else ()
+    classes = tuple(metadata.get("classes", ()))
     return Ballot(submission.names, (path.stem,), labels[None], submission.probs, why, classes)
 
 

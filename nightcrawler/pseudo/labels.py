@@ -89,6 +89,7 @@ def choose(
     if selection.calibration is not None:
         agree = _agreeing(joined, probs.argmax(axis=1), selection.calibration, before)
         rows = np.flatnonzero(joined.ok & agree)
+    _refuse_nothing_left(joined, rows)
     classes, confidences = most_probable(probs[rows])
     thresholds, rules = _thresholds(classes, confidences, probs.shape[1], selection)
     kept = selected(classes, confidences, thresholds)
@@ -98,6 +99,23 @@ def choose(
             "thresholds"
         )
     return PseudoLabels(rows[kept], classes[kept], probs[rows[kept]], thresholds, rules)
+
+
+def _refuse_nothing_left(joined: Joined, rows: np.ndarray) -> None:
+    """Refuse a choice among no videos, which is no matter of thresholds.
+
+    Raises:
+        UserError: if no video has a prediction, or models agree on none.
+    """
+    if not joined.ok.any():
+        first = joined.names[0]
+        raise UserError(
+            f"none of {len(joined.names)} videos has a prediction ('{first}': {joined.why[0]})"
+        )
+    if not len(rows):
+        raise UserError(
+            f"on none of {int(joined.ok.sum())} videos enough models agree; lower SELECT.AGREE"
+        )
 
 
 def _agreeing(

@@ -335,6 +335,7 @@ _FIELDS: tuple[tuple[str, Any, Callable[[Any], bool], str], ...] = (
         lambda value: value in (LABEL_FREE, ORACLE),
         f"{LABEL_FREE} or {ORACLE}",
     ),
+    ("classes", [], lambda value: _is_list(value, str), "a list of names"),
     ("inputs", [], lambda value: _is_list(value, dict), "a list of results"),
     (
         "without_prediction",

@@ -5,6 +5,7 @@ Each mode is an ensemble with label switches. A key that nothing reads is an err
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,8 @@ def read_vote_recipe(path: str | Path) -> VoteRecipe:
     are_modes = isinstance(voters, list) and all(
         type(one) is int and one in modes for one in voters
     )
-    if not voters or not are_modes:
-        raise values.fault("VOTE.MODES", f"{voters!r}, expected some of {list(modes)}")
+    if not voters or not are_modes or len(set(voters)) < len(voters):
+        raise values.fault("VOTE.MODES", f"{voters!r}, expected some of {list(modes)}, each once")
     labels = read_label_use(values)
     tie = values.choice("VOTE.TIE", TIES, TIES[0])
     softmax_again = values.flag("OUTPUT.SOFTMAX", False)
@@ -103,9 +104,12 @@ def _modes(values: Values, classes: list[str]) -> dict[int, Mode]:
     """Return number to mode."""
     # dict.fromkeys: each number once, in the order of the file.
     numbers = list(dict.fromkeys(name.split(".")[0] for name in values.mapping("MODES")))
-    if not numbers or not all(number.isdecimal() for number in numbers):
+    # Of a number spelled in two ways, one mode would hide the other.
+    if not numbers or not all(re.fullmatch(r"0|[1-9]\d{0,8}", number) for number in numbers):
         raise values.fault(
-            "MODES", f"{', '.join(numbers) or 'none'}: expected modes by their quoted numbers"
+            "MODES",
+            f"{', '.join(numbers) or 'none'}: expected modes by their quoted numbers, such as "
+            "'0' and '1'",
         )
     return {int(number): _mode(values.for_mode(number), classes) for number in numbers}
 

@@ -114,6 +114,26 @@ def argument_keys(keys: Mapping[str, str]) -> Iterator[None]:
         raise UserError(f"{error} ({', '.join(known)})") from None
 
 
+@contextlib.contextmanager
+def single_value_as_error(advice: str) -> Iterator[None]:
+    """Raise a `UserError` where BatchNorm is to take the variance of one value in the block.
+
+    Args:
+        advice: what to do.
+
+    Raises:
+        UserError: if a layer has one value a channel.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"BatchNorm sees one value a channel, which has no variance: {advice}"
+        ) from None
+
+
 class VideoError(UserError):
     """Video that cannot be used.
 

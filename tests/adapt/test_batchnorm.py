@@ -105,6 +105,11 @@ def test_a_model_without_batchnorm_says_so() -> None:
     assert "no BatchNorm layer" in report.summary()
 
 
+def test_a_single_value_has_no_variance() -> None:
+    with pytest.raises(UserError, match=r"one value a channel.*adapt to longer or larger clips"):
+        BatchNormAdapter().run(nn.BatchNorm3d(3), [torch.zeros(1, 3, 1, 1, 1)])
+
+
 def test_no_clip_is_an_error() -> None:
     with pytest.raises(UserError, match="no dark clip"):
         BatchNormAdapter().run(net(), [])

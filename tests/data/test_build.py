@@ -165,6 +165,8 @@ def test_the_confidence_threshold_is_the_formula() -> None:
     assert build_items.confidence_threshold(values, 2.0) == pytest.approx(0.725 - 2 * deviation)
     assert build_items.confidence_threshold(values, -1) == -1.0
     assert build_items.confidence_threshold(values[:1], 2.0) == -1.0
+    # Their mean is rounded to a number above 0.7.
+    assert build_items.confidence_threshold(np.full(7, 0.7), 0.0) == 0.7
 
 
 def test_mixing_follows_its_keys(folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torch.nn import functional
 
+from nightcrawler.data.augment.mixup import one_hot_smooth
 from nightcrawler.engine.evaluator import average_clips
 from nightcrawler.engine.losses import (
     Loss,
@@ -42,6 +43,22 @@ def test_weighted_classes_are_those_of_torch() -> None:
     assert found.item() == pytest.approx(sum(one.item() for one in means) / 4)
     torchs = functional.cross_entropy(logits, labels, weight=30 / (4 * counts.double()))
     assert found.item() == pytest.approx(torchs.item())
+
+
+def test_smoothed_labels_leave_the_weights_of_classes_as_they_are() -> None:
+    """A class of one clip, and one of none, gave their weight to every clip."""
+    counts = torch.tensor([5000, 500, 500, 1, 0])
+    labels = torch.tensor([0, 1])
+    logits = torch.randn(1, 5, dtype=torch.float64).expand(2, 5)
+    loss = labelled_loss("weights", counts, smoothing=0.1)
+    target = one_hot_smooth(labels, 5, 0.1).double()
+    plain = -(target * logits.log_softmax(1)).sum(1)
+    for row, weight in enumerate((6001 / (4 * 5000), 6001 / (4 * 500))):
+        found = loss(logits[row : row + 1], target[row : row + 1]).item()
+        assert found == pytest.approx(weight * plain[row].item(), rel=1e-5)
+    # Half of each class weighs as their mean.
+    mixed = loss(logits[:1], target.mean(0, keepdim=True)).item()
+    assert mixed == pytest.approx(6001 / 8 * (1 / 5000 + 1 / 500) * plain.mean().item(), rel=1e-5)
 
 
 def fitted_logits(loss: Loss, target: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -248,12 +249,17 @@ def test_weights_alone_or_the_whole_state_of_another_run(
     more = ("TRAIN.CHECKPOINT_EPOCH_RESET", False, "SOLVER.MAX_EPOCH", 3)
     whole = build_trainer(tiny.config(data, tmp_path, *source, *more))
     # The other run's best checkpoint is not in this folder: its figure must not stand above ours.
-    assert (whole.epoch, whole.best["epoch"]) == (2, -1)
+    assert (whole.epoch, whole.best["epoch"], whole.best["top1"]) == (2, 2, -math.inf)
     assert not tiny.differences(whole.optimizer.state_dict(), state["optimizer_state"])
     whole.fit()
     assert [row["epoch"] for row in tiny.metrics(tmp_path, "train")] == [3, 3]
     assert (tmp_path / BEST).is_file()
     assert load_checkpoint(tmp_path / BEST)["best"]["epoch"] == 3
+    # Epochs of the other run are no epochs in which nothing became better.
+    patient = build_trainer(
+        tiny.config(data, tmp_path / "patient", *source, *more, "TRAIN.EARLY_STOP", 1)
+    )
+    assert patient.fit()["epoch"] == 3
     with pytest.raises(UserError, match=r"has trained 2 epochs, and SOLVER.MAX_EPOCH is 2"):
         build_trainer(
             tiny.config(data, tmp_path / "more", *source, *more[:2], "SOLVER.MAX_EPOCH", 2)

@@ -127,3 +127,29 @@ def test_both_ranks_act_alike_and_the_videos_are_named(data: Path, tmp_path: Pat
         "not finite at epoch 1 step 2"
     ] * 2
     assert not (tmp_path / "raise/DONE").exists()
+
+
+DIVERGING = (
+    *("SOLVER.BASE_LR", 1e30, "ADAPT.NAME", "none"),
+    *("TRAIN.VAL_SPLITS", "[val_dry]", "TRAIN.BEST_SPLIT", "val_dry"),
+)
+
+
+def test_a_diverged_model_does_not_become_the_best(data: Path, tmp_path: Path) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path, *DIVERGING))
+    with pytest.raises(UserError, match=r"diverged; lower SOLVER\.BASE_LR"):
+        trainer.fit()
+    assert not (tmp_path / "best.pyth").exists()
+    assert not (tmp_path / "DONE").exists()
+
+
+def test_a_training_without_any_accuracy_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build_trainer(tiny.config(data, tmp_path, "ADAPT.NAME", "none"))
+    nothing = {"top1": 0.0, "num_videos": 3, "num_bad": 3}
+    best_split = trainer.config.best_split
+    monkeypatch.setattr(trainer, "validate", lambda *_: {best_split: nothing})
+    with pytest.raises(UserError, match="no epoch has a prediction on "):
+        trainer.fit()
+    assert not (tmp_path / "DONE").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from nightcrawler.pseudo.labels import (
     table,
     write_pseudo_labels,
 )
+from nightcrawler.pseudo.thresholds import Calibration
 from nightcrawler.utils.errors import UserError
 from tests.paths import ROOT, shared
 from tests.pseudo.made import made
@@ -65,6 +67,17 @@ def test_none_left_is_an_error() -> None:
     models, mixed = joined()
     with pytest.raises(UserError, match="none of 40 videos"):
         choose(models, mixed, Selection("thresholds", [1.0] * 4))
+    nothing, mixed = joined(bad=range(40))
+    with pytest.raises(UserError, match="none of 40 videos has a prediction"):
+        choose(nothing, mixed, Selection("all"))
+    apart = join([made(40, seed=seed) for seed in range(2)], ["a", "b"], ["probs"] * 2)
+    other = mixed.argmax(axis=1)[:, None] != np.arange(4)
+    with pytest.raises(UserError, match="on none of 40 videos enough models agree"):
+        choose(
+            replace(apart, probs=[other / 3, other / 3]),
+            mixed,
+            Selection("calibrated", calibration=Calibration(agree=1.0)),
+        )
 
 
 def test_what_is_written_is_what_training_reads(tmp_path: Path) -> None:

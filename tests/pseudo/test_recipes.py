@@ -268,6 +268,8 @@ def test_a_mode_changes_whole_values_of_the_ensemble(tmp_path: Path) -> None:
         (MODELS, "MODES: none: expected modes by their quoted numbers"),
         (MODELS + "MODES:\n  first: {WEIGHTS: equal}\n", "MODES: first: expected"),
         (MODELS + MODES + "VOTE: {MODES: [0, 1]}\n", "VOTE.MODES: [0, 1], expected some of [0, 3]"),
+        (MODELS + MODES + "VOTE: {MODES: [0, 3, 3]}\n", "expected some of [0, 3], each once"),
+        (MODELS + MODES + '  "03": {WEIGHTS: equal}\n', "MODES: 0, 3, 03: expected"),
         (MODELS + MODES + "VOTE: {TIE: coin}\n", "VOTE.TIE: 'coin'"),
         (MODELS + MODES + "OUTPUT: {FORM: x}\n", "OUTPUT.FORM: unknown key"),
         (MODELS + 'MODES:\n  "0": {TIE: class}\n', "ENSEMBLE.TIE: unknown key"),

@@ -153,6 +153,7 @@ def test_what_is_said_beside_a_file_holds_for_its_bytes_only(tmp_path: Path) -> 
         {"file": None},
         {"labels": "free"},
         {"labels": ["label-free"]},
+        {"classes": 3},
         {"inputs": {"a": 1}},
         {"inputs": [1]},
         {"inputs": None},

@@ -157,6 +157,25 @@ def test_modes_and_voters_can_be_named(project: Path, capsys: pytest.CaptureFixt
     )
 
 
+def test_a_mode_votes_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, VOTE, "--vote", 0, 1, 1) == command_line.EXIT_USER_ERROR
+    assert "--vote 0 1 1: expected each mode once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["arid_pred.json", "arid_pred_3.json"])
+def test_a_json_file_of_the_users_is_not_replaced(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    final_results(project)
+    mine = project / "submission" / name
+    mine.parent.mkdir()
+    mine.write_text('{"mine": 1}')
+    assert run(project, VOTE) == command_line.EXIT_USER_ERROR
+    assert f"{name}: would be replaced by the description" in capsys.readouterr().err
+    assert list(mine.parent.iterdir()) == [mine]
+    assert mine.read_text() == '{"mine": 1}'
+
+
 def test_experiments_can_be_elsewhere_and_of_another_split(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

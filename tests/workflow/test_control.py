@@ -43,6 +43,8 @@ def arguments(data: Path, out: Path, *overrides: str) -> list[str]:
         ((), EPOCHS * (NUM_PSEUDO // BATCH) * 2),
         (("TRAIN.JOINT_STEP", "True"), EPOCHS * (NUM_PSEUDO // BATCH)),
         (("TRAIN.EPOCH_LENGTH", "labelled"), EPOCHS * (tiny.NUM_TRAIN // BATCH) * 2),
+        # A stream without weight takes no step.
+        (("TRAIN.PSEUDO_WEIGHT", "0"), EPOCHS * (NUM_PSEUDO // BATCH)),
     ],
 )
 def test_steps_are_equal(
@@ -65,6 +67,20 @@ def test_steps_are_equal(
         assert (equal[name][key] if key else equal[name]) == (
             before[name][key] if key else before[name]
         )
+
+
+def test_a_control_stops_no_earlier_and_thaws_as_late(data: Path, tmp_path: Path) -> None:
+    rules = ("SOLVER.LR_FACTORS", '["head.*=10@1", "blocks.*=0.5"]')
+    _, experiment, _, overlay, *settings = arguments(
+        data, tmp_path / "out", "TRAIN.EARLY_STOP", "2", *rules
+    )
+    files = [Path(experiment), Path(overlay)]
+    equal = load_experiment(
+        files[0], files[1:], [*settings, *control.build_equal_steps(files, settings)]
+    )
+    assert equal.TRAIN.EARLY_STOP == 0
+    scale = equal.SOLVER.MAX_EPOCH / EPOCHS
+    assert list(equal.SOLVER.LR_FACTORS) == [f"head.*=10@{scale:g}", "blocks.*=0.5"]
 
 
 def test_it_becomes_the_training(

@@ -107,6 +107,8 @@ USES_TEMPERATURE = Condition(
     ("MODEL.PSEUDO_LOSS",),
 )
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
+HAS_START = is_set("TRAIN.CHECKPOINT_FILE_PATH")
+WARMS_UP = is_positive("SOLVER.WARMUP_EPOCHS")
 BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
 ADAPTS = differs("ADAPT.NAME", "none")
 SEES_POSES = equals("DATA.INPUT", "pose")
@@ -114,4 +116,10 @@ MIXES_SOURCES = is_set("POSE.SOURCES")
 # Motions that are mixed in come with all classes equally often.
 HAS_ONE_SOURCE = Condition(
     "POSE.SOURCES is empty", lambda cfg: not cfg.POSE.SOURCES, ("POSE.SOURCES",)
+)
+MIXES = equals("MIXUP.ENABLE", True)
+MIXES_BOTH_WAYS = Condition(
+    "MIXUP.ENABLE is True, and MIXUP.ALPHA and MIXUP.CUTMIX_ALPHA are above 0",
+    lambda cfg: cfg.MIXUP.ENABLE and cfg.MIXUP.ALPHA > 0 and cfg.MIXUP.CUTMIX_ALPHA > 0,
+    ("MIXUP.ENABLE", "MIXUP.ALPHA", "MIXUP.CUTMIX_ALPHA"),
 )

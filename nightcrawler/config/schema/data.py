@@ -5,6 +5,8 @@ from __future__ import annotations
 from nightcrawler.config.schema.conditions import (
     ADAPTS,
     ENHANCES,
+    MIXES,
+    MIXES_BOTH_WAYS,
     READS_GAMMA,
     USES_CAMERA,
     differs,
@@ -28,7 +30,6 @@ from nightcrawler.utils.registries import ENHANCEMENTS
 MAX_SIZE = 4096
 # Longest side of a picture that is decoded.
 MAX_SIDE = 8192
-MIXES = equals("MIXUP.ENABLE", True)
 
 DATA = (
     # Lists and splits.
@@ -203,8 +204,7 @@ DATA = (
 )
 
 ENHANCE = (
-    # One switch per phase. A phase that adapts to clips enhanced otherwise than tested ones costs
-    # accuracy, and the published recipe does so.
+    # One switch per phase. Adapting to clips lit otherwise than tested ones costs accuracy.
     Key(
         "ENHANCE.TRAIN",
         "none",
@@ -386,7 +386,7 @@ MIXUP = (
         "Probability of CutMix if both are on.",
         minimum=0,
         maximum=1,
-        needs=MIXES,
+        needs=MIXES_BOTH_WAYS,
     ),
     Key(
         "MIXUP.LABEL_SMOOTH_VALUE",

@@ -7,6 +7,8 @@ from nightcrawler.config.schema.conditions import (
     BALANCES_PSEUDO,
     HAS_ONE_SOURCE,
     HAS_PSEUDO_LABELS,
+    HAS_START,
+    WARMS_UP,
     equals,
 )
 from nightcrawler.config.schema.key import Key
@@ -45,6 +47,7 @@ TRAIN = (
         True,
         "Take only the weights from CHECKPOINT_FILE_PATH; False continues its epoch and optimiser "
         "too.",
+        needs=HAS_START,
     ),
     Key(
         "TRAIN.AUTO_RESUME",
@@ -197,12 +200,19 @@ SOLVER = (
     # Learning rates are absolute: they are not scaled by the batch size.
     Key("SOLVER.BASE_LR", 1.0e-4, "Learning rate after warm-up.", minimum=0),
     Key("SOLVER.COSINE_END_LR", 1.0e-6, "Learning rate at the end.", minimum=0),
-    Key("SOLVER.WARMUP_START_LR", 1.0e-6, "Learning rate at the start of warm-up.", minimum=0),
+    Key(
+        "SOLVER.WARMUP_START_LR",
+        1.0e-6,
+        "Learning rate at the start of warm-up.",
+        minimum=0,
+        needs=WARMS_UP,
+    ),
     Key("SOLVER.WARMUP_EPOCHS", 10.0, "Epochs of linear warm-up (may be fractional).", minimum=0),
     Key(
         "SOLVER.COSINE_AFTER_WARMUP",
         True,
         "Start the cosine schedule after warm-up; False starts it at epoch 0.",
+        needs=WARMS_UP,
     ),
     Key("SOLVER.MAX_EPOCH", 20, "Epochs of training.", minimum=1),
     Key(

@@ -17,8 +17,9 @@ STREAMS = ("joint", "bone", "velocity")
 LR_FACTOR = re.compile(
     r"(?P<pattern>[^=\s]+)=(?P<factor>\d+(\.\d*)?([eE]-?\d+)?)(@(?P<epoch>\d+(\.\d*)?))?"
 )
+MOST_LR_FACTOR = 1e6
 # As timm writes a policy: magnitude, operations, standard deviation, increasing severity.
-RAND_AUGMENT = re.compile(r"rand(-(m\d+(\.\d+)?|n\d+|mstd\d+(\.\d+)?|inc[01]))*")
+RAND_AUGMENT = re.compile(r"rand(-(m\d{1,2}(\.\d+)?|n\d{1,2}|mstd\d+(\.\d+)?|inc[01]))*")
 
 
 def is_odd(noun: str) -> Rule:
@@ -64,7 +65,10 @@ def is_rand_augment(value: str) -> str | None:
     """Require a RandAugment policy as timm writes it, or nothing."""
     if not value or RAND_AUGMENT.fullmatch(value):
         return None
-    return f"'{value}' is not a RandAugment policy such as rand-m7-n4-mstd0.5-inc1"
+    return (
+        f"'{value}' is not a RandAugment policy such as rand-m7-n4-mstd0.5-inc1, with m and n "
+        "below 100"
+    )
 
 
 def is_block_rows(length: int) -> Rule:
@@ -127,8 +131,12 @@ def are_streams(names: Sequence[str]) -> str | None:
 def are_lr_factors(texts: Sequence[str]) -> str | None:
     """Require texts such as `head.*=10` or `blocks.*=0.1@2`."""
     for text in texts:
-        if not LR_FACTOR.fullmatch(text):
-            return f"'{text}': expected PATTERN=FACTOR or PATTERN=FACTOR@EPOCH, such as head.*=10"
+        rule = LR_FACTOR.fullmatch(text)
+        if not rule or float(rule["factor"]) > MOST_LR_FACTOR:
+            return (
+                f"'{text}': expected PATTERN=FACTOR or PATTERN=FACTOR@EPOCH, such as head.*=10, "
+                f"and a factor up to {MOST_LR_FACTOR:g}"
+            )
     return None
 
 
