@@ -22,6 +22,7 @@ from nightcrawler.cli.predict_models import (
     labels_fault,
 )
 from nightcrawler.cli.predict_outputs import (
+    DEFAULT_TOP,
     MAX_TOP,
     add_output_options,
     check_outputs,
@@ -32,7 +33,7 @@ from nightcrawler.cli.predict_outputs import (
 from nightcrawler.cli.predict_ray import predict_by_ray, ray_fault
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.collector import collector_paused
-from nightcrawler.utils.command_line import escape_controls, make_parser
+from nightcrawler.utils.command_line import escape_controls, filled_path, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.progress import print_above_bar
 
@@ -93,7 +94,10 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
     )
     windows.add_argument("--live", action="store_true", help="play a file as a camera would")
     windows.add_argument(
-        "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
+        "--watch",
+        type=filled_path,
+        metavar="FOLDER",
+        help="predict files as they appear, until Ctrl-C",
     )
 
 
@@ -183,7 +187,9 @@ def choose_windows(arguments: argparse.Namespace) -> Windows:
         if arguments.whole or arguments.out:
             return items.Windows()
         length, stride = items.LONG_WINDOW
-        return items.Windows(long=window_and_stride(length, stride_sec or stride))
+        if stride_sec is None:
+            stride_sec = stride
+        return items.Windows(long=window_and_stride(length, stride_sec))
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -264,7 +270,9 @@ def predict_sources(
             return EXIT_BAD_VIDEOS
         print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
     elif arguments.out:
-        shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
+        shard = (0, 1)
+        if arguments.shard is not None:
+            shard = shards.parse_shard(arguments.shard, os.environ)
         command.predict_shard(ensemble, items, arguments.out, shard, windows, writer.echo)
     else:
         command.predict_set(ensemble, items, windows, writer)
@@ -274,12 +282,14 @@ def predict_sources(
 def merge(argv: Sequence[str]) -> int:
     """Merge the parts of all shards into one result, and return the exit code."""
     parser = make_parser("Check that all videos of a list have a part, and join them.", EXAMPLES)
-    parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
+        "list", type=filled_path, metavar="LIST", help="list that the shards predicted"
     )
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
+        "--out", type=filled_path, required=True, metavar="DIR", help="folder of the parts"
+    )
+    parser.add_argument(
+        "--top", type=int, default=DEFAULT_TOP, metavar="N", help="classes per row (default 5)"
     )
     parser.add_argument(
         "--reject", action="store_true", help="write 'nothing known' for answers that are not sure"

@@ -7,40 +7,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.predict_ray import add_ray_option
+from nightcrawler.utils.command_line import filled, filled_path
 
 if TYPE_CHECKING:
     from nightcrawler.predict.command import Outputs
 
 # Every class of a row has three columns of a table.
 MAX_TOP = 1000
+DEFAULT_TOP = 5
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add options that choose the outputs."""
     outputs = parser.add_argument_group("output")
     outputs.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
+        "--top", type=int, metavar="N", help=f"classes per video (default {DEFAULT_TOP})"
     )
     outputs.add_argument(
         "--reject",
         action="store_true",
         help="print 'nothing known' for each answer that is not sure",
     )
-    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
-    outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
+    outputs.add_argument("--csv", type=filled_path, metavar="FILE", help="one row per video")
+    outputs.add_argument(
+        "--json", type=filled_path, metavar="FILE", help="all results and their models"
+    )
     outputs.add_argument(
         "--jsonl",
-        type=Path,
+        type=filled_path,
         metavar="FILE",
         help="append one line per video; --watch skips videos in it",
     )
-    outputs.add_argument("--timeline", type=Path, metavar="CSV", help="one row per segment")
+    outputs.add_argument("--timeline", type=filled_path, metavar="CSV", help="one row per segment")
     outputs.add_argument(
-        "--annotate", type=Path, metavar="DIR", help="write enhanced copies with labels and bars"
+        "--annotate",
+        type=filled_path,
+        metavar="DIR",
+        help="write enhanced copies with labels and bars",
     )
-    outputs.add_argument("--out", type=Path, metavar="DIR", help="write parts, to be merged")
+    outputs.add_argument("--out", type=filled_path, metavar="DIR", help="write parts, to be merged")
     outputs.add_argument(
         "--shard",
+        type=filled,
         metavar="i/N|env",
         help="this is worker i of N, which share the list (needs --out)",
     )
@@ -56,7 +64,7 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         endless = "--watch"
     elif arguments.is_live:
         endless = "a live source"
-    if not 1 <= arguments.top <= MAX_TOP:
+    if arguments.top is not None and not 1 <= arguments.top <= MAX_TOP:
         return f"--top {arguments.top}: expected 1 to {MAX_TOP}"
     if arguments.shard is not None and arguments.out is None:
         return "--shard needs --out"
@@ -64,8 +72,9 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
     if endless and arguments.out:
         return f"{endless} does not go with --out"
-    if arguments.reject and arguments.out:
-        return "--reject does not go with --out: give it to merge"
+    for option in ("reject", "top"):
+        if arguments.out and getattr(arguments, option):
+            return f"--{option} does not go with --out: give it to merge"
     if arguments.out and (written_last or arguments.jsonl):
         return "--out writes parts: merge them for other files"
     is_whole = arguments.whole or (arguments.out and arguments.window_sec is None)
@@ -86,7 +95,7 @@ def choose_outputs(arguments: argparse.Namespace) -> Outputs:
     from nightcrawler.predict.command import Outputs
 
     return Outputs(
-        top=arguments.top,
+        top=arguments.top or DEFAULT_TOP,
         reject=arguments.reject,
         csv=arguments.csv,
         json=arguments.json,

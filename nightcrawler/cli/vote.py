@@ -11,10 +11,10 @@ import numpy as np
 
 from nightcrawler.predict.answers import (
     ANSWERS_FILE,
+    HEADER,
     Ballot,
     ballot_of_file,
     ballot_of_models,
-    refuse_other_table,
     write_answers,
 )
 from nightcrawler.pseudo.ensemble import without_prediction
@@ -34,7 +34,7 @@ from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.outputs import check_targets
+from nightcrawler.utils.outputs import check_targets, refuse_other_file
 from nightcrawler.utils.project import project_root
 
 RECIPE = Path("configs/vote/default.yaml")
@@ -152,7 +152,7 @@ def vote_for_sub(
     path = Path(out or project_root() / OUT) / "arid_pred.csv"
     answers = path.with_name(ANSWERS_FILE)
     check_targets([path, path.with_suffix(".json"), answers], sources=sources)
-    refuse_other_table(answers)
+    refuse_other_file(answers, ",".join(HEADER), "a vote")
     refuse_other_description(path)
     submissions = [read_submission(path) for path in sources]
     submission = vote(submissions, [str(path) for path in sources], tie)
@@ -239,7 +239,7 @@ def main(argv: Sequence[str]) -> int:
     # Two options, since --all-probs dates from the original script.
     form = "all_probs" if arguments.all_probs else arguments.probability_format
     names = list(read_labels(arguments.list)) if arguments.list else None
-    refuse_other_table(arguments.out / ANSWERS_FILE)
+    refuse_other_file(arguments.out / ANSWERS_FILE, ",".join(HEADER), "a vote")
     ballots = {}
     for mode in list(recipe.modes) if arguments.modes is None else arguments.modes:
         path = arguments.out / f"arid_pred_{mode}.csv"

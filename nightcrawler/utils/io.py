@@ -77,7 +77,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
     if "b" not in mode:
         # Names of files that are not UTF-8 are written as escapes.
         text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    if _is_stream(path):
+    if is_stream(path):
         # Appended, as a stream may be a file that the shell has opened and still writes to.
         with named_where_full(path), open(path, mode.replace("w", "a"), **text) as file:
             yield file
@@ -108,7 +108,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
         fsync_folder(path.parent)
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe, or an open file of a process."""
     if path.is_file():
         return str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))

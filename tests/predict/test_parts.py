@@ -348,6 +348,21 @@ def test_the_folder_of_anything_else_is_refused(tmp_path: Path, content: object,
             use()
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "timeline.csv"])
+def test_a_table_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
+    items = items_of(13)
+    worker_of(tmp_path, items)[0].run()
+    names = {path.name for path in merge(tmp_path, items, 2).files}
+    assert name in names
+    assert {path.name for path in merge(tmp_path, items, 3).files} == names
+    (tmp_path / name).write_text("my table\n")
+    (tmp_path / "predictions.npz").unlink()
+    with pytest.raises(UserError, match=f"{name}: exists and was not written by a prediction"):
+        merge(tmp_path, items, 2)
+    assert (tmp_path / name).read_text() == "my table\n"
+    assert not (tmp_path / "predictions.npz").exists()
+
+
 def test_sizes_of_parts() -> None:
     found = []
     for count in (1, 512, 513, 1_000_000, 10_000_000):
