@@ -72,21 +72,26 @@ def find_output_fault(arguments: argparse.Namespace) -> str:
         return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
     if endless and arguments.out:
         return f"{endless} does not go with --out"
+    if arguments.out and (written_last or arguments.jsonl):
+        return "--out writes parts: merge them for other files"
     for option in ("reject", "top"):
         if arguments.out and getattr(arguments, option):
             return f"--{option} does not go with --out: give it to merge"
-    if arguments.out and (written_last or arguments.jsonl):
-        return "--out writes parts: merge them for other files"
+    if arguments.annotate and (arguments.is_live or arguments.out):
+        return "--annotate does not go with live sources or --out"
+    return adaptation_fault(arguments, is_endless=bool(endless))
+
+
+def adaptation_fault(arguments: argparse.Namespace, is_endless: bool) -> str:
+    """Return why the outputs do not go with `--adapt`, empty where they do."""
     is_whole = arguments.whole or (arguments.out and arguments.window_sec is None)
     if arguments.adapt == "online" and is_whole:
         return "--adapt online follows windows: it needs --window-sec with --out, and no --whole"
-    if arguments.adapt in ("batchnorm", "tent", "infomax") and (endless or arguments.out):
+    if arguments.adapt in ("batchnorm", "tent", "infomax") and (is_endless or arguments.out):
         return (
             f"--adapt needs all videos at once: {arguments.adapt} does not go with --watch, live "
             "sources or --out"
         )
-    if arguments.annotate and (arguments.is_live or arguments.out):
-        return "--annotate does not go with live sources or --out"
     return ""
 
 

@@ -335,6 +335,18 @@ def plain_names(names: Sequence[str]) -> list[str]:
     return list(map(plain_name, names))
 
 
+def list_lines(text: str) -> list[str]:
+    r"""Return the lines of a list of files, which end with LF or CR LF alone.
+
+    `str.splitlines` ends lines at other letters, too, which may be part of a name.
+
+    Example:
+        >>> list_lines("a\x0c.mp4\r\nb.mp4\n")
+        ['a\x0c.mp4', 'b.mp4']
+    """
+    return [line.rstrip("\r\n") for line in io.StringIO(text)]
+
+
 def check_relative(relative: str) -> None:
     """Refuse a path that is empty, absolute, holds NUL or a backslash, or leaves with `..`.
 
