@@ -88,11 +88,11 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--jobs {arguments.jobs}: expected at least 1")
     # Imported late, so that --help does not wait for PyAV and numpy.
     from nightcrawler.data.video.integrity.limits import limits_of_pixels
-    from nightcrawler.prepare.audit import CSV_NAME, PAGE_NAME, audit
+    from nightcrawler.prepare.audit import COLUMNS, CSV_NAME, PAGE_MARK, PAGE_NAME, audit
     from nightcrawler.prepare.measure import measure
     from nightcrawler.prepare.sources import read_source
     from nightcrawler.utils.io import atomic_write
-    from nightcrawler.utils.outputs import check_targets
+    from nightcrawler.utils.outputs import check_targets, refuse_other_file
     from nightcrawler.utils.progress import progress
 
     def show(rows: Iterable[Measurement], total: int) -> Iterable[Measurement]:
@@ -101,6 +101,9 @@ def main(argv: Sequence[str]) -> int:
     # An unwritable folder must be found before hours of decoding.
     targets = [arguments.out / name for name in (CSV_NAME, PAGE_NAME)]
     check_targets(targets, sources=arguments.given)
+    # Tables of earlier versions have other columns, but begin with these.
+    for target, mark in zip(targets, (",".join(COLUMNS[:2]), PAGE_MARK), strict=True):
+        refuse_other_file(target, mark, "an audit")
     # The same folder given twice would report every clip as leakage.
     sources = [read_source(given) for given in dict.fromkeys(arguments.given)]
     for source in sources:

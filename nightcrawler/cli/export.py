@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERS = 1
 FORMATS = ("pt2", "onnx", "safetensors")
+# Options that nothing reads without one of others, and their values where they are not given.
+USERS = {
+    "batch": ("benchmark",),
+    "repeats": ("benchmark",),
+    "threads": ("benchmark", "check", "split"),
+    "data": ("split",),
+}
+DEFAULTS = {"batch": 1, "repeats": 5, "threads": 0, "data": Path("data")}
 EXAMPLES = """\
   {command} exp_adapt_bn/uniformer_b32_k600
   {command} exp_adapt_bn/sf32_k700/best.pyth --formats onnx --out deploy \\
@@ -54,6 +62,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     fault = find_fault(arguments)
     if fault:
         parser.error(fault)
+    for name, default in DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
     height = width = None
     if arguments.frame_size is not None:
         height, width = map(int, arguments.frame_size.split("x"))
@@ -94,15 +105,14 @@ def add_comparison_options(parser: argparse.ArgumentParser) -> None:
         "--benchmark", action="store_true", help="measure speed beside PyTorch's, in one run"
     )
     comparison.add_argument(
-        "--batch", type=int, default=1, metavar="N", help="clips in a benchmark's call (default 1)"
+        "--batch", type=int, metavar="N", help="clips in a benchmark's call (default 1)"
     )
     comparison.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="calls, the fastest counts (default 5)"
+        "--repeats", type=int, metavar="N", help="calls, the fastest counts (default 5)"
     )
     comparison.add_argument(
         "--threads",
         type=at_least(0),
-        default=0,
         metavar="N",
         help="threads of each runtime (default: PyTorch's choice)",
     )
@@ -115,7 +125,6 @@ def add_accuracy_options(parser: argparse.ArgumentParser) -> None:
     accuracy.add_argument(
         "--data",
         type=Path,
-        default=Path("data"),
         metavar="DIR",
         help="folder of lists (default data)",
     )
@@ -139,20 +148,52 @@ def find_fault(arguments: argparse.Namespace) -> str:
     if arguments.truth and not (arguments.split or arguments.results):
         return "--truth needs --split or --results"
     for name in ("batch", "repeats"):
-        if getattr(arguments, name) < 1:
-            return f"--{name}: expected at least 1"
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            return f"--{name} {value}: expected at least 1"
+    for name, users in USERS.items():
+        is_used = any(getattr(arguments, user) for user in users)
+        if getattr(arguments, name) is not None and not is_used:
+            return f"--{name} needs {' or '.join(f'--{user}' for user in users)}"
     size = arguments.frame_size
     if size is not None and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", size):
         return f"--frame-size {size}: expected HEIGHTxWIDTH in pixels, such as 480x640"
     return ""
 
 
-def write_files(trained: Trained, out: Path, arguments: argparse.Namespace) -> dict[str, Path]:
-    """Write the formats that are asked for, and return name to file."""
+def choose_targets(arguments: argparse.Namespace) -> tuple[dict[str, Path], Path]:
+    """Return the files to write, by their formats, and the card.
+
+    Raises:
+        UserError: if there is no checkpoint, or a file to read or of somebody else is in the place
+            of one.
+    """
+    from nightcrawler.export.card import CARD, refuse_other_card
+    from nightcrawler.predict.checkpoints import find_checkpoint
+    from nightcrawler.utils.outputs import check_targets
+
+    checkpoint = find_checkpoint(arguments.experiment)
+    out = folder_beside(arguments.experiment, arguments.out, "export")
+    files = {name: out / f"model.{name}" for name in FORMATS if name in arguments.formats}
+    if arguments.int8:
+        files["int8"] = out / "model.int8.onnx"
+    card = out / CARD
+    sources = [checkpoint, *arguments.check, *arguments.results, arguments.truth]
+    check_targets([*files.values(), card], [out], sources)
+    refuse_other_card(card)
+    return files, card
+
+
+def write_files(trained: Trained, files: dict[str, Path]) -> None:
+    """Write the formats that are asked for.
+
+    Args:
+        trained: the model.
+        files: file of each format, see `choose_targets`.
+    """
     from nightcrawler.export import formats
 
     about = trained.about()
-    files = {name: out / f"model.{name}" for name in FORMATS if name in arguments.formats}
     if "pt2" in files or "onnx" in files:
         # Tracing takes most of the time, so both formats share one traced graph.
         program = formats.trace(trained.graph, trained.frame_shape)
@@ -162,12 +203,10 @@ def write_files(trained: Trained, out: Path, arguments: argparse.Namespace) -> d
             formats.write_onnx(program, files["onnx"], about)
     if "safetensors" in files:
         formats.write_safetensors(trained.state, files["safetensors"], about)
-    if arguments.int8:
-        files["int8"] = out / "model.int8.onnx"
+    if "int8" in files:
         formats.write_int8(files["onnx"], files["int8"])
     for path in files.values():
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", flush=True)
-    return files
 
 
 def open_runs(trained: Trained, files: dict[str, Path]) -> dict[str, Callable[..., Any]]:
@@ -322,7 +361,6 @@ def main(argv: Sequence[str]) -> int:
         from nightcrawler.export.card import write_card
         from nightcrawler.export.formats import check_onnx_installed
         from nightcrawler.export.trained import build_trained
-    from nightcrawler.utils.outputs import check_targets
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -332,12 +370,10 @@ def main(argv: Sequence[str]) -> int:
     for path in arguments.check:
         if not path.is_file():
             raise UserError(f"--check {path}: no such file")
-    check_targets([], [arguments.out])
+    files, card = choose_targets(arguments)
     trained = build_trained(arguments.experiment, choose_options(arguments), arguments.frame_size)
     rows = read_accuracies(trained, arguments)
-    out = folder_beside(arguments.experiment, arguments.out, "export")
-    files = write_files(trained, out, arguments)
-    card = out / "MODEL_CARD.md"
+    write_files(trained, files)
     # Once before the measures: whatever happens in them, the written files have their card.
     write_card(card, trained, list(files.values()), rows)
     runs: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nightcrawler.utils.command_line import filled, filled_path
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
@@ -14,6 +15,7 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
     models.add_argument(
         "--experiment",
         "--model",
+        type=filled,
         action="append",
         default=[],
         metavar="DIR|CHECKPOINT|NAME",
@@ -21,14 +23,17 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
         "weights list` prints, repeatable (default: the models inside the package)",
     )
     models.add_argument(
-        "--ensemble", type=Path, metavar="RECIPE", help="recipe of configs/vote or configs/pseudo"
+        "--ensemble",
+        type=filled_path,
+        metavar="RECIPE",
+        help="recipe of configs/vote or configs/pseudo",
     )
     models.add_argument(
         "--mode", type=int, metavar="M", help="mode of a vote recipe (default: its first)"
     )
     models.add_argument(
         "--prefix",
-        type=Path,
+        type=filled_path,
         metavar="DIR",
         help="folder that holds the recipe's experiments (default: the project's)",
     )

@@ -21,22 +21,29 @@ from nightcrawler.cli.predict_models import (
     build_models,
     labels_fault,
 )
-from nightcrawler.cli.predict_ray import add_ray_option, predict_by_ray, ray_fault
+from nightcrawler.cli.predict_outputs import (
+    DEFAULT_TOP,
+    MAX_TOP,
+    add_output_options,
+    check_outputs,
+    choose_outputs,
+    find_output_fault,
+    output_files,
+)
+from nightcrawler.cli.predict_ray import predict_by_ray, ray_fault
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.collector import collector_paused
-from nightcrawler.utils.command_line import escape_controls, make_parser
+from nightcrawler.utils.command_line import escape_controls, filled_path, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.progress import print_above_bar
 
 if TYPE_CHECKING:
     from nightcrawler.data.lists import VideoItem
-    from nightcrawler.predict.command import Outputs, ResultWriter
+    from nightcrawler.predict.command import ResultWriter
     from nightcrawler.predict.items import Windows
 
 EXIT_BAD_VIDEOS = 3
 MAX_WORKERS = 1024
-# Every class of a row has three columns of a table.
-MAX_TOP = 1000
 LIVE_WINDOW_SEC = 3.0
 EXAMPLES = """\
   {command} clip.mp4
@@ -87,40 +94,11 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
     )
     windows.add_argument("--live", action="store_true", help="play a file as a camera would")
     windows.add_argument(
-        "--watch", type=Path, metavar="FOLDER", help="predict files as they appear, until Ctrl-C"
+        "--watch",
+        type=filled_path,
+        metavar="FOLDER",
+        help="predict files as they appear, until Ctrl-C",
     )
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add options that choose the outputs."""
-    outputs = parser.add_argument_group("output")
-    outputs.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes per video (default 5)"
-    )
-    outputs.add_argument(
-        "--reject",
-        action="store_true",
-        help="print 'nothing known' for each answer that is not sure",
-    )
-    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
-    outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
-    outputs.add_argument(
-        "--jsonl",
-        type=Path,
-        metavar="FILE",
-        help="append one line per video; --watch skips videos in it",
-    )
-    outputs.add_argument("--timeline", type=Path, metavar="CSV", help="one row per segment")
-    outputs.add_argument(
-        "--annotate", type=Path, metavar="DIR", help="write enhanced copies with labels and bars"
-    )
-    outputs.add_argument("--out", type=Path, metavar="DIR", help="write parts, to be merged")
-    outputs.add_argument(
-        "--shard",
-        metavar="i/N|env",
-        help="this is worker i of N, which share the list (needs --out)",
-    )
-    add_ray_option(outputs)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -190,40 +168,6 @@ def find_source_fault(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def find_output_fault(arguments: argparse.Namespace) -> str:
-    """Return the first fault in the outputs, empty where there is none."""
-    # These files are written after the last video, which a watch or a camera never reaches.
-    written_last = arguments.csv or arguments.json or arguments.timeline
-    endless = ""
-    if arguments.watch:
-        endless = "--watch"
-    elif arguments.is_live:
-        endless = "a live source"
-    if not 1 <= arguments.top <= MAX_TOP:
-        return f"--top {arguments.top}: expected 1 to {MAX_TOP}"
-    if arguments.shard is not None and arguments.out is None:
-        return "--shard needs --out"
-    if endless and written_last:
-        return f"{endless} never ends: use --jsonl instead of --csv, --json and --timeline"
-    if endless and arguments.out:
-        return f"{endless} does not go with --out"
-    if arguments.reject and arguments.out:
-        return "--reject does not go with --out: give it to merge"
-    if arguments.out and (written_last or arguments.jsonl):
-        return "--out writes parts: merge them for other files"
-    is_whole = arguments.whole or (arguments.out and arguments.window_sec is None)
-    if arguments.adapt == "online" and is_whole:
-        return "--adapt online follows windows: it needs --window-sec with --out, and no --whole"
-    if arguments.adapt in ("batchnorm", "tent", "infomax") and (endless or arguments.out):
-        return (
-            f"--adapt needs all videos at once: {arguments.adapt} does not go with --watch, live "
-            "sources or --out"
-        )
-    if arguments.annotate and (arguments.is_live or arguments.out):
-        return "--annotate does not go with live sources or --out"
-    return ""
-
-
 def choose_windows(arguments: argparse.Namespace) -> Windows:
     """Return the windows that videos are predicted by.
 
@@ -243,29 +187,11 @@ def choose_windows(arguments: argparse.Namespace) -> Windows:
         if arguments.whole or arguments.out:
             return items.Windows()
         length, stride = items.LONG_WINDOW
-        return items.Windows(long=window_and_stride(length, stride_sec or stride))
+        if stride_sec is None:
+            stride_sec = stride
+        return items.Windows(long=window_and_stride(length, stride_sec))
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def choose_outputs(arguments: argparse.Namespace) -> Outputs:
-    """Return the files to write."""
-    from nightcrawler.predict.command import Outputs
-
-    return Outputs(
-        top=arguments.top,
-        reject=arguments.reject,
-        csv=arguments.csv,
-        json=arguments.json,
-        jsonl=arguments.jsonl,
-        timeline=arguments.timeline,
-        annotate=arguments.annotate,
-    )
-
-
-def output_files(arguments: argparse.Namespace) -> list[Path | None]:
-    """Return the files that the command line asks for."""
-    return [arguments.csv, arguments.json, arguments.jsonl, arguments.timeline]
 
 
 def find_items(arguments: argparse.Namespace, num_classes: int) -> list[VideoItem]:
@@ -344,7 +270,9 @@ def predict_sources(
             return EXIT_BAD_VIDEOS
         print(f"{dropped} frames were dropped to keep up", file=sys.stderr)
     elif arguments.out:
-        shard = shards.parse_shard(arguments.shard or "0/1", os.environ)
+        shard = (0, 1)
+        if arguments.shard is not None:
+            shard = shards.parse_shard(arguments.shard, os.environ)
         command.predict_shard(ensemble, items, arguments.out, shard, windows, writer.echo)
     else:
         command.predict_set(ensemble, items, windows, writer)
@@ -354,12 +282,14 @@ def predict_sources(
 def merge(argv: Sequence[str]) -> int:
     """Merge the parts of all shards into one result, and return the exit code."""
     parser = make_parser("Check that all videos of a list have a part, and join them.", EXAMPLES)
-    parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
+        "list", type=filled_path, metavar="LIST", help="list that the shards predicted"
     )
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes per row (default 5)"
+        "--out", type=filled_path, required=True, metavar="DIR", help="folder of the parts"
+    )
+    parser.add_argument(
+        "--top", type=int, default=DEFAULT_TOP, metavar="N", help="classes per row (default 5)"
     )
     parser.add_argument(
         "--reject", action="store_true", help="write 'nothing known' for answers that are not sure"
@@ -383,8 +313,6 @@ def merge(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Predict, or merge parts."""
-    from nightcrawler.utils.outputs import check_targets
-
     # Not an argparse sub-command: a video or folder may be the first word of the others.
     if argv[:1] == ["merge"]:
         return merge(argv[1:])
@@ -392,9 +320,7 @@ def main(argv: Sequence[str]) -> int:
     with collector_paused():
         # It imports torch. Before the models are loaded: wrong options are found at once.
         choose_windows(arguments)
-    files = [source for source in arguments.sources if Path(source).is_file()]
-    models = [*arguments.experiment, arguments.ensemble]
-    check_targets(output_files(arguments), (arguments.annotate, arguments.out), [*files, *models])
+    check_outputs(arguments)
     if arguments.ray:
         return predict_by_ray(argv, arguments)
     return predict(arguments)

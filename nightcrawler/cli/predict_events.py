@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from nightcrawler.utils.command_line import filled
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +26,12 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
     events.add_argument(
         "--events", action="store_true", help="print events, one a line, and no table"
     )
-    events.add_argument("--webhook", metavar="URL", help="POST each event to this address")
+    events.add_argument(
+        "--webhook", type=filled, metavar="URL", help="POST each event to this address"
+    )
     events.add_argument(
         "--mqtt",
+        type=filled,
         metavar="URL",
         help="publish events: mqtt://user@host:port/topic, mqtts:// for TLS (extra: live); the "
         "password is read from the variable NIGHTCRAWLER_MQTT_PASSWORD",
@@ -52,7 +56,7 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
 
 def wants_events(arguments: argparse.Namespace) -> bool:
     """Return whether events are told to anyone."""
-    return bool(arguments.events or arguments.webhook or arguments.mqtt)
+    return bool(arguments.events) or arguments.webhook is not None or arguments.mqtt is not None
 
 
 def event_fault(arguments: argparse.Namespace) -> str:

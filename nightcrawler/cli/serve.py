@@ -34,6 +34,8 @@ HOST = "127.0.0.1"
 MAX_CLIP_BYTES = 1 << 30
 # Longer side / shorter side of a clip: players show narrower pictures as a line.
 MAX_RATIO = 4.0
+# About three frames. A clip of ten minutes has 12,000 such windows.
+LEAST_WINDOW_SEC = 0.1
 SHUTDOWN_SEC = 3
 EXAMPLES = """\
   {command} --experiment exp_adapt_bn/uniformer_b32_k600
@@ -110,8 +112,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(fault)
     for name in ("max_mib", "keep_mib", "max_sec", "time_limit_sec", "window_sec"):
         value = getattr(arguments, name)
-        if not value > 0:
-            parser.error(f"--{name.replace('_', '-')}: expected more than 0, got {value:g}")
+        if not 0 < value < float("inf"):
+            parser.error(
+                f"--{name.replace('_', '-')}: expected more than 0, and no infinity, got {value}"
+            )
+    if arguments.window_sec < LEAST_WINDOW_SEC:
+        parser.error(
+            f"--window-sec {arguments.window_sec:g}: expected {LEAST_WINDOW_SEC:g} or more"
+        )
     return arguments
 
 

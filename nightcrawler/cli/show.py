@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightcrawler.utils.command_line import add_max_pixels, make_parser
-from nightcrawler.utils.errors import ConfigError, UserError
+from nightcrawler.utils.errors import ConfigError, UserError, VideoError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +21,25 @@ LABEL_PX = 130
 LINE_PX = 14
 MAX_COLUMNS = 64
 MAX_WIDTH_PX = 16384
+EXIT_BAD_VIDEOS = 3
+# The enhancement that reads each option.
+READERS = {
+    "gamma": "gamma",
+    "target_mean": "auto_gamma",
+    "clahe_clip": "clahe",
+    "clahe_tiles": "clahe",
+    "retinex_sigmas": "retinex",
+    "zero_dce_weights": "zero_dce",
+}
 EXAMPLES = """\
   {command} data/dark_train/Train/Walk/Walk_10_8.mp4 --out walk.png
   {command} data/Test/0.mp4 data/Test/1.mp4 --out two.png --denoise-frames 5
   {command} data/Test/0.mp4 --out net.png --zero-dce-weights weights/Epoch99.pth
   {command} data/Test/0.mp4 --out clahe.png --only clahe --clahe-tiles 8 8
-  {command} data/Test/0.mp4 --out pose.png --only auto_gamma --poses poses/test/0.mp4.pose.npz"""
+  {command} data/Test/0.mp4 --out pose.png --only auto_gamma --poses poses/test/0.mp4.pose.npz
+
+exit codes: 0 done, 2 an error, named in one line, 3 some videos could not be read (a line gives the
+reason) and the others are drawn"""
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -82,6 +96,18 @@ def parse(argv: Sequence[str]) -> Any:
     )
     add_max_pixels(parser, "4096 x 4096")
     return parser.parse_args(argv)
+
+
+def unread_option_fault(arguments: Any) -> str:
+    """Return the first option that no shown enhancement reads, empty where there is none."""
+    shown = arguments.only
+    # What enhancements of one's own read is not known.
+    if not shown or not {*READERS.values(), "none"}.issuperset(shown):
+        return ""
+    for option, name in READERS.items():
+        if getattr(arguments, option) is not None and name not in shown:
+            return f"--{option.replace('_', '-')} is of {name}: add {name} to --only"
+    return ""
 
 
 def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
@@ -221,6 +247,40 @@ def draw(rows: dict[str, np.ndarray], video: Path, width: int) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def draw_sheets(
+    arguments: Any, names: Sequence[str], params: EnhanceParams, window: int
+) -> tuple[list[np.ndarray], list[VideoError]]:
+    """Draw each video, and print the mean brightness of its rows.
+
+    Args:
+        arguments: of the command line.
+        names: enhancements.
+        params: parameters of the enhancements.
+        window: frames that are averaged before enhancement, 1 for none.
+
+    Returns:
+        Sheets, uint8 `[height, width, 3]` each, and the faults of the videos that have none.
+    """
+    from nightcrawler.data.video.integrity.limits import limits_of_pixels
+
+    limits = limits_of_pixels(arguments.max_pixels)
+    poses = read_poses(arguments.videos, arguments.poses)
+    sheets = []
+    faults = []
+    for video in arguments.videos:
+        pose = poses.get(video)
+        try:
+            rows = enhance_clip(video, arguments.columns, names, params, window, limits, pose)
+        except VideoError as fault:
+            # The others are drawn all the same.
+            faults.append(fault)
+            continue
+        sheets.append(draw(rows, video, arguments.width))
+        means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
+        print(f"{video}: {means}")
+    return sheets, faults
+
+
 def main(argv: Sequence[str]) -> int:
     """Write the contact sheet, and print each row's mean brightness."""
     arguments = parse(argv)
@@ -233,12 +293,14 @@ def main(argv: Sequence[str]) -> int:
         )
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
+    unread = unread_option_fault(arguments)
+    if unread:
+        raise UserError(unread)
     import io
 
     import numpy as np
     from PIL import Image
 
-    from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.utils.io import atomic_write
     from nightcrawler.utils.outputs import check_targets
     from nightcrawler.utils.plugins import import_user_module, load_plugins
@@ -255,15 +317,9 @@ def main(argv: Sequence[str]) -> int:
     if not shown:
         left_out = {"none"} if params.zero_dce_weights else {"none", "zero_dce"}
         shown = [name for name in ENHANCEMENTS.names() if name not in left_out]
-    limits = limits_of_pixels(arguments.max_pixels)
-    poses = read_poses(arguments.videos, arguments.poses)
-    sheets = []
-    for video in arguments.videos:
-        pose = poses.get(video)
-        rows = enhance_clip(video, arguments.columns, shown, params, window, limits, pose)
-        sheets.append(draw(rows, video, arguments.width))
-        means = ", ".join(f"{label} {frames.mean():.1f}" for label, frames in rows.items())
-        print(f"{video}: {means}")
+    sheets, faults = draw_sheets(arguments, shown, params, window)
+    if not sheets:
+        raise faults[0]
     # Short videos have fewer columns: black on the right makes the sheets equally wide.
     widest = max(sheet.shape[1] for sheet in sheets)
     padded = [np.pad(sheet, ((0, 0), (0, widest - sheet.shape[1]), (0, 0))) for sheet in sheets]
@@ -275,4 +331,6 @@ def main(argv: Sequence[str]) -> int:
     if "zero_dce" not in shown and not arguments.only:
         print("zero_dce is left out: give its weights with --zero-dce-weights")
     print(f"picture: {arguments.out}")
-    return 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return EXIT_BAD_VIDEOS if faults else 0

@@ -11,10 +11,10 @@ import numpy as np
 
 from nightcrawler.predict.answers import (
     ANSWERS_FILE,
+    HEADER,
     Ballot,
     ballot_of_file,
     ballot_of_models,
-    refuse_other_table,
     write_answers,
 )
 from nightcrawler.pseudo.ensemble import without_prediction
@@ -34,7 +34,7 @@ from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.command_line import make_parser
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.outputs import check_targets
+from nightcrawler.utils.outputs import check_targets, refuse_other_file
 from nightcrawler.utils.project import project_root
 
 RECIPE = Path("configs/vote/default.yaml")
@@ -155,7 +155,7 @@ def vote_for_sub(
     path = Path(out or project_root() / OUT) / VOTE_FILE
     answers = path.with_name(ANSWERS_FILE)
     check_targets([path, path.with_suffix(".json"), answers], sources=sources)
-    refuse_other_table(answers)
+    refuse_other_file(answers, ",".join(HEADER), "a vote")
     refuse_other_description(path)
     submissions = [read_submission(path) for path in sources]
     submission = vote(submissions, [str(path) for path in sources], tie)
@@ -252,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--vote {' '.join(map(str, voting))}: expected each mode once")
     paths = {mode: arguments.out / f"arid_pred_{mode}.csv" for mode in made}
     # Before the first mode is written: all or nothing.
-    refuse_other_table(arguments.out / ANSWERS_FILE)
+    refuse_other_file(arguments.out / ANSWERS_FILE, ",".join(HEADER), "a vote")
     for path in (arguments.out / VOTE_FILE, *paths.values()):
         refuse_other_description(path)
     ballots = {}

@@ -185,11 +185,16 @@ def verify_weights(root: Path) -> int:
         if path is not None:
             found[name] = path
     num_known = len(found)
-    for path, record in downloaded_weights():
-        if path not in found.values():
-            found[record.address] = path
-    # Every file is read, so that one damaged file does not hide another.
     num_bad = 0
+    for path, record in downloaded_weights():
+        if path in found.values():
+            continue
+        if isinstance(record, UserError):
+            num_bad += 1
+            print(f"WRONG  {path}: {record}", file=sys.stderr)
+            continue
+        found[record.address] = path
+    # Every file is read, so that one damaged file does not hide another.
     for name, path in found.items():
         try:
             file = read_weights(path)

@@ -101,12 +101,17 @@ def read_record(path: Path) -> Record | None:
         ) from None
 
 
-def downloaded_weights() -> list[tuple[Path, Record]]:
-    """Return the downloaded files of weights that are there, each with its record."""
-    found = []
+def downloaded_weights() -> list[tuple[Path, Record | UserError]]:
+    """Return the downloaded files of weights, each with its record or the fault of that one."""
+    found: list[tuple[Path, Record | UserError]] = []
     for file in sorted((cache_root() / WEIGHTS).rglob(f"*{RECORD_SUFFIX}")):
         path = file.with_name(file.name.removesuffix(RECORD_SUFFIX))
-        record = read_record(path)
+        try:
+            record = read_record(path)
+        except UserError as fault:
+            # One damaged record must not hide the other files.
+            found.append((path, fault))
+            continue
         if path.is_file() and record is not None:
             found.append((path, record))
     return found

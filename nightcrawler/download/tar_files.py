@@ -19,6 +19,8 @@ COPY_BYTES = 1 << 20
 # Longer names than a file system takes.
 MAX_HEADER_BYTES = 1 << 16
 MAX_MEMBERS = 1 << 20
+# Longer ones are above all sizes that there are.
+MAX_DIGITS = 20
 _REGULAR = (b"0", b"\0", b"7")
 _LONG_NAME = b"L"
 _PAX = b"x"
@@ -152,15 +154,22 @@ def _pax(content: bytes, name: str, size: int) -> tuple[str, int]:
     """Return name and size of the next member as records of `LENGTH KEY=VALUE` say."""
     while content:
         length = content.partition(b" ")[0]
-        if not length.isdigit() or not len(length) < int(length) <= len(content):
+        if not length.isdigit() or not len(length) < _decimal(length) <= len(content):
             raise DownloadError("has a header that is damaged", ADVICE)
         record = content[len(length) + 1 : int(length)].rstrip(b"\n")
         key, _, value = record.partition(b"=")
         if key == b"path":
             name = _text(value)
         elif key == b"size" and value.isdigit():
-            size = int(value)
+            size = _decimal(value)
         elif key.startswith(b"GNU.sparse"):
             raise DownloadError("has a member with holes", ADVICE)
         content = content[int(length) :]
     return name, size
+
+
+def _decimal(digits: bytes) -> int:
+    """Return a decimal number, which is refused where Python would refuse to read it."""
+    if len(digits) > MAX_DIGITS:
+        raise DownloadError(f"has a number of {len(digits)} digits in a header", ADVICE)
+    return int(digits)

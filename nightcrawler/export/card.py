@@ -17,6 +17,11 @@ from nightcrawler.predict.graph_input import INPUT, OUTPUT
 from nightcrawler.pseudo.predictions import Predictions
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.outputs import refuse_other_file
+
+CARD = "MODEL_CARD.md"
+# A card is known by these words.
+MARK = "trained with nightcrawler"
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,18 @@ def accuracy_of_results(
     return CardAccuracy(tested, describe(predictions))
 
 
+def refuse_other_card(path: Path) -> None:
+    """Refuse to replace a card that `write_card` did not write.
+
+    Args:
+        path: the file, which need not exist.
+
+    Raises:
+        UserError: naming the file.
+    """
+    refuse_other_file(path, MARK, "an export")
+
+
 def write_card(
     path: Path, trained: Trained, files: Sequence[Path], rows: Sequence[CardAccuracy]
 ) -> None:
@@ -86,6 +103,7 @@ def write_card(
         shape=f"[{', '.join(map(str, sizes))}]",
         takes_any=None in trained.frame_shape,
         names={"input": INPUT, "output": OUTPUT, "opset": OPSET, "int8": " and ".join(INT8_OPS)},
+        mark=MARK,
     )
     with atomic_write(path, "w") as file:
         file.write(f"---\n{_hub_metadata(trained)}\n---\n\n{text}")

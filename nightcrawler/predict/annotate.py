@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -61,7 +62,7 @@ def target_path(folder: Path, name: str) -> Path:
 
 
 def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[VideoItem]) -> None:
-    """Refuse a folder whose annotated copies would replace sources, or become some.
+    """Refuse a folder whose annotated copies would replace sources or each other, or become some.
 
     Args:
         folder: folder of annotated copies.
@@ -69,21 +70,38 @@ def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[Vide
         items: its videos.
 
     Raises:
-        UserError: naming the folder or the source.
+        UserError: naming the folder, the source or both rows.
     """
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise UserError(
             f"--annotate {folder}: is inside {source}, so that copies would be taken for videos "
             "the next time: give another folder"
         )
-    sources = {item.path.resolve() for item in items}
+    sources = {_without_links(item.path) for item in items}
+    taken: dict[str, VideoItem] = {}
     for item in items:
         target = target_path(folder, item.name)
-        if target.resolve() in sources:
+        real = _without_links(target)
+        other = taken.setdefault(real, item)
+        if other is not item:
+            raise UserError(
+                f"--annotate {folder}: the copies of '{other.name}' (row {other.row}) and "
+                f"'{item.name}' (row {item.row}) would be one file, {target}: predict them apart"
+            )
+        if real in sources:
             raise UserError(
                 f"--annotate {folder}: the copy of '{item.name}' would replace the source "
                 f"{target}: give another folder"
             )
+
+
+def _without_links(path: Path) -> str:
+    """Return a path without links, or as it is where there can be no such file."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        # A name of a list that holds NUL: its row tells the fault.
+        return str(path)
 
 
 def annotate(

@@ -14,7 +14,6 @@ from nightcrawler.pseudo.ensemble import Joined, row_order
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.pseudo.results_metadata import names_without_prediction
 from nightcrawler.pseudo.submission import Submission
-from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import write_spreadsheet_rows
 
 ANSWERS_FILE = "predictions.csv"
@@ -88,19 +87,6 @@ def write_answers(path: Path, vote: Submission, ballots: Sequence[Ballot]) -> No
         ballots: of its voters, one or more.
     """
     write_spreadsheet_rows(path, _rows(vote, [_in_order(ballot, vote.names) for ballot in ballots]))
-
-
-def refuse_other_table(path: Path) -> None:
-    """Refuse to replace a file of this name that is no such table.
-
-    Raises:
-        UserError: if it is another file.
-    """
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        if file.readline(200).strip() != ",".join(HEADER):
-            raise UserError(f"{path}: exists and was not written by a vote: move it, or give --out")
 
 
 def _in_order(ballot: Ballot, names: list[str]) -> Ballot:

@@ -18,7 +18,7 @@ from nightcrawler.predict.long_video import predict_long_videos
 from nightcrawler.predict.sliding_windows import ScoredSpan, Window
 from nightcrawler.predict.survive import PredictMany, survive
 from nightcrawler.predict.video_result import VideoResult
-from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.errors import VideoError, unexpected_as_video_error
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.progress import progress
 
@@ -108,7 +108,7 @@ def length_of(item: VideoItem, limits: Limits) -> float | None:
     """Return the length of a video in seconds, None for one that cannot be read."""
     try:
         # Damaged or not: the rest of a long one is predicted by windows.
-        with local_video(str(item.path)) as path:
+        with unexpected_as_video_error(item.path, "open"), local_video(str(item.path)) as path:
             info = probe_damaged(path, limits, Damage())
     except VideoError:
         return None

@@ -20,13 +20,16 @@ from nightcrawler.predict.part_table import PartTable, table_of
 from nightcrawler.predict.parts import Parts, old_part_path, open_parts, read_about
 from nightcrawler.predict.shards import refuse_others
 from nightcrawler.predict.video_result import (
+    TIMELINE_HEADER,
     VideoResult,
+    csv_header,
     csv_rows,
     timeline_rows,
 )
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write, write_spreadsheet_rows
 from nightcrawler.utils.npz import ArrayBlocks, write_npz
+from nightcrawler.utils.outputs import refuse_other_file
 
 SHOWN_NAMES = 5
 BLOCK_ROWS = 1 << 14
@@ -133,17 +136,18 @@ def merge(out: Path, items: Sequence[VideoItem], top: int, reject: bool = False)
         reject: name no class of an answer that is not sure.
 
     Raises:
-        UserError: if a video has no prediction, or a part is of a video outside the list.
+        UserError: if a video has no prediction, a part is of a video outside the list, or a table
+            of something else would be replaced.
     """
     about = read_about(out)
     key = run_hash(about)
     parts = open_parts(out, key, about["class_names"], len(items))
     refuse_unlisted(parts, items)
     survey = _survey(parts, items)
+    files = _targets(out, survey.has_segments)
 
     columns = _Columns(out, survey, len(items), len(parts.class_names))
     with contextlib.closing(columns):
-        files = [out / "predictions.csv", out / "predictions.npz"]
         rows = csv_rows(_results(parts, items, columns.add), top, reject)
         write_spreadsheet_rows(files[0], rows)
         arrays: dict[str, np.ndarray | ArrayBlocks] = {**columns.arrays()}
@@ -152,9 +156,23 @@ def merge(out: Path, items: Sequence[VideoItem], top: int, reject: bool = False)
         with atomic_write(files[1]) as file:
             write_npz(file, arrays)
     if survey.has_segments:
-        files.append(out / "timeline.csv")
         write_spreadsheet_rows(files[2], timeline_rows(_results(parts, items), reject))
     return Merged(files, len(items), survey.num_without, survey.num_damaged)
+
+
+def _targets(out: Path, has_segments: bool) -> list[Path]:
+    """Return the files to write.
+
+    Raises:
+        UserError: if a table of something else is in the place of one.
+    """
+    files = [out / "predictions.csv", out / "predictions.npz"]
+    refuse_other_file(files[0], ",".join(csv_header(1)), "a prediction")
+    if has_segments:
+        files.append(out / "timeline.csv")
+        # Earlier versions wrote fewer columns.
+        refuse_other_file(files[2], ",".join(TIMELINE_HEADER[:3]), "a prediction")
+    return files
 
 
 def _results(

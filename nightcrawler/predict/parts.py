@@ -45,7 +45,13 @@ logger = get_logger(__name__)
 PARTS = "parts"
 LAYOUT = "layout.json"
 METADATA = "run.json"
-METADATA_KEYS = {"models", "class_names", "labels", "mixture"}
+# Its keys, the kind of each value, and that of the entries of lists.
+METADATA_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "models": (list, dict),
+    "class_names": (list, str),
+    "labels": (str, str),
+    "mixture": (dict, str),
+}
 # Few enough files for any file system, and enough parts that hundreds of workers have work.
 MOST_PARTS = 512
 MOST_ROWS = 4096
@@ -63,12 +69,12 @@ def open_run(out: Path, about: dict[str, Any]) -> str:
         about: plain values that identify models and settings.
 
     Raises:
-        UserError: if the folder holds parts of other models or settings.
+        UserError: if the folder holds something else, or parts of other models or settings.
     """
     path = out / METADATA
     key = run_hash(about)
     if path.exists():
-        other = run_hash(_read_json(path))
+        other = run_hash(_read_about(path))
         if other != key:
             raise UserError(
                 f"{path} is of other models or settings ({other}, now {key}): "
@@ -87,15 +93,29 @@ def read_about(out: Path) -> dict[str, Any]:
         out: folder of the run.
 
     Raises:
-        UserError: if the folder holds no run.
+        UserError: if the folder holds no run of a prediction.
     """
     path = out / METADATA
     if not path.is_file():
         raise UserError(f"{out}: no {METADATA} in it: no shard has run with this output folder")
+    return _read_about(path)
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """Return the content of a run's metadata, with every key and values of their kinds.
+
+    Raises:
+        UserError: if anything else wrote the file, such as a training.
+    """
     content = _read_json(path)
-    lacking = METADATA_KEYS - content.keys()
-    if lacking:
-        raise UserError(f"{path}: has no {min(lacking)}, so it was not written by a prediction")
+    for key, (kind, entry_kind) in METADATA_KINDS.items():
+        value = content.get(key)
+        # The entries of a dict are its keys.
+        if not isinstance(value, kind) or not all(isinstance(one, entry_kind) for one in value):
+            raise UserError(
+                f"{path}: was not written by a prediction ({key} is missing or of another kind): "
+                "give another --out"
+            )
     return content
 
 
@@ -105,7 +125,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object, so it was not written by a prediction")
+        raise UserError(
+            f"{path}: was not written by a prediction (not a JSON object): give another --out"
+        )
     return content
 
 
@@ -344,6 +366,8 @@ def open_parts(out: Path, key: str, class_names: Sequence[str], num_items: int) 
         _write_json(path, {"rows": rows})
     num_rows: Any = _read_json(path).get("rows")
     if type(num_rows) is not int or not 0 < num_rows <= MOST_ROWS:
-        raise UserError(f"{path}: rows is {num_rows!r}, so it was not written by a prediction")
+        raise UserError(
+            f"{path}: was not written by a prediction (rows is {num_rows!r}): give another --out"
+        )
     has_old = any(_OLD_FOLDER.fullmatch(name) for name in os.listdir(folder))
     return Parts(out, key, tuple(class_names), num_rows, has_old)

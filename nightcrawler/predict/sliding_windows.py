@@ -17,6 +17,8 @@ from nightcrawler.pseudo.predictions import STATUS_OK
 
 # Largest length of a window in strides: the model sees each frame once per window that covers it.
 MAX_OVERLAP = 100
+# What to do where the frames of a window are too many.
+SHORTER = "take a shorter --window-sec, or --whole"
 # Classes kept per span of time, so that memory does not grow with the number of classes.
 SHOWN_CLASSES = 5
 
@@ -57,7 +59,8 @@ class FrameBuffer:
             # A camera came back with other settings.
             self.frames.clear()
         height, width = frame.rgb.shape[:2]
-        check_memory(self.source, len(self.frames) + 1, width, height, self.limits)
+        count = len(self.frames) + 1
+        check_memory(self.source, count, width, height, self.limits, SHORTER)
         self.frames.append(frame)
 
 

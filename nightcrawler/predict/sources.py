@@ -23,7 +23,7 @@ from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import plain_name, video_name
+from nightcrawler.utils.io import list_lines, plain_name, video_name
 
 MAX_LIST_BYTES = 1 << 30
 
@@ -114,7 +114,7 @@ def _read_paths(source: Path) -> list[VideoItem]:
         raise UserError(f"{source}: larger than {MAX_LIST_BYTES >> 30} GiB: not a list")
     try:
         # Editors on Windows put a byte order mark first, which utf-8-sig drops.
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        lines = list_lines(source.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{source}: not UTF-8 text (byte {error.start})") from None
     items = []

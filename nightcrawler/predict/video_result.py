@@ -19,6 +19,8 @@ from nightcrawler.utils.progress import format_seconds
 NO_VOTE = -1
 # Begins the status of a video of which a part was predicted. What is lost follows.
 STATUS_DAMAGED = "damaged"
+# Columns of a timeline.
+TIMELINE_HEADER = ("video", "start_sec", "end_sec", "class", "probability", "status")
 # Fields of a result that part files store as JSON lists.
 _TUPLE_FIELDS = ("probs", "logits", "votes")
 
@@ -254,6 +256,14 @@ def segment_records(result: VideoResult, reject: bool = False) -> list[dict[str,
     return records
 
 
+def csv_header(count: int) -> list[str]:
+    """Return the names of the columns of `csv_rows`: those of fewer classes are the first."""
+    header = ["video", "status"]
+    for place in range(1, count + 1):
+        header += [f"class_{place}", f"probability_{place}"]
+    return header
+
+
 def csv_rows(
     results: Iterable[VideoResult], count: int, reject: bool = False
 ) -> Iterator[list[Any]]:
@@ -266,9 +276,7 @@ def csv_rows(
         count: number of classes per row.
         reject: name no class of an answer that is not sure, see `VideoResult.answers`.
     """
-    header = ["video", "status"]
-    for place in range(1, count + 1):
-        header += [f"class_{place}", f"probability_{place}"]
+    header = csv_header(count)
     yield header
     for result in results:
         row = [result.name, result.status]
@@ -286,9 +294,7 @@ def _digits(probability: float | None) -> str:
 def timeline_rows(
     results: Iterable[VideoResult], reject: bool = False, seconds: Sequence[float | None] = ()
 ) -> Iterator[list[Any]]:
-    """Yield a header and one row per segment.
-
-    The columns are `video,start_sec,end_sec,class,probability,status`.
+    """Yield `TIMELINE_HEADER` and one row per segment.
 
     Args:
         results: results, one per video.
@@ -296,7 +302,7 @@ def timeline_rows(
         seconds: their lengths. A video that was predicted as a whole is one segment then, whose end
             is empty where its length is unknown.
     """
-    yield ["video", "start_sec", "end_sec", "class", "probability", "status"]
+    yield list(TIMELINE_HEADER)
     for result, length in itertools.zip_longest(results, seconds):
         for entry in result.stretches(reject):
             yield [

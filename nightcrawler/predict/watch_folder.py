@@ -11,10 +11,13 @@ from typing import Any
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.video_result import STATUS_DAMAGED
-from nightcrawler.prepare.sources import EmptyFolderError, read_videos
+from nightcrawler.prepare.sources import read_folder, twins_fault
 from nightcrawler.pseudo.predictions import STATUS_OK
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import file_state
+from nightcrawler.utils.io import file_state, is_stream
+from nightcrawler.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 # A file counts as complete when its size and modification time are unchanged for so long.
 QUIET_SEC = 2.0
@@ -46,9 +49,10 @@ def new_videos(
     taken = dict(done)
     # By name: the last state of a file that is not complete yet, and the time it was first seen so.
     growing: dict[str, tuple[tuple[int, int], float]] = {}
+    told: set[tuple[str, str]] = set()
     while True:
         now = time.monotonic()
-        for item in _videos(folder):
+        for item in _videos(folder, told):
             state = _state(item.path)
             if state is None:
                 continue
@@ -77,7 +81,8 @@ def read_done(path: Path) -> dict[str, FileState | None]:
     Args:
         path: file of results, one JSON object per line. It may be missing.
     """
-    if not path.exists():
+    # Reading a pipe would wait for ever, and an open file of a process is for writing.
+    if is_stream(path) or not path.is_file():
         return {}
     # A killed process may leave half a character behind.
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -120,14 +125,21 @@ def _state_of_row(row: dict[str, Any]) -> FileState | None:
     return None
 
 
-def _videos(folder: Path) -> list[VideoItem]:
+def _videos(folder: Path, told: set[tuple[str, str]]) -> list[VideoItem]:
+    """Return the files of a folder without twins, each pair of which is told once.
+
+    Raises:
+        UserError: if the folder does not exist.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder to watch")
-    try:
-        return read_videos(folder, 0)
-    except EmptyFolderError:
-        # An empty folder is an error elsewhere. Here files are yet to come.
-        return []
+    items, twins = read_folder(folder)
+    for pair in twins:
+        # One upload with a wrong name must not end the watch for all others.
+        if pair not in told:
+            told.add(pair)
+            logger.warning("%s", twins_fault(folder, pair, "both are left out, rename one of them"))
+    return items
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from nightcrawler.utils.process import follow_parent
 
 CSV_NAME = "audit.csv"
 PAGE_NAME = "audit.html"
+PAGE_MARK = "<title>Video audit"
 COLUMNS = [field.name for field in fields(Measurement)]
 EXTRA_COLUMNS = ["lists", "same_as"]
 CASTS: dict[str, Callable[[str], str | int | float]] = {"str": str, "int": int, "float": float}

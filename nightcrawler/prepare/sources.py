@@ -18,10 +18,6 @@ from nightcrawler.utils.io import plain_name, video_name
 ANY_LABEL = 1 << 30
 
 
-class EmptyFolderError(UserError):
-    """A folder without a file that could be a video."""
-
-
 @dataclass(frozen=True)
 class AuditSource:
     """A folder or a list to audit.
@@ -70,17 +66,14 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
         num_classes: labels of a list must be below it.
 
     Raises:
-        EmptyFolderError: if the folder holds no video.
-        UserError: if `given` is neither, or names no file.
+        UserError: if `given` is neither, names no file, or names two by one name.
     """
     if given.is_dir():
-        names = list(_names_below(given))
-        if not names:
-            raise EmptyFolderError(f"{given}: no file in it that could be a video")
-        _refuse_twins(given, names)
-        items = []
-        for row, name in enumerate(names, start=1):
-            items.append(VideoItem(video_name(name), -1, Path(os.path.abspath(given / name)), row))
+        items, twins = read_folder(given)
+        if twins:
+            raise UserError(twins_fault(given, twins[0], "rename one of them"))
+        if not items:
+            raise UserError(f"{given}: no file in it that could be a video")
         return items
     if not is_csv_list(given):
         raise UserError(f"{given}: expected a folder, or a list with the suffix .csv")
@@ -94,20 +87,48 @@ def read_videos(given: Path, num_classes: int) -> list[VideoItem]:
     return read_list(list_file, split.folders, num_classes, follow_links=True)
 
 
-def _refuse_twins(given: Path, names: Sequence[str]) -> None:
-    """Refuse two files whose names are one name in two Unicode forms: results are joined by name.
+def read_folder(folder: Path) -> tuple[list[VideoItem], list[tuple[str, str]]]:
+    """Return the videos of a folder, perhaps none, and the names of files that are left out.
 
-    Raises:
-        UserError: naming both.
+    Args:
+        folder: the folder.
+
+    Returns:
+        The videos, and pairs of names that are one name in two Unicode forms: results are joined
+        by name.
     """
+    names = list(_names_below(folder))
+    twins = _find_twins(names)
+    left_out = {name for pair in twins for name in pair}
+    items = []
+    for row, name in enumerate((name for name in names if name not in left_out), start=1):
+        items.append(VideoItem(video_name(name), -1, Path(os.path.abspath(folder / name)), row))
+    return items, twins
+
+
+def _find_twins(names: Sequence[str]) -> list[tuple[str, str]]:
     first: dict[str, str] = {}
+    twins = []
     for name in names:
         other = first.setdefault(plain_name(name), name)
         if other != name:
-            raise UserError(
-                f"{given}: '{printable(name)}' is the name of two files, in two Unicode forms "
-                f"({other!a}, {name!a}); rename one of them"
-            )
+            twins.append((other, name))
+    return twins
+
+
+def twins_fault(folder: Path, pair: tuple[str, str], advice: str) -> str:
+    """Return the fault of two files of one name.
+
+    Args:
+        folder: their folder.
+        pair: their names in it.
+        advice: what happens, or what is to be done.
+    """
+    other, name = pair
+    return (
+        f"{folder}: '{printable(name)}' is the name of two files, in two Unicode forms "
+        f"({other!a}, {name!a}); {advice}"
+    )
 
 
 def _names_below(folder: Path) -> Iterator[str]:

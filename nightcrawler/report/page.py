@@ -27,6 +27,7 @@ from nightcrawler.report.run_folder import TASKS, RunFolder
 from nightcrawler.report.titles import stage_titles, with_titles
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
+from nightcrawler.utils.outputs import refuse_other_file
 from nightcrawler.utils.progress import format_seconds
 
 # Keys by which a report.json is recognised.
@@ -71,16 +72,19 @@ def write_report(folder: Path, root: Path, truth: Mapping[str, Path], page: Path
         The figures.
 
     Raises:
-        UserError: if a file of the run is damaged.
+        UserError: if a file of the run is damaged, or either file was not written by a report.
 
     Example:
         >>> write_report(Path("demo/run"), Path.cwd(), {}, Path("report.html"))["chance"]
     """
+    figures_file = page.with_suffix(".json")
+    refuse_other_file(page, ": report</title>", "a report")
+    refuse_other_file(figures_file, '{\n "version":', "a report")
     run = RunFolder(folder, root, truth)
     figures = collect(run, functools.partial(measure_brightness, run))
     # Built before anything is written, so that an error leaves both files as they are.
     html = build_page(run, figures, page)
-    with atomic_write(page.with_suffix(".json"), "w") as file:
+    with atomic_write(figures_file, "w") as file:
         file.write(json.dumps(figures, indent=1) + "\n")
     with atomic_write(page, "w") as file:
         file.write(html)

@@ -14,6 +14,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from nightcrawler.utils.errors import UserError, is_disk_full, mask_credentials
@@ -84,6 +85,32 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
         "--debug", action="store_true", help=f"show the traceback of an error (as {DEBUG}=1)"
     )
     return parser
+
+
+def filled(text: str) -> str:
+    """Return the value of an option, for its `type`: an unset "$NAME" must not mean something.
+
+    Args:
+        text: as given.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a value (is a variable not set?)")
+    return text
+
+
+def filled_path(text: str) -> Path:
+    """Return the path that an option gives, for its `type`: an empty one is the current folder.
+
+    Args:
+        text: as given.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is empty.
+    """
+    return Path(filled(text))
 
 
 def add_task(

@@ -77,7 +77,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
     if "b" not in mode:
         # Names of files that are not UTF-8 are written as escapes.
         text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    if _is_stream(path):
+    if is_stream(path):
         # Appended, as a stream may be a file that the shell has opened and still writes to.
         with named_where_full(path), open(path, mode.replace("w", "a"), **text) as file:
             yield file
@@ -108,7 +108,7 @@ def atomic_write(path: str | Path, mode: str = "wb", durable: bool = True) -> It
         fsync_folder(path.parent)
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe, or an open file of a process."""
     if path.is_file():
         return str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
@@ -333,6 +333,18 @@ def plain_names(names: Sequence[str]) -> list[str]:
     if lines.isascii() and not any(text in lines for text in _EMPTY_PARTS):
         return list(names)
     return list(map(plain_name, names))
+
+
+def list_lines(text: str) -> list[str]:
+    r"""Return the lines of a list of files, which end with LF or CR LF alone.
+
+    `str.splitlines` ends lines at other letters, too, which may be part of a name.
+
+    Example:
+        >>> list_lines("a\x0c.mp4\r\nb.mp4\n")
+        ['a\x0c.mp4', 'b.mp4']
+    """
+    return [line.rstrip("\r\n") for line in io.StringIO(text)]
 
 
 def check_relative(relative: str) -> None:

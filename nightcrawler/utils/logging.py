@@ -106,3 +106,11 @@ class JsonLines:
         # Opened for each line: another process (a resumed run) may append in between.
         with named_where_full(self._path), self._open(self._path) as file:
             file.write(simplejson.dumps(plain(fields), sort_keys=False) + "\n")
+
+
+class OwnJsonLines(JsonLines):
+    """JSON lines of a file of the program's own, which is no link to another file."""
+
+    def _open(self, path: Path) -> IO[str]:
+        """Open the file for one line, if it is no link."""
+        return open_own(path)

@@ -29,6 +29,8 @@ OWN_FILES = (
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Longest line that is looked at in a file to append to.
 MOST_LINE_BYTES = 1 << 26
+# Part of a file by which its writer is known.
+BEGINNING_CHARS = 4096
 PathLike = str | os.PathLike[str]
 
 
@@ -85,6 +87,24 @@ def refuse_foreign_lines(path: Path) -> None:
         first = file.readline(MOST_LINE_BYTES).strip()
     if first and not (first.startswith(b"{") and first.endswith(b"}")):
         raise UserError(f"{path}: holds no JSON lines to append to, name another file")
+
+
+def refuse_other_file(path: Path, mark: str, writer: str) -> None:
+    """Refuse to replace a file that the program did not write, such as one by hand.
+
+    Args:
+        path: a file, which need not exist.
+        mark: text at the beginning of each such file: the header of a table, a sentence.
+        writer: that writes such files, as the user knows it.
+
+    Raises:
+        UserError: If its beginning does not hold the text.
+    """
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if mark not in file.read(BEGINNING_CHARS):
+            raise UserError(f"{path}: exists and was not written by {writer}: move it")
 
 
 def _refuse_addresses(places: Iterable[PathLike]) -> None:

@@ -199,8 +199,10 @@ def infer(ensemble: Ensemble, options: InferenceOptions, question: Question) -> 
         result = _checked(path, next(iter(ensemble.videos([item]))))
         # A single window would repeat the prediction of the whole clip.
         if seconds >= 2 * options.window_sec:
-            timeline = _checked(path, predict_long_video(ensemble, item, *windows, _telling)[0])
-            result = replace(result, segments=timeline.segments)
+            timeline, _ = predict_long_video(ensemble, item, *windows, _telling)
+            # A timeline that fails, such as by windows of too many frames, costs no answer.
+            if timeline.ok:
+                result = replace(result, segments=timeline.segments)
     return {
         "result": to_plain(result),
         "models": [] if by_time else _votes(ensemble, result),

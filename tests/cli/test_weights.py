@@ -260,3 +260,21 @@ def test_verify_tells_a_good_file_from_a_damaged_one(
     assert shown.err.startswith(f"WRONG  {bad}: ")
     assert damaged.name in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_verify_tells_a_damaged_record_and_goes_on(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next(iter(ZOO))
+    path = project / WEIGHTS_FOLDER / ZOO[good].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content())
+    record = project / "cache/weights/a/x.pth.download.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    assert weights("verify") == 1
+    shown = capsys.readouterr()
+    assert f"ok     {good}: " in shown.out
+    assert f"1 of {len(zoo_names())} files are there, 1 cannot be used" in shown.out
+    assert shown.err.startswith(f"WRONG  {record.parent / 'x.pth'}: {record}: not a record")
+    assert shown.err.count("\n") == 1

@@ -229,6 +229,12 @@ def _header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
     return bytes(header)
 
 
+def _pax(records: bytes) -> bytes:
+    """An archive whose first member is a pax header."""
+    padded = records.ljust(-(-len(records) // 512) * 512, b"\0")
+    return _header(b"x", b"%011o" % len(records), b"x") + padded + _header(b"a.mp4", b"0")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -240,6 +246,9 @@ def _header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
         (_header(b"a.mp4", b"-1") + bytes(1024), "a size that is no number"),
         (_header(b"L", b"00000300000", b"L") + bytes(200_000), "has a header of"),
         (_header(b"x", b"00000000014", b"x") + b"99 path=a".ljust(512, b"\0"), "is damaged"),
+        # Python reads no such numbers, and raises an error of its own.
+        (_pax(b"5011 size=" + b"9" * 5000 + b"\n"), "a number of 5000 digits"),
+        (_pax(b"9" * 5000 + b" size=1\n"), "a number of 5000 digits"),
         (_header(b"a.mp4", b"00000000000", b"2") + bytes(1024), "no regular file 'a.mp4'"),
         (_header(b"a.mp4", b"0") * 2 + bytes(1024), "holds 'a.mp4' twice"),
     ],

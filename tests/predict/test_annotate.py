@@ -102,3 +102,18 @@ def test_names_and_bars_are_below_the_picture(size: tuple[int, int]) -> None:
     assert panel[:, : middle - 6].max() == 255, "the names"
     assert panel[:, middle - 5 : middle].max() == 16, "and a margin between them and the bars"
     assert 16 < panel.shape[0] < 0.3 * lower
+
+
+def test_two_copies_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Names are paths of a list, whose `..` does not lead out of the folder of copies."""
+    (tmp_path / "s").mkdir()
+    source = tmp_path / "s/l.txt"
+    source.write_text("n.mp4\n../n.mp4\n")
+    with pytest.raises(UserError, match=r"'n\.mp4' \(row 1\) and '\.\./n\.mp4' \(row 2\)"):
+        refuse_copies_among_sources(tmp_path / "shown", source, find_videos(source, 3))
+
+
+def test_a_name_that_no_file_can_have_costs_no_other_copy(tmp_path: Path) -> None:
+    source = tmp_path / "l.txt"
+    source.write_text("a\0b.mp4\nn.mp4\n")
+    refuse_copies_among_sources(tmp_path / "shown", source, find_videos(source, 3))

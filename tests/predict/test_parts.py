@@ -319,11 +319,48 @@ def test_lists_that_change(tmp_path: Path, few_parts: None) -> None:
 def test_a_folder_without_a_layout_or_with_another_is_refused(tmp_path: Path) -> None:
     worker_of(tmp_path, items_of(3))
     (tmp_path / "parts/layout.json").write_text(json.dumps({"rows": 0}))
-    with pytest.raises(UserError, match=r"layout.json: rows is 0"):
+    with pytest.raises(
+        UserError, match=r"layout.json: was not written by a prediction \(rows is 0\)"
+    ):
         worker_of(tmp_path, items_of(3))
     shutil.rmtree(tmp_path / "parts")
     with pytest.raises(UserError, match="3 of 3 videos have no prediction"):
         merge(tmp_path, items_of(3), 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"seed": 1, "versions": {}}, "models is missing"),
+        ({**ABOUT, "class_names": 3}, "class_names is missing or of another kind"),
+        ({**ABOUT, "class_names": [3]}, "class_names is"),
+        ({**ABOUT, "models": ["a"]}, "models is"),
+        ({**ABOUT, "labels": None}, "labels is"),
+        ({**ABOUT, "mixture": []}, "mixture is"),
+        ([], "not a JSON object"),
+    ],
+)
+def test_the_folder_of_anything_else_is_refused(tmp_path: Path, content: object, said: str) -> None:
+    """Such as that of a training, whose `run.json` has other keys."""
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    for use in (lambda: parts.open_run(tmp_path, ABOUT), lambda: parts.read_about(tmp_path)):
+        with pytest.raises(UserError, match=rf"was not written by a prediction \({said}"):
+            use()
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "timeline.csv"])
+def test_a_table_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
+    items = items_of(13)
+    worker_of(tmp_path, items)[0].run()
+    names = {path.name for path in merge(tmp_path, items, 2).files}
+    assert name in names
+    assert {path.name for path in merge(tmp_path, items, 3).files} == names
+    (tmp_path / name).write_text("my table\n")
+    (tmp_path / "predictions.npz").unlink()
+    with pytest.raises(UserError, match=f"{name}: exists and was not written by a prediction"):
+        merge(tmp_path, items, 2)
+    assert (tmp_path / name).read_text() == "my table\n"
+    assert not (tmp_path / "predictions.npz").exists()
 
 
 def test_sizes_of_parts() -> None:

@@ -131,7 +131,7 @@ def test_a_stopped_run_is_taken_up_again(tmp_path: Path, caplog: pytest.LogCaptu
     partial = tmp_path / "o.csv.partial.jsonl"
     with pytest.raises(KeyboardInterrupt):
         run_on({"b.mp4": RuntimeError("x"), "e.mp4": KeyboardInterrupt()}, Windows())
-    other = '{"video": "a.mp4", "run": "of other models"}\n'
+    other = '{"video": "a.mp4", "run": "of other models", "row": {}}\n'
     partial.write_text(other + partial.read_text() + '{"video": "e.m')
     (tmp_path / "c.mp4").write_bytes(b"another")
     with pytest.raises(KeyboardInterrupt):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from nightcrawler.predict.sources import find_all_videos
+from nightcrawler.predict.sources import find_all_videos, find_videos
 from nightcrawler.utils.errors import UserError
 
 
@@ -44,3 +44,11 @@ def test_files_folders_and_lists_mix_in_the_order_given(tree: Path) -> None:
 def test_a_video_that_is_given_twice_is_named(tree: Path, again: str) -> None:
     with pytest.raises(UserError, match=r"one/a\.mp4.*given twice"):
         find_all_videos([tree / "one/a.mp4", tree / again], 11)
+
+
+def test_names_of_a_list_may_hold_other_separators_of_lines(tmp_path: Path) -> None:
+    names = ["a\u2028b.mp4", "c\x85d.mp4", "e\x0bf.mp4", "g\x0ch.mp4", "i.mp4"]
+    (tmp_path / "l.txt").write_bytes("\r\n".join(names).encode())
+    items = find_videos(tmp_path / "l.txt", 3)
+    assert [item.name for item in items] == names
+    assert [item.row for item in items] == [1, 2, 3, 4, 5]

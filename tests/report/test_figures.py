@@ -192,6 +192,18 @@ def test_a_chain_that_stopped_says_so(data: Path, tmp_path: Path) -> None:
     assert f"any more: {told}." in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["notes.html", "notes.json"])
+def test_files_of_ones_own_are_not_replaced(data: Path, tmp_path: Path, name: str) -> None:
+    run = make(Made(tmp_path / "run", data, CLASSES, MODELS))
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=f"{name}: exists and was not written by a report"):
+        write_report(run, ROOT, {}, tmp_path / "notes.html")
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        write_report(run, ROOT, {}, tmp_path / "notes.html")
+
+
 def test_an_alarm_where_models_merge(figures: dict[str, Any]) -> None:
     splits = copy.deepcopy(figures["splits"])
     chain = of({"splits": splits}, "total_unlabel")["stages"]

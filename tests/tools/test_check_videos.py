@@ -60,6 +60,22 @@ def test_an_audit_of_lists_finds_leakage(
     assert "Leakage between sources" in (tmp_path / "out/audit.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["audit.csv", "audit.html"])
+def test_files_of_ones_own_are_not_replaced(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir()
+    mine.write_text("account,amount\nx,1\n")
+    given = (data / "val_dry.csv", "--out", mine.parent, "--jobs", 1)
+    assert check(*given) == command_line.EXIT_USER_ERROR
+    assert f"{name}: exists and was not written by an audit" in capsys.readouterr().err
+    assert mine.read_text() == "account,amount\nx,1\n"
+    mine.unlink()
+    # Its own are written again.
+    assert check(*given) == check(*given) == 0
+
+
 def test_bad_videos_end_with_3_and_are_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,7 +116,11 @@ def test_faults_are_one_line(
         (["--int8", "--formats", "pt2"], "add onnx to --formats"),
         (["--frame-size", "480"], "expected HEIGHTxWIDTH"),
         (["--truth", "a.csv"], "--truth needs --split or --results"),
-        (["--batch", "0"], "--batch: expected at least 1"),
+        (["--batch", "0"], "--batch 0: expected at least 1"),
+        (["--batch", "7"], "--batch needs --benchmark"),
+        (["--repeats", "3", "--split", "test"], "--repeats needs --benchmark"),
+        (["--threads", "1"], "--threads needs --benchmark or --check or --split"),
+        (["--data", "d", "--benchmark"], "--data needs --split"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -126,3 +130,23 @@ def test_options_that_do_not_go_together(
         export("exp", *argv)
     assert caught.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_neither_the_input_nor_a_foreign_card_is_replaced(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ("--formats", "safetensors")
+    assert export(experiment, *argv, "--out", tmp_path) == 0
+    model = tmp_path / "model.safetensors"
+    content = model.read_bytes()
+    assert export(model, *argv, "--bright", "--out", tmp_path) == command_line.EXIT_USER_ERROR
+    assert f"{model}: is a file to read ({model})" in capsys.readouterr().err
+    assert model.read_bytes() == content
+    assert export(experiment, *argv, "--out", tmp_path) == 0, "what it wrote may be written again"
+    card = tmp_path / "MODEL_CARD.md"
+    card.write_text("# My own model\n")
+    model.unlink()
+    assert export(experiment, *argv, "--out", tmp_path) == command_line.EXIT_USER_ERROR
+    assert f"{card}: exists and was not written by an export" in capsys.readouterr().err
+    assert card.read_text() == "# My own model\n"
+    assert not model.exists()

@@ -92,6 +92,11 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         (["--prompt", "a {}"], "--prompt needs --labels"),
         (["--labels", "a,b", "--ensemble", "x.yaml"], "--labels does not go with --ensemble"),
         (["--experiment", "a", "--max-mib", "0"], "--max-mib: expected more than 0"),
+        (["--max-sec", "inf"], "--max-sec: expected more than 0, and no infinity, got inf"),
+        (["--max-sec", "nan"], "--max-sec: expected more than 0, and no infinity, got nan"),
+        (["--time-limit-sec", "inf"], "--time-limit-sec: expected more than 0"),
+        (["--window-sec", "inf"], "--window-sec: expected more than 0, and no infinity, got inf"),
+        (["--window-sec", "0.001"], "--window-sec 0.001: expected 0.1 or more"),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -125,6 +125,15 @@ def test_only_what_is_asked_for_is_shown(
             ("--clahe-clip", "0"),
             "ENHANCE.CLAHE_CLIP: 0.0 is out of range, expected between 1 and 256",
         ),
+        (("--only", "clahe", "--gamma", "3"), "--gamma is of gamma: add gamma to --only"),
+        (
+            ("--only", "none", "--retinex-sigmas", "5"),
+            "--retinex-sigmas is of retinex: add retinex to --only",
+        ),
+        (
+            ("--only", "gamma", "clahe", "--target-mean", "90"),
+            "--target-mean is of auto_gamma: add auto_gamma to --only",
+        ),
         (("--denoise-frames", "2"), "ENHANCE.DENOISE_FRAMES: 2 is even"),
         (("--columns", "0"), "--columns 0: expected 1 to 64"),
         (("--width", "9"), "--width 9: expected 16 pixels or more"),
@@ -178,3 +187,21 @@ def test_poses_are_drawn_on_the_lit_frames(
     assert "b.pose.npz: is the pose of another video" in capsys.readouterr().err
     assert show(video, video, "--out", tmp_path / "b.png", *options) == 2
     assert "--poses: 1 files for 2 videos" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_read_costs_no_other(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"noise" * 100)
+    out = tmp_path / "x.png"
+    options = ("--out", out, "--only", "gamma", "--columns", 1, "--width", 64)
+    assert show(bad, video, *options) == 3
+    shown = capsys.readouterr()
+    assert f"picture: {out}" in shown.out
+    assert shown.err.startswith(f"error: {bad}: ")
+    assert out.is_file()
+    out.unlink()
+    assert show(bad, *options) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not out.exists()

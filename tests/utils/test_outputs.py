@@ -16,7 +16,7 @@ from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
 from nightcrawler.utils.locks import take_inheritable_lock
 from nightcrawler.utils.logging import JsonLines, setup_logging
-from nightcrawler.utils.outputs import check_targets, refuse_foreign_lines
+from nightcrawler.utils.outputs import check_targets, refuse_foreign_lines, refuse_other_file
 
 
 def _write(path: Path, text: str = "new") -> None:
@@ -76,6 +76,16 @@ def test_lines_are_appended_to_lines_only(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no JSON lines"):
         refuse_foreign_lines(path)
     assert path.read_text().startswith("video,status")
+
+
+def test_a_file_of_the_user_is_told_from_those_of_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    refuse_other_file(path, "video,status", "a vote")
+    path.write_text("video,status,class\na.mp4,sure,Run\n")
+    refuse_other_file(path, "video,status", "a vote")
+    path.write_text("my table\n")
+    with pytest.raises(UserError, match=f"{path}: exists and was not written by a vote: move it"):
+        refuse_other_file(path, "video,status", "a vote")
 
 
 def test_a_link_in_a_runs_folder_is_not_written_through(tmp_path: Path) -> None:

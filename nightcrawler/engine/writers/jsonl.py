@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nightcrawler.engine.writers.base import Record, key_of
-from nightcrawler.utils.io import open_own
-from nightcrawler.utils.logging import JsonLines, get_logger
+from nightcrawler.utils.logging import OwnJsonLines, get_logger
 
 logger = get_logger(__name__)
 
 METRICS = "metrics.jsonl"
 
 
-class TolerantJsonLines(JsonLines):
+class TolerantJsonLines(OwnJsonLines):
     """JSON lines file whose lines are dropped, with a warning, while the disk is full."""
-
-    def _open(self, path: Path) -> IO[str]:
-        """Open the file for one line, if it is no link to another file."""
-        return open_own(path)
 
     def write(self, **fields: Any) -> None:
         """Append one object as a whole line, or nothing.

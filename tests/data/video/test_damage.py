@@ -172,6 +172,12 @@ def test_a_list_of_checksums_of_another_form(tmp_path: Path, line: str) -> None:
         read_checksums(tmp_path / "sums", tmp_path)
 
 
+def test_names_with_other_separators_of_lines_have_checksums(tmp_path: Path) -> None:
+    (tmp_path / "sums").write_text(f"{'0' * 64}  a\u2028b.mp4\n{'1' * 64}  c.mp4\n")
+    sums = read_checksums(tmp_path / "sums", tmp_path)
+    assert [Path(path).name for path in sums] == ["a\u2028b.mp4", "c.mp4"]
+
+
 def test_a_list_of_checksums_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sums: the list of checksums cannot be read"):
         read_checksums(tmp_path / "sums", tmp_path)

@@ -16,7 +16,7 @@ from nightcrawler.data.video.integrity.file_identity import FileState, settled_s
 from nightcrawler.data.video.integrity.limits import Limits, check_regular_file
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
-from nightcrawler.utils.io import sha256_file
+from nightcrawler.utils.io import list_lines, sha256_file
 from nightcrawler.utils.lru import LruMapping
 
 # About 300 bytes each.
@@ -59,7 +59,7 @@ def read_checksums(path: Path, folder: Path) -> dict[str, str]:
         UserError: if the file cannot be read or a line has another form, with file and line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = list_lines(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the list of checksums cannot be read: {error}") from None
     checksums = {}

@@ -142,8 +142,18 @@ def check_size(path: str, width: int, height: int, limits: Limits) -> None:
         raise VideoError(path, cause, "limits")
 
 
-def check_memory(path: str, num_frames: int, width: int, height: int, limits: Limits) -> None:
+def check_memory(
+    path: str, num_frames: int, width: int, height: int, limits: Limits, advice: str = ""
+) -> None:
     """Refuse frames that take more memory than is allowed.
+
+    Args:
+        path: the video.
+        num_frames: frames that are in memory together.
+        width: of a frame, in pixels.
+        height: of a frame, in pixels.
+        limits: most memory.
+        advice: how fewer frames are taken, empty where nobody can choose that.
 
     Raises:
         VideoError: with the need and the limit.
@@ -151,7 +161,8 @@ def check_memory(path: str, num_frames: int, width: int, height: int, limits: Li
     need = num_frames * width * height * 3
     if need > limits.memory_bytes:
         frames = f"{num_frames} frames of {width}x{height} pixels take {need >> 20} MiB"
-        raise VideoError(path, f"{frames}, over the limit of {limits.memory_bytes >> 20}", "limits")
+        cause = f"{frames}, {OVER_LIMIT} of {limits.memory_bytes >> 20}"
+        raise VideoError(path, f"{cause}: {advice}" if advice else cause, "limits")
 
 
 def check_view(path: str, num_frames: int, frame_bytes: int, limits: Limits) -> None:

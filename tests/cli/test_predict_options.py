@@ -1,0 +1,53 @@
+"""Options of a prediction that would do nothing, or something by accident, are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from nightcrawler.cli.predict import main, parse
+from nightcrawler.utils.command_line import run
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "webhook",
+        "mqtt",
+        "shard",
+        "out",
+        "annotate",
+        "watch",
+        "csv",
+        "json",
+        "jsonl",
+        "timeline",
+        "model",
+        "experiment",
+        "ensemble",
+        "prefix",
+    ],
+)
+def test_an_empty_value_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as that of a variable that is not set: the current folder is not meant."""
+    with pytest.raises(SystemExit) as caught:
+        parse(["a.mp4", f"--{option}", ""])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert f"--{option}" in shown
+    assert "is empty: give a value" in shown
+
+
+@pytest.mark.parametrize("argv", [["merge", "", "--out", "p"], ["merge", "a.csv", "--out", ""]])
+def test_a_merge_takes_no_empty_path(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(main, argv)
+    assert "is empty: give a value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--top", "5"], ["--reject"]])
+def test_what_parts_do_not_hold_is_for_the_merge(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["a.csv", "--out", "p", *option])
+    assert f"{option[0]} does not go with --out: give it to merge" in capsys.readouterr().err
