@@ -201,7 +201,7 @@ class MetricLogger:
             return self.writers.write(Record(row))
         bad = ""
         if figures["num_bad"]:
-            bad = f", {figures['num_bad']} unreadable"
+            bad = f", {figures['num_bad']} without a prediction"
         logger.info(
             f"val {split}{_suffix(weights)}: top-1 {figures['top1']:.2f} %, "
             f"top-5 {figures['top5']:.2f} %, "
