@@ -20,6 +20,7 @@ SNAKEMAKE := build/snakemake
 WORKERS ?= 2
 # EXTRAS=dev,pose brings models of how people move along.
 EXTRAS ?= dev
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install install-locked audit snakemake demo demo-full real test docs docs-test package lint format clean
