@@ -1,4 +1,4 @@
-"""`.ci/run` installs by the lock where it fits, and never installs bytes that the lock does not know."""
+"""`.ci/run` installs by the lock where it fits, and tests that fail are run once more, alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.paths import ROOT
 
-REST = ["snakemake", "audit", "package", "docs", "test"]
+REST = ["snakemake", "audit", "package", "docs", "test-twice"]
 MISMATCH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
 MISSING = "ERROR: No matching distribution found for torch==0"
 
@@ -46,3 +46,34 @@ def test_which_packages_are_installed(
     )
     assert done.returncode == code
     assert (tmp_path / "made").read_text().split() == targets
+
+
+@pytest.mark.parametrize(
+    ("codes", "runs", "passes"),
+    [([0], 1, True), ([1, 0], 2, True), ([1, 1], 2, False), ([2, 0], 1, False), ([5], 1, False)],
+    ids=["passed", "passed alone", "failed twice", "interrupted", "no tests"],
+)
+def test_failed_tests_are_run_once_more(
+    tmp_path: Path, codes: list[int], runs: int, passes: bool
+) -> None:
+    tools = tmp_path / ".venv/bin"
+    tools.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    # The environment is newer than what it was made of.
+    for name in ("pyproject.toml", "setup.py", ".venv/.installed"):
+        (tmp_path / name).touch()
+    for name in ("ruff", "mypy", "lint-imports"):
+        stub(tools / name, "")
+    (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+    # Each call takes the next code; the measure of readability passes.
+    stub(
+        tools / "python",
+        '[ "$2" = pytest ] || exit 0\necho "$@" >> said\n'
+        "code=$(head -n 1 codes); sed -i 1d codes; exit $code",
+    )
+    done = subprocess.run(["make", "test-twice"], cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode == 0) == passes
+    said = (tmp_path / "said").read_text().splitlines()
+    assert len(said) == runs
+    assert said[0].startswith("-m pytest -n 2 ")
+    assert all("--last-failed" in call for call in said[1:])
