@@ -19,8 +19,6 @@ STILL = (
     0,
     "SOLVER.COSINE_END_LR",
     0,
-    "SOLVER.WARMUP_START_LR",
-    0,
     "SOLVER.WARMUP_EPOCHS",
     0,
 )
