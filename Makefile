@@ -1,6 +1,6 @@
 # make install  the environment .venv, with all that tests need
 # make install-locked  the same in the versions and hashes of requirements-lock.txt
-# make demo     the method on synthetic night clips in minutes, on a CPU: two models, one round
+# make demo     the method on synthetic night clips in minutes, on a CPU: two models, two rounds
 # make demo-full   the whole method: 21 trainings in four rounds, with the control
 # make real     DARK=<folder of dark clips>: poses and pictures teach each other, see docs/sim_to_real.md
 # make test     style checks and all tests but those of the wheel

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The method on synthetic night clips, on a CPU: render, train, adapt, pseudo-label, vote, report.
-# SIZE=small: two models, one round, fewer clips, in minutes. SIZE=full: the 21 trainings of the method in four rounds,
-# expert, vote and control; where the extra `pose` is installed, a model of skeletons votes, too (POSE=0 leaves it out).
+# SIZE=small: two models, two rounds, fewer clips, in minutes. SIZE=full: the 21 trainings of the method in four rounds,
+# expert, vote and control. POSE=1: with the extra `pose`, a model of skeletons votes, too, which takes as long again.
 # SEED=<n>: another set of clips and other random numbers. DATA=<folder>, OUT=<folder>: where clips and the run are kept;
 # what is there already is used again. JOBS=<n>: tasks at a time. CEILING=1: a figure of models that are told the true
 # labels, which no figure but its own is made from. More arguments go to tools/run_pipeline.py (--oracle).
@@ -58,8 +58,8 @@ for enhancement in none gamma; do
     done
 done
 "$python" tools/score.py --truth "$data/truth/test.csv" "$out"/source_*/*/test*.npz
-if [ "$size" = full ] && [ "${POSE:-1}" = 1 ] && "$python" -c 'import mediapipe' 2>/dev/null; then
-    echo "== and how people move: poses of the clips are extracted first (POSE=0 leaves this out)"
+if [ "$size" = full ] && [ "${POSE:-0}" = 1 ]; then
+    echo "== and how people move: poses of the clips are extracted first"
     skeleton=(--cfg exp_pose/skeleton/config.yaml DATA.PATH_PREFIX "$data" OUTPUT_DIR "$out/exp_pose/skeleton")
     "$python" tools/run_net.py train "${skeleton[@]}" RNG_SEED "$((6666 + seed))"
     "$python" tools/run_net.py test "${skeleton[@]}" TEST.DATA_SELECT test TEST.NUM_ENSEMBLE_VIEWS 1 \

@@ -37,6 +37,7 @@ def test_there_are_these_recipes() -> None:
     assert [path.stem for path in LABEL_RECIPES] == [
         "default",
         "distil",
+        "half",
         "pose",
         "pose_and_pictures",
         "stage1",
@@ -59,7 +60,9 @@ def test_label_recipes_name_the_experiments_of_a_stage(path: Path) -> None:
         experiments = {path.parent.name for path in (ROOT / stage).glob("*/config.yaml")}
         assert experiments == set(recipe.ensemble.folders.values())
     assert recipe.ensemble.pairs == ((1, 1),) * 4
-    assert recipe.labels == ("label-free" if path.stem in ("default", "distil") else "oracle")
+    assert recipe.labels == (
+        "label-free" if path.stem in ("default", "distil", "half") else "oracle"
+    )
 
 
 @pytest.mark.parametrize("path", of_stages(VOTE_RECIPES), ids=lambda path: path.stem)
