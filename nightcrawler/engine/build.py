@@ -51,8 +51,6 @@ SAFE_BF16_FRAMES = 16
 # Attributes of `TrainerConfig` that messages mention, to the keys that set them.
 KEYS = {
     "output_dir": "OUTPUT_DIR",
-    "lr": "SOLVER.BASE_LR",
-    "micro_batch": "TRAIN.MICRO_BATCH",
     "max_bad_fraction": "DATA.MAX_BAD_FRACTION",
     "max_failed_saves": "TRAIN.MAX_FAILED_SAVES",
     "non_finite": "TRAIN.NON_FINITE",

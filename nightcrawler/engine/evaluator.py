@@ -45,13 +45,12 @@ def average_clips(logits: np.ndarray, method: str = "mean") -> tuple[np.ndarray,
     return logits.mean(axis=0), probs.mean(axis=0)
 
 
-def refuse_diverged(found: Predictions, where: str, rate: str) -> None:
+def refuse_diverged(found: Predictions, where: str) -> None:
     """Refuse a model that is of no use, before it becomes the best there is.
 
     Args:
         found: its predictions.
         where: epoch and split, for the message.
-        rate: name of the learning rate, for the message.
 
     Raises:
         UserError: if its logits are finite for no video.
@@ -59,7 +58,7 @@ def refuse_diverged(found: Predictions, where: str, rate: str) -> None:
     if set(found.status) == {NOT_FINITE}:
         raise UserError(
             f"{where}: the model's logits are finite for none of {len(found.names)} videos: the "
-            f"training has diverged; lower {rate}"
+            "training has diverged; lower the learning rate"
         )
 
 

@@ -264,7 +264,7 @@ class TrainStep:
         torch.manual_seed(derived_seed(*position))
         clip, target = self._mix(stream_loss, batch, np.random.default_rng(position))
         autocast = self.config.precision is not None
-        advice = f"raise {self.config.user_name('micro_batch')}, or take longer or larger clips"
+        advice = "take more clips in a micro-batch, or longer or larger ones"
         with (
             torch.autocast(self.config.device.type, self.config.precision, enabled=autocast),
             single_value_as_error(advice),

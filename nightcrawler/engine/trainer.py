@@ -330,7 +330,7 @@ class Trainer:
                 model, eval_set, self.config.num_classes, f"val {name}", self.stop
             )
             found = predictions[eval_set.pairs[0]]
-            refuse_diverged(found, f"epoch {self.epoch}, {name}", self.config.user_name("lr"))
+            refuse_diverged(found, f"epoch {self.epoch}, {name}")
             figures[name] = accuracy(found)
             new = self.metric_logger.log_validation(self.epoch, name, figures[name], weights)
             if new and self.pictures is not None:

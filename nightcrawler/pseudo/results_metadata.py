@@ -276,7 +276,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
     Returns:
         The content of its JSON file. Without one, or if it describes other bytes, the name and
-        hash of the output and the label use `oracle`.
+        hash of the output and the label use `oracle`, which also stand for those that it lacks.
 
     Raises:
         UserError: if a field of the JSON file has a value that no output is described by.
@@ -286,9 +286,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
         content = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         content = {}
+    about = {"file": path.name, "sha256": sha256_file(path), "labels": ORACLE}
     # After an edit by hand the old description no longer holds.
-    if not isinstance(content, dict) or content.get("sha256") != sha256_file(path):
-        return {"file": path.name, "sha256": sha256_file(path), "labels": ORACLE}
+    if not isinstance(content, dict) or content.get("sha256") != about["sha256"]:
+        return about
+    content = {**about, **content}
     for name, absent, fits, expected in _FIELDS:
         if not fits(content.get(name, absent)):
             raise UserError(

@@ -137,7 +137,7 @@ DIVERGING = (
 
 def test_a_diverged_model_does_not_become_the_best(data: Path, tmp_path: Path) -> None:
     trainer = build_trainer(tiny.config(data, tmp_path, *DIVERGING))
-    with pytest.raises(UserError, match=r"diverged; lower SOLVER\.BASE_LR"):
+    with pytest.raises(UserError, match="diverged; lower the learning rate"):
         trainer.fit()
     assert not (tmp_path / "best.pyth").exists()
     assert not (tmp_path / "DONE").exists()
