@@ -4,6 +4,7 @@
 # make demo-full   the whole method: 21 trainings in four rounds, with the control
 # make real     DARK=<folder of dark clips>: poses and pictures teach each other, see docs/sim_to_real.md
 # make test     style checks and all tests but those of the wheel
+# make test-twice  the same, and failed tests once more, alone
 # make package  build the wheel and the sdist, install them elsewhere, use them
 # make docs     the documentation site, in site/
 # make snakemake  Snakemake in an environment of its own, for the tests that run a chain on it
@@ -23,7 +24,7 @@ EXTRAS ?= dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install install-locked audit snakemake demo demo-full real test docs docs-test package lint format clean
+.PHONY: help install install-locked audit snakemake demo demo-full real test test-twice docs docs-test package lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
