@@ -62,12 +62,15 @@ def _add_estimator_options(extract: argparse.ArgumentParser) -> None:
         help="enhancement before the estimator (default auto_gamma)",
     )
     extract.add_argument(
-        "--gamma", type=float, default=0.4, metavar="G", help="exponent of gamma (default 0.4)"
+        "--denoise-frames",
+        type=int,
+        metavar="N",
+        help="average frames first, where they agree: an odd number, 1 for none (default 3)",
     )
+    extract.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma (default 0.4)")
     extract.add_argument(
         "--target-mean",
         type=float,
-        default=64.0,
         metavar="LEVEL",
         help="mean brightness that auto_gamma aims at, 0 to 255 (default 64)",
     )
@@ -157,18 +160,24 @@ def build_recipe(arguments: Any) -> PoseRecipe:
     Raises:
         UserError: If a value is out of range, or a name is unknown.
     """
-    from nightcrawler.cli.show import build_settings
+    from nightcrawler.cli.show import build_settings, unread_option_fault
     from nightcrawler.data.video.integrity.limits import limits_of_pixels
     from nightcrawler.pose.estimators.base import EstimatorOptions
     from nightcrawler.prepare.extract_poses import ExtractionOptions
-    from nightcrawler.prepare.pose_files import PoseRecipe
+    from nightcrawler.prepare.pose_files import LIGHT_DEFAULTS, PoseRecipe
 
-    params, _ = build_settings(arguments)
+    unread = unread_option_fault(arguments, [arguments.light], "give --light {}")
+    if unread:
+        raise UserError(unread)
+    if arguments.light == "none" and arguments.denoise_frames is not None:
+        raise UserError("--denoise-frames goes with an enhancement: give --light another than none")
+    params, window = build_settings(arguments, LIGHT_DEFAULTS)
     return PoseRecipe(
         estimator=arguments.estimator,
         model=EstimatorOptions(arguments.model, arguments.people),
         light=arguments.light,
         light_params=params,
+        denoise_frames=window,
         looking=ExtractionOptions(
             arguments.fps,
             arguments.people,

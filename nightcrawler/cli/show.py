@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,22 +98,31 @@ def parse(argv: Sequence[str]) -> Any:
     return parser.parse_args(argv)
 
 
-def unread_option_fault(arguments: Any) -> str:
-    """Return the first option that no shown enhancement reads, empty where there is none."""
-    shown = arguments.only
+def unread_option_fault(arguments: Any, shown: Sequence[str], advice: str) -> str:
+    """Return the first option that no shown enhancement reads, empty where there is none.
+
+    Args:
+        arguments: of the command line.
+        shown: names of enhancements, empty for all.
+        advice: what to do where `{}` should be shown.
+    """
     # What enhancements of one's own read is not known.
     if not shown or not {*READERS.values(), "none"}.issuperset(shown):
         return ""
     for option, name in READERS.items():
-        if getattr(arguments, option) is not None and name not in shown:
-            return f"--{option.replace('_', '-')} is of {name}: add {name} to --only"
+        if getattr(arguments, option, None) is not None and name not in shown:
+            return f"--{option.replace('_', '-')} is of {name}: {advice.format(name)}"
     return ""
 
 
-def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
+def build_settings(
+    arguments: Any, defaults: Mapping[str, float] | None = None
+) -> tuple[EnhanceParams, int]:
     """Return the enhancements' parameters and the denoising window in frames.
 
-    Both are the defaults of a config, overridden by the command line.
+    Args:
+        arguments: of the command line, which override defaults.
+        defaults: values for keys of section `ENHANCE` instead of those of a config.
 
     Raises:
         UserError: if a value is out of range.
@@ -124,6 +133,7 @@ def build_settings(arguments: Any) -> tuple[EnhanceParams, int]:
 
     cfg = get_cfg()
     given = {key: getattr(arguments, key.lower(), None) for key in cfg.ENHANCE}
+    cfg.ENHANCE.update(defaults or {})
     cfg.ENHANCE.update({key: value for key, value in given.items() if value is not None})
     # The same check as of a config file, with its ranges and messages.
     try:
@@ -293,7 +303,7 @@ def main(argv: Sequence[str]) -> int:
         )
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out {arguments.out}: expected a name that ends in .png")
-    unread = unread_option_fault(arguments)
+    unread = unread_option_fault(arguments, arguments.only, "add {} to --only")
     if unread:
         raise UserError(unread)
     import io

@@ -19,10 +19,12 @@ from nightcrawler.config.node import get_cfg
 from nightcrawler.data.fingerprint import hash_ends
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.build import (
+    Enhance,
     EnhanceParams,
     build_enhancement,
     enhance_params_from_cfg,
 )
+from nightcrawler.data.lowlight.enhance.denoise import denoise
 from nightcrawler.pose.estimators.base import EstimatorOptions, build_estimator
 from nightcrawler.pose.files import SUFFIX, Pose, read_pose, write_pose
 from nightcrawler.pose.people import seen_frames
@@ -37,8 +39,8 @@ from nightcrawler.utils.io import write_spreadsheet_rows
 from nightcrawler.utils.plugins import import_user_module, load_plugins
 
 # Measured on 150 dark clips, see docs/pose.md.
-LIGHT_GAMMA = 0.4
-LIGHT_MEAN = 64.0
+DENOISE_FRAMES = 3
+LIGHT_DEFAULTS = {"GAMMA": 0.4, "TARGET_MEAN": 64.0, "DENOISE_FRAMES": DENOISE_FRAMES}
 TABLE_NAME = "poses.csv"
 # The parameter of an enhancement that people change.
 USED_PARAM = {"gamma": "gamma", "auto_gamma": "target_mean"}
@@ -49,8 +51,9 @@ FAILED = "failed"
 
 def default_light() -> EnhanceParams:
     """Return the parameters of enhancements that estimators see most people with."""
-    params = enhance_params_from_cfg(get_cfg())
-    return replace(params, gamma=LIGHT_GAMMA, target_mean=LIGHT_MEAN)
+    cfg = get_cfg()
+    cfg.ENHANCE.update(LIGHT_DEFAULTS)
+    return enhance_params_from_cfg(cfg)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class PoseRecipe:
         model: Its options.
         light: Name of the enhancement before it.
         light_params: Parameters of all enhancements.
+        denoise_frames: Frames that each is averaged over before it is lit, where they show the
+            same: an odd number, 1 for none. Where `light` is `none`, frames stay as they are.
         looking: How a video is looked at.
         imports: Modules of the user's own, which register estimators and enhancements.
     """
@@ -70,6 +75,7 @@ class PoseRecipe:
     model: EstimatorOptions = field(default_factory=EstimatorOptions)
     light: str = "auto_gamma"
     light_params: EnhanceParams = field(default_factory=default_light)
+    denoise_frames: int = DENOISE_FRAMES
     looking: ExtractionOptions = field(default_factory=ExtractionOptions)
     imports: tuple[str, ...] = ()
 
@@ -80,6 +86,7 @@ def pose_recipe_from_cfg(cfg: CfgNode) -> PoseRecipe:
         cfg.POSE.ESTIMATOR,
         EstimatorOptions(cfg.POSE.ESTIMATOR_MODEL),
         cfg.POSE.LIGHT,
+        denoise_frames=cfg.POSE.DENOISE_FRAMES,
         imports=tuple(cfg.IMPORTS),
     )
 
@@ -105,6 +112,15 @@ class PoseRow:
     reason: str = ""
 
 
+def is_denoised(recipe: PoseRecipe) -> bool:
+    """Return whether frames are averaged with their neighbours before the estimator.
+
+    Args:
+        recipe: The recipe.
+    """
+    return recipe.light != "none" and recipe.denoise_frames > 1
+
+
 def source_of(recipe: PoseRecipe, release: str) -> str:
     """Return `Pose.source`: poses of another source are made anew.
 
@@ -115,6 +131,8 @@ def source_of(recipe: PoseRecipe, release: str) -> str:
     light = recipe.light
     if light in USED_PARAM:
         light += f" {getattr(recipe.light_params, USED_PARAM[light]):g}"
+    if is_denoised(recipe):
+        light += f", means of {recipe.denoise_frames} frames"
     crops = ", crops" if recipe.looking.search_crops else ""
     looking = f"{recipe.looking.max_fps:g} fps, {recipe.looking.max_people} people{crops}"
     return f"{release}; {light}; {looking}; rules {EXTRACTION_RULES}"
@@ -136,7 +154,7 @@ def build_worker(recipe: PoseRecipe) -> tuple[Callable[[Question], Answer], dict
     load_plugins()
     for module in recipe.imports:
         import_user_module(module)
-    enhance = build_enhancement(recipe.light, recipe.light_params)
+    enhance = build_light(recipe)
     estimator = build_estimator(recipe.estimator, recipe.model)
     source = source_of(recipe, estimator.source)
 
@@ -154,6 +172,29 @@ def build_worker(recipe: PoseRecipe) -> tuple[Callable[[Question], Answer], dict
         return {}
 
     return answer, {"source": source}
+
+
+def build_light(recipe: PoseRecipe) -> Enhance:
+    """Build what is done to frames before the estimator: denoising, and an enhancement.
+
+    Args:
+        recipe: How poses are made.
+
+    Returns:
+        Function of neighbouring frames uint8 `[T, H, W, 3]`.
+
+    Raises:
+        UserError: If the enhancement cannot be built.
+    """
+    enhance = build_enhancement(recipe.light, recipe.light_params)
+    if not is_denoised(recipe):
+        return enhance
+
+    def light(frames: np.ndarray) -> np.ndarray:
+        every = range(len(frames))
+        return enhance(denoise(frames, every, every, recipe.denoise_frames))
+
+    return light
 
 
 def _keep_libraries_silent() -> None:

@@ -112,6 +112,11 @@ WARMS_UP = is_positive("SOLVER.WARMUP_EPOCHS")
 BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
 ADAPTS = differs("ADAPT.NAME", "none")
 SEES_POSES = equals("DATA.INPUT", "pose")
+LIGHTS_POSES = Condition(
+    "POSE.LIGHT is not none, and DATA.INPUT is pose",
+    lambda cfg: cfg.DATA.INPUT == "pose" and cfg.POSE.LIGHT != "none",
+    ("POSE.LIGHT", "DATA.INPUT"),
+)
 MIXES_SOURCES = is_set("POSE.SOURCES")
 # Motions that are mixed in come with all classes equally often.
 HAS_ONE_SOURCE = Condition(

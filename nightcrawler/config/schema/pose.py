@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nightcrawler.config.schema.conditions import MIXES_SOURCES, SEES_POSES
+from nightcrawler.config.schema.conditions import LIGHTS_POSES, MIXES_SOURCES, SEES_POSES
 from nightcrawler.config.schema.key import Key
-from nightcrawler.config.schema.value_rules import is_unique
+from nightcrawler.config.schema.value_rules import is_odd, is_unique
 from nightcrawler.utils.registries import ENHANCEMENTS, ESTIMATORS
 
 KEYS = (
@@ -38,6 +38,17 @@ KEYS = (
         "Enhancement of videos before the estimator, with parameters of its own.",
         choices=ENHANCEMENTS,
         needs=SEES_POSES,
+        hashed_by_default=False,
+    ),
+    Key(
+        "POSE.DENOISE_FRAMES",
+        3,
+        "Neighbours among the frames that are looked at, averaged where they agree, before LIGHT: "
+        "an odd number; 1 for no denoising.",
+        minimum=1,
+        maximum=31,
+        rule=is_odd("frames"),
+        needs=LIGHTS_POSES,
         hashed_by_default=False,
     ),
     Key(
