@@ -82,6 +82,20 @@ def test_only_what_is_missing_or_changed_is_made(clips, tmp_path, capsys):
     assert set(first) == set(out.rglob("*.npz"))
 
 
+def test_light_is_part_of_the_source(clips, tmp_path, capsys):
+    """Poses of another light, or of frames as recorded, are made anew."""
+    for options, light in (
+        ((), "auto_gamma 64, means of 3 frames"),
+        (("--target-mean", 80), "auto_gamma 80, means of 3 frames"),
+        (("--light", "gamma", "--denoise-frames", 1), "gamma 0.4"),
+        (("--light", "clahe", "--denoise-frames", 5), "clahe, means of 5 frames"),
+    ):
+        assert extract(clips, tmp_path / "out", *DOTS[:-2], *options) == 0
+        assert "have their poses" not in capsys.readouterr().out
+        source = read_pose(tmp_path / "out/Walk/a.mp4.pose.npz").source
+        assert source == f"dots 1; {light}; 15 fps, 2 people, crops; rules 2"
+
+
 def test_the_largest_picture_is_an_option(clips, tmp_path):
     assert extract(clips, tmp_path / "out", *DOTS, "--max-pixels", 1000) == 3
     assert all("over the limit" in row["reason"] for row in table(tmp_path / "out").values())
@@ -101,7 +115,14 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
         (("--estimator", "dot"), "unknown estimator 'dot'"),
         (("--estimator", "mediapipe"), "'mediapipe' needs the extra pose: python -m pip install"),
         (("--light", "gama"), "unknown enhancement 'gama'"),
-        (("--gamma", "-1"), "ENHANCE.GAMMA"),
+        (("--light", "gamma", "--gamma", "-1"), "ENHANCE.GAMMA"),
+        (("--gamma", "0.3"), "--gamma is of gamma: give --light gamma"),
+        (
+            ("--light", "gamma", "--target-mean", "90"),
+            "--target-mean is of auto_gamma: give --light auto_gamma",
+        ),
+        (("--light", "clahe", "--denoise-frames", "2"), "ENHANCE.DENOISE_FRAMES"),
+        (("--light", "none", "--denoise-frames", "3"), "--denoise-frames goes with an enhancement"),
         (("--fps", "0"), "--fps 0: expected a number above 0"),
         (("--imports", "no_such_module"), "no module named 'no_such_module'"),
     ],

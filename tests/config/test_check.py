@@ -148,6 +148,7 @@ NEEDING = [
     ("POSE.ESTIMATOR", "onnx", POSE),
     ("POSE.ESTIMATOR_MODEL", "pose.onnx", POSE),
     ("POSE.LIGHT", "clahe", POSE),
+    ("POSE.DENOISE_FRAMES", "5", {**POSE, "POSE.LIGHT": "clahe"}),
     ("POSE.SECONDS", "3", POSE),
     ("POSE.LEAST_SECONDS", "1", POSE),
     ("POSE.SOURCES", "[figures]", POSE),
