@@ -82,10 +82,11 @@ START_ELECTRONS = (2.0, 8.0, 32.0, 128.0, 1000.0)
 # leave the search where bits per pixel are a fifth off.
 NUM_HALVINGS = 7
 START_SHARE = 2
-# Steps of the search, attempts to improve in a step, and the weighted error that ends it.
-NUM_STEPS = 5
-NUM_ATTEMPTS = 3
-GOOD_ENOUGH = 0.1
+# Most points that the search looks at from the best start, and what ends it earlier: moves below
+# this share of a step, and costs that differ by less.
+NUM_EVALUATIONS = 40
+LEAST_MOVE = 0.05
+LEAST_GAIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -162,14 +163,7 @@ class _Search:
         mean = _uniform_ends(logs)
         starts = [self._start(math.log(electrons), mean) for electrons in START_ELECTRONS]
         best = self._with_brightness(min(starts, key=lambda state: state.cost))
-        for _ in range(NUM_STEPS):
-            if np.abs(best.residuals).max() < GOOD_ENOUGH:
-                break
-            improved = self._step(best)
-            if improved is None:
-                break
-            best = improved
-        return best
+        return self._refined(best)
 
     def _start(self, log_electrons: float, mean: np.ndarray) -> _State:
         """Find the rate factor that gives recordings of so many electrons their bits per pixel."""
@@ -187,26 +181,41 @@ class _Search:
         values[3] = (low + high) / 2
         return self._evaluate(values, mean, self.dark_cast)
 
-    def _step(self, state: _State) -> _State | None:
-        """Take a step of Levenberg and Marquardt, or return `None` where none improves."""
-        slopes = np.empty((len(state.residuals), len(PARAMETERS)))
-        for index, step in enumerate(STEP):
-            if state.values[index] + step > MOST[index]:
-                step = -step
-            values = state.values.copy()
-            values[index] += step
-            moved = self._evaluate(values, state.mean, state.cast)
-            slopes[:, index] = (moved.residuals - state.residuals) / step
-        damping = 0.01
-        for _ in range(NUM_ATTEMPTS):
-            normal = slopes.T @ slopes + damping * np.diag(1 / STEP**2)
-            change = -np.linalg.solve(normal, slopes.T @ state.residuals)
-            values = np.clip(state.values + np.clip(change, -3 * STEP, 3 * STEP), LEAST, MOST)
-            moved = self._with_brightness(self._evaluate(values, state.mean, state.cast))
-            if moved.cost < state.cost:
-                return moved
-            damping *= 20
-        return None
+    def _refined(self, start: _State) -> _State:
+        """Return the best point that the simplex search of Nelder and Mead (1965) meets.
+
+        It needs no slopes, which quantiles of some dozens of clips are too rough for.
+        """
+        # Commands that fit nothing start without it.
+        from scipy.optimize import Bounds, minimize
+
+        best = start
+
+        def cost(position: np.ndarray) -> float:
+            nonlocal best
+            moved = self._evaluate(position * STEP, best.mean, best.cast)
+            if moved.cost < best.cost:
+                moved = self._with_brightness(moved)
+            if moved.cost < best.cost:
+                best = moved
+            return moved.cost
+
+        first = start.values / STEP
+        # A step along each parameter, away from its limit.
+        steps = np.diag(np.where(start.values + STEP > MOST, -1.0, 1.0))
+        minimize(
+            cost,
+            first,
+            method="Nelder-Mead",
+            bounds=Bounds(LEAST / STEP, MOST / STEP),
+            options={
+                "initial_simplex": np.vstack([first, first + steps]),
+                "maxfev": NUM_EVALUATIONS,
+                "xatol": LEAST_MOVE,
+                "fatol": LEAST_GAIN,
+            },
+        )
+        return best
 
     def _with_brightness(self, state: _State) -> _State:
         """Correct brightness and cast, which noise and compression change, by their errors."""
