@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 
 from nightcrawler.data.video.integrity.limits import Limits, check_memory
 from nightcrawler.data.video.stream import ASSUMED_FPS, Frame
-from nightcrawler.predict.trust import longest
+from nightcrawler.predict.trust import SURE, longest, status_of_mean, without_certainty
 from nightcrawler.pseudo.predictions import STATUS_OK
 
 # Largest length of a window in strides: the model sees each frame once per window that covers it.
@@ -232,18 +233,25 @@ class Timeline:
 
 
 def _mean_span(start: float, end: float, windows: list[ScoredWindow]) -> ScoredSpan:
-    """Return a span with the mean of the windows that cover it, and the status of most of them."""
+    """Return a span with the mean of the windows that cover it, and the status of most of them.
+
+    The mean is sure where all of them are, of its class: then it has what makes each of them sure.
+    """
     mean = np.mean([window.probs for window in windows], axis=0)
     labels = np.argsort(-mean, kind="stable")[:SHOWN_CLASSES].tolist()
     top = tuple((label, float(mean[label])) for label in labels)
-    return ScoredSpan(start, end, top, longest((window.status, 1.0) for window in windows))
+    status = longest((window.status, 1.0) for window in windows)
+    sure = [one for one in windows if one.status == SURE and one.probs.argmax() == labels[0]]
+    if len(sure) < len(windows):
+        status = without_certainty(status)
+    return ScoredSpan(start, end, top, status)
 
 
 def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
     """Merge adjacent spans with the same most probable class.
 
-    Probabilities are averaged with the lengths of the spans as weights. The status is the one that
-    holds longest.
+    Probabilities are averaged with the lengths of the spans as weights, statuses by
+    `status_of_mean`.
     """
     groups: list[list[ScoredSpan]] = []
     # Spans with equal ends are adjacent: both ends come from the same window edge.
@@ -259,14 +267,16 @@ def merge_spans(spans: Iterable[ScoredSpan]) -> list[Segment]:
 def _segment(spans: list[ScoredSpan]) -> Segment:
     """Return adjacent spans of one class as one stretch."""
     lengths = [span.end_sec - span.start_sec for span in spans]
-    prob = float(np.average([span.top[0][1] for span in spans], weights=lengths))
+    probs = [span.top[0][1] for span in spans]
+    prob = float(np.average(probs, weights=lengths))
     statuses = [span.status for span in spans]
+    sure = [one for one, status in zip(probs, statuses, strict=True) if status == SURE]
     return Segment(
         spans[0].start_sec,
         spans[-1].end_sec,
         spans[0].top[0][0],
         prob,
-        longest(zip(statuses, lengths, strict=True)),
+        status_of_mean(zip(statuses, lengths, strict=True), prob, min(sure, default=math.inf)),
     )
 
 

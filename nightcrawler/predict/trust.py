@@ -137,6 +137,36 @@ def rank(status: str, probability: float) -> float:
     return len(TRUST) - place + probability
 
 
+def without_certainty(status: str) -> str:
+    """Return the status of an answer that a sure one does not cover: of another class, or a mean.
+
+    Args:
+        status: status of the answer that may be sure.
+    """
+    return UNSURE if status == SURE else status
+
+
+def status_of_mean(
+    stretches: Iterable[tuple[str, float]], probability: float, least_sure: float
+) -> str:
+    """Return the status of one class over stretches of time.
+
+    That which holds longest. Only a mean that is as probable as an answer that was sure is sure.
+
+    Args:
+        stretches: statuses and how long each holds, at least one.
+        probability: mean probability of the class.
+        least_sure: least probability of the stretches that are sure, infinite where none is.
+
+    Example:
+        >>> stretches = [("sure", 3.0), ("unsure", 2.0)]
+        >>> status_of_mean(stretches, 0.7, 0.65), status_of_mean(stretches, 0.5, 0.65)
+        ('sure', 'unsure')
+    """
+    status = longest(stretches)
+    return status if probability >= least_sure else without_certainty(status)
+
+
 def longest(stretches: Iterable[tuple[str, float]]) -> str:
     """Return the status that holds longest, of equals the less trusted one.
 

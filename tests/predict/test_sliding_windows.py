@@ -110,6 +110,27 @@ def test_overlapping_windows_are_averaged_where_they_overlap() -> None:
     np.testing.assert_allclose([one.prob for one in segments], [(0.9 + 0.55) / 2, (0.85 + 0.9) / 2])
 
 
+def test_a_span_is_sure_where_all_its_windows_are_of_its_class() -> None:
+    """The mean of two that are sure of different classes leads by little."""
+    timeline = Timeline()
+    timeline.add(0, 4, np.array([0.8, 0.1, 0.1]), "sure")
+    timeline.add(2, 6, np.array([0.7, 0.2, 0.1]), "sure")
+    timeline.add(4, 8, np.array([0.05, 0.9, 0.05]), "sure")
+    timeline.add(6, 10, np.array([0.3, 0.4, 0.3]), "unsure")
+    timeline.add(8, 12, np.array([0.5, 0.3, 0.2]), "no person")
+    statuses = [one.status for one in timeline.finish()]
+    assert statuses == ["sure", "sure", "unsure", "unsure", "no person", "no person"]
+
+
+def test_a_stretch_is_sure_where_its_mean_is_as_probable_as_a_sure_part() -> None:
+    sure, other = ScoredSpan(0, 4, ((1, 0.8),), "sure"), ScoredSpan(4, 6, ((1, 0.3),), "unsure")
+    (segment,) = merge_spans([sure, other])
+    assert (segment.status, round(segment.prob, 3)) == ("unsure", 0.633)
+    less = ScoredSpan(0, 4, ((1, 0.6),), "sure")
+    likely = ScoredSpan(4, 6, ((1, 0.7),), "unsure")
+    assert merge_spans([less, likely])[0].status == "sure"
+
+
 def test_a_gap_between_windows_stays_one() -> None:
     timeline = Timeline()
     timeline.add(0, 2, np.array([0.7, 0.3]))

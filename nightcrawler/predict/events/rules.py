@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nightcrawler.predict.trust import longest
+from nightcrawler.predict.trust import SURE, status_of_mean, without_certainty
 from nightcrawler.pseudo.predictions import STATUS_OK
 
 STARTED = "started"
@@ -96,6 +96,7 @@ class _Run:
         clock_sec: clock at second 0 of the source, None for files.
         weighted: sum of probability times seconds.
         seconds: how long each status held.
+        least_sure: least probability at which the class was sure.
         is_told: a `STARTED` event was returned.
     """
 
@@ -104,7 +105,15 @@ class _Run:
     clock_sec: float | None
     weighted: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    least_sure: float = math.inf
     is_told: bool = False
+
+    def add(self, prob: float, status: str, seconds: float) -> None:
+        """Add a stretch of time."""
+        self.weighted += prob * seconds
+        self.seconds[status] = self.seconds.get(status, 0.0) + seconds
+        if status == SURE:
+            self.least_sure = min(self.least_sure, prob)
 
 
 class EventTracker:
@@ -154,14 +163,15 @@ class EventTracker:
         Args:
             start_sec: start. Time that earlier spans cover is left out.
             end_sec: end, infinite for a video of unknown length.
-            top: class numbers with their probabilities.
-            status: of the prediction.
+            top: class numbers with their probabilities, the most probable first.
+            status: of the prediction, whose class is the first.
             clock_sec: clock at second 0 of the source, seconds since 1970, None for files.
 
         Returns:
             the events that ended, then those that began.
         """
         probs = dict(top)
+        first = next(iter(probs), None)
         before = self._end_sec
         events: list[Event] = []
         if before is not None:
@@ -185,8 +195,7 @@ class EventTracker:
                 self._runs[label] = _Run(start_sec, end_sec, clock_sec)
             run = self._runs[label]
             run.end_sec = end_sec
-            run.weighted += prob * seconds
-            run.seconds[status] = run.seconds.get(status, 0.0) + seconds
+            run.add(prob, status if label == first else without_certainty(status), seconds)
             events += self._started(label)
         return events
 
@@ -214,12 +223,13 @@ class EventTracker:
 
     def _event(self, state: str, label: int, run: _Run) -> Event:
         is_known = state == ENDED and not math.isinf(run.end_sec)
+        mean = run.weighted / sum(run.seconds.values())
         return Event(
             state,
             self._source,
             self._names[label],
-            run.weighted / sum(run.seconds.values()),
-            longest(run.seconds.items()),
+            mean,
+            status_of_mean(run.seconds.items(), mean, run.least_sure),
             run.start_sec,
             run.end_sec if is_known else None,
             _iso_time(run.clock_sec, run.start_sec),

@@ -156,3 +156,14 @@ def test_events_are_those_of_a_plain_search(probs: list[float], end: float, leas
                 expected.append(("ended", float(number), float(number + len(run))))
             next(itertools.islice(numbers, len(run) - 1, len(run) - 1), None)
     assert found(probs, EventRule(0.6, end, least)) == expected
+
+
+def test_a_second_class_is_not_sure_because_the_first_is() -> None:
+    """And the mean of an event must be as probable as what was sure in it."""
+    tracker = EventTracker(EventRule(0.3, 0.2, 0.0), ("Run", "Walk"), "a.mp4")
+    tracker.add(0.0, 4.0, [(0, 0.65), (1, 0.35)], "sure")
+    found = {event.class_name: event.status for event in tracker.finish()}
+    assert found == {"Run": "sure", "Walk": "unsure"}
+    tracker.add(4.0, 8.0, [(0, 0.65)], "sure")
+    tracker.add(8.0, 10.0, [(0, 0.35)], "unsure")
+    assert [event.status for event in tracker.finish()] == ["unsure"]
