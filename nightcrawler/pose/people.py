@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nightcrawler.pose.posture import is_upside_down
+
 # A person who is not seen for longer is another one when seen again.
 LINK_SEC = 2.0
 # Shorter gaps are bridged.
@@ -21,6 +23,8 @@ SPEED_SHARE = 0.5
 # its places. Its track counts so much of that of one who moves.
 STILL = 0.06
 STILL_WEIGHT = 0.1
+# So does that of one who is upside down: a tree, or letters.
+UPSIDE_DOWN_WEIGHT = 0.1
 # Shorter tracks are of no person: a tree that was taken for one, for a frame or two.
 LEAST_SEC = 0.2
 
@@ -49,10 +53,17 @@ class _Track:
         apart = np.linalg.norm(points[:, :2] - expected, axis=1)
         return float(np.nanmean(apart) / max(self.size, 1.0))
 
-    def weight(self) -> float:
-        """Return length times mean size, little if nothing moves: the largest is the main's."""
+    def weight(self, layout: str) -> float:
+        """Return length times mean size: the main person's is the largest.
+
+        It is little where nothing moves, or what was seen is upside down.
+        """
         weight = float(sum(_size(points) for points in self.points))
-        return weight * STILL_WEIGHT if self.is_still() else weight
+        if self.is_still():
+            weight *= STILL_WEIGHT
+        if is_upside_down(np.stack(self.points), layout):
+            weight *= UPSIDE_DOWN_WEIGHT
+        return weight
 
     def is_still(self) -> bool:
         """Return whether no joint moves."""
@@ -72,31 +83,32 @@ def _size(points: np.ndarray) -> float:
     return float(np.hypot(*spread))
 
 
-def follow_people(points: np.ndarray, fps: float, max_people: int) -> np.ndarray:
+def follow_people(points: np.ndarray, fps: float, max_people: int, layout: str) -> np.ndarray:
     """Give each person one index for the whole video, the main person the first.
 
     A person is looked for near where it would be had it gone on as before. The main person is the
-    one whose track is longest and largest; a poster counts little. Gaps of at most `BRIDGE_SEC` are
-    bridged by straight lines, with confidence 0.
+    one whose track is longest and largest; a poster counts little, and so does one who is upside
+    down. Gaps of at most `BRIDGE_SEC` are bridged by straight lines, with confidence 0.
 
     Args:
         points: float32 `[P, T, V, 3]` of an estimator, where the index p of a person may change
             from frame to frame.
         fps: Frames per second.
         max_people: Most people to return.
+        layout: Layout of the joints, a name of `pose.layouts.LAYOUTS`.
 
     Returns:
         float32 `[Q, T, V, 3]` of Q people, at least 1 and at most `max_people`. All is NaN where
         nobody was seen.
 
     Example:
-        >>> follow_people(np.zeros((2, 30, 17, 3), np.float32), 15.0, 1).shape
+        >>> follow_people(np.zeros((2, 30, 17, 3), np.float32), 15.0, 1, "coco17").shape
         (1, 30, 17, 3)
     """
     tracks = _link(points, fps)
     least = min(LEAST_SEC * fps, points.shape[1])
     tracks = [track for track in tracks if len(track.frames) >= least]
-    tracks = sorted(tracks, key=_Track.weight, reverse=True)[:max_people]
+    tracks = sorted(tracks, key=lambda track: -track.weight(layout))[:max_people]
     found = np.full((max(len(tracks), 1), *points.shape[1:]), np.nan, np.float32)
     for person, track in enumerate(tracks):
         found[person, track.frames] = track.points

@@ -21,11 +21,13 @@ from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
+from nightcrawler.pose.posture import upside_down
 from nightcrawler.utils.errors import UserError, VideoError
 
 # Raised by each change after which the same video and options give another pose. 1: not recorded.
 # 2: frames are placed by their times, a crop must show clearly more than the whole picture.
-EXTRACTION_RULES = 2
+# 3: who is upside down counts little.
+EXTRACTION_RULES = 3
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
 # A rate that is so much above the most is looked at in full: 15.1 frames a second, not 7.5.
@@ -41,6 +43,8 @@ CROP_GAIN = 0.1
 # Frames of a part that each crop is tried on, and crops that are then looked at in full.
 TRIED_FRAMES = 8
 BEST_CROPS = 2
+# Confidence in somebody who is upside down, as a share of that in others.
+UPSIDE_DOWN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def extract_pose(
         raise VideoError(path, damage.causes[0] if damage else "no frame in it", "decode")
     points = _join(found, steps)
     points[..., :2] *= scale
-    people = follow_people(points, rate, options.max_people)
+    people = follow_people(points, rate, options.max_people, estimator.layout)
     return Pose(
         points=_with_confidence(people, steps),
         fps=rate,
@@ -205,12 +209,13 @@ def _look(
     """Return joints `[P, T, V, 3]` of lit frames, from the whole picture or from a crop."""
     best = _estimate(estimator, frames, fps)
     goes_on()
-    most = evidence(best)
+    layout = estimator.layout
+    most = evidence(best, layout)
     if not options.search_crops or most >= ENOUGH:
         return best
     tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
     # Less is enough here: in single pictures nobody is followed.
-    least = max(evidence(best[:, tried]) - CROP_GAIN, 0)
+    least = max(evidence(best[:, tried], layout) - CROP_GAIN, 0)
     most += CROP_GAIN
     for top, left in _promising_crops(estimator, frames, tried, least, goes_on):
         height, width = _crop_size(frames)
@@ -218,8 +223,8 @@ def _look(
         crop = frames[:, top : top + height, left : left + width]
         points = _estimate(estimator, crop, fps)
         goes_on()
-        if evidence(points) > most:
-            most = evidence(points)
+        if evidence(points, layout) > most:
+            most = evidence(points, layout)
             best = points + np.array([left, top, 0], np.float32)
     estimator.reset()
     return best
@@ -253,7 +258,8 @@ def _promising_crops(
     for corner in crop_corners(frames.shape[1], frames.shape[2], height, width):
         top, left = map(int, corner)
         crop = frames[tried, top : top + height, left : left + width]
-        shown.append((evidence(_estimate(estimator, crop, UNRELATED)), top, left))
+        points = _estimate(estimator, crop, UNRELATED)
+        shown.append((evidence(points, estimator.layout), top, left))
         goes_on()
     shown.sort(key=lambda crop: -crop[0])
     return [(top, left) for share, top, left in shown[:BEST_CROPS] if share > least]
@@ -264,15 +270,20 @@ def _crop_size(frames: np.ndarray) -> tuple[int, int]:
     return max(round(CROP_SHARE[0] * height), 1), max(round(CROP_SHARE[1] * width), 1)
 
 
-def evidence(points: np.ndarray) -> float:
+def evidence(points: np.ndarray, layout: str) -> float:
     """Return the share of frames with a person times its mean confidence.
+
+    Who is upside down counts little: it is a tree, or letters.
 
     Args:
         points: `[P, T, V, 3]`, NaN where nobody was seen. Of several people, the surest counts.
+        layout: Layout of the joints, a name of `pose.layouts.LAYOUTS`.
     """
     if points.size == 0:
         return 0.0
-    return float(np.nan_to_num(points[..., 2]).mean(axis=2).max(axis=0).mean())
+    confidences = np.nan_to_num(points[..., 2]).mean(axis=2)
+    confidences[upside_down(points, layout)] *= UPSIDE_DOWN_SHARE
+    return float(confidences.max(axis=0).mean())
 
 
 def _join(parts: list[np.ndarray], steps: list[int]) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_a_dog_that_is_taken_for_a_person_is_nobody():
     from tests.pose.animals import FPS, HEIGHT, WIDTH, trotting_dog
 
     estimator = build_estimator("mediapipe", EstimatorOptions())
-    points = follow_people(estimator.estimate(trotting_dog(16), FPS), FPS, 1)
+    points = follow_people(estimator.estimate(trotting_dog(16), FPS), FPS, 1, estimator.layout)
     assert seen_frames(points[0]).sum() >= 8
     pose = Pose(points, FPS, estimator.layout, width=WIDTH, height=HEIGHT)
     with pytest.raises(NoPersonError, match="goes on four legs"):

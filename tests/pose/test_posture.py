@@ -3,7 +3,7 @@ import pytest
 
 from nightcrawler.pose.disturb import disturb
 from nightcrawler.pose.filming import film
-from nightcrawler.pose.posture import is_animal, trunk_cosine
+from nightcrawler.pose.posture import is_animal, is_upside_down, trunk_cosine
 from nightcrawler.synthetic.actions import ACTIONS
 from nightcrawler.synthetic.motions import sample_motion
 from tests.pose.people import person_at
@@ -38,17 +38,32 @@ def test_the_cosine_of_a_trunk_is_that_of_its_angle(degrees, cosine):
 
 
 @pytest.mark.parametrize("action", list(ACTIONS))
-def test_figures_of_all_actions_are_no_animals(action):
+def test_figures_of_all_actions_are_people(action):
     for number in range(20):
         rng = np.random.default_rng([91, number])
         points = disturb(film(sample_motion(action, rng), rng), rng)
         assert not is_animal(points, "body")
+        assert not is_upside_down(points, "body")
 
 
 def test_who_lies_or_hangs_upside_down_is_no_animal():
     standing = person_at(np.linspace(40, 60, 30))
     for degrees in (80, 90, 180, 270):
         assert not is_animal(turned(standing, degrees), "coco17")
+
+
+@pytest.mark.parametrize(
+    ("degrees", "is_so"), [(0, False), (90, False), (115, False), (125, True), (180, True)]
+)
+def test_upside_down_is_30_degrees_and_more_below_level(degrees, is_so):
+    standing = person_at(np.linspace(40, 60, 30))
+    assert is_upside_down(turned(standing, degrees), "coco17") == is_so
+    # For most of the time: a cartwheel is soon over.
+    for count, expected in ((14, False), (15, is_so)):
+        points = standing.copy()
+        points[:count] = turned(standing, degrees)[:count]
+        assert is_upside_down(points, "coco17") == expected
+    assert not is_upside_down(np.full((5, 17, 3), np.nan, np.float32), "coco17")
 
 
 def test_hardly_any_figure_that_lies_is_an_animal():

@@ -52,7 +52,7 @@ def test_two_people_are_kept_apart(tmp_path):
     for number, frame in enumerate(frames):
         expected[0, number] = figure(frame, 60 + number, 120, 0.9)
         expected[1, number] = figure(frame, 260 - number, 110, 0.7)
-    found = follow_people(build(tmp_path / "dots.onnx").estimate(frames, FPS), FPS, 2)
+    found = follow_people(build(tmp_path / "dots.onnx").estimate(frames, FPS), FPS, 2, "coco17")
     assert found.shape == (2, 20, 17, 3)
     # The larger one is first.
     assert np.nanmedian(np.abs(found[..., :2] - expected)) < 2.5

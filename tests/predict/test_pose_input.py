@@ -225,7 +225,7 @@ def test_a_well_lit_video_is_not_lit_before_the_estimator(
 ) -> None:
     recipe = PoseRecipe("dots", light="auto_gamma", imports=("tests.pose.estimators",))
     monkeypatch.setattr(pose_input, "pose_recipe_from_cfg", lambda cfg: recipe)
-    for dark, light in ((True, "; auto_gamma 64; "), (False, "; none; ")):
+    for dark, light in ((True, "; auto_gamma 64, means of 3 frames; "), (False, "; none; ")):
         assert light in load(skeleton, device="cpu", dark=dark).about["poses"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.pose.estimators.base import UNRELATED
 from nightcrawler.pose.people import seen_frames
+from nightcrawler.pose.posture import is_upside_down
 from nightcrawler.prepare import extract_poses
 from nightcrawler.prepare.extract_poses import ExtractionOptions, extract_pose
 from nightcrawler.synthetic.video import write_video
@@ -302,3 +303,22 @@ def test_odd_clips_are_poses_or_video_errors():
             continue
         assert pose.num_frames > 0
         assert pose.width > 0
+
+
+class UpsideDown(Surer):
+    """See people upside down in the whole picture, as in a tree, and as they are in crops."""
+
+    def estimate(self, frames, fps):
+        points = DotEstimator.estimate(self, frames, fps)
+        if frames.shape[2] > 200:
+            points[..., 1] = 120 - points[..., 1]
+        return points
+
+
+def test_a_crop_that_shows_people_is_taken_for_a_whole_picture_with_somebody_upside_down(tmp_path):
+    """Though the estimator is as sure of both."""
+    path = dots(tmp_path / "tree.mp4", walk(40, 220, 280, 180))
+    pose = extract(path, ExtractionOptions(), UpsideDown(0))
+    assert not is_upside_down(pose.points[0], "coco17")
+    assert seen_frames(pose.points[0]).all()
+    assert is_upside_down(extract(path, estimator=UpsideDown(0)).points[0], "coco17")

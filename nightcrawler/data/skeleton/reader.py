@@ -12,7 +12,7 @@ from nightcrawler.data.video.decode import Decoded
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.pose.files import PICTURE, Pose, read_pose
-from nightcrawler.pose.posture import is_animal
+from nightcrawler.pose.posture import is_animal, is_upside_down
 from nightcrawler.utils.errors import NoPersonError, UserError, VideoError
 from nightcrawler.utils.lru import LruMapping
 
@@ -87,7 +87,7 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
         least_seconds: time that the person must be seen.
 
     Raises:
-        NoPersonError: if nobody was seen so long, or an animal was.
+        NoPersonError: if nobody was seen so long, or what was seen is hardly a person.
     """
     seconds = seconds_seen(pose)
     if seconds < least_seconds or seconds == 0:
@@ -96,4 +96,6 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
         )
     if pose.space == PICTURE and is_animal(pose.points[0], pose.layout):
         raise NoPersonError(path, "what was seen goes on four legs")
+    if pose.space == PICTURE and is_upside_down(pose.points[0], pose.layout):
+        raise NoPersonError(path, "what was seen is upside down")
     return to_track(pose)

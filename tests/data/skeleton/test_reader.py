@@ -42,6 +42,16 @@ def test_a_missing_and_a_damaged_file_are_video_errors(tmp_path: Path) -> None:
         assert caught.value.status.startswith("error: ")
 
 
+def test_somebody_who_is_upside_down_is_nobody(tmp_path: Path) -> None:
+    points = picture_pose(1).points.copy()
+    points[..., 1] = 240 - points[..., 1]
+    with pytest.raises(NoPersonError, match="what was seen is upside down"):
+        PoseReader().probe(saved(tmp_path, picture_pose(1, points=points)))
+    # For less than half of the time.
+    points[:, 14:] = picture_pose(1).points[:, 14:]
+    assert PoseReader().probe(saved(tmp_path, picture_pose(1, points=points)))
+
+
 def test_nobody_is_no_fault(tmp_path: Path) -> None:
     short = pictured(np.zeros((30, 13, 3)))[None].astype(np.float32)
     short[0, 3:] = np.nan
