@@ -114,7 +114,7 @@ def _add_run_options(extract: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the pose files that are missing, write the table, and print what failed."""
+    """Make the pose files that are missing, write the table, and print the failures."""
     arguments = parse(argv)
     if not arguments.fps > 0:
         raise UserError(f"--fps {arguments.fps:g}: expected a number above 0")

@@ -81,7 +81,7 @@ def fetch_video(path: str) -> Path:
 
 
 def _key_of(address: str) -> tuple[str, str]:
-    """Return what identifies a file, and its name."""
+    """Return the key of a file in the cache, and its name."""
     archive, member = split_member(address)
     if not member:
         return address, address.rpartition("/")[2]
