@@ -145,6 +145,14 @@ def test_what_cannot_work_is_told_at_once_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_of_the_user_is_not_replaced(clips, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/poses.csv").write_text("my,own\n")
+    assert extract(clips, tmp_path / "out", *DOTS) == 2
+    assert "exists and was not written by pose extract" in capsys.readouterr().err
+    assert (tmp_path / "out/poses.csv").read_text() == "my,own\n"
+
+
 def test_poses_are_not_written_among_the_videos(clips, capsys):
     assert extract(clips, clips / "poses", *DOTS) == 2
     assert "is inside" in capsys.readouterr().err

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from nightcrawler.cli.predict import main, parse
+from nightcrawler.cli.predict import find_items, main, parse
 from nightcrawler.utils.command_line import run
+from nightcrawler.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,14 @@ def test_what_parts_do_not_hold_is_for_the_merge(
     with pytest.raises(SystemExit):
         parse(["a.csv", "--out", "p", *option])
     assert f"{option[0]} does not go with --out: give it to merge" in capsys.readouterr().err
+
+
+def test_an_archive_that_a_list_names_is_not_replaced(tmp_path: Path) -> None:
+    """Its members have paths of no file; the archive is what an output would replace."""
+    archive = tmp_path / "clips.tar"
+    archive.write_bytes(b"archive")
+    listed = tmp_path / "mine.csv"
+    listed.write_text("clips.tar::a.mp4,0\n")
+    arguments = parse([str(listed), "--experiment", "x", "--csv", str(archive)])
+    with pytest.raises(UserError, match=f"{archive}: is a file to read"):
+        find_items(arguments, num_classes=1)
