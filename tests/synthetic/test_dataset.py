@@ -226,8 +226,9 @@ def test_lists_that_were_changed_are_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_the_user_is_no_contact_sheet(tmp_path: Path) -> None:
-    argv = "--train 1 --val 1 --unlabel 1 --arid 1 --test 1 --size 32x48 --jobs 1".split()
-    argv += ["--out", str(tmp_path), "--contact-sheet"]
+    parts = ("train", "val", "unlabel", "arid", "test")
+    argv = [word for part in parts for word in (f"--{part}", "1")]
+    argv += ["--size", "32x48", "--out", str(tmp_path), "--contact-sheet"]
     for _ in range(2):
         assert main(argv) == 0
     sheet = tmp_path / "contact_sheet.png"
