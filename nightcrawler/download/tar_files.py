@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from nightcrawler.download.faults import DownloadError
+from nightcrawler.download.faults import DownloadError, check_size
 from nightcrawler.utils.lru import LruMapping
 
 BLOCK = 512
@@ -29,12 +29,13 @@ _remembered: LruMapping[tuple[str, int, int], dict[str, tuple[int, int]]] = LruM
 ADVICE = "make it again with tar, uncompressed"
 
 
-def copy_member(archive: Path, member: str, target: Path) -> None:
+def copy_member(archive: Path, member: str, max_bytes: int, target: Path) -> None:
     """Copy a member of an archive to a file.
 
     Args:
         archive: plain tar archive.
         member: name of a regular file in it.
+        max_bytes: largest size of a member.
         target: file to write.
 
     Raises:
@@ -43,6 +44,7 @@ def copy_member(archive: Path, member: str, target: Path) -> None:
     """
     with open(archive, "rb") as file:
         start, size = find_member(archive, file, member)
+        check_size(size, max_bytes)
         file.seek(start)
         with open(target, "wb") as copy:
             while size:
