@@ -116,8 +116,10 @@ def _add_run_options(extract: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str]) -> int:
     """Make the pose files that are missing, write the table, and print the failures."""
     arguments = parse(argv)
-    if not arguments.fps > 0:
-        raise UserError(f"--fps {arguments.fps:g}: expected a number above 0")
+    from nightcrawler.data.skeleton.track import LEAST_FPS
+
+    if not arguments.fps >= LEAST_FPS:
+        raise UserError(f"--fps {arguments.fps:g}: expected {LEAST_FPS:g} or more")
     from nightcrawler.prepare.pose_files import (
         FAILED,
         TABLE_HEADER,

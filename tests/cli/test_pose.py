@@ -123,7 +123,7 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
         ),
         (("--light", "clahe", "--denoise-frames", "2"), "ENHANCE.DENOISE_FRAMES"),
         (("--light", "none", "--denoise-frames", "3"), "--denoise-frames goes with an enhancement"),
-        (("--fps", "0"), "--fps 0: expected a number above 0"),
+        (("--fps", "0"), "--fps 0: expected 0.5 or more"),
         (("--imports", "no_such_module"), "no module named 'no_such_module'"),
     ],
 )

@@ -88,6 +88,7 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
 
     Raises:
         NoPersonError: if nobody was seen so long, or an animal was.
+        VideoError: if its frames are too far apart.
     """
     seconds = seconds_seen(pose)
     if seconds < least_seconds or seconds == 0:
@@ -96,4 +97,7 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
         )
     if pose.space == PICTURE and is_animal(pose.points[0], pose.layout):
         raise NoPersonError(path, "what was seen goes on four legs")
-    return to_track(pose)
+    try:
+        return to_track(pose)
+    except UserError as error:
+        raise VideoError(path, str(error), "open") from None
