@@ -22,6 +22,7 @@ from nightcrawler.data.splits import get_split
 from nightcrawler.download.addresses import address_of_path, holder_of, is_address
 from nightcrawler.download.faults import DownloadError
 from nightcrawler.download.tar_files import find_member
+from nightcrawler.download.videos import local_path
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.file_hashes import FileHashes
 from nightcrawler.utils.io import file_state
@@ -60,12 +61,14 @@ def hash_ends(path: Path) -> str:
     """Return the SHA-256 of a video's size, its first and its last 64 KiB, in hex digits.
 
     Args:
-        path: A file, or a member of an archive on this machine.
+        path: A file, or a member of an archive on this machine. Of an address, its file in the
+            cache is meant.
 
     Raises:
         OSError: If it cannot be read.
     """
-    holder, member = holder_of(str(path))
+    given = str(path)
+    holder, member = (str(local_path(given)), "") if is_address(given) else holder_of(given)
     with open(holder, "rb") as file:
         start, size = 0, os.fstat(file.fileno()).st_size
         if member:

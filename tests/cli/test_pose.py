@@ -7,6 +7,7 @@ import pytest
 from nightcrawler.cli import main, pose
 from nightcrawler.pose.files import read_pose
 from nightcrawler.utils import command_line
+from tests.download.test_videos import write_tar
 from tests.pose.estimators import BUG, CRASH, HANG, SHAPE
 from tests.prepare.test_extract_poses import dots, walk
 
@@ -107,6 +108,22 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
     assert list(table(tmp_path / "out")) == ["Walk/a.mp4"]
     joints = read_pose(tmp_path / "out/Walk/a.mp4.pose.npz").points
     assert np.isfinite(joints).all()
+
+
+def test_members_of_archives_have_the_poses_of_their_files(clips, tmp_path, monkeypatch):
+    """A list may name them as everywhere; a repeated command finds their poses."""
+    monkeypatch.setenv("NIGHTCRAWLER_CACHE", str(tmp_path / "cache"))
+    write_tar(clips / "clips.tar", {"a.mp4": (clips / "Walk/a.mp4").read_bytes()})
+    (clips / "mine.csv").write_text("clips.tar::a.mp4,3\nWalk/a.mp4,3\nclips.tar::none.mp4,3\n")
+    assert extract(clips / "mine.csv", tmp_path / "out", *DOTS) == 3
+    rows = table(tmp_path / "out")
+    assert [row["status"] for row in rows.values()] == ["ok", "ok", "failed"]
+    assert "no regular file 'none.mp4'" in rows["clips.tar::none.mp4"]["reason"]
+    member, file = (tmp_path / f"out/{name}.pose.npz" for name in list(rows)[:2])
+    assert member.read_bytes() == file.read_bytes()
+    before = member.stat().st_mtime_ns
+    assert extract(clips / "mine.csv", tmp_path / "out", *DOTS) == 3
+    assert member.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
