@@ -225,6 +225,11 @@ def predict(arguments: argparse.Namespace) -> int:
     from nightcrawler.predict import command
 
     ensemble, note = build_models(arguments)
+    if arguments.workers and all("poses" in one.about for one in ensemble.predictors):
+        raise UserError(
+            f"--workers {arguments.workers}: has no effect on models of skeletons alone: leave it "
+            "out"
+        )
     items = find_items(arguments, len(ensemble.class_names))
     # After the errors that the command line may have, which the note would hide.
     if note:

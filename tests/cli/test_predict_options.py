@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,3 +66,22 @@ def test_an_archive_that_a_list_names_is_not_replaced(tmp_path: Path) -> None:
     arguments = parse([str(listed), "--experiment", "x", "--csv", str(archive)])
     with pytest.raises(UserError, match=f"{archive}: is a file to read"):
         find_items(arguments, num_classes=1)
+
+
+def test_decoding_processes_are_not_for_skeletons_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(*poses: bool) -> None:
+        found = [SimpleNamespace(about={"poses": ""} if pose else {}) for pose in poses]
+        ensemble = SimpleNamespace(predictors=found, class_names=("Run",))
+        monkeypatch.setattr("nightcrawler.cli.predict.build_models", lambda _: (ensemble, ""))
+
+    argv = ["no-such.mp4", "--experiment", "x", "--workers"]
+    for poses, workers, said in (
+        ((True, True), "2", "--workers 2: has no effect on models of skeletons alone"),
+        ((True, True), "0", "no-such.mp4"),
+        ((True, False), "2", "no-such.mp4"),
+    ):
+        build(*poses)
+        assert run(main, [*argv, workers]) == 2
+        assert said in capsys.readouterr().err
