@@ -61,6 +61,7 @@ def load_experiment(
     root: str | Path | None = None,
     trusted: Collection[str] | None = None,
     defaults: Mapping[str, str] | None = None,
+    is_record: bool = False,
 ) -> CfgNode:
     """Load and check the configuration of an experiment.
 
@@ -74,6 +75,8 @@ def load_experiment(
         overrides: `KEY VALUE` pairs, flat.
         root: Folder that bases may not leave (default: the project's root, or the file's folder).
         defaults: Texts of keys that neither the files nor the overrides set.
+        is_record: A run wrote the files, perhaps an earlier version: keys without effect in them
+            return to their defaults, and are no fault.
         trusted: Modules that `IMPORTS` may name (default: any, for files of the user's own).
 
     Returns:
@@ -109,7 +112,11 @@ def load_experiment(
     last = {setting.key: setting for setting in settings}
     where = {key: setting.where for key, setting in last.items()}
     _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
-    _leave_out(cfg, [key for key, setting in last.items() if setting.is_optional])
+    optional = []
+    for key, setting in last.items():
+        if setting.is_optional or (is_record and setting.where != COMMAND_LINE):
+            optional.append(key)
+    _leave_out(cfg, optional)
     check(cfg, where)
     cfg.freeze()
     return cfg
