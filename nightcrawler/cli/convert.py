@@ -73,6 +73,7 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     from nightcrawler.config.load import load_experiment
     from nightcrawler.config.node import dump
     from nightcrawler.models.build import build_model
+    from nightcrawler.models.formats import plain_names
     from nightcrawler.models.pretrained import is_head, load_pretrained
 
     cfg = load_experiment(config)
@@ -84,11 +85,13 @@ def fitted(file: Any, name: str, config: Path) -> Any:
         )
     print(report)
     state = model.state_dict()
+    # Models in wrappers (probes, adapters, those of libraries) have prefixes, which a report lacks.
+    own_names = plain_names(state)
     # Class names belong to the rows of the classifier: without it they would say nothing.
     has_classifier = any(map(is_head, report.filled))
     return dataclasses.replace(
         file,
-        state={entry: state[entry] for entry in report.filled},
+        state={entry: state[own_names[entry]] for entry in report.filled},
         class_names=class_names if has_classifier else (),
         config_text=dump(cfg),
         config_hash=run_hash(cfg),

@@ -14,18 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.cli.label_inputs import add_inputs, load_mixed, stage_before
+from nightcrawler.cli.label_inputs import add_inputs, files_to_read, load_mixed, stage_before
 from nightcrawler.data.splits import get_split
-from nightcrawler.pseudo.label_recipe import Thresholds, read_label_recipe, write_thresholds
+from nightcrawler.pseudo.label_recipe import (
+    LabelRecipe,
+    Thresholds,
+    read_label_recipe,
+    write_thresholds,
+)
 from nightcrawler.pseudo.labels import compare, read_labels, table
 from nightcrawler.pseudo.results_metadata import label_use, results_label_use, split_use
 from nightcrawler.pseudo.threshold_search import PLAIN, search
 from nightcrawler.pseudo.thresholds import Calibration, most_probable, selected
 from nightcrawler.utils.command_line import at_least, make_parser
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.outputs import check_targets, refuse_other_file
 from nightcrawler.utils.project import project_root
 
 PRECISION = 0.9
+SUFFIXES = (".yaml", ".yml")
+# Beginning of the first line of each file that is written.
+NOTE = "Thresholds for"
 EXAMPLES = """\
   {command} --stage 1 --precision 0.9
   {command} --stage 1 --split val_dark --precision 0.8
@@ -148,9 +157,9 @@ def score(paths: Sequence[Path], truth: dict[str, int], classes: Sequence[str]) 
 def find(arguments: Any, truth: dict[str, int]) -> None:
     """Search the thresholds, print their table and write them."""
     recipe = read_label_recipe(arguments.recipe)
-    joined, mixed, _, inputs = load_mixed(
-        arguments, recipe, project_root() / stage_before(arguments.stage)
-    )
+    folder = project_root() / stage_before(arguments.stage)
+    out = choose_output(arguments, recipe, folder)
+    joined, mixed, _, inputs = load_mixed(arguments, recipe, folder)
     known = np.array([truth.get(name, -1) for name in joined.names], np.int64)
     if known.max(initial=-1) >= len(joined.class_names):
         raise UserError(
@@ -192,12 +201,32 @@ def find(arguments: Any, truth: dict[str, int]) -> None:
         split_use([arguments.split], arguments.data),
         *map(results_label_use, inputs),
     )
-    # The name that `nightcrawler label` looks for in the examples of its help.
-    out = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
     shown = goal if goal == "f1" else f"{goal} {target:g}"
-    note = f"Thresholds for {shown} against {arguments.labels.name}."
+    note = f"{NOTE} {shown} against {arguments.labels.name}."
     write_thresholds(out, Thresholds(joined.class_names, use, found.thresholds.tolist()), note)
     print(f"{out}: thresholds for {goal}, {use}")
+
+
+def choose_output(arguments: Any, recipe: LabelRecipe, folder: Path) -> Path:
+    """Return the file to write.
+
+    Args:
+        arguments: the options.
+        recipe: its models are mixed.
+        folder: holds the recipe's experiments.
+
+    Raises:
+        UserError: if it is a file to read, or one that a search did not write.
+    """
+    # The name that `nightcrawler label` looks for in the examples of its help.
+    out: Path = arguments.out or arguments.data / f"pseudo/thresholds_stage{arguments.stage}.yaml"
+    # Others would be read as numbers by `label --thresholds`.
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    read = [arguments.labels, *files_to_read(arguments, recipe, folder)]
+    check_targets([out], sources=read)
+    refuse_other_file(out, f"# {NOTE} ", "a search of thresholds")
+    return out
 
 
 def goal_of(arguments: Any) -> tuple[str, float]:

@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.cli.label_inputs import add_inputs, load_mixed, results_files_of, stage_before
+from nightcrawler.cli.label_inputs import (
+    add_inputs,
+    files_to_read,
+    labels_before,
+    load_mixed,
+    results_files_of,
+    stage_before,
+)
 from nightcrawler.data.splits import get_split
 from nightcrawler.pseudo.churn import Churn, churn
 from nightcrawler.pseudo.ensemble import Joined, mix
@@ -166,11 +173,14 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     out = arguments.out or arguments.data / f"pseudo/stage{stage}.csv"
     arguments.labelled = arguments.labelled or get_split("train", arguments.data).list_file
     earlier = labels_before(stage, arguments)
-    read = [arguments.recipe, arguments.labelled, *(arguments.calibrate or [])]
-    read += [earlier] if earlier is not None else []
-    check_targets([out, out.with_suffix(".json")], sources=read)
+    if out.suffix != ".csv":
+        raise UserError(f"--out {out}: expected a name that ends in .csv")
     refuse_other_description(out)
     recipe = read_label_recipe(arguments.recipe)
+    given = [*(arguments.calibrate or []), *(arguments.thresholds or [])]
+    read = [arguments.labelled, earlier, *given]
+    read += files_to_read(arguments, recipe, folder)
+    check_targets([out, out.with_suffix(".json")], sources=read)
     joined, mixed, recipe, inputs = load_mixed(arguments, recipe, folder)
     selection, chosen_by = selection_of(arguments.thresholds, recipe, stage, joined.class_names)
     known: list[dict[str, Any]] = []
@@ -206,21 +216,6 @@ def label_stage(stage: int, argv: Sequence[str], root: Path) -> int:
     for line in next_steps(stage, recipe, root):
         print(line)
     return 0
-
-
-def labels_before(stage: int, arguments: argparse.Namespace) -> Path | None:
-    """Return the file of the labels of the round before, if there is one.
-
-    Args:
-        stage: round, from 1. The first has none before it.
-        arguments: the options, see `parse_round`.
-    """
-    before: Path | None = arguments.before
-    # Results and labels that are named one by one may be of any run.
-    if before is None and stage > 1 and not (arguments.out or arguments.predictions):
-        usual: Path = arguments.data / f"pseudo/stage{stage - 1}.csv"
-        before = usual if usual.is_file() else None
-    return before
 
 
 def next_steps(stage: int, recipe: LabelRecipe, root: Path) -> list[str]:

@@ -69,6 +69,40 @@ def add_inputs(parser: argparse.ArgumentParser, root: Path) -> None:
     )
 
 
+def labels_before(stage: int, arguments: argparse.Namespace) -> Path | None:
+    """Return the file of the labels of the round before, if there is one.
+
+    Args:
+        stage: round, from 1. The first has none before it.
+        arguments: the options, see `parse_round`.
+    """
+    before: Path | None = arguments.before
+    # Results and labels that are named one by one may be of any run.
+    if before is None and stage > 1 and not (arguments.out or arguments.predictions):
+        usual: Path = arguments.data / f"pseudo/stage{stage - 1}.csv"
+        before = usual if usual.is_file() else None
+    return before
+
+
+def files_to_read(
+    arguments: argparse.Namespace, recipe: LabelRecipe, folder: Path
+) -> list[Path | None]:
+    """Return the files of `add_inputs` and the results that `load_mixed` reads.
+
+    Args:
+        arguments: options of `add_inputs`.
+        recipe: its models are mixed.
+        folder: holds the recipe's experiments.
+
+    Raises:
+        UserError: if results are missing.
+    """
+    paths = arguments.predictions
+    if not paths:
+        paths = results_files_of(folder, arguments.split, recipe.ensemble)
+    return [arguments.recipe, arguments.list, *paths]
+
+
 def load_mixed(
     arguments: argparse.Namespace, recipe: LabelRecipe, folder: Path
 ) -> tuple[Joined, np.ndarray, LabelRecipe, list[dict[str, Any]]]:

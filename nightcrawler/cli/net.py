@@ -98,7 +98,7 @@ def load(arguments: Any) -> Any:
     defaults = {"OUTPUT_DIR": own_folder}
     if is_record:
         defaults |= recorded_defaults()
-    cfg = load_experiment(experiment, overlays, overrides, defaults=defaults)
+    cfg = load_experiment(experiment, overlays, overrides, defaults=defaults, is_record=is_record)
     _note_places(overrides)
     os.chdir(project_root())
     return cfg

@@ -114,13 +114,21 @@ def _add_run_options(extract: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the pose files that are missing, write the table, and print what failed."""
+    """Make the pose files that are missing, write the table, and print the failures."""
     arguments = parse(argv)
-    if not arguments.fps > 0:
-        raise UserError(f"--fps {arguments.fps:g}: expected a number above 0")
-    from nightcrawler.prepare.pose_files import FAILED, TABLE_NAME, PoseFiles, write_table
+    from nightcrawler.data.skeleton.track import LEAST_FPS
+
+    if not arguments.fps >= LEAST_FPS:
+        raise UserError(f"--fps {arguments.fps:g}: expected {LEAST_FPS:g} or more")
+    from nightcrawler.prepare.pose_files import (
+        FAILED,
+        TABLE_HEADER,
+        TABLE_NAME,
+        PoseFiles,
+        write_table,
+    )
     from nightcrawler.prepare.sources import ANY_LABEL, read_videos
-    from nightcrawler.utils.outputs import check_targets
+    from nightcrawler.utils.outputs import check_targets, refuse_other_file
     from nightcrawler.utils.progress import progress
 
     given = arguments.given
@@ -128,7 +136,9 @@ def main(argv: Sequence[str]) -> int:
     # A folder of poses among the videos would be read as videos the next time.
     if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
         raise UserError(f"{out}: is inside {given}; give a folder outside of it")
-    check_targets([out / TABLE_NAME], folders=[out], sources=[given])
+    table = out / TABLE_NAME
+    check_targets([table], folders=[out], sources=[given])
+    refuse_other_file(table, ",".join(TABLE_HEADER), "pose extract")
     items = read_videos(given, ANY_LABEL)
     recipe = build_recipe(arguments)
     rows = {}

@@ -201,6 +201,7 @@ def find_items(arguments: argparse.Namespace, num_classes: int) -> list[VideoIte
         UserError: if there are none, a list is invalid, or an output would replace one.
     """
     from nightcrawler.data.video.suffixes import is_csv_list, is_text_list
+    from nightcrawler.download.addresses import holder_of
     from nightcrawler.predict.annotate import refuse_copies_among_sources
     from nightcrawler.predict.sources import find_all_videos
     from nightcrawler.utils.outputs import check_targets
@@ -209,7 +210,8 @@ def find_items(arguments: argparse.Namespace, num_classes: int) -> list[VideoIte
         return []
     sources = [Path(source) for source in arguments.sources]
     items = find_all_videos(sources, num_classes)
-    check_targets(output_files(arguments), sources=[item.path for item in items])
+    holders = (holder_of(str(item.path))[0] for item in items)
+    check_targets(output_files(arguments), sources=holders)
     for source in sources:
         if not source.is_dir() and (is_csv_list(source) or is_text_list(source)):
             print(f"{source}: read as a list of videos", file=sys.stderr)
@@ -223,6 +225,11 @@ def predict(arguments: argparse.Namespace) -> int:
     from nightcrawler.predict import command
 
     ensemble, note = build_models(arguments)
+    if arguments.workers and all("poses" in one.about for one in ensemble.predictors):
+        raise UserError(
+            f"--workers {arguments.workers}: has no effect on models of skeletons alone: leave it "
+            "out"
+        )
     items = find_items(arguments, len(ensemble.class_names))
     # After the errors that the command line may have, which the note would hide.
     if note:

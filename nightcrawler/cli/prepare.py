@@ -242,7 +242,12 @@ def prepare_tree(arguments: Any) -> None:
     from nightcrawler.prepare.folders import scan_folder
     from nightcrawler.prepare.lists import plan_tree
     from nightcrawler.prepare.recordings import recording_rule
-    from nightcrawler.prepare.write import check_places, files_to_copy, folders_to_link
+    from nightcrawler.prepare.write import (
+        check_places,
+        files_to_copy,
+        folders_to_link,
+        refuse_outdated_validation,
+    )
 
     source = check_folder(arguments.source)
     dark = arguments.dark
@@ -262,6 +267,7 @@ def prepare_tree(arguments: Any) -> None:
     places = choose_places(tree, source, dark, arguments.out)
     check_places(places, arguments.copy)
     print_plan(tree.plan)
+    refuse_outdated_validation(arguments.out, tree.plan)
     kind = "copies" if arguments.copy else "links"
     origin, place = places[0]
     print(f"{kind}: {len(places)}, the first: {place} of {origin}\n")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SHEET_COLUMNS = 8
 SHEET_GAMMA = 0.25
+SHEET_FILE = "contact_sheet.png"
+# In each sheet, so that no other picture is replaced.
+SHEET_MARK = "nightcrawler synthetic"
 EXAMPLES = """\
   {command} --out data/synthetic
   {command} --out data/tiny --train 2 --val 1 --unlabel 1 --arid 1 --test 1
@@ -50,7 +53,9 @@ def parse(argv: Sequence[str]) -> Any:
         "people far away, from above, hidden in part, who wait (default night)",
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
-    parser.add_argument("--force", action="store_true", help="replace clips of other settings")
+    parser.add_argument(
+        "--force", action="store_true", help="replace clips of other settings, and changed lists"
+    )
     parser.add_argument(
         "--contact-sheet", action="store_true", help="write DIR/contact_sheet.png, one row per clip"
     )
@@ -82,10 +87,12 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
     """
     import numpy as np
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
     from nightcrawler.data.video.decode import FileReader, read_frames
     from nightcrawler.synthetic.dataset import make_plan
+    from nightcrawler.utils.io import atomic_write
 
     def pick(num_frames: int) -> list[int]:
         return np.linspace(0, num_frames - 1, SHEET_COLUMNS).astype(int).tolist()
@@ -98,8 +105,11 @@ def write_contact_sheet(root: Path, settings: DatasetSpec) -> Path:
         rows.append(row)
         if dark:
             rows.append(apply_gamma(row, SHEET_GAMMA))
-    Image.fromarray(np.concatenate(rows)).save(root / "contact_sheet.png")
-    return root / "contact_sheet.png"
+    about = PngInfo()
+    about.add_text("Software", SHEET_MARK)
+    with atomic_write(root / SHEET_FILE) as file:
+        Image.fromarray(np.concatenate(rows)).save(file, "PNG", pnginfo=about)
+    return root / SHEET_FILE
 
 
 def main(argv: Sequence[str]) -> int:
@@ -116,7 +126,11 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
     # Imported late, so that --help does not wait for numpy and PyAV.
     from nightcrawler.synthetic.dataset import DatasetSpec, write_dataset
+    from nightcrawler.utils.outputs import refuse_other_file
     from nightcrawler.utils.progress import progress
+
+    if arguments.contact_sheet:
+        refuse_other_file(arguments.out / SHEET_FILE, SHEET_MARK, "this command")
 
     def show(clips: Iterable[str], total: int) -> Iterator[str]:
         return progress(clips, total, "render", every=100)

@@ -29,7 +29,7 @@ from nightcrawler.pseudo.results_metadata import (
     results_file,
     write_metadata,
 )
-from nightcrawler.pseudo.submission import read_submission, write_submission
+from nightcrawler.pseudo.submission import read_submission, submission_file, write_submission
 from nightcrawler.pseudo.vote import mode_submission, vote
 from nightcrawler.pseudo.vote_recipe import read_vote_recipe
 from nightcrawler.utils.command_line import make_parser
@@ -38,7 +38,6 @@ from nightcrawler.utils.outputs import check_targets, refuse_other_file
 from nightcrawler.utils.project import project_root
 
 RECIPE = Path("configs/vote/default.yaml")
-VOTE_FILE = "arid_pred.csv"
 OUT = Path("submission")
 EXAMPLES = """\
   {command}
@@ -79,7 +78,7 @@ def generate_final_sub(
         UserError: if results are missing, bad, or do not fit together, or another JSON file would
             be replaced.
     """
-    path = Path(out or project_root() / OUT) / f"arid_pred_{mode}.csv"
+    path = submission_file(Path(out or project_root() / OUT), mode)
     refuse_other_description(path)
     _generate_mode(mode, path, recipe, prefix, split, form, names)
     return path
@@ -152,7 +151,7 @@ def vote_for_sub(
     if not paths:
         raise UserError("a vote needs at least one submission")
     sources = [Path(path) for path in paths]
-    path = Path(out or project_root() / OUT) / VOTE_FILE
+    path = submission_file(Path(out or project_root() / OUT))
     answers = path.with_name(ANSWERS_FILE)
     check_targets([path, path.with_suffix(".json"), answers], sources=sources)
     refuse_other_file(answers, ",".join(HEADER), "a vote")
@@ -250,16 +249,19 @@ def main(argv: Sequence[str]) -> int:
     voting = arguments.vote or recipe.voters
     if len(set(voting)) < len(voting):
         raise UserError(f"--vote {' '.join(map(str, voting))}: expected each mode once")
-    paths = {mode: arguments.out / f"arid_pred_{mode}.csv" for mode in made}
+    paths = {mode: submission_file(arguments.out, mode) for mode in made}
     # Before the first mode is written: all or nothing.
-    refuse_other_file(arguments.out / ANSWERS_FILE, ",".join(HEADER), "a vote")
-    for path in (arguments.out / VOTE_FILE, *paths.values()):
+    answers = arguments.out / ANSWERS_FILE
+    check_targets([answers], sources=[arguments.recipe, arguments.list])
+    refuse_other_file(answers, ",".join(HEADER), "a vote")
+    for path in (submission_file(arguments.out), *paths.values()):
+        check_targets([path, path.with_suffix(".json")], sources=[arguments.recipe, arguments.list])
         refuse_other_description(path)
     ballots = {}
     for mode, path in paths.items():
         ballots[path] = _generate_mode(
             mode, path, arguments.recipe, arguments.prefix, arguments.split, form, names
         )
-    voters = [arguments.out / f"arid_pred_{mode}.csv" for mode in voting]
+    voters = [submission_file(arguments.out, mode) for mode in voting]
     vote_for_sub(voters, arguments.out, recipe.tie, form, ballots)
     return 0

@@ -61,6 +61,7 @@ def load_experiment(
     root: str | Path | None = None,
     trusted: Collection[str] | None = None,
     defaults: Mapping[str, str] | None = None,
+    is_record: bool = False,
 ) -> CfgNode:
     """Load and check the configuration of an experiment.
 
@@ -74,6 +75,8 @@ def load_experiment(
         overrides: `KEY VALUE` pairs, flat.
         root: Folder that bases may not leave (default: the project's root, or the file's folder).
         defaults: Texts of keys that neither the files nor the overrides set.
+        is_record: A run wrote the files, perhaps an earlier version: keys without effect in them
+            return to their defaults, and are no fault.
         trusted: Modules that `IMPORTS` may name (default: any, for files of the user's own).
 
     Returns:
@@ -96,6 +99,25 @@ def load_experiment(
         settings += _settings_in_file(_resolved(Path(file), str(file)), root)
     settings += _settings_in_overrides(overrides)
     cfg = get_cfg()
+    _apply_all(cfg, settings)
+    # The last place wins, as the last value does.
+    last = {setting.key: setting for setting in settings}
+    where = {key: setting.where for key, setting in last.items()}
+    _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
+    for setting in last.values():
+        if setting.is_optional or (is_record and setting.where != COMMAND_LINE):
+            _leave_out_idle(cfg, setting.key)
+    check(cfg, where)
+    cfg.freeze()
+    return cfg
+
+
+def _apply_all(cfg: CfgNode, settings: Sequence[Setting]) -> None:
+    """Set values in turn.
+
+    Raises:
+        ConfigError: With one line per value that cannot be set.
+    """
     faults: list[str] = []
     for setting in settings:
         try:
@@ -105,22 +127,13 @@ def load_experiment(
     if faults:
         # A base that two files share would report its faults twice.
         raise ConfigError("\n".join(dict.fromkeys(faults)))
-    # The last place wins, as the last value does.
-    last = {setting.key: setting for setting in settings}
-    where = {key: setting.where for key, setting in last.items()}
-    _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
-    _leave_out(cfg, [key for key, setting in last.items() if setting.is_optional])
-    check(cfg, where)
-    cfg.freeze()
-    return cfg
 
 
-def _leave_out(cfg: CfgNode, optional: Sequence[str]) -> None:
-    """Return optional keys that have no effect to their defaults."""
-    for key in optional:
-        needs = SCHEMA[key].needs
-        if needs is not None and not needs.holds(cfg):
-            _apply(cfg, Setting(key, SCHEMA[key].default, "default"))
+def _leave_out_idle(cfg: CfgNode, key: str) -> None:
+    """Return a key to its default if it has no effect."""
+    needs = SCHEMA[key].needs
+    if needs is not None and not needs.holds(cfg):
+        _apply(cfg, Setting(key, SCHEMA[key].default, "default"))
 
 
 def _boundary_of(path: Path) -> Path:

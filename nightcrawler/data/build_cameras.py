@@ -27,7 +27,7 @@ from nightcrawler.data.build_video import (
     limits_of,
 )
 from nightcrawler.data.cache import CachedReader
-from nightcrawler.data.fingerprint import hash_ends
+from nightcrawler.data.fingerprint import content_of
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.camera import PRESETS, CameraRanges
 from nightcrawler.data.lowlight.camera_file import read_camera_ranges
@@ -153,12 +153,8 @@ def _fit_key_of(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> str
     """Return the hash of everything that a fit depends on."""
     parts: list[object] = [NUMERICS, av.__version__, cfg.DATA.DECODER, cfg.DATA.COLOR]
     for paths in (dark, bright):
-        ends = []
-        for path in paths:
-            # The loaders that need a missing video report it.
-            with contextlib.suppress(OSError):
-                ends.append(hash_ends(Path(path)))
-        parts.append(ends)
+        # The loaders that need a missing video report it.
+        parts.append([content_of(Path(path)) for path in paths])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -33,6 +33,7 @@ from nightcrawler.data.video.decode import Decoded, FrameCountError, VideoReader
 from nightcrawler.data.video.integrity.checksums import content_sha256
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.utils.errors import UserError, VideoError
+from nightcrawler.utils.io import open_own
 from nightcrawler.utils.locks import take_record_lock
 from nightcrawler.utils.logging import get_logger
 from nightcrawler.utils.lru import LruMapping
@@ -142,7 +143,7 @@ class DiskCache:
         limit_name: name of the bound in the warning that the folder is full.
 
     Raises:
-        UserError: if the folder can be neither written to nor read.
+        UserError: if the folder can be neither written to nor read, or its count is a link.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int, limit_name: str = "max_bytes") -> None:
@@ -184,8 +185,9 @@ class DiskCache:
             temporary = self._reserve(key, sum(memoryview(part).nbytes for part in parts))
             if temporary is not None:
                 self._write(temporary, key, parts)
-        except OSError as error:
-            self._warn_once("%s: videos are no longer cached (%s)", self.folder, error.strerror)
+        except (OSError, UserError) as error:
+            cause = getattr(error, "strerror", error)
+            self._warn_once("%s: videos are no longer cached (%s)", self.folder, cause)
 
     def drop(self, key: str) -> None:
         """Remove a video."""
@@ -203,7 +205,7 @@ class DiskCache:
 
     def _open_tally(self) -> IO[bytes]:
         """Open the file that holds the number of bytes in use."""
-        return os.fdopen(os.open(self.folder / ".used", os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        return open_own(self.folder / ".used", "r+b")
 
     def _reserve(self, key: str, num_bytes: int) -> Path | None:
         """Create a temporary file of a size and count it.

@@ -1,11 +1,14 @@
-"""Fingerprints of videos: a list says which names there are, a fingerprint what is behind them.
+"""Fingerprints of videos: a list says which names there are, a fingerprint which content.
 
 Lists that number their videos read the same for any data. A fingerprint is made of the size, the
 first and the last 64 KiB of each video, so it is quick, and does not depend on where the data are.
+Members of archives on this machine count like files. Of a video at an address nothing but the
+address counts: it is fetched once, and a changed one needs a new name.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -16,15 +19,20 @@ from pathlib import Path
 
 from nightcrawler.data.lists import locate_videos
 from nightcrawler.data.splits import get_split
+from nightcrawler.download.addresses import address_of_path, holder_of, is_address
+from nightcrawler.download.faults import DownloadError
+from nightcrawler.download.tar_files import find_member
+from nightcrawler.download.videos import local_path
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.file_hashes import FileHashes
+from nightcrawler.utils.io import file_state
 
 END_BYTES = 64 << 10
 # Files read at a time: on network file systems, waiting takes most of the time.
 NUM_READERS = 8
 # A kind of hash of its own among the cached ones.
 KIND = "ends"
-# In the place of the hash of a file that may not be read.
+# In the place of the hash of a file that may not be read, before its size and time.
 UNREADABLE = "unreadable"
 
 
@@ -50,14 +58,51 @@ def video_list(split: str, prefix: Path, poses: str = "") -> VideoList:
 
 
 def hash_ends(path: Path) -> str:
-    """Return the SHA-256 of a file's size, its first and its last 64 KiB, in hex digits."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    """Return the SHA-256 of a video's size, its first and its last 64 KiB, in hex digits.
+
+    Args:
+        path: A file, or a member of an archive on this machine. Of an address, its file in the
+            cache is meant.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    given = str(path)
+    holder, member = (str(local_path(given)), "") if is_address(given) else holder_of(given)
+    with open(holder, "rb") as file:
+        start, size = 0, os.fstat(file.fileno()).st_size
+        if member:
+            try:
+                start, size = find_member(Path(holder), file, member)
+            except DownloadError as fault:
+                raise OSError(errno.ENOENT, fault.cause, str(path)) from None
         digest = hashlib.sha256(f"{size}\n".encode())
-        digest.update(file.read(END_BYTES))
-        file.seek(max(size - END_BYTES, 0))
-        digest.update(file.read(END_BYTES))
+        for place in (start, start + max(size - END_BYTES, 0)):
+            file.seek(place)
+            digest.update(file.read(min(size, END_BYTES)))
     return digest.hexdigest()
+
+
+def content_of(path: Path, hashes: FileHashes | None = None) -> str:
+    """Return a text that names the content of a video, without fetching it.
+
+    Args:
+        path: A file, an address, or a member of an archive.
+        hashes: Cached hashes.
+
+    Returns:
+        The hash of its ends, or its address. Where it cannot be read, size and time of its file.
+    """
+    if is_address(str(path)):
+        return address_of_path(str(path))
+    holder, member = holder_of(str(path))
+    try:
+        if hashes is None:
+            return hash_ends(path)
+        kind = f"{KIND} of {member}" if member else KIND
+        return hashes.of(Path(holder), kind, lambda _: hash_ends(path))
+    except OSError:
+        return f"{UNREADABLE} {file_state(holder)}"
 
 
 def fingerprint(videos: VideoList, hashes: FileHashes) -> str:
@@ -91,14 +136,8 @@ def _fingerprint(videos: VideoList, hashes: FileHashes) -> str:
     except UserError:
         return ""
 
-    def content_of(path: Path) -> str:
-        try:
-            return hashes.of(path, KIND, hash_ends)
-        except OSError:
-            return UNREADABLE
-
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        contents = pool.map(content_of, [path for _, path in located])
+        contents = pool.map(lambda one: content_of(one[1], hashes), located)
     digest = hashlib.sha256()
     for (name, _), content in zip(located, contents, strict=True):
         digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))

@@ -34,7 +34,7 @@ def check_address(address: str) -> None:
     """Refuse an address that cannot be read, or that holds a secret.
 
     Raises:
-        UserError: with what was expected.
+        UserError: with the form that was expected.
     """
     shown = mask_credentials(address.partition("?")[0])
     scheme, _, rest = address.partition("://")
@@ -81,6 +81,19 @@ def split_member(text: str) -> tuple[str, str]:
     """
     archive, separator, member = text.partition(MEMBER)
     return (f"{archive}.tar", member) if separator else (text, "")
+
+
+def holder_of(path: str) -> tuple[str, str]:
+    """Return the file that holds a video, and the name of a member, empty for a file of its own.
+
+    Args:
+        path: a file, an address, or a member of an archive.
+
+    Example:
+        >>> holder_of("Test/night.tar::a.mp4")
+        ('Test/night.tar', 'a.mp4')
+    """
+    return split_member(address_of_path(path)) if is_elsewhere(path) else (path, "")
 
 
 def path_of_address(address: str) -> Path:

@@ -28,7 +28,9 @@ from nightcrawler.download.faults import (
     DownloadError,
     InterruptedDownloadError,
     OutdatedPartError,
+    TooLargeError,
     WebPageError,
+    check_size,
 )
 from nightcrawler.utils.errors import is_disk_full
 from nightcrawler.utils.io import atomic_write, open_own
@@ -109,7 +111,13 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def download(url: str, part: Path, name: str, patience: Patience | None = None) -> None:
+def download(
+    url: str,
+    part: Path,
+    name: str,
+    patience: Patience | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> None:
     """Download a file, or the rest of it.
 
     Args:
@@ -117,13 +125,14 @@ def download(url: str, part: Path, name: str, patience: Patience | None = None) 
         part: unfinished file. Its bytes of the same file are kept.
         name: name of the file in the progress line, empty for no such line.
         patience: waits and attempts.
+        max_bytes: largest size, checked before the file comes and while it does.
 
     Raises:
         DownloadError: if the file cannot be had. The part is then kept to be continued, or removed
             if it is no part of the file or the disk is full.
     """
     waits = patience or PATIENCE
-    keep_trying(lambda: _transfer(url, part, name, waits), part, waits)
+    keep_trying(lambda: _transfer(url, part, name, waits, max_bytes), part, waits)
 
 
 def keep_trying(transfer: Callable[[], None], part: Path, patience: Patience) -> None:
@@ -166,7 +175,7 @@ def _state_file(part: Path) -> Path:
     return part.with_name(part.name + STATE_SUFFIX)
 
 
-def _transfer(url: str, part: Path, name: str, patience: Patience) -> None:
+def _transfer(url: str, part: Path, name: str, patience: Patience, max_bytes: int) -> None:
     """Make one connection and append its bytes."""
     version = _version_of(url, part)
     with open_own(part, "ab") as file:
@@ -181,15 +190,15 @@ def _transfer(url: str, part: Path, name: str, patience: Patience) -> None:
                 file.truncate(0)
             total = _total_size(response, start)
             _write_state(url, part, response)
-            _check_room(part, start, total)
+            _check_room(part, start, total, max_bytes)
             num_blocks = None if total is None else math.ceil((total - start) / BLOCK)
             blocks = _blocks(response, patience, is_first=start == 0)
             every = _every(num_blocks)
             shown = progress(blocks, num_blocks, f"{name} (MiB)", every, enabled=bool(name))
             for block in shown:
                 file.write(block)
-                if file.tell() > MAX_BYTES:
-                    raise DownloadError(f"brings more than {MAX_BYTES} bytes", "name another file")
+                if file.tell() > max_bytes:
+                    raise TooLargeError(f"brings {file.tell()} bytes and more", max_bytes)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -323,12 +332,13 @@ def _total_size(response: Any, start: int) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _check_room(part: Path, start: int, total: int | None) -> None:
-    """Refuse a file that the disk has no room for."""
-    if total is not None and total > MAX_BYTES:
-        raise DownloadError(f"has {total} bytes, more than {MAX_BYTES}", "name another file")
+def _check_room(part: Path, start: int, total: int | None, max_bytes: int) -> None:
+    """Refuse a file that is too large, or that the disk has no room for."""
+    if total is None:
+        return
+    check_size(total, max_bytes)
     free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free:
+    if total - start > free:
         raise disk_full(part, f"{total - start} bytes are to come")
 
 

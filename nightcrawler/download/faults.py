@@ -37,6 +37,29 @@ class OutdatedPartError(InterruptedDownloadError):
     """An unfinished file that cannot be continued."""
 
 
+class TooLargeError(DownloadError):
+    """A file that is larger than its place allows.
+
+    Args:
+        found: a clause with the size that was announced, or that came so far.
+        max_bytes: largest size.
+    """
+
+    def __init__(self, found: str, max_bytes: int) -> None:
+        super().__init__(f"{found}, more than {max_bytes}", "name another file")
+        self.found = found
+
+
+def check_size(num_bytes: int, max_bytes: int) -> None:
+    """Refuse a file that is larger than its place allows.
+
+    Raises:
+        TooLargeError: with its size.
+    """
+    if num_bytes > max_bytes:
+        raise TooLargeError(f"has {num_bytes} bytes", max_bytes)
+
+
 class WebPageError(DownloadError):
     """A web page in the place of a file: a question, a sign-in, a network that blocks."""
 

@@ -16,15 +16,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nightcrawler.download.faults import DownloadError
+from nightcrawler.download.faults import DownloadError, TooLargeError, check_size
 from nightcrawler.utils.io import fsync_folder, open_own
 from nightcrawler.utils.locks import take_record_lock
+from nightcrawler.utils.lru import LruMapping
 
 LIMIT = "NIGHTCRAWLER_VIDEOS_GIB"
 # A file that was used since may be open, or about to be opened again by the same sample.
 IN_USE_SEC = 60.0
 # An unfinished file of this age was left by a process that was killed.
 STALE_SEC = 24 * 3600.0
+# Larger files that a process remembers.
+MOST_REFUSED = 100_000
 _OWN_FOLDER = re.compile(r"[0-9a-f]{2}")
 _OWN_FILE = re.compile(r"[0-9a-f]{62}(\.[A-Za-z0-9]{1,8})?")
 # Folder that the hub's library downloads to.
@@ -43,6 +46,8 @@ class FileCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        # Fault of each file that is larger: the next sample does not ask for it again.
+        self._refused: LruMapping[str, str] = LruMapping(MOST_REFUSED)
 
     def path_of(self, key: str, name: str) -> Path:
         """Return where the file of a key is kept.
@@ -72,29 +77,37 @@ class FileCache:
         Args:
             key: any text.
             name: name of the file, whose suffix is kept.
-            make: writes the file under a temporary name.
+            make: writes the file under a temporary name, and raises `TooLargeError` where it is
+                larger than the cache.
 
         Raises:
             DownloadError: if the file is larger than the cache.
             OSError: if it cannot be written.
         """
+        found = self._refused.get(key)
+        if found is not None:
+            raise self._too_large(found)
         path = self.path_of(key, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
             if self.find(key, name) is None:
-                self._make(path, make)
+                try:
+                    self._make(path, make)
+                except TooLargeError as fault:
+                    self._refused.put(key, fault.found)
+                    raise self._too_large(fault.found) from None
         self.make_room()
         return path
+
+    def _too_large(self, found: str) -> DownloadError:
+        return DownloadError(f"{found}, more than the cache of {self.max_bytes}", f"raise {LIMIT}")
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
         part = path.with_name(f"{path.name[:62]}.{uuid.uuid4().hex}.part")
         try:
             make(part)
-            size = part.stat().st_size
-            if size > self.max_bytes:
-                raise DownloadError(
-                    f"has {size} bytes, more than the cache of {self.max_bytes}", f"raise {LIMIT}"
-                )
+            # A hub does not tell the size of each file.
+            check_size(part.stat().st_size, self.max_bytes)
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)

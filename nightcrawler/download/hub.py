@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightcrawler.download.client import disk_full
-from nightcrawler.download.faults import BY_HAND, DownloadError
+from nightcrawler.download.client import MAX_BYTES, disk_full
+from nightcrawler.download.faults import BY_HAND, DownloadError, check_size
 from nightcrawler.utils.errors import UserError, is_disk_full
 from nightcrawler.utils.io import check_relative
 
@@ -87,12 +87,13 @@ def check_repository(name: str) -> None:
         )
 
 
-def download_from_hub(address: str, part: Path) -> str:
+def download_from_hub(address: str, part: Path, max_bytes: int = MAX_BYTES) -> str:
     """Download a file of the hub, or the rest of it.
 
     Args:
         address: see above.
         part: file to write.
+        max_bytes: largest size, checked before the file comes.
 
     Returns:
         The SHA-256 that the hub publishes of it, empty where it does not.
@@ -110,10 +111,13 @@ def download_from_hub(address: str, part: Path) -> str:
         kind = wanted.kind
         url = hf_hub_url(wanted.repository, wanted.file, revision=revision, repo_type=kind)
         metadata = get_hf_file_metadata(url)
+        check_size(metadata.size or 0, max_bytes)
         path = hf_hub_download(
             wanted.repository, wanted.file, revision=revision, repo_type=kind, local_dir=staging
         )
         os.replace(path, part)
+    except DownloadError:
+        raise
     except Exception as error:
         # Errors of the network are those of the library's HTTP client, which changes with versions.
         if is_disk_full(error):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nightcrawler.download import hub
@@ -24,12 +24,13 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w.-]+)?")
 
 
-def obtain_folder(name: str, others: Collection[str] = ()) -> Path:
+def obtain_folder(name: str, others: Sequence[str] = (), one_of: Sequence[str] = ()) -> Path:
     """Return the folder of a model, and download it if it is missing.
 
     Args:
         name: a folder on this machine, or `OWNER/NAME` or `OWNER/NAME@REVISION` of the hub.
-        others: files to download where the hub has them, such as those of a tokenizer.
+        others: files to download where the hub has them.
+        one_of: further ones, of which a whole folder has one, such as the words of a tokenizer.
 
     Raises:
         UserError: if there is no such folder, and it cannot be had.
@@ -46,8 +47,11 @@ def obtain_folder(name: str, others: Collection[str] = ()) -> Path:
         raise UserError(f"{folder}: no such folder, and no OWNER/NAME of the Hugging Face hub")
     cached = cached_weights(file_of_address(f"{hub.SCHEME}{name}/{CONFIG}")).parent
     # The last file that is fetched: where it is, the others are.
-    if not (cached / CONFIG).is_file():
-        _download(name, cached, (*PROCESSORS, *others))
+    is_there = (cached / CONFIG).is_file()
+    # Unless somebody who did not need these fetched it.
+    is_whole = is_there and (not one_of or any((cached / file).is_file() for file in one_of))
+    if not is_whole and not (is_there and offline_switch()):
+        _download(name, cached, (*PROCESSORS, *others, *one_of))
     return cached
 
 
@@ -82,7 +86,7 @@ def _download(name: str, cached: Path, others: Collection[str]) -> None:
             f"{name}: has no model.safetensors: pickled weights (.bin) are not read, as they may "
             "run code; ask its authors for safetensors, or convert it by save_pretrained"
         )
-    wanted += [file for file in files if file in others]
+    wanted += [file for file in others if file in files]
     for file in [*wanted, CONFIG]:
         target = cached / file
         what = Wanted(f"'{name}'", by_hand=target)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.download.client import BLOCK, Patience, disk_full, keep_trying
-from nightcrawler.download.faults import DownloadError, InterruptedDownloadError
+from nightcrawler.download.faults import DownloadError, InterruptedDownloadError, check_size
 from nightcrawler.utils.errors import is_disk_full, missing_extra
 
 TRY_AGAIN = "run the command again"
@@ -20,13 +20,14 @@ TRY_AGAIN = "run the command again"
 PASSING = (408, 429)
 
 
-def download_from_s3(address: str, part: Path, patience: Patience) -> None:
+def download_from_s3(address: str, part: Path, patience: Patience, max_bytes: int) -> None:
     """Download an object.
 
     Args:
         address: `s3://BUCKET/KEY`.
         part: file to write.
         patience: waits and attempts.
+        max_bytes: largest size, checked before the object comes.
 
     Raises:
         DownloadError: if the object cannot be had.
@@ -34,7 +35,7 @@ def download_from_s3(address: str, part: Path, patience: Patience) -> None:
     """
     bucket, _, key = address.removeprefix("s3://").partition("/")
     client = _client(os.getpid(), patience)
-    keep_trying(lambda: _transfer(client, bucket, key, part), part, patience)
+    keep_trying(lambda: _transfer(client, bucket, key, part, max_bytes), part, patience)
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def _client(pid: int, patience: Patience) -> Any:
     return boto3.session.Session().client("s3", config=config)
 
 
-def _transfer(client: Any, bucket: str, key: str, part: Path) -> None:
+def _transfer(client: Any, bucket: str, key: str, part: Path, max_bytes: int) -> None:
     """Make one connection and write the object."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -64,6 +65,7 @@ def _transfer(client: Any, bucket: str, key: str, part: Path) -> None:
         total = int(answer["ContentLength"])
         # Not as a context of its own, which would hand out the stream without its checks.
         with contextlib.closing(answer["Body"]) as body, open(part, "wb") as file:
+            check_size(total, max_bytes)
             for block in body.iter_chunks(BLOCK):
                 file.write(block)
             size = file.tell()

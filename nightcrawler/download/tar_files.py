@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from nightcrawler.download.faults import DownloadError
+from nightcrawler.download.faults import DownloadError, check_size
 from nightcrawler.utils.lru import LruMapping
 
 BLOCK = 512
@@ -29,12 +29,13 @@ _remembered: LruMapping[tuple[str, int, int], dict[str, tuple[int, int]]] = LruM
 ADVICE = "make it again with tar, uncompressed"
 
 
-def copy_member(archive: Path, member: str, target: Path) -> None:
+def copy_member(archive: Path, member: str, max_bytes: int, target: Path) -> None:
     """Copy a member of an archive to a file.
 
     Args:
         archive: plain tar archive.
         member: name of a regular file in it.
+        max_bytes: largest size of a member.
         target: file to write.
 
     Raises:
@@ -42,9 +43,8 @@ def copy_member(archive: Path, member: str, target: Path) -> None:
         OSError: if a file cannot be read or written.
     """
     with open(archive, "rb") as file:
-        start, size = _places(archive, file).get(member, (-1, 0))
-        if start < 0:
-            raise DownloadError(f"no regular file {member!r} in the archive", "check the list")
+        start, size = find_member(archive, file, member)
+        check_size(size, max_bytes)
         file.seek(start)
         with open(target, "wb") as copy:
             while size:
@@ -53,6 +53,23 @@ def copy_member(archive: Path, member: str, target: Path) -> None:
                     raise DownloadError("the archive became shorter", ADVICE)
                 copy.write(block)
                 size -= len(block)
+
+
+def find_member(archive: Path, file: IO[bytes], member: str) -> tuple[int, int]:
+    """Return the first byte and the size of a member.
+
+    Args:
+        archive: plain tar archive.
+        file: the same, open.
+        member: name of a regular file in it.
+
+    Raises:
+        DownloadError: if there is no such member, or the archive is damaged.
+    """
+    start, size = _places(archive, file).get(member, (-1, 0))
+    if start < 0:
+        raise DownloadError(f"no regular file {member!r} in the archive", "check the list")
+    return start, size
 
 
 def _places(archive: Path, file: IO[bytes]) -> dict[str, tuple[int, int]]:

@@ -74,14 +74,15 @@ def fetch_video(path: str) -> Path:
         return found
     archive, member = split_member(address)
     if not member:
-        return cache.add(key, name, functools.partial(_download, address))
+        return cache.add(key, name, functools.partial(_download, address, cache.max_bytes))
     # Before the lock on the member's folder: two locks could wait for each other.
     local = fetch_video(archive) if is_address(archive) else Path(archive)
-    return cache.add(key, name, functools.partial(copy_member, local, member))
+    copy = functools.partial(copy_member, local, member, cache.max_bytes)
+    return cache.add(key, name, copy)
 
 
 def _key_of(address: str) -> tuple[str, str]:
-    """Return what identifies a file, and its name."""
+    """Return the key of a file in the cache, and its name."""
     archive, member = split_member(address)
     if not member:
         return address, address.rpartition("/")[2]
@@ -95,13 +96,13 @@ def _key_of(address: str) -> tuple[str, str]:
     return key, member
 
 
-def _download(address: str, part: Path) -> None:
+def _download(address: str, max_bytes: int, part: Path) -> None:
     switch = offline_switch()
     if switch:
         raise DownloadError(f"is not fetched, as {switch} is set", f"unset {switch}")
     if address.startswith("s3://"):
-        s3.download_from_s3(address, part, PATIENCE)
+        s3.download_from_s3(address, part, PATIENCE, max_bytes)
     elif address.startswith(hub.SCHEME):
-        hub.download_from_hub(address, part)
+        hub.download_from_hub(address, part, max_bytes)
     else:
-        client.download(address, part, "", PATIENCE)
+        client.download(address, part, "", PATIENCE, max_bytes)

@@ -34,7 +34,7 @@ PICTURES = 8
 WORDS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 # Letters of a sentence that an error shows.
 SHOWN = 60
-TOKENIZER_FILES = (*WORDS, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")
+TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt")
 
 
 # Returns K sentences as the model's arguments, int64 `[K, L]` each.
@@ -120,7 +120,7 @@ def open_vocabulary(name: str, sentences: Sequence[str]) -> TextModel:
         >>> found.model(torch.zeros(1, 3, found.num_frames, 224, 224)).shape
         torch.Size([1, 2])
     """
-    folder = obtain_folder(name, TOKENIZER_FILES)
+    folder = obtain_folder(name, TOKENIZER_FILES, WORDS)
     kind = read_model_type(folder)
     if kind == OF_ANY_SHAPE:
         raise UserError(

@@ -84,7 +84,7 @@ def guess_legs(joints: np.ndarray, height: float, rng: np.random.Generator) -> n
 
 
 def bridge_gap(joints: np.ndarray, height: float, rng: np.random.Generator) -> np.ndarray:
-    """Lose the person for a while: what is between is a straight line."""
+    """Lose the person for a while, and bridge the gap by a straight line."""
     if len(joints) < 4 or rng.random() >= 0.3:
         return joints
     joints = joints.copy()

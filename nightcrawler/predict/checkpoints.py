@@ -194,6 +194,7 @@ def build_trained_config(file: WeightsFile, options: PredictOptions) -> CfgNode:
                 root=folder,
                 trusted=trusted,
                 defaults=recorded_defaults(),
+                is_record=True,
             )
         except ConfigError as error:
             # The temporary file means nothing to a user: name the checkpoint in its place.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.annotate import annotate, target_path, without_unsure
 from nightcrawler.predict.ensemble import Ensemble, run_hash
 from nightcrawler.predict.events.tell import Events
@@ -273,7 +274,7 @@ def _answers(
     if num_done:
         logger.warning("%s: %d of %d videos were predicted before", rows.path, num_done, len(items))
     # Taken before the files are read: one that changes meanwhile is due again.
-    states = [file_state(item.path) for item in due]
+    states = [video_state(item.path) for item in due]
     fresh = zip(states, predict_items(ensemble, due, windows), strict=True)
     for item in items:
         if item.name not in due_names:
@@ -298,7 +299,7 @@ def _run_of_set(
     settings: dict[str, Any] = {"windows": [windows.every, windows.long], "reject": reject}
     if any("adapted_on" in model for model in about["models"]):
         # What the models were adapted to is part of them. Online, each video begins anew.
-        settings["adapted_to"] = [[item.name, file_state(item.path)] for item in items]
+        settings["adapted_to"] = [[item.name, video_state(item.path)] for item in items]
     return run_hash({**about, **settings})
 
 

@@ -34,6 +34,9 @@ from nightcrawler.utils.project import packaged_root
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
 DEFAULT_PROMPT = "a video of a person who {}"
 PLACE = "{}"
+# Each is a sentence that the model reads.
+MOST_LABELS = 1000
+SHOWN_CHARS = 200
 # Models by name may be written as addresses of the hub.
 _PREFIXES = (HUB_FAMILY, "hf://")
 BASE = "configs/base.yaml"
@@ -47,10 +50,11 @@ def parse_labels(text: str, where: str = "--labels") -> tuple[str, ...]:
         where: what the list is called in errors.
 
     Raises:
-        UserError: if there are fewer than two, or one is empty or given twice.
+        UserError: if there are fewer than two or too many, or one is empty or given twice.
     """
     labels = tuple(label.strip() for label in text.split(","))
-    check_labels(labels, f"{where} '{text}'")
+    shown = text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
+    check_labels(labels, f"{where} '{shown}'")
     return labels
 
 
@@ -62,14 +66,18 @@ def check_labels(labels: Sequence[str], where: str) -> None:
         where: what they are called in errors.
 
     Raises:
-        UserError: if there are fewer than two, or one is empty or given twice.
+        UserError: if there are fewer than two or too many, or one is empty or given twice.
     """
+    if len(labels) > MOST_LABELS:
+        raise UserError(f"{where}: {len(labels)} classes, expected {MOST_LABELS} or fewer")
     if "" in labels or len(labels) < 2:
         raise UserError(f"{where}: expected two classes or more, such as 'fall,walk,sit'")
+    seen = set()
     for label in labels:
-        if labels.count(label) > 1:
+        if label in seen:
             # They would share one probability.
             raise UserError(f"{where}: '{label}' is given twice")
+        seen.add(label)
 
 
 def sentences_of(labels: Sequence[str], prompt: str) -> list[str]:

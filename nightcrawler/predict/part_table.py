@@ -16,7 +16,8 @@ from nightcrawler.predict.sliding_windows import Segment
 from nightcrawler.predict.video_result import STATUS_DAMAGED, VideoResult, to_plain
 from nightcrawler.pseudo.predictions import STATUS_OK
 
-# In the place of size and time: there was no file, or an early version did not keep them.
+# In the place of size and time: there was no file on this machine, or an early version did not keep
+# them.
 NO_FILE = (-1, -1)
 NOT_KEPT = (-2, -2)
 _TEXTS = ("names", "status", "segments")
@@ -29,7 +30,7 @@ class PartRow:
 
     Attributes:
         result: result of the video.
-        state: `file_state` of the video before it was read, `NO_FILE` or `NOT_KEPT`.
+        state: `video_state` of the video before it was read, `NO_FILE` or `NOT_KEPT`.
     """
 
     result: VideoResult

@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.ensemble import run_hash
 from nightcrawler.predict.part_table import (
     NO_FILE,
@@ -152,7 +153,7 @@ def is_final(row: PartRow, item: VideoItem) -> bool:
     """
     if row.result.status.endswith(PASSING):
         return False
-    now = file_state(item.path) or NO_FILE
+    now = video_state(item.path) or NO_FILE
     # An answer outlives the file that it is of.
     if row.state == NOT_KEPT or (now == NO_FILE and row.result.ok):
         return True

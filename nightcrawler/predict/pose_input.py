@@ -21,13 +21,13 @@ from nightcrawler.data.skeleton.reader import seen_track
 from nightcrawler.data.skeleton.track import RATE
 from nightcrawler.data.video.decode import Decoded, VideoReader
 from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.data.video.stream import ASSUMED_FPS
 from nightcrawler.pose.files import Pose, read_pose
 from nightcrawler.predict.model_input import FrameSpan, ModelInput
 from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe, pose_recipe_from_cfg
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError, VideoError
-from nightcrawler.utils.io import file_state
 from nightcrawler.utils.temporary_folder import temporary_folder
 
 LEAST_SIDE_PX = 16
@@ -81,7 +81,7 @@ class VideoPoses:
         Raises:
             VideoError: if it cannot be made, also when it is asked for again.
         """
-        state = f"{os.path.realpath(path)} {file_state(path)}"
+        state = f"{os.path.realpath(path)} {video_state(path)}"
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:32]
         # Windows of one video follow one another.
         if name != self._last[0]:

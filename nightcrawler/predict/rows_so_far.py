@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.video_result import DAMAGE, VideoResult, from_plain, to_plain
 from nightcrawler.utils.errors import NO_PERSON, UserError
-from nightcrawler.utils.io import atomic_write, file_state, open_own
+from nightcrawler.utils.io import atomic_write, open_own
 from nightcrawler.utils.logging import OwnJsonLines
 
 # Each line begins so, also one that a killed process left incomplete.
@@ -112,7 +113,7 @@ class RowsSoFar:
             result = self._result(row)
             if result is None or result.name not in due:
                 continue
-            state = file_state(due[result.name].path)
+            state = video_state(due[result.name].path)
             if state is not None and row.get("file") == list(state):
                 found[result.name] = result
         return found
@@ -135,7 +136,7 @@ class RowsSoFar:
         Args:
             result: the answer.
             record: the answer for people, see `video_result.to_record`.
-            state: `file_state` of the video before it was read.
+            state: `video_state` of the video before it was read.
         """
         self._lines.write(**record, file=state, run=self._run, row=to_plain(result))
 

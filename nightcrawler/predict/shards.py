@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.claims import claim_part
 from nightcrawler.predict.part_table import NO_FILE, PartRow
 from nightcrawler.predict.parts import Parts, is_final
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import file_state
 
 # Wait of a worker without work until it looks again whether the worker of a part has ended.
 POLL_SEC = 2.0
@@ -183,7 +183,7 @@ class Worker:
             if item.name not in rows or not is_final(rows[item.name], item):
                 due.append(item)
         # Taken before the files are read: one that changes meanwhile is due again.
-        states = [file_state(item.path) or NO_FILE for item in due]
+        states = [video_state(item.path) or NO_FILE for item in due]
         with self.parts.journal(part) as journal:
             for state, result in zip(states, self.predict(due), strict=True):
                 row = PartRow(result, state)

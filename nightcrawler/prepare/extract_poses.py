@@ -14,6 +14,7 @@ from nightcrawler.data.lowlight.enhance.build import Enhance
 from nightcrawler.data.skeleton.track import interpolate
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
 from nightcrawler.pose.crops import CROP_SHARE, crop_corners
@@ -76,7 +77,7 @@ def extract_pose(
     Frames are placed by their times: where the video holds none, nobody is seen.
 
     Args:
-        path: The video.
+        path: The video: a file, an address, or a member of an archive.
         estimator: Finds joints in frames.
         enhance: Lights uint8 frames `[T, H, W, 3]`, part by part.
         options: How it is looked at.
@@ -93,6 +94,18 @@ def extract_pose(
         >>> light = build_enhancement("auto_gamma", params)  # doctest: +SKIP
         >>> extract_pose("night.mp4", estimator, light, ExtractionOptions())  # doctest: +SKIP
     """
+    with local_video(path) as local:
+        return _extract(local, estimator, enhance, options, goes_on)
+
+
+def _extract(
+    path: str,
+    estimator: PoseEstimator,
+    enhance: Enhance,
+    options: ExtractionOptions,
+    goes_on: Callable[[], None],
+) -> Pose:
+    """Find the people of a video in a file, see `extract_pose`."""
     damage = Damage()
     info = probe_damaged(path, options.limits, damage)
     rate = looking_rate(info.fps or ASSUMED_FPS, options.max_fps)

@@ -262,7 +262,7 @@ def plan_tree(
 
 
 def _reasons(folder: VideoFolder) -> str:
-    """Return what a folder holds instead of videos, to end an error with."""
+    """Return the things that a folder holds instead of videos, to end an error with."""
     notes = ListPlan()
     note_folder(notes, folder)
     reasons = [note.removeprefix(f"{folder.path}: ") for note in notes.notes]

@@ -112,6 +112,9 @@ class PoseRow:
     reason: str = ""
 
 
+TABLE_HEADER = tuple(column.name for column in fields(PoseRow))
+
+
 def is_denoised(recipe: PoseRecipe) -> bool:
     """Return whether frames are averaged with their neighbours before the estimator.
 
@@ -333,6 +336,5 @@ def write_table(out: Path, rows: Sequence[PoseRow]) -> Path:
         out: Folder of the pose files.
         rows: The rows.
     """
-    header = [column.name for column in fields(PoseRow)]
-    write_spreadsheet_rows(out / TABLE_NAME, [header, *map(astuple, rows)])
+    write_spreadsheet_rows(out / TABLE_NAME, [TABLE_HEADER, *map(astuple, rows)])
     return out / TABLE_NAME

@@ -60,15 +60,10 @@ def compare_lists(root: Path, plan: ListPlan) -> list[ListChange]:
 def _compare(path: Path, rows: list[ListRow]) -> ListChange:
     if not path.exists():
         return ListChange(path, rows, "new")
-    expected = [(name, str(label)) for name, label in rows]
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            found = [tuple(fields) for fields in csv.reader(file, strict=True) if fields]
-    except (UnicodeDecodeError, csv.Error):
+    expected = _texts(rows)
+    found = _read_rows(path)
+    if found is None:
         return ListChange(path, rows, "differs", "the file is no list")
-    # The header is optional in lists.
-    if found[:1] == [("path", "label")]:
-        found = found[1:]
     if found == expected:
         return ListChange(path, rows, "same")
     num_gone = len(set(found) - set(expected))
@@ -77,6 +72,43 @@ def _compare(path: Path, rows: list[ListRow]) -> ListChange:
     if num_gone or num_added:
         difference = f"{num_gone} of its {len(found)} rows would go, {num_added} would be added"
     return ListChange(path, rows, "differs", difference)
+
+
+def _texts(rows: Iterable[ListRow]) -> list[tuple[str, ...]]:
+    return [(name, str(label)) for name, label in rows]
+
+
+def _read_rows(path: Path) -> list[tuple[str, ...]] | None:
+    """Return the fields of a list's rows without its header, `None` for a file of another kind."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            found = [tuple(fields) for fields in csv.reader(file, strict=True) if fields]
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    # The header is optional in lists.
+    return found[1:] if found[:1] == [("path", "label")] else found
+
+
+def refuse_outdated_validation(root: Path, plan: ListPlan) -> None:
+    """Refuse a validation list that the plan leaves as it is and whose rows are others by now.
+
+    Args:
+        root: the data folder.
+        plan: lists of a tree, whose training list holds all clips.
+
+    Raises:
+        UserError: if a row of it is not in the training list, with the same class number.
+    """
+    path = root / VAL_DRY
+    if VAL_DRY in plan.lists or not path.exists():
+        return
+    found = _read_rows(path) or []
+    others = set(found) - set(_texts(plan.lists[TRAIN]))
+    if others:
+        raise UserError(
+            f"{path}: {len(others)} of its {len(found)} rows have other clips or class numbers "
+            f"than {TRAIN} will have: remove it, or give --val-fraction to write it anew"
+        )
 
 
 def refuse_to_replace(changes: Iterable[ListChange]) -> None:

@@ -27,6 +27,16 @@ MAX_BYTES = 4 << 30
 CHUNK = 1 << 14
 
 
+def submission_file(folder: Path, mode: int | None = None) -> Path:
+    """Return the path of a submission.
+
+    Args:
+        folder: of the submissions.
+        mode: number of the mode, None for the vote.
+    """
+    return folder / ("arid_pred.csv" if mode is None else f"arid_pred_{mode}.csv")
+
+
 @dataclass(frozen=True)
 class Submission:
     """A class for each of N videos.

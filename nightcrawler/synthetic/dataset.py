@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +18,7 @@ from nightcrawler.synthetic.presets import PRESETS
 from nightcrawler.synthetic.scene import NEAR, render_clip
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import atomic_write, fsync_folder, write_csv_rows
+from nightcrawler.utils.io import atomic_write, fsync_folder
 
 # File in the dataset's folder that holds its specification.
 SPEC_FILE = "synthetic.json"
@@ -220,19 +222,21 @@ def write_dataset(
         root: folder of the dataset.
         spec: specification of the dataset.
         jobs: number of processes.
-        force: replace the clips of another specification.
+        force: replace the clips of another specification, and lists that were changed.
         wrap: function of an iterable and its length to an iterable that shows progress.
 
     Returns:
         Number of clips rendered, and number of clips in the dataset.
 
     Raises:
-        UserError: if the folder holds something else.
+        UserError: if the folder holds something else, or other lists.
     """
     plan = make_plan(spec)
     _refuse_links(root, plan)
     if _check_folder(root, spec, force):
         _remove_old(root, spec, plan)
+    if not force:
+        _refuse_other_lists(root, plan)
     todo = [clip for clip in plan.clips if not (root / clip.path).is_file()]
     for folder in {(root / clip.path).parent for clip in todo}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +249,8 @@ def write_dataset(
         for _ in finished:
             pass
     for name, (rows, line_end) in plan.lists.items():
-        _write_list(root / name, rows, line_end)
+        with atomic_write(root / name) as file:
+            file.write(_list_bytes(rows, line_end))
     return len(todo), len(plan.clips)
 
 
@@ -265,13 +270,28 @@ def _rendered(todo: Sequence[ClipPlan], spec: DatasetSpec, root: Path, jobs: int
             pool.shutdown(cancel_futures=True)
 
 
-def _write_list(path: Path, rows: Sequence[Row], line_end: str) -> None:
-    if line_end == "\n":
-        write_csv_rows(path, rows)
-        return
-    with atomic_write(path, "w") as file:
-        for name, label in rows:
-            file.write(f"{name},{label}{line_end}")
+def _list_bytes(rows: Sequence[Row], line_end: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator=line_end).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _refuse_other_lists(root: Path, plan: DatasetPlan) -> None:
+    """Refuse lists that were changed by hand since they were written.
+
+    Raises:
+        UserError: naming them.
+    """
+    others = []
+    for name, (rows, line_end) in plan.lists.items():
+        path = root / name
+        if path.is_file() and path.read_bytes() != _list_bytes(rows, line_end):
+            others.append(str(path))
+    if others:
+        raise UserError(
+            f"{', '.join(others)}: holds other rows than this data set: move it, or give --force "
+            "to replace it"
+        )
 
 
 def _refuse_links(root: Path, plan: DatasetPlan) -> None:

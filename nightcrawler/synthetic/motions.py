@@ -1,4 +1,4 @@
-"""Motions of figures as joints alone: what skeleton models learn from, without any rendering.
+"""Motions of figures as joints alone, from which skeleton models learn without any rendering.
 
 The actions are those that are rendered, widened by what people do around them: they wait before and
 after, are slow or fast, walk a bend, turn towards a chair before they sit on it.

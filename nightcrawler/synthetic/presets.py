@@ -1,4 +1,4 @@
-"""Presets of a synthetic dataset: what its dark clips show, and what recorded them."""
+"""Presets of a synthetic dataset: the scenes of its dark clips, and their cameras."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from nightcrawler.utils.io import refuse_link_in_run
+
 # Suffix to encoder and its options, of the quality of a small camera. One thread: the bytes of a
 # file then do not depend on the machine.
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -24,6 +26,8 @@ def write_video(
 ) -> None:
     """Encode a clip, as H.264 in .mp4 or MPEG-4 in .avi. The file is complete or absent.
 
+    A symbolic link is written through, but not one that lies in a run's folder.
+
     Example:
         >>> import numpy as np, tempfile
         >>> frames = np.zeros((8, 32, 48, 3), np.uint8)
@@ -35,15 +39,22 @@ def write_video(
         frames: RGB frames, uint8 `[H, W, 3]` each, H and W even, at least one.
         fps: frames per second.
         crf: rate factor of H.264 (6 more about halve the bits), `None` for that of `ENCODERS`.
+
+    Raises:
+        UserError: if the path is a link in a run's folder.
     """
-    encoder, options = ENCODERS[path.suffix]
+    refuse_link_in_run(path)
+    suffix = path.suffix
+    encoder, options = ENCODERS[suffix]
     if crf is not None:
-        assert "crf" in options, f"{path.suffix}: {encoder} has no rate factor"
+        assert "crf" in options, f"{suffix}: {encoder} has no rate factor"
         options = {**options, "crf": f"{crf:g}"}
     remaining = iter(frames)
     first = next(remaining)
+    # A rename would replace a link by a file, and leave what it points to as it was.
+    path = Path(os.path.realpath(path))
     # The suffix stays last: it selects the container.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
     try:
         with av.open(str(temporary), "w") as container:
             stream = container.add_stream(encoder, rate=fps, options=options)

@@ -134,11 +134,11 @@ def refuse_link_in_run(path: Path) -> None:
 
 
 def open_own(path: str | Path, mode: str = "a") -> IO[Any]:
-    """Open a log or lock file of the program's own, for appending or updating.
+    """Open a log, lock or state file of the program's own, for appending or updating.
 
     Args:
         path: The file, created if missing.
-        mode: `"a"` or `"a+"` (UTF-8), or `"ab"`.
+        mode: `"a"` or `"a+"` (UTF-8), `"ab"` or `"r+b"`.
 
     Raises:
         UserError: If the path is a symbolic link, or no regular file.
@@ -146,7 +146,7 @@ def open_own(path: str | Path, mode: str = "a") -> IO[Any]:
 
     def opener(name: str, flags: int) -> int:
         # Without waiting: a pipe in the place of the file has no reader.
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        return os.open(name, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
     encoding = None if "b" in mode else "utf-8"
     errors = None if "b" in mode else "backslashreplace"

@@ -102,7 +102,14 @@ class Registry:
 
         Raises:
             ValueError: If the name belongs to another builder.
+            TypeError: If a function is given in the place of the description.
         """
+        # Else nothing would be registered, without a word.
+        if not isinstance(about, str):
+            raise TypeError(
+                f"register({name!r}, {about!r}): expected a description as text; a function is "
+                f"registered by register({name!r})(FUNCTION), or by the decorator"
+            )
 
         def decorate(builder: Builder) -> Builder:
             self.add(name, f"{builder.__module__}:{builder.__qualname__}", about)

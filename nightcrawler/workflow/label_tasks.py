@@ -11,6 +11,7 @@ import yaml
 
 from nightcrawler.pseudo.label_recipe import LabelRecipe, read_label_recipe
 from nightcrawler.pseudo.results_metadata import ORACLE_SPLIT
+from nightcrawler.pseudo.submission import submission_file
 from nightcrawler.pseudo.thresholds import LABELLED
 from nightcrawler.pseudo.vote_recipe import VoteRecipe, read_vote_recipe
 from nightcrawler.utils.errors import UserError
@@ -208,8 +209,9 @@ def vote_path(jobs: TrainingJobs) -> Path:
 def _vote_outputs(folder: Path, modes: Sequence[int]) -> tuple[Path, ...]:
     """Return the files of a vote: a submission of each mode, and that of their vote."""
     outputs = []
-    for name in (*(f"arid_pred_{mode}" for mode in modes), "arid_pred"):
-        outputs += [folder / f"{name}.csv", folder / f"{name}.json"]
+    for mode in (*modes, None):
+        path = submission_file(folder, mode)
+        outputs += [path, path.with_suffix(".json")]
     return (*outputs, folder / "predictions.csv")
 
 

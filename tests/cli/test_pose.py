@@ -7,6 +7,7 @@ import pytest
 from nightcrawler.cli import main, pose
 from nightcrawler.pose.files import read_pose
 from nightcrawler.utils import command_line
+from tests.download.test_videos import write_tar
 from tests.pose.estimators import BUG, CRASH, HANG, SHAPE
 from tests.prepare.test_extract_poses import dots, walk
 
@@ -109,6 +110,22 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
     assert np.isfinite(joints).all()
 
 
+def test_members_of_archives_have_the_poses_of_their_files(clips, tmp_path, monkeypatch):
+    """A list may name them as everywhere; a repeated command finds their poses."""
+    monkeypatch.setenv("NIGHTCRAWLER_CACHE", str(tmp_path / "cache"))
+    write_tar(clips / "clips.tar", {"a.mp4": (clips / "Walk/a.mp4").read_bytes()})
+    (clips / "mine.csv").write_text("clips.tar::a.mp4,3\nWalk/a.mp4,3\nclips.tar::none.mp4,3\n")
+    assert extract(clips / "mine.csv", tmp_path / "out", *DOTS) == 3
+    rows = table(tmp_path / "out")
+    assert [row["status"] for row in rows.values()] == ["ok", "ok", "failed"]
+    assert "no regular file 'none.mp4'" in rows["clips.tar::none.mp4"]["reason"]
+    member, file = (tmp_path / f"out/{name}.pose.npz" for name in list(rows)[:2])
+    assert member.read_bytes() == file.read_bytes()
+    before = member.stat().st_mtime_ns
+    assert extract(clips / "mine.csv", tmp_path / "out", *DOTS) == 3
+    assert member.stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -123,7 +140,7 @@ def test_a_list_is_read_as_everywhere(clips, tmp_path):
         ),
         (("--light", "clahe", "--denoise-frames", "2"), "ENHANCE.DENOISE_FRAMES"),
         (("--light", "none", "--denoise-frames", "3"), "--denoise-frames goes with an enhancement"),
-        (("--fps", "0"), "--fps 0: expected a number above 0"),
+        (("--fps", "0"), "--fps 0: expected 0.5 or more"),
         (("--imports", "no_such_module"), "no module named 'no_such_module'"),
     ],
 )
@@ -143,6 +160,14 @@ def test_what_cannot_work_is_told_at_once_in_one_line(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_the_user_is_not_replaced(clips, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/poses.csv").write_text("my,own\n")
+    assert extract(clips, tmp_path / "out", *DOTS) == 2
+    assert "exists and was not written by pose extract" in capsys.readouterr().err
+    assert (tmp_path / "out/poses.csv").read_text() == "my,own\n"
 
 
 def test_poses_are_not_written_among_the_videos(clips, capsys):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from nightcrawler.cli.predict import main, parse
+from nightcrawler.cli.predict import find_items, main, parse
 from nightcrawler.utils.command_line import run
+from nightcrawler.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,33 @@ def test_what_parts_do_not_hold_is_for_the_merge(
     with pytest.raises(SystemExit):
         parse(["a.csv", "--out", "p", *option])
     assert f"{option[0]} does not go with --out: give it to merge" in capsys.readouterr().err
+
+
+def test_an_archive_that_a_list_names_is_not_replaced(tmp_path: Path) -> None:
+    """Its members have paths of no file; the archive is what an output would replace."""
+    archive = tmp_path / "clips.tar"
+    archive.write_bytes(b"archive")
+    listed = tmp_path / "mine.csv"
+    listed.write_text("clips.tar::a.mp4,0\n")
+    arguments = parse([str(listed), "--experiment", "x", "--csv", str(archive)])
+    with pytest.raises(UserError, match=f"{archive}: is a file to read"):
+        find_items(arguments, num_classes=1)
+
+
+def test_decoding_processes_are_not_for_skeletons_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(*poses: bool) -> None:
+        found = [SimpleNamespace(about={"poses": ""} if pose else {}) for pose in poses]
+        ensemble = SimpleNamespace(predictors=found, class_names=("Run",))
+        monkeypatch.setattr("nightcrawler.cli.predict.build_models", lambda _: (ensemble, ""))
+
+    argv = ["no-such.mp4", "--experiment", "x", "--workers"]
+    for poses, workers, said in (
+        ((True, True), "2", "--workers 2: has no effect on models of skeletons alone"),
+        ((True, True), "0", "no-such.mp4"),
+        ((True, False), "2", "no-such.mp4"),
+    ):
+        build(*poses)
+        assert run(main, [*argv, workers]) == 2
+        assert said in capsys.readouterr().err

@@ -183,6 +183,8 @@ NEEDING = [
     ),
     ("TRAIN.THRESHOLD", "1.0", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.KEEP_CLEAN", "0.8", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("TRAIN.EARLY_STOP", "20", {"SOLVER.MAX_EPOCH": "21"}),
+    ("TRAIN.EARLY_STOP", "20", {"SOLVER.MAX_EPOCH": "41", "TRAIN.EVAL_PERIOD": "10"}),
     ("TRAIN.EPOCH_LENGTH", "both", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("TRAIN.JOINT_STEP", "True", {"DATA.PSEUDO_CSV": "p.csv"}),
     ("MODEL.PSEUDO_LOSS", "soft", {"DATA.PSEUDO_CSV": "p.csv"}),
@@ -192,6 +194,8 @@ NEEDING = [
 ]
 # KEY, VALUE, and what takes its effect away.
 DISABLING = [
+    ("TRAIN.EARLY_STOP", "5", {"SOLVER.MAX_EPOCH": "5", "SOLVER.WARMUP_EPOCHS": "1"}),
+    ("TRAIN.EARLY_STOP", "11", {"TRAIN.EVAL_PERIOD": "10"}),
     ("MODEL.LORA_RANK", "4", {"MODEL.PROBE": "linear"}),
     ("SOLVER.LAYER_DECAY", "0.75", {"MODEL.PROBE": "linear"}),
     (
@@ -516,3 +520,27 @@ def test_all_rules_report_together_each_with_file_and_line(tmp_path: Path) -> No
         "exp.yaml:6: RESNET.DEPTH",
         "exp.yaml:8: DATA.MEAN",
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MODEL.PSEUDO_LOSS", "soft"), ("TRAIN.PSEUDO_RAMP_EPOCHS", "2"), ("TRAIN.KEEP_CLEAN", "0.5")],
+)
+def test_a_stream_without_weight_has_no_loss(tmp_path: Path, key: str, value: str) -> None:
+    pseudo = {"DATA.PSEUDO_CSV": "p.csv"}
+    accept(tmp_path, **{key: value}, **pseudo)
+    said = fault(tmp_path, nested(key, value), {**pseudo, "TRAIN.PSEUDO_WEIGHT": "0"})
+    assert f"{key}: has no effect unless DATA.PSEUDO_CSV is set and TRAIN.PSEUDO_WEIGHT" in said
+
+
+def test_records_of_runs_are_read_whatever_has_an_effect(tmp_path: Path) -> None:
+    """Versions before took such keys. On the command line they are faults all the same."""
+    path = tmp_path / "resolved.yaml"
+    path.write_text(nested("ADAPT.TENT_LR", "0.5"))
+    with pytest.raises(ConfigError, match=r"ADAPT\.TENT_LR: has no effect unless"):
+        load_experiment(path)
+    cfg = load_experiment(path, is_record=True)
+    assert cfg.ADAPT.TENT_LR == 0.001
+    assert load_experiment(path, (), ["ADAPT.NAME", "tent"], is_record=True).ADAPT.TENT_LR == 0.5
+    with pytest.raises(ConfigError, match=r"ADAPT\.INFOMAX_LR: has no effect unless"):
+        load_experiment(path, (), ["ADAPT.INFOMAX_LR", "0.5"], is_record=True)

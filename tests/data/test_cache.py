@@ -563,3 +563,19 @@ def test_files_of_others_in_the_folder_are_left_alone_and_not_counted(
     assert not stale.exists()
     (kept,) = (path for path in folder.rglob("*.clip") if path.name != "film.clip")
     assert int((folder / ".used").read_bytes()) == kept.stat().st_size
+
+
+def test_a_link_in_the_place_of_the_count_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("mine")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / ".used").symlink_to(victim)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        DiskCache(folder, 1 << 20)
+    (folder / ".used").unlink()
+    cache = DiskCache(folder, 1 << 20)
+    (folder / ".used").unlink()
+    (folder / ".used").symlink_to(victim)
+    cache.put(f"{'0' * 16}/{'1' * 64}", CachedVideo(np.zeros((1, 8, 8, 3), np.uint8), 1, 25.0))
+    assert victim.read_text() == "mine"

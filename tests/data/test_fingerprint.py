@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nightcrawler.data.fingerprint import fingerprint, hash_ends, video_list
+from nightcrawler.data.fingerprint import content_of, fingerprint, hash_ends, video_list
 from nightcrawler.utils.file_hashes import FileHashes
 
 LARGE = bytes(range(256)) * 1024
@@ -92,3 +94,42 @@ def test_a_fifo_in_the_place_of_a_video_is_not_waited_for(data: Path) -> None:
     (data / "Test/0.mp4").unlink()
     os.mkfifo(data / "Test/0.mp4")
     assert of(data)
+
+
+def put_in_archive(path: Path, **members: bytes) -> None:
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"{name}.mp4")
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+
+
+def test_members_of_archives_count_as_files_do(data: Path) -> None:
+    """Two archives with two videos swapped are other data; one that is written again is not."""
+    (data / "test.csv").write_text("clips.tar::a.mp4,0\nclips.tar::b.mp4,1\n")
+    memory = data / ".hashes.json"
+    archive = data / "Test/clips.tar"
+    put_in_archive(archive, a=b"short", b=LARGE)
+    os.utime(archive, (1, 1))
+    before = of(data, memory)
+    for member, file in (("a.mp4", "0.mp4"), ("b.mp4", "1.mp4")):
+        assert hash_ends(Path(f"{archive}::{member}")) == hash_ends(data / "Test" / file)
+    put_in_archive(archive, a=LARGE, b=b"short")
+    os.utime(archive, (2, 2))
+    assert of(data, memory) != before
+    put_in_archive(archive, b=LARGE, a=b"short")
+    os.utime(archive, (3, 3))
+    assert of(data, memory) == before
+
+
+def test_what_cannot_be_read_is_no_constant(data: Path) -> None:
+    """Another damaged archive, another file without permission, another address: other content."""
+    archive = data / "Test/clips.tar"
+    found = set()
+    for content in (b"", b"x" * 1024, LARGE):
+        archive.write_bytes(content)
+        found.add(content_of(Path(f"{archive}::a.mp4"), FileHashes(data / "none.json")))
+        found.add(content_of(Path(f"{archive}::a.mp4")))
+    assert len(found) == 3
+    addresses = ("s3:/night/a.mp4", "s3:/night/b.mp4", "https:/host/x.tar::a.mp4")
+    assert len({content_of(Path(one)) for one in addresses}) == 3

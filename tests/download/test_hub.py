@@ -11,7 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from nightcrawler.download.cache import cached_weights, read_record
+from nightcrawler.download.faults import TooLargeError
 from nightcrawler.download.fetch import Wanted, fetch, file_of_address
+from nightcrawler.download.hub import download_from_hub
 from nightcrawler.utils.errors import UserError
 from tests.download.server import Handler, Site, status
 
@@ -77,6 +79,13 @@ def test_a_break_is_continued_by_the_same_or_a_later_command(
     ranges = [headers.get("Range") for method, _, headers in hub.requests if method == "GET"]
     # The library may ask for the whole once more before it continues.
     assert "bytes=200000-" in ranges[:3]
+
+
+def test_a_file_above_the_limit_is_not_asked_for(hub: Site, tmp_path: Path) -> None:
+    with pytest.raises(TooLargeError, match="has 300000 bytes, more than 299999"):
+        download_from_hub(ADDRESS, tmp_path / "part", 299_999)
+    assert {method for method, _, _ in hub.requests} == {"HEAD"}
+    download_from_hub(ADDRESS, tmp_path / "part", 300_000)
 
 
 def test_a_file_of_another_hash_is_removed(hub: Site) -> None:

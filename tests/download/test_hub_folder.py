@@ -62,6 +62,23 @@ def test_settings_and_safetensors_are_fetched_once(hub: Site, revision: str) -> 
     assert obtain_folder(f"me/repo{revision}") == folder
 
 
+def test_a_tokenizer_that_was_not_needed_before_is_fetched_later(
+    hub: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"tokenizer.json": b"{}", "merges.txt": b"a b"}
+    publish(hub, {**FILES, **SAFE, **words})
+    folder = obtain_folder("me/repo")
+    wanted = (["merges.txt"], ["tokenizer.json", "vocab.json"])
+    monkeypatch.setenv("NIGHTCRAWLER_OFFLINE", "1")
+    assert obtain_folder("me/repo", *wanted) == folder, "whoever needs a tokenizer says so"
+    monkeypatch.delenv("NIGHTCRAWLER_OFFLINE")
+    assert not (folder / "merges.txt").exists()
+    obtain_folder("me/repo", *wanted)
+    assert {name: (folder / name).read_bytes() for name in words} == words
+    hub.files.clear()
+    obtain_folder("me/repo", *wanted)
+
+
 def test_a_repository_of_pickles_is_refused(hub: Site) -> None:
     publish(hub, FILES)
     with pytest.raises(UserError, match=r"me/repo: has no model.safetensors: pickled weights"):

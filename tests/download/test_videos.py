@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from nightcrawler.download.file_cache import FileCache
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import plain_name
 from tests.download.conftest import HASTE
-from tests.download.server import Site, breaks_after, silent, status
+from tests.download.server import Handler, Site, breaks_after, silent, status
 
 
 @pytest.fixture
@@ -129,6 +130,54 @@ def test_faults_of_a_decoder_name_the_address(site: Site, fetching: Path) -> Non
         raise VideoError(local, "damaged")
     assert str(found.value) == f"{site.address}/a.mp4: damaged (while decode)"
     assert found.value.status == "error: damaged (decode)"
+
+
+def announces(handler: Handler, content: bytes) -> None:
+    """The size of the file, and no byte of it: whoever waits for them waits long."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Type", "video/mp4")
+    handler.end_headers()
+    time.sleep(0.2)
+
+
+def in_pieces(handler: Handler, content: bytes) -> None:
+    """The file without its size."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "video/mp4")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(content)
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("answer", [announces, in_pieces])
+def test_a_file_above_the_limit_is_refused_before_it_comes(
+    site: Site, fetching: Path, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """Once in a process: other samples of it are refused without a question."""
+    monkeypatch.setenv("NIGHTCRAWLER_VIDEOS_GIB", str(2 / 1024))
+    site.files["/a.mp4"] = bytes(20 << 20)
+    site.faults["/a.mp4"] = [answer] * 9
+    said = r"(has 20971520 bytes|brings \d{7} bytes and more), more than the cache of 2097152"
+    for _ in range(3):
+        with pytest.raises(VideoError, match=f"{said}; raise NIGHTCRAWLER_VIDEOS_GIB"):
+            read(f"{site.address}/a.mp4")
+    assert len(site.requests) == 1
+    assert not [path for path in fetching.rglob("*") if path.is_file() and path.name != ".lock"]
+    monkeypatch.setenv("NIGHTCRAWLER_VIDEOS_GIB", "1")
+    site.faults.clear()
+    assert len(read(f"{site.address}/a.mp4")) == 20 << 20
+
+
+def test_a_member_above_the_limit_is_not_copied(
+    tmp_path: Path, fetching: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTCRAWLER_VIDEOS_GIB", str(1 / 1024))
+    archive = write_tar(tmp_path / "x.tar", {"a.mp4": bytes((1 << 20) + 1), "b.mp4": b"b"})
+    monkeypatch.setattr(tar_files, "COPY_BYTES", 0)
+    with pytest.raises(VideoError, match="has 1048577 bytes, more than the cache of 1048576"):
+        read(f"{archive}::a.mp4")
 
 
 def test_the_least_recently_used_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.video.decode import FileReader, read_frames
 from nightcrawler.download import s3, videos
 from nightcrawler.download.cache import OFFLINE
+from nightcrawler.download.faults import TooLargeError
 from nightcrawler.predict import parts
 from nightcrawler.predict.merge import merge
 from nightcrawler.predict.shards import Worker
@@ -203,6 +204,14 @@ def test_objects_that_are_not_there(
     with pytest.raises(VideoError, match=said) as found:
         read_frames(FileReader(), Path(address), range)
     assert found.value.path == address
+
+
+def test_an_object_above_the_limit(
+    allowed: pytest.MonkeyPatch, clips: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TooLargeError, match="more than 10"):
+        s3.download_from_s3("s3://night/Run/1.mp4", tmp_path / "part", HASTE, 10)
+    assert (tmp_path / "part").stat().st_size == 0
 
 
 def test_keys_that_are_wrong_or_missing(allowed: pytest.MonkeyPatch, clips: Path) -> None:

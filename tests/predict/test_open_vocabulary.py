@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,15 @@ def test_labels_and_sentences() -> None:
     assert sentences_of(["fall"], "to {}!") == ["to fall!"]
     with pytest.raises(UserError, match="expected one"):
         sentences_of(["fall"], "{} and {}")
+
+
+def test_many_labels_are_refused_at_once() -> None:
+    """The page reads them between two requests: nobody else is answered meanwhile."""
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="15000 classes, expected 1000 or fewer") as caught:
+        parse_labels(",".join(map(str, range(15_000))))
+    assert len(str(caught.value)) < 300
+    with pytest.raises(UserError, match="'7' is given twice"):
+        parse_labels(",".join(map(str, [*range(999), 7])))
+    assert len(parse_labels(",".join(map(str, range(1000))))) == 1000
+    assert time.perf_counter() - start < 1

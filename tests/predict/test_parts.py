@@ -299,6 +299,23 @@ def test_half_a_line_and_other_runs_are_no_rows(tmp_path: Path, few_parts: None)
     assert len(asked) == 11
 
 
+def test_a_replaced_archive_and_a_video_at_an_address(tmp_path: Path, few_parts: None) -> None:
+    """Answers of an archive's members are due again once it changes, those of addresses never."""
+    archive = tmp_path / "clips.tar"
+    archive.write_bytes(b"first")
+    paths = [f"{archive}::a.mp4", f"{archive}::b.mp4", "https:/host/c.mp4"]
+    items = [VideoItem(Path(path).name, 0, Path(path), row) for row, path in enumerate(paths, 1)]
+    asked_in_turn = []
+    for content in (b"first", b"first", b"second"):
+        if archive.read_bytes() != content:
+            archive.write_bytes(content)
+        worker, asked = worker_of(tmp_path / "out", items)
+        worker.run()
+        asked_in_turn.append(asked)
+    names = [item.name for item in items]
+    assert asked_in_turn == [names, [], names[:2]]
+
+
 def test_lists_that_change(tmp_path: Path, few_parts: None) -> None:
     items = items_of(12)
     worker_of(tmp_path, items)[0].run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightcrawler.cli.predict import main
+from nightcrawler.data.lists import VideoItem
+from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.rows_so_far import RowsSoFar
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.utils.command_line import run
@@ -81,6 +84,23 @@ def test_a_file_of_this_run_alone_is_removed(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["run"] == "r"
     rows.finish()
     assert not path.exists()
+
+
+def test_answers_of_archives_and_addresses_are_taken_up(tmp_path: Path) -> None:
+    archive = tmp_path / "clips.tar"
+    archive.write_bytes(b"first")
+    path = tmp_path / "rows.jsonl"
+    member = VideoItem("a.mp4", -1, Path(f"{archive}::a.mp4"), 1)
+    distant = VideoItem("b.mp4", -1, Path("s3:/night/b.mp4"), 2)
+    gone = VideoItem("c.mp4", -1, tmp_path / "c.mp4", 3)
+    items = [member, distant, gone]
+    rows = RowsSoFar(path, "r", NAMES)
+    for item in items:
+        result = dataclasses.replace(RESULT, name=item.name)
+        rows.add(result, {"video": item.name}, video_state(item.path))
+    assert list(RowsSoFar(path, "r", NAMES).read(items)) == ["a.mp4", "b.mp4"]
+    archive.write_bytes(b"another")
+    assert list(RowsSoFar(path, "r", NAMES).read(items)) == ["b.mp4"]
 
 
 def test_the_command_refuses_it_before_any_model_is_loaded(

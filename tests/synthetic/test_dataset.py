@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from nightcrawler.cli.synthetic import main
 from nightcrawler.data.lists import read_list
 from nightcrawler.data.splits import get_split
 from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan, write_dataset
+from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
 from tests.reading import read_file
 
@@ -204,3 +208,48 @@ def test_progress_is_shown_for_the_rendered_clips(tmp_path: Path) -> None:
 
     write_dataset(tmp_path / "data", one, jobs=1, wrap=wrap)
     assert shown == [([clip.path for clip in make_plan(one).clips], 55)]
+
+
+def test_lists_that_were_changed_are_not_replaced(tmp_path: Path) -> None:
+    """A repeated command leaves them, and says so; --force writes them anew."""
+    spec = DatasetSpec(0, train=1, val=1, unlabel=1, arid=1, test=1, height=32, width=48)
+    root = tmp_path / "data"
+    write_dataset(root, spec, jobs=1)
+    path = root / "test.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"mine.mp4,-1\n")
+    with pytest.raises(UserError, match=f"{path}: holds other rows than this data set"):
+        write_dataset(root, spec, jobs=1)
+    assert path.read_bytes() == whole + b"mine.mp4,-1\n"
+    write_dataset(root, spec, jobs=1, force=True)
+    assert path.read_bytes() == whole
+
+
+def test_a_picture_of_the_user_is_no_contact_sheet(tmp_path: Path) -> None:
+    parts = ("train", "val", "unlabel", "arid", "test")
+    argv = [word for part in parts for word in (f"--{part}", "1")]
+    argv += ["--size", "32x48", "--out", str(tmp_path), "--contact-sheet"]
+    for _ in range(2):
+        assert main(argv) == 0
+    sheet = tmp_path / "contact_sheet.png"
+    with Image.open(sheet) as picture:
+        picture.load()
+        assert picture.width == 8 * 48
+        picture.save(sheet)
+    mine = sheet.read_bytes()
+    with pytest.raises(UserError, match=f"{sheet}: exists and was not written by this command"):
+        main(argv)
+    assert sheet.read_bytes() == mine
+
+
+def test_a_video_is_written_through_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    link = tmp_path / "copy.mp4"
+    link.symlink_to(target)
+    write_video(link, np.zeros((2, 32, 48, 3), np.uint8), fps=25)
+    assert link.is_symlink()
+    with av.open(str(target)) as container:
+        assert len(list(container.decode(video=0))) == 2
+    (tmp_path / "resolved.yaml").write_text("")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        write_video(link, np.zeros((2, 32, 48, 3), np.uint8), fps=25)

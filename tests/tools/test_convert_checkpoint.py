@@ -162,6 +162,24 @@ def test_with_an_experiment_weights_are_fitted_to_its_model(own: Path, tmp_path:
     assert report.converted == {}
 
 
+@pytest.mark.parametrize("wrapper", ["PROBE: linear", "LORA_RANK: 4"])
+def test_entries_of_wrapped_models_have_their_plain_names(
+    wrapper: str, own: Path, tmp_path: Path
+) -> None:
+    """The file is that of the same experiment without the wrapper, entry by entry."""
+    if "LORA" in wrapper:
+        pytest.importorskip("peft", reason="the extra lora is not installed")
+    found = []
+    for name, config in (("plain", CONFIG), ("wrapped", CONFIG.replace("{", f"{{{wrapper}, ", 1))):
+        (tmp_path / f"{name}.yaml").write_text(config)
+        out = tmp_path / f"{name}.safetensors"
+        assert convert(own, "--to", out, "--cfg", tmp_path / f"{name}.yaml") == 0
+        found.append(read_weights(out))
+    plain, wrapped = (file.state for file in found)
+    assert plain.keys() == wrapped.keys()
+    assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
+
+
 def test_a_classifier_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     torch.save(

@@ -200,6 +200,31 @@ def test_a_tree_becomes_data_that_an_experiment_reads(
     assert "0 lists written" in shown
 
 
+def test_a_validation_list_never_keeps_old_class_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list that is not written again is refused once a class shifts the numbers; --force, too."""
+    names = [f"{name}/{number}.mp4" for name in ("run", "sit") for number in range(4)]
+    source = touch(tmp_path / "src", *names)
+    argv = ("tree", source, "--out", tmp_path / "data", "--val-fraction")
+    assert prepare(*argv, 0.25) == 0
+    path = tmp_path / "data/val_dry.csv"
+    before = path.read_text()
+    assert prepare(*argv, 0, "--force") == 0, "all of its rows are those of the training list"
+    touch(tmp_path / "src", *(f"crawl/{number}.mp4" for number in range(4)))
+    for more in ((), ("--force",), ("--dry-run",)):
+        assert prepare(*argv, 0, *more) == 2
+        assert f"{path}: 2 of its 2 rows have other clips or class" in capsys.readouterr().err
+    assert prepare(*argv, 0.25, "--force") == 0
+    labels = {line.rsplit(",", 1)[0]: line.rsplit(",", 1)[1] for line in path.open()}
+    assert {name.split("/")[0]: int(label) for name, label in labels.items()} == {
+        "crawl": 0,
+        "run": 1,
+        "sit": 2,
+    }
+    assert path.read_text() != before
+
+
 def test_a_refused_tree_leaves_no_folder(tmp_path: Path) -> None:
     source = touch(tmp_path / "src", "a/1.mp4", "b/1.mp4")
     (touch(tmp_path / "data") / "data").mkdir(parents=True, exist_ok=True)

@@ -269,6 +269,48 @@ def test_bad_options_are_one_line_errors(
     assert not (project / "data/pseudo").exists()
 
 
+@pytest.mark.parametrize("script", [STAGES[0], EMU])
+def test_files_that_are_read_are_not_written(
+    script: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under their own name, or under another one that has the wanted ending."""
+    stage_results(project)
+    write_arid(project)
+    paths = sorted(project.glob("exp_adapt_bn/*/total_unlabel*.pkl"))
+    recipe = plain_recipe(project)
+    given = {"--recipe": [recipe], "--predictions": paths, "--list": [project / "data/arid.csv"]}
+    if script == EMU:
+        given["--labels"] = [project / "data/arid.csv"]
+    else:
+        given["--thresholds"] = [yaml_file(project, "LABELS: label-free\n")]
+        given["--calibrate"] = sorted(project.glob("exp_adapt_bn/*/val_dark*.pkl"))
+    argv = [word for option, files in given.items() for word in (option, *files)]
+    suffix = ".yaml" if script == EMU else ".csv"
+    target = project / f"target{suffix}"
+    for option, files in given.items():
+        before = files[-1].read_bytes()
+        target.unlink(missing_ok=True)
+        target.symlink_to(files[-1])
+        for out in (target, files[-1]):
+            assert run(project, script, *argv, "--out", out) == command_line.EXIT_USER_ERROR
+            said = capsys.readouterr().err
+            assert "is a file to read" in said or "expected a name that ends in" in said, option
+            assert files[-1].read_bytes() == before
+
+
+def test_thresholds_of_the_user_are_not_replaced(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_results(project)
+    write_arid(project)
+    mine = yaml_file(project, "THRESHOLDS: {Up: 0.5}\n")
+    assert run(project, EMU, "--out", mine) == command_line.EXIT_USER_ERROR
+    assert "exists and was not written by a search" in capsys.readouterr().err
+    assert mine.read_text() == "THRESHOLDS: {Up: 0.5}\n"
+    for _ in range(2):
+        assert run(project, EMU, "--out", project / "found.yaml") == 0
+
+
 def test_the_published_recipe_is_for_the_published_classes(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,19 @@ def test_a_mode_votes_once(project: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "--vote 0 1 1: expected each mode once" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("written", ["arid_pred_1.csv", "arid_pred.csv", "predictions.csv"])
+def test_the_list_that_names_rows_is_not_replaced(
+    written: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "submission" / written
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{name},0\n" for name in NAMES))
+    before = path.read_bytes()
+    assert run(project, VOTE, "--list", path) == command_line.EXIT_USER_ERROR
+    assert "is a file to read" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["arid_pred.json", "arid_pred_3.json"])
 def test_a_json_file_of_the_users_is_not_replaced(
     project: Path, capsys: pytest.CaptureFixture[str], name: str

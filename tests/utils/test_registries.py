@@ -52,6 +52,13 @@ def build_shape() -> None:
     """A builder."""
 
 
+def test_a_function_in_the_place_of_the_description_is_told() -> None:
+    shapes = Registry("shape")
+    with pytest.raises(TypeError, match=r"register\('square'\)\(FUNCTION\)"):
+        shapes.register("square", build_shape)
+    assert "square" not in shapes
+
+
 def test_a_name_is_registered_once_by_one_place() -> None:
     shapes = Registry("shape")
     shapes.add("square", f"{__name__}:build_shape", "four sides")

@@ -43,8 +43,11 @@ def arguments(data: Path, out: Path, *overrides: str) -> list[str]:
         ((), EPOCHS * (NUM_PSEUDO // BATCH) * 2),
         (("TRAIN.JOINT_STEP", "True"), EPOCHS * (NUM_PSEUDO // BATCH)),
         (("TRAIN.EPOCH_LENGTH", "labelled"), EPOCHS * (tiny.NUM_TRAIN // BATCH) * 2),
-        # A stream without weight takes no step.
-        (("TRAIN.PSEUDO_WEIGHT", "0"), EPOCHS * (NUM_PSEUDO // BATCH)),
+        # A stream without weight takes no step, and has no loss.
+        (
+            ("TRAIN.PSEUDO_WEIGHT", "0", "MODEL.PSEUDO_LOSS", "hard"),
+            EPOCHS * (NUM_PSEUDO // BATCH),
+        ),
     ],
 )
 def test_steps_are_equal(

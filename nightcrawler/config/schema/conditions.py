@@ -107,6 +107,11 @@ USES_TEMPERATURE = Condition(
     ("MODEL.PSEUDO_LOSS",),
 )
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
+LEARNS_FROM_PSEUDO = Condition(
+    "DATA.PSEUDO_CSV is set and TRAIN.PSEUDO_WEIGHT is above 0",
+    lambda cfg: bool(cfg.DATA.PSEUDO_CSV) and cfg.TRAIN.PSEUDO_WEIGHT > 0,
+    ("DATA.PSEUDO_CSV", "TRAIN.PSEUDO_WEIGHT"),
+)
 HAS_START = is_set("TRAIN.CHECKPOINT_FILE_PATH")
 WARMS_UP = is_positive("SOLVER.WARMUP_EPOCHS")
 BALANCES_PSEUDO = equals("TRAIN.BALANCE_PSEUDO", True)
@@ -127,4 +132,18 @@ MIXES_BOTH_WAYS = Condition(
     "MIXUP.ENABLE is True, and MIXUP.ALPHA and MIXUP.CUTMIX_ALPHA are above 0",
     lambda cfg: cfg.MIXUP.ENABLE and cfg.MIXUP.ALPHA > 0 and cfg.MIXUP.CUTMIX_ALPHA > 0,
     ("MIXUP.ENABLE", "MIXUP.ALPHA", "MIXUP.CUTMIX_ALPHA"),
+)
+
+
+def _may_stop_early(cfg: CfgNode) -> bool:
+    period = cfg.TRAIN.EVAL_PERIOD
+    # A training is asked to stop after a validation that is not its last.
+    last = (cfg.SOLVER.MAX_EPOCH - 1) // period * period
+    return last >= int(cfg.TRAIN.EARLY_STOP)
+
+
+MAY_STOP_EARLY = Condition(
+    "a validation before the last comes so late (SOLVER.MAX_EPOCH, TRAIN.EVAL_PERIOD)",
+    _may_stop_early,
+    ("TRAIN.EARLY_STOP", "SOLVER.MAX_EPOCH", "TRAIN.EVAL_PERIOD"),
 )

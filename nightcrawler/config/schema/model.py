@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightcrawler.config.schema.conditions import (
-    HAS_PSEUDO_LABELS,
+    LEARNS_FROM_PSEUDO,
     USES_TEMPERATURE,
     equals,
     is_positive,
@@ -178,7 +178,7 @@ MODEL = (
         "hard",
         "Loss on pseudo-labels.",
         choices=LOSSES,
-        needs=HAS_PSEUDO_LABELS,
+        needs=LEARNS_FROM_PSEUDO,
     ),
     # Hinton et al. 2015: the loss is scaled by T^2, so that its gradient keeps its size.
     Key(

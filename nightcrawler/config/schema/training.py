@@ -8,6 +8,8 @@ from nightcrawler.config.schema.conditions import (
     HAS_ONE_SOURCE,
     HAS_PSEUDO_LABELS,
     HAS_START,
+    LEARNS_FROM_PSEUDO,
+    MAY_STOP_EARLY,
     WARMS_UP,
     equals,
 )
@@ -75,6 +77,7 @@ TRAIN = (
         "Epochs without a better accuracy on BEST_SPLIT after which training ends; 0 for none. "
         "With BEST_SPLIT val_dark, no label of a dark clip has a part in it.",
         minimum=0,
+        needs=MAY_STOP_EARLY,
         hashed_by_default=False,
     ),
     # The labelled stream.
@@ -124,7 +127,7 @@ TRAIN = (
         0.0,
         "Epochs over which PSEUDO_WEIGHT grows linearly from 0; 0 applies it from the start.",
         minimum=0,
-        needs=HAS_PSEUDO_LABELS,
+        needs=LEARNS_FROM_PSEUDO,
     ),
     Key(
         "TRAIN.BALANCE_PSEUDO",
@@ -160,7 +163,7 @@ TRAIN = (
         "all.",
         minimum=1e-6,
         maximum=1,
-        needs=HAS_PSEUDO_LABELS,
+        needs=LEARNS_FROM_PSEUDO,
         hashed_by_default=False,
     ),
     # Robustness.

@@ -1,7 +1,7 @@
 """Training augmentation of skeletons.
 
 What cameras and estimators do to joints is in `pose.disturb`, the side a motion is seen from in
-`pose.filming`. Here is what people do: they are faster or slower, begin elsewhere, are wider.
+`pose.filming`. Here are the ways of people: they are faster or slower, begin elsewhere, are wider.
 """
 
 from __future__ import annotations

@@ -88,6 +88,7 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
 
     Raises:
         NoPersonError: if nobody was seen so long, or what was seen is hardly a person.
+        VideoError: if its frames are too far apart.
     """
     seconds = seconds_seen(pose)
     if seconds < least_seconds or seconds == 0:
@@ -98,4 +99,7 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
         raise NoPersonError(path, "what was seen goes on four legs")
     if pose.space == PICTURE and is_upside_down(pose.points[0], pose.layout):
         raise NoPersonError(path, "what was seen is upside down")
-    return to_track(pose)
+    try:
+        return to_track(pose)
+    except UserError as error:
+        raise VideoError(path, str(error), "open") from None

@@ -6,9 +6,13 @@ import numpy as np
 
 from nightcrawler.pose.files import PICTURE, Pose
 from nightcrawler.pose.layouts import to_body
+from nightcrawler.utils.errors import UserError
 
 # Steps of a track in a second: of the motions of figures, for which disturbances were chosen.
 RATE = 15.0
+# Fewer frames in a second show no action, and would become a track of many steps for each: a small
+# file must not fill the memory.
+LEAST_FPS = 0.5
 # Weights of three steps that are averaged: estimates jitter, bodies do not.
 SMOOTHING = (0.25, 0.5, 0.25)
 
@@ -67,7 +71,14 @@ def to_track(pose: Pose) -> np.ndarray:
     Returns:
         float32, `RATE` steps a second. In space `picture` `[N, 13, 3]`: x, y and confidence. In
         space `world` `[N, 13, 4]`: x, y, z and confidence.
+
+    Raises:
+        UserError: if its frames are too far apart.
     """
+    if pose.fps < LEAST_FPS:
+        raise UserError(
+            f"has {pose.fps:g} frames a second, expected {LEAST_FPS:g} or more to show an action"
+        )
     points = to_body(pose.points[0], pose.layout)
     found = found_joints(points, pose.space)
     seen = np.flatnonzero(found.any(axis=1))

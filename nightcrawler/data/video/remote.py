@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
-from nightcrawler.download.addresses import address_of_path, is_elsewhere
+from nightcrawler.download.addresses import (
+    address_of_path,
+    holder_of,
+    is_address,
+    is_elsewhere,
+)
 from nightcrawler.download.faults import DownloadError
 from nightcrawler.download.videos import fetch_video, local_path
 from nightcrawler.utils.errors import VideoError
+from nightcrawler.utils.io import file_state
+
+# State of a video at an address: its file here comes and goes, and is not asked for again.
+AT_ADDRESS = (-1, -1)
 
 
 @contextlib.contextmanager
@@ -49,3 +59,13 @@ def local_video(path: str) -> Iterator[str]:
 def reader_path(path: str) -> str:
     """Return the path by which readers know a video: that of its local file, fetched or not."""
     return str(local_path(path)) if is_elsewhere(path) else path
+
+
+def video_state(path: str | Path) -> tuple[int, int] | None:
+    """Return size and modification time (ns) of the file that holds a video, None where it is not.
+
+    Answers are taken up again while this is the same. Of a member it is that of its archive.
+    """
+    if is_address(str(path)):
+        return AT_ADDRESS
+    return file_state(holder_of(str(path))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_somebody_who_is_upside_down_is_nobody(tmp_path: Path) -> None:
     # For less than half of the time.
     points[:, 14:] = picture_pose(1).points[:, 14:]
     assert PoseReader().probe(saved(tmp_path, picture_pose(1, points=points)))
+
+
+def test_frames_that_are_minutes_apart_are_refused_before_memory_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """80 frames in a day would be a million steps; at half a frame a second they are 2371."""
+    points = np.repeat(picture_pose(0).points[:, :1], 80, axis=1)
+    path = saved(tmp_path, picture_pose(0, points=points, fps=0.001))
+    tracemalloc.start()
+    with pytest.raises(VideoError, match=r"has 0.001 frames a second, expected 0.5 or more"):
+        PoseReader().probe(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    path = saved(tmp_path, picture_pose(0, points=points, fps=0.5))
+    assert PoseReader().probe(path).num_frames == 79 * 30 + 1
 
 
 def test_nobody_is_no_fault(tmp_path: Path) -> None:
