@@ -170,8 +170,8 @@ def _read_frames(text: str, bones: dict[str, _Bone], unit: float) -> dict[str, n
         if turns and len(turns) != num_frames:
             raise UserError(f"breaks off: bone '{name}' has {len(turns)} of {num_frames} frames")
         dof = bones[name].dof
-        values = np.array(turns) if turns else np.zeros((num_frames, len(dof)))
-        frames[name] = values * [unit if kind[0] == "r" else 1.0 for kind in dof]
+        scale = np.array([unit if kind[0] == "r" else 1.0 for kind in dof])
+        frames[name] = scale * (np.array(turns) if turns else np.zeros((num_frames, len(dof))))
     return frames
 
 
