@@ -106,6 +106,7 @@ USES_TEMPERATURE = Condition(
     lambda cfg: cfg.MODEL.PSEUDO_LOSS not in ("hard", "soft"),
     ("MODEL.PSEUDO_LOSS",),
 )
+TRAINS_BACKBONE = equals("MODEL.PROBE", "none")
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
 HAS_START = is_set("TRAIN.CHECKPOINT_FILE_PATH")
 WARMS_UP = is_positive("SOLVER.WARMUP_EPOCHS")
