@@ -90,7 +90,7 @@ def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, An
 
 
 def notes_on_record(state: Mapping[str, Any]) -> list[str]:
-    """Return what a user should know of a checkpoint that is continued from, a line each.
+    """Return notes on a checkpoint that is continued from, a line each.
 
     Args:
         state: content of the checkpoint.

@@ -329,7 +329,7 @@ def _check_finite(file: WeightsFile, filled: Mapping[str, Tensor]) -> None:
 
 
 def _check_adapters(loading: _Loading) -> None:
-    """Refuse to drop low-rank adapters: what they learned is nowhere else in the file.
+    """Refuse to drop low-rank adapters, which hold all that such a training learned.
 
     Raises:
         ArgumentError: with the rank to build the model with.

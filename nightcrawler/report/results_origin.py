@@ -16,10 +16,10 @@ def find_other_origin(
     weights: Path,
     hashes: FileHashes,
 ) -> str:
-    """Return what results say of themselves that does not hold for their place, or an empty text.
+    """Return the first field of results that does not fit their place, or an empty text.
 
     Args:
-        meta: of the results file. What it lacks, as in files of earlier versions, counts as right.
+        meta: of the results file. Lacking fields, as in files of earlier versions, count as right.
         split: that the file should be of.
         pair: its views and crops, None for any.
         weights: checkpoint that it should be of. Where it is gone, any is right.
