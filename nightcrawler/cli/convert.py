@@ -79,7 +79,8 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     cfg = load_experiment(config)
     model = build_model(cfg)
     class_names = tuple(cfg.MODEL.CLASS_NAMES)
-    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+    keys = {"min_match": "MODEL.MIN_MATCH", "lora_rank": "MODEL.LORA_RANK"}
+    with argument_keys(keys):
         report = load_pretrained(
             model, name, min_match=cfg.MODEL.MIN_MATCH, class_names=class_names
         )

@@ -27,7 +27,7 @@ def split_of(cfg: CfgNode, name: str) -> Split:
 
 
 def _advice_of(cfg: CfgNode) -> str:
-    """Return what to do where no file of a list is there."""
+    """Return the advice where no file of a list is there."""
     if cfg.DATA.INPUT == "pose":
         return "make pose files with nightcrawler pose extract, or set POSE.FOLDER"
     return "set DATA.PATH_PREFIX"

@@ -24,6 +24,7 @@ logger = get_logger(__name__)
 
 # Entries of a run's checkpoint besides the weights; a file of weights alone lacks them.
 PROGRESS = ("optimizer_state", "scaler_state", "epoch", "step", "num_skipped", "best", "meter")
+ADAPTER_KEY = {"lora_rank": "MODEL.LORA_RANK"}
 
 
 def resume(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
@@ -89,7 +90,7 @@ def check_same_run(path: Path, state: dict[str, Any], run_metadata: dict[str, An
 
 
 def notes_on_record(state: Mapping[str, Any]) -> list[str]:
-    """Return what a user should know of a checkpoint that is continued from, a line each.
+    """Return notes on a checkpoint that is continued from, a line each.
 
     Args:
         state: content of the checkpoint.
@@ -166,7 +167,7 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         return _load_progress(file, cfg.SOLVER.MAX_EPOCH)
     # Weights of other projects have no sidecar; ours are checked against it.
     checkpoint_files.verify(file)
-    with argument_keys({"min_match": "MODEL.MIN_MATCH"}):
+    with argument_keys({"min_match": "MODEL.MIN_MATCH", **ADAPTER_KEY}):
         report = load_pretrained(
             model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
         )
@@ -221,9 +222,10 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
             f"{path}: no checkpoint to test; run run.sh first, or set TEST.CHECKPOINT_FILE_PATH"
         )
     checkpoint_files.verify(path)
-    report = load_pretrained(
-        model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
-    )
+    with argument_keys(ADAPTER_KEY):
+        report = load_pretrained(
+            model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
+        )
     use = f"checkpoint choice {report.labels or ORACLE}"
     logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
     return report

@@ -17,6 +17,7 @@ from nightcrawler.data.lowlight.enhance.build import (
     enhancement_name_of,
     gammas_of,
 )
+from nightcrawler.data.skeleton.reader import pose_sources
 from nightcrawler.engine.build import build_device, build_evaluator, build_placed_model
 from nightcrawler.engine.evaluator import Evaluator
 from nightcrawler.engine.meters import accuracy, wilson_interval
@@ -189,6 +190,8 @@ def results_metadata_from_cfg(
     # Listed, and part of the file's name, only where a list of gammas was asked for.
     if cfg.TEST.GAMMAS:
         meta["gammas"] = gammas
+    if cfg.DATA.INPUT == "pose":
+        meta["pose_sources"] = pose_sources(item.path for item in eval_set.items)
     for key in ("config_hash", "class_names", "adapter", "seed", "versions"):
         meta[key] = run_metadata[key]
     return {**meta, **camera_metadata_of(cfg, [name])}

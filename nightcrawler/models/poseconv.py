@@ -97,7 +97,7 @@ class PoseConv(nn.Module):
         self.head = nn.Linear(channels, num_classes)
 
     def features(self, clip: Tensor) -> Tensor:
-        """Return what the streams tell of each step, `[B, C, T]` of `[B, 3, T, 13]`."""
+        """Return features of the streams at each step, `[B, C, T]` of `[B, 3, T, 13]`."""
         found = posture(clip)
         parts = []
         if "joint" in self.streams:

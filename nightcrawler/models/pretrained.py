@@ -20,6 +20,7 @@ from nightcrawler.models.formats import (
     read_weights,
     recognise,
 )
+from nightcrawler.models.lost_entries import lost_entries, scales_and_biases
 from nightcrawler.models.zoo import check_weights, obtain_weights
 from nightcrawler.utils.errors import ArgumentError
 
@@ -105,17 +106,6 @@ def is_head(name: str) -> bool:
     return name.startswith(HEADS) and not name.startswith(NECKS)
 
 
-def _scales_and_biases(model: nn.Module) -> list[str]:
-    """Return the names of a model's biases, and of the scales of its normalisations."""
-    names = []
-    for module_name, module in model.named_modules():
-        is_norm = "norm" in type(module).__name__.lower()
-        for name, value in module.named_parameters(recurse=False):
-            if value.ndim == 1 and (is_norm or name.endswith("bias")):
-                names.append(f"{module_name}.{name}" if module_name else name)
-    return names
-
-
 class _Loading:
     """Matching of a checkpoint's entries with a model's.
 
@@ -161,33 +151,18 @@ class _Loading:
         return any(value.is_floating_point() for value in left)
 
     def lost(self, model: nn.Module) -> list[str]:
-        """Return the entries whose loss a share of the parameters cannot see.
-
-        These are scales and biases: the model's that nothing fills, and the checkpoint's that have
-        no place in a layer which is filled otherwise. An entry of the checkpoint that is left over
-        beside one of the model of the same shape is the same entry under another name.
+        """Return the entries outside the head whose loss a share of the parameters cannot see.
 
         Args:
             model: the model.
         """
-        missing = [name for name in self.report.missing if not is_head(name)]
-        skipped = [name for name in self.report.skipped if not is_head(name)]
-        small = {self._plain[name] for name in _scales_and_biases(model)}
-        lost = [f"{name} (the model's, not filled)" for name in missing if name in small]
-        layers = {name.rpartition(".")[0] for name in self.filled}
-        shapes = {
-            tuple(self.targets[name].shape)
-            for name in missing
-            if self.targets[name].is_floating_point() and self.targets[name].ndim
-        }
-        for name in skipped:
-            value = self.state[name]
-            if not value.is_floating_point() or not value.ndim:
-                continue
-            homeless = value.ndim == 1 and name.rpartition(".")[0] in layers
-            if homeless or (name not in self.targets and tuple(value.shape) in shapes):
-                lost.append(f"{name} (the checkpoint's, not used)")
-        return lost
+        small = {self._plain[name] for name in scales_and_biases(model)}
+        return lost_entries(
+            {name: value for name, value in self.targets.items() if not is_head(name)},
+            [name for name in self.report.missing if not is_head(name)],
+            {name: self.state[name] for name in self.report.skipped if not is_head(name)},
+            small,
+        )
 
     def share(self, model: nn.Module) -> float:
         """Return the share of the parameters outside the head that are filled, 0 to 1.
@@ -287,8 +262,8 @@ def load_pretrained(
 
     Raises:
         UserError: if the file is missing or unreadable.
-        ArgumentError: if too little of it matches, or a scale, a bias or a renamed entry would be
-            lost.
+        ArgumentError: if too little of it matches, or a block, token, position table, scale, bias,
+            adapter or renamed entry would be lost.
 
     Example:
         >>> model = UniFormer(num_classes=11)
@@ -303,6 +278,8 @@ def load_pretrained(
     report = loading.report
     report.share = loading.share(model)
     _check_finite(file, loading.filled)
+    if report.share >= min_match:
+        _check_adapters(loading)
     fault = _fault(loading, model, min_match, complete)
     if fault:
         comparison = _compare(file, list(loading.targets))
@@ -327,8 +304,9 @@ def _fault(loading: _Loading, model: nn.Module, min_match: float, complete: bool
     lost = loading.lost(model)
     if lost:
         return (
-            f"{len(lost)} scales and biases would be lost, first {', '.join(lost[:SHOWN])}; "
-            "without them a model gives other answers, however small their share"
+            f"{len(lost)} entries would be lost, first {', '.join(lost[:SHOWN])}; without them a "
+            "model gives other answers, however small their share, so build it as the checkpoint's "
+            "was"
         )
     if complete and loading.incomplete():
         return "its entries are not exactly those of this model"
@@ -347,6 +325,23 @@ def _check_finite(file: WeightsFile, filled: Mapping[str, Tensor]) -> None:
                 f"{file.path}: {name} holds values that are not finite: the run that wrote it had "
                 "diverged, take an earlier checkpoint",
                 "name_or_path",
+            )
+
+
+def _check_adapters(loading: _Loading) -> None:
+    """Refuse to drop low-rank adapters, which hold all that such a training learned.
+
+    Raises:
+        ArgumentError: with the rank to build the model with.
+    """
+    for name, reason in loading.report.skipped.items():
+        # The first of the two factors has a row for each rank.
+        if f"{LORA}A." in name:
+            rank = len(loading.state[name])
+            raise ArgumentError(
+                f"{loading.file.path}: low-rank adapters of rank {rank} would be lost, first "
+                f"{name} ({reason}): build the model with adapters of rank {rank}",
+                "lora_rank",
             )
 
 

@@ -283,7 +283,7 @@ def _answers(
             yield item, result, []
             continue
         state, (result, spans) = next(fresh)
-        writer.take(item, result, spans)
+        writer.take(item, result, spans, run=rows.run)
         rows.add(result, writer.record(result), state)
         yield item, result, spans
     # Past the last one: progress is shown to its end.
@@ -354,7 +354,7 @@ def predict_watched(
         ensemble: models to run.
         folder: folder to watch.
         windows: windows of time.
-        writer: outputs. Videos in its JSON-lines file are not predicted again.
+        writer: outputs. Videos of this run in its JSON-lines file are not predicted again.
 
     Raises:
         UserError: if there is no such folder, or the annotated copies would be written into it.
@@ -368,9 +368,10 @@ def predict_watched(
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder to watch")
     # Results of an earlier watch, which wrote to the same file.
+    run = _run_of_set(ensemble, [], windows, writer.outputs.reject)
     done: dict[str, tuple[int, int] | None] = {}
     if writer.outputs.jsonl:
-        done = read_done(writer.outputs.jsonl)
+        done = read_done(writer.outputs.jsonl, run)
     writer.echo(f"watching {folder}, {len(done)} videos are done; Ctrl-C ends it")
     try:
         for item in new_videos(folder.resolve(), done):
@@ -379,7 +380,7 @@ def predict_watched(
             size, mtime_ns = file_state(item.path) or (None, None)
             predicted = predict_items(ensemble, [item], windows, show_windows=False)
             for result, spans in predicted:
-                writer.take(item, result, spans, size=size, mtime_ns=mtime_ns)
+                writer.take(item, result, spans, size=size, mtime_ns=mtime_ns, run=run)
                 writer.show(result)
                 writer.tell(item, result, spans)
     except KeyboardInterrupt:

@@ -275,8 +275,6 @@ def run_hash(about: dict[str, Any]) -> str:
     for model in about["models"]:
         models.append({key: value for key, value in model.items() if key != "name"})
     unnamed = {**about, "mixture": mixture, "models": models}
-    # How an answer is judged changes no probability, and earlier versions did not tell it.
-    unnamed.pop("judge", None)
     return hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
 
 

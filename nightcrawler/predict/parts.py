@@ -73,9 +73,13 @@ def open_run(out: Path, about: dict[str, Any]) -> str:
         UserError: if the folder holds something else, or parts of other models or settings.
     """
     path = out / METADATA
-    key = run_hash(about)
     if path.exists():
-        other = run_hash(_read_about(path))
+        found = _read_about(path)
+        if "judge" not in found:
+            # Runs of earlier versions do not say how their answers are judged.
+            about = {name: value for name, value in about.items() if name != "judge"}
+        key = run_hash(about)
+        other = run_hash(found)
         if other != key:
             raise UserError(
                 f"{path} is of other models or settings ({other}, now {key}): "
@@ -84,7 +88,7 @@ def open_run(out: Path, about: dict[str, Any]) -> str:
         return key
     # Workers that start together write the same content, so the last one to rename does no harm.
     _write_json(path, about)
-    return key
+    return run_hash(about)
 
 
 def read_about(out: Path) -> dict[str, Any]:

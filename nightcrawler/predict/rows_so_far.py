@@ -81,6 +81,9 @@ class RowsSoFar:
         run: hash of models and settings.
         class_names: names of the K classes.
 
+    Attributes:
+        run: see above.
+
     Raises:
         UserError: if the file holds anything else, see `refuse_other_rows`.
     """
@@ -89,7 +92,7 @@ class RowsSoFar:
         if path is not None:
             refuse_other_rows(path)
         self.path = path
-        self._run = run
+        self.run = run
         self._class_names = tuple(class_names)
         self._lines = OwnJsonLines(path)
 
@@ -108,7 +111,7 @@ class RowsSoFar:
         found: dict[str, VideoResult] = {}
         for line in _lines(self.path):
             row = _row(line)
-            if row is None or row["run"] != self._run:
+            if row is None or row["run"] != self.run:
                 continue
             result = self._result(row)
             if result is None or result.name not in due:
@@ -138,7 +141,7 @@ class RowsSoFar:
             record: the answer for people, see `video_result.to_record`.
             state: `video_state` of the video before it was read.
         """
-        self._lines.write(**record, file=state, run=self._run, row=to_plain(result))
+        self._lines.write(**record, file=state, run=self.run, row=to_plain(result))
 
     def finish(self) -> None:
         """Remove the answers of this run, and the file unless it holds anything else."""
@@ -156,4 +159,4 @@ class RowsSoFar:
         row = _row(line)
         if row is None:
             return bool(line.strip()) and not _is_cut(line)
-        return bool(row["run"] != self._run)
+        return bool(row["run"] != self.run)

@@ -71,7 +71,7 @@ def new_videos(
         time.sleep(poll_sec)
 
 
-def read_done(path: Path) -> dict[str, FileState | None]:
+def read_done(path: Path, run: str) -> dict[str, FileState | None]:
     """Return videos of a JSON-lines file with their files' states, so that a watch can resume.
 
     Rows of errors are not done: the file may have been incomplete, or away.
@@ -80,6 +80,8 @@ def read_done(path: Path) -> dict[str, FileState | None]:
 
     Args:
         path: file of results, one JSON object per line. It may be missing.
+        run: hash of models and settings. Lines of other runs do not count, those that name none
+            (of earlier versions) do.
     """
     # Reading a pipe would wait for ever, and an open file of a process is for writing.
     if is_stream(path) or not path.is_file():
@@ -93,7 +95,7 @@ def read_done(path: Path) -> dict[str, FileState | None]:
     # JSON lines end with \n alone: other separators of lines may be part of a name.
     for line in text.split("\n"):
         row = _row(line)
-        if row is None:
+        if row is None or row.get("run", run) != run:
             continue
         name = str(row["video"])
         done.pop(name, None)

@@ -41,6 +41,9 @@ META_KEYS = (
     "config_hash",
     "checkpoint_sha256",
 )
+# Fields that all results of one join share, where they have them: numbered videos of other data
+# have the same names.
+_SHARED = ("split", "list_sha256", "videos_sha256")
 
 
 def results_name(
@@ -163,6 +166,7 @@ def load_joined(
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"{', '.join(map(str, paths))}: one file is named twice")
     models = [read_results(path, names) for path in paths]
+    _check_same_data(paths, models)
     # The order of rows is that of the first file.
     joined = join(models, [str(path) for path in paths], ensemble.scores)
     unnamed = joined.class_names == list(map(str, range(len(joined.class_names))))
@@ -176,6 +180,28 @@ def load_joined(
         )
     metadata = [results_metadata(path, model) for path, model in zip(paths, models, strict=True)]
     return joined, metadata
+
+
+def _check_same_data(paths: Sequence[Path], models: Sequence[Predictions]) -> None:
+    """Refuse to join results of other videos, which may have the same names.
+
+    Raises:
+        UserError: if two files have another split, list or content of videos.
+    """
+    for key in _SHARED:
+        first: tuple[Path, str] | None = None
+        for path, model in zip(paths, models, strict=True):
+            value = str(model.meta.get(key) or "")
+            # Models of skeletons are tested on pose files, whose content is not that of videos.
+            if not value or (key == "videos_sha256" and "pose_sources" in model.meta):
+                continue
+            if first is None:
+                first = path, value
+            elif value != first[1]:
+                raise UserError(
+                    f"{path}: {key} is {value[:16]}, that of {first[0]} is {first[1][:16]}: these "
+                    "are results of other videos, test all models on the same split and data"
+                )
 
 
 def results_metadata(path: Path, predictions: Predictions) -> dict[str, Any]:

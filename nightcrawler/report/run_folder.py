@@ -18,12 +18,15 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.pseudo.labels import read_labels
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.pseudo.results_metadata import ORACLE
+from nightcrawler.report.results_origin import find_other_origin
 from nightcrawler.report.run_state import MetricsRow, PipelineState, find_wrong_value
 from nightcrawler.utils.errors import UserError
+from nightcrawler.utils.file_hashes import CACHE_NAME, FileHashes
 from nightcrawler.workflow.recipe_file import CEILING
 from nightcrawler.workflow.task_state import DONE
 
 STATE = "pipeline.json"
+WEIGHTS = "best.pyth"
 # The key of the tasks in pipeline.json, as version 0.1 wrote it too.
 TASKS = "links"
 KEYS = (
@@ -81,7 +84,7 @@ class RunFolder:
             `truth/` of the data folder.
 
     Attributes:
-        notes: missing files, in words.
+        notes: files that are missing or left out, in words.
 
     Raises:
         UserError: if `pipeline.json` is missing or damaged, or `truth` has a split without clips.
@@ -92,6 +95,7 @@ class RunFolder:
         self.root = root
         self.state = read_state(folder / STATE)
         self.notes: list[str] = []
+        self._hashes = FileHashes(folder / CACHE_NAME)
         self.data = self.locate(self.state["data"])
         self.truth_files: dict[str, Path] = {}
         for path in sorted((self.data / "truth").glob("*.csv")):
@@ -160,6 +164,24 @@ class RunFolder:
             self.notes.append(f"{task['name']} is done, but its output {missing[0]} is missing")
         return not missing
 
+    def is_origin(
+        self, path: Path, predictions: Predictions, split: str, pair: tuple[int, int] | None = None
+    ) -> bool:
+        """Return whether results are of the place that they lie in, and note those that are not.
+
+        Args:
+            path: the results file, beside its model's checkpoint.
+            predictions: its content.
+            split: that it should be of.
+            pair: its views and crops, None for any.
+        """
+        weights = path.parent / WEIGHTS
+        other = find_other_origin(predictions.meta, split, pair, weights, self._hashes)
+        if other:
+            name = f"{path.parent.name}/{path.name}"
+            self.notes.append(f"{name}: {other}: of another test or training, left out")
+        return not other
+
     @cached_property
     def results(self) -> list[SplitResults]:
         """Return the results of all tests that are done.
@@ -174,6 +196,9 @@ class RunFolder:
             # The outputs are one file per (views, crops); the first is the plain test.
             path = self.locate(task["outputs"][0])
             predictions = read_results(path)
+            pair = (task.get("pairs") or [None])[0]
+            if not self.is_origin(path, predictions, task["split"], pair):
+                continue
             num_classes = predictions.probs.shape[1]
             if num_classes != len(self.class_names):
                 raise UserError(

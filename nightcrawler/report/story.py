@@ -122,6 +122,8 @@ def mean_beside(
     for place in sorted((run.folder / folder).glob("*/")):
         for path in sorted([*place.glob(f"{split}x*.npz"), *place.glob(f"{split}x*.pkl")])[:1]:
             results = read_results(path)
+            if not run.is_origin(path, results, split):
+                continue
             if results.probs.shape[1] == len(run.class_names):
                 found.append(SplitResults(folder, place.name, False, split, path, results))
             else:

@@ -15,6 +15,7 @@ from nightcrawler.config.reference import keys_as_markdown
 from nightcrawler.config.schema import SCHEMA, dependent_keys
 from nightcrawler.utils.errors import ConfigError
 from nightcrawler.utils.lazy_registry import Registry
+from tests.paths import ROOT
 
 DEFAULTS = flatten(get_cfg())
 CHOICES = {name: key for name, key in SCHEMA.items() if key.choices is not None}
@@ -197,6 +198,14 @@ DISABLING = [
     ("TRAIN.EARLY_STOP", "5", {"SOLVER.MAX_EPOCH": "5", "SOLVER.WARMUP_EPOCHS": "1"}),
     ("TRAIN.EARLY_STOP", "11", {"TRAIN.EVAL_PERIOD": "10"}),
     ("MODEL.LORA_RANK", "4", {"MODEL.PROBE": "linear"}),
+    ("MODEL.DROPOUT_RATE", "0.5", {"MODEL.PROBE": "linear"}),
+    ("MODEL.DROP_PATH_RATE", "0.5", {"MODEL.PROBE": "linear"}),
+    ("MODEL.DROP_PATH_RATE", "0.5", {"MODEL.PROBE": "attentive"}),
+    ("MODEL.USE_CHECKPOINT", "True", {"MODEL.PROBE": "linear"}),
+    ("MODEL.USE_CHECKPOINT", "True", {"MODEL.PROBE": "attentive"}),
+    ("UNIFORMER.DROPOUT_RATE", "0.5", {"MODEL.PROBE": "linear"}),
+    ("UNIFORMER.ATTENTION_DROPOUT_RATE", "0.5", {"MODEL.PROBE": "linear"}),
+    ("MVIT.DROPOUT_RATE", "0.5", {"MODEL.PROBE": "linear"}),
     ("SOLVER.LAYER_DECAY", "0.75", {"MODEL.PROBE": "linear"}),
     (
         "ENHANCE.GAMMA",
@@ -278,6 +287,13 @@ def fault(folder: Path, text: str, overrides: dict[str, str] | None = None) -> s
     with pytest.raises(ConfigError) as caught:
         load_experiment(path, (), flat)
     return str(caught.value).replace(str(path), "exp.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/models").glob("*.yaml")), ids=str)
+def test_the_backbone_of_every_model_may_be_frozen(path: Path) -> None:
+    """Stochastic depth of a model's file has no effect then, and is left out."""
+    cfg = load_experiment(path, (), ["MODEL.PROBE", "linear"])
+    assert (cfg.MODEL.DROPOUT_RATE, cfg.MODEL.DROP_PATH_RATE) == (0.0, 0.0)
 
 
 # (settings besides AUG.DARKEN, what the message says).

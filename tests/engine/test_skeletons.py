@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,9 @@ def test_results_say_where_nobody_was_seen(data: Path, trained: Path, tmp_path: 
     shutil.copytree(data, folder)
     for number in (1, 4, 7):
         write_pose(folder / f"poses/dark_train/Train/ari_{number}.mp4.pose.npz", nobody())
+    for number, source in ((2, "mediapipe 1"), (3, "mediapipe 1"), (5, "onnx 2")):
+        path = folder / f"poses/dark_train/Train/ari_{number}.mp4.pose.npz"
+        write_pose(path, replace(read_pose(path), source=source, fingerprint="of a video"))
     best = trained / "best.pyth"
     out = tmp_path / "out"
     tester = build_tester(config(folder, out, "TEST.CHECKPOINT_FILE_PATH", best))
@@ -136,6 +140,7 @@ def test_results_say_where_nobody_was_seen(data: Path, trained: Path, tmp_path: 
     assert np.isfinite(results.probs[results.ok]).all()
     assert (results.meta["model"], results.meta["enhancement"]) == ("poseconv", "none")
     assert results.meta["labels"] == "label-free"
+    assert results.meta["pose_sources"] == ["mediapipe 1", "onnx 2"]
     (folder / "poses/dark_train/Train/ari_0.mp4.pose.npz").write_bytes(b"no pose")
     (folder / "poses/dark_train/Train/ari_2.mp4.pose.npz").unlink()
     with pytest.raises(UserError, match="2 of 9 videos of 'arid' cannot be read"):

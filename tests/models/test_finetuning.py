@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nightcrawler.config.node import get_cfg
+from nightcrawler.engine.resume import start_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.lora import called_linear_layers
 from nightcrawler.models.pretrained import load_pretrained
@@ -222,6 +223,20 @@ def test_weights_of_a_whole_model_fill_a_probe_or_an_adapted_one(
     load_pretrained(again, tmp_path / "own.pth", min_match=1.0, complete=True)
     assert torch.equal(again.eval()(clip), model.eval()(clip))
     assert torch.equal(copy.deepcopy(model)(clip), model(clip))
+
+
+@pytest.mark.parametrize(("rank", "excuse"), [(0, "no such entry"), (2, r"shape \[4, ")])
+def test_adapters_are_not_dropped_when_the_next_stage_starts(
+    tmp_path: Path, rank: int, excuse: str
+) -> None:
+    pytest.importorskip("peft")
+    torch.save(build(TIMM, "MODEL.LORA_RANK", 4).state_dict(), tmp_path / "best.pyth")
+    cfg = get_cfg()
+    start = ["TRAIN.CHECKPOINT_FILE_PATH", str(tmp_path / "best.pyth")]
+    cfg.merge_from_list([*TIMM, *start, "MODEL.NUM_CLASSES", K, "MODEL.LORA_RANK", rank])
+    wanted = rf"adapters of rank 4 would be lost.*{excuse}.*of rank 4 \(MODEL.LORA_RANK\)"
+    with pytest.raises(UserError, match=wanted):
+        start_from_cfg(cfg, build(TIMM, "MODEL.LORA_RANK", rank))
 
 
 # --- recomputed activations ---------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_biases_of_queries_and_values_are_taken_and_never_lost(
         assert value.abs().min() > 0
     # The general loader knows nothing of these names.
     model = from_config("videomae", folders["videomae"])
-    with pytest.raises(UserError, match="scales and biases would be lost, first"):
+    with pytest.raises(UserError, match="entries would be lost, first"):
         load_pretrained(model, file, min_match=0.5)
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import zipfile
 from importlib import metadata
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nightcrawler.pose.estimators import blazepose
 from nightcrawler.pose.estimators.base import UNRELATED, EstimatorOptions, build_estimator
 from nightcrawler.utils.errors import NoPersonError, UserError
 from tests.paths import shared
@@ -45,6 +47,19 @@ def test_a_model_of_another_kind_is_told(monkeypatch, tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"")
     with pytest.raises(UserError, match=r"reads \.task files"):
         build_estimator("mediapipe", EstimatorOptions(model=str(tmp_path / "net.onnx")))
+
+
+def test_poses_of_each_task_file_are_a_source_of_their_own(monkeypatch, tmp_path):
+    pretend(monkeypatch, "0.10.14")
+    monkeypatch.setattr(blazepose, "_TaskRunner", lambda options: None)
+    monkeypatch.setattr(blazepose, "_SolutionRunner", lambda: None)
+    sources = [build_estimator("mediapipe", EstimatorOptions()).source]
+    for name, content in (("lite.task", b"lite"), ("heavy.task", b"heavy"), ("lite.task", b"new")):
+        (tmp_path / name).write_bytes(content)
+        options = EstimatorOptions(model=str(tmp_path / name))
+        sources.append(build_estimator("mediapipe", options).source)
+    assert len(set(sources)) == 4
+    assert sources[1] == f"mediapipe 0.10.14 lite.task {hashlib.sha256(b'lite').hexdigest()[:12]}"
 
 
 def test_an_unknown_estimator_is_told_with_the_known_ones():

@@ -21,6 +21,7 @@ from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.predictor import build_predictor
 from nightcrawler.predict.sources import find_videos
+from nightcrawler.predict.trust import NEVER, Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import join
 from nightcrawler.pseudo.predictions import read_results
@@ -161,6 +162,15 @@ def test_bright_videos_are_left_as_they_are(data: Path, models: list[Path]) -> N
     bright = ensemble_of(models[0], dark=False)
     assert bright.about()["models"][0]["enhancement"] == "none"
     assert run_hash(bright.about()) != run_hash(ensemble_of(models[0]).about())
+
+
+def test_answers_that_are_judged_otherwise_are_of_another_run(models: list[Path]) -> None:
+    """Statuses lie in the files of a run: its answers must all be judged by one rule."""
+    ensemble = ensemble_of(models[0])
+    about = []
+    for judge in (Judge(threshold=0.5), Judge(threshold=0.8), NEVER, Judge()):
+        about.append(replace(ensemble, judge=judge).about())
+    assert len({run_hash(one) for one in about}) == 4
 
 
 def test_names_of_models_do_not_tell_runs_apart(models: list[Path]) -> None:

@@ -385,3 +385,15 @@ def test_sizes_of_parts() -> None:
     for count in (1, 512, 513, 1_000_000, 10_000_000):
         found.append(min(max(-(-count // parts.MOST_PARTS), 1), parts.MOST_ROWS))
     assert found == [1, 1, 2, 1954, 4096]
+
+
+def test_a_run_is_of_one_judge_and_an_earlier_one_of_any(tmp_path: Path) -> None:
+    judged = {**ABOUT, "judge": {"sure_from": 0.5, "basis": "calibrated"}}
+    assert parts.open_run(tmp_path, judged) == parts.open_run(tmp_path, judged)
+    with pytest.raises(UserError, match="of other models or settings"):
+        parts.open_run(tmp_path, {**ABOUT, "judge": {"sure_from": None, "basis": "never"}})
+    # Earlier versions did not tell it, and their folders go on under their own key.
+    old = tmp_path / "old"
+    old.mkdir()
+    key = parts.open_run(old, ABOUT)
+    assert parts.open_run(old, judged) == key == run_hash(ABOUT)

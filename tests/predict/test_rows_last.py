@@ -187,7 +187,7 @@ def test_rows_of_errors_are_not_done(tmp_path: Path) -> None:
     ]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
-    assert read_done(path) == {"a": (3, 5), "c\u2028d": None}
+    assert read_done(path, "1") == {"a": (3, 5), "c\u2028d": None}
 
 
 def test_names_that_are_no_utf8_are_escaped(tmp_path: Path) -> None:

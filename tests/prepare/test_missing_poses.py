@@ -1,11 +1,15 @@
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from nightcrawler.cli import net
 from nightcrawler.config.node import get_cfg
-from nightcrawler.pose.files import read_pose
+from nightcrawler.data.skeleton.build import build_pose_reader
+from nightcrawler.pose.files import read_pose, write_pose
 from nightcrawler.prepare.missing_poses import build_missing_poses
+from nightcrawler.utils.errors import VideoError
 from tests import tiny
 from tests.paths import ROOT
 from tests.prepare.test_extract_poses import dots, walk
@@ -60,6 +64,101 @@ def test_without_the_estimator_a_warning_says_what_to_install(data, caplog):
     assert "3 pose files are missing" in caplog.text
     assert "needs a model: give a .onnx file" in caplog.text
     assert made(data, "none") == []
+
+
+@pytest.fixture
+def posed(data, tmp_path):
+    """Three videos with their pose files."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns("other", "none"))
+    build_missing_poses(config(folder), ["arid"], 1)
+    return folder
+
+
+def pose_of(folder, name):
+    return folder / f"poses/dark_train/Train/{name}.pose.npz"
+
+
+def swap(one, other):
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def track(path):
+    """Frames and place of the dot in a video's pose, which its video alone determines."""
+    points = read_pose(path).points
+    return points.shape[1], float(np.nanmean(points[0, :, :, 1]))
+
+
+@pytest.fixture
+def swapped(posed):
+    """Two videos of other heights in each other's place, as the rows of a new list could have it."""
+    dots(posed / "dark_train/Train/b.mp4", walk(48, y=200))
+    build_missing_poses(config(posed), ["arid"], 1)
+    swap(posed / "dark_train/Train/b.mp4", posed / "dark_train/Train/c.mp4")
+    return posed
+
+
+def test_poses_of_videos_that_changed_are_made_anew(swapped):
+    low, high = (track(pose_of(swapped, name)) for name in ("b.mp4", "c.mp4"))
+    assert low[1] - high[1] > 50
+    kept = pose_of(swapped, "Walk/a.mp4").stat().st_mtime_ns
+    build_missing_poses(config(swapped), ["arid"], 1)
+    assert track(pose_of(swapped, "b.mp4")) == high
+    assert track(pose_of(swapped, "c.mp4")) == low
+    assert pose_of(swapped, "Walk/a.mp4").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "source"),
+    [
+        (("POSE.LIGHT", "gamma", "POSE.DENOISE_FRAMES", 5), "gamma 0.4, means of 5 frames"),
+        (("POSE.ESTIMATOR_MODEL", "large"), "dots 1large; none"),
+    ],
+)
+def test_poses_of_another_source_are_made_anew(posed, settings, source):
+    build_missing_poses(config(posed, *settings), ["arid"], 1)
+    for name in ("Walk/a.mp4", "b.mp4", "c.mp4"):
+        assert source in read_pose(pose_of(posed, name)).source
+
+
+def test_without_the_estimator_poses_of_another_source_are_used_and_told_once(posed, caplog):
+    before = read_pose(pose_of(posed, "b.mp4")).source
+    build_missing_poses(config(posed, "POSE.ESTIMATOR", "onnx"), ["arid"], 1)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "3 pose files are not of POSE.ESTIMATOR" in warning
+    assert "are used" in warning
+    assert read_pose(pose_of(posed, "b.mp4")).source == before
+
+
+def test_without_the_estimator_poses_of_other_videos_cost_these_alone(swapped, caplog):
+    cfg = config(swapped, "POSE.ESTIMATOR", "onnx")
+    build_missing_poses(cfg, ["arid"], 1)
+    assert (
+        "2 pose files are of other content than their videos have now, and are not" in caplog.text
+    )
+    reader = build_pose_reader(cfg)
+    for name in ("b.mp4", "c.mp4"):
+        with pytest.raises(
+            VideoError, match=rf"not of the content that .*{name} has now"
+        ) as caught:
+            reader.probe(str(pose_of(swapped, name)))
+        assert caught.value.status.startswith("error: ")
+    assert reader.probe(str(pose_of(swapped, "Walk/a.mp4"))).num_frames > 0
+
+
+def test_poses_of_no_video_are_used_as_they_are(posed, caplog):
+    """Made by another program, which wrote no fingerprint, or listed without a video."""
+    file = pose_of(posed, "b.mp4")
+    write_pose(file, replace(read_pose(file), fingerprint="", source="mine"))
+    (posed / "dark_train/Train/c.mp4").unlink()
+    before = [path.read_bytes() for path in (file, pose_of(posed, "c.mp4"))]
+    cfg = config(posed, "POSE.LIGHT", "gamma")
+    build_missing_poses(cfg, ["arid"], 1)
+    assert [path.read_bytes() for path in (file, pose_of(posed, "c.mp4"))] == before
+    for name in ("b.mp4", "c.mp4"):
+        assert build_pose_reader(cfg).probe(str(pose_of(posed, name))).num_frames > 0
 
 
 def test_frames_need_no_poses(data):

@@ -125,6 +125,25 @@ def test_a_file_twice_is_an_error(tmp_path: Path) -> None:
         load_joined([paths[0], tmp_path / "." / "a.pkl"], TWO, [])
 
 
+@pytest.mark.parametrize("key", ["split", "list_sha256", "videos_sha256"])
+def test_results_of_other_data_are_not_joined_by_their_numbers(tmp_path: Path, key: str) -> None:
+    paths = saved(tmp_path)
+    for path, value in zip(paths, ("test", "val_dry"), strict=True):
+        made(**{key: value}).save(path)
+    with pytest.raises(UserError, match=rf"b\.pkl: {key} is val_dry, that of .*a\.pkl is test: "):
+        load_joined(paths, TWO, [])
+    # One that does not say is of an earlier version, and is taken.
+    made(**{key: ""}).save(paths[1])
+    assert len(load_joined(paths, TWO, [])[0].names) == 12
+
+
+def test_models_of_skeletons_and_of_pictures_are_joined(tmp_path: Path) -> None:
+    """What a model of skeletons is tested on are pose files, of the same videos."""
+    paths = saved(tmp_path, videos_sha256="1")
+    made(videos_sha256="2", pose_sources=["mediapipe 0.10.14"]).save(paths[1])
+    assert len(load_joined(paths, TWO, [])[0].names) == 12
+
+
 def test_only_what_says_so_everywhere_is_label_free() -> None:
     free, oracle = {"labels": "label-free"}, {"labels": "oracle"}
     assert label_use([free, free], "label-free") == "label-free"

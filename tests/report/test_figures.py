@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from nightcrawler.pseudo.predictions import Predictions, read_results
 from nightcrawler.report.figures import merging_models
 from nightcrawler.report.page import read_figures, write_report
+from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.utils.errors import UserError
 from tests import tiny
 from tests.paths import ROOT
@@ -202,6 +204,38 @@ def test_files_of_ones_own_are_not_replaced(data: Path, tmp_path: Path, name: st
     (tmp_path / name).unlink()
     for _ in range(2):
         write_report(run, ROOT, {}, tmp_path / "notes.html")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("split", "val_dry", "split val_dry, expected test"),
+        ("views", 3, "views 3, expected 1"),
+        ("crops", 3, "crops 3, expected 1"),
+        ("checkpoint_sha256", "0" * 64, "checkpoint_sha256 0000000000000000, expected e3b0c442"),
+    ],
+)
+def test_results_of_another_test_are_left_out_with_a_note(
+    data: Path, tmp_path: Path, key: str, value: Any, told: str
+) -> None:
+    run = make(Made(tmp_path / "run", data, CLASSES, MODELS))
+    path = run / "round1/one/testx4x32x1x1.pkl"
+    results = read_results(path)
+    # The hash of its checkpoint, an empty file.
+    own = {"views": 1, "crops": 1, "checkpoint_sha256": hashlib.sha256().hexdigest()}
+    results.meta |= own
+    results.save(path)
+    assert not [note for note in notes_of(run) if "left out" in note]
+    results.meta |= {key: value}
+    results.save(path)
+    (note,) = [note for note in notes_of(run) if "left out" in note]
+    assert note.startswith(f"one/testx4x32x1x1.pkl: {told}")
+    assert all(one.path != path for one in RunFolder(run, ROOT).results)
+
+
+def notes_of(run: Path) -> list[str]:
+    found: list[str] = write_report(run, ROOT, {}, run / "report.html")["notes"]
+    return found
 
 
 def test_an_alarm_where_models_merge(figures: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nightcrawler.config.schema.conditions import TRAINS_BACKBONE
 from nightcrawler.config.schema.key import Key
 from nightcrawler.config.schema.value_rules import (
     are_streams,
@@ -31,6 +32,7 @@ UNIFORMER = (
         "Dropout in the projections of attention and MLP.",
         minimum=0,
         maximum=1,
+        needs=TRAINS_BACKBONE,
     ),
     Key(
         "UNIFORMER.ATTENTION_DROPOUT_RATE",
@@ -38,6 +40,7 @@ UNIFORMER = (
         "Dropout of attention weights.",
         minimum=0,
         maximum=1,
+        needs=TRAINS_BACKBONE,
     ),
     Key("UNIFORMER.SPLIT", False, "Separate attention in time and in space."),
     Key("UNIFORMER.STD", False, "Temporal kernel 3 in the later patch embeddings."),
@@ -59,7 +62,14 @@ MVIT = (
     Key("MVIT.NUM_HEADS", 1, "Attention heads of the first block.", minimum=1),
     Key("MVIT.MLP_RATIO", 4.0, "Hidden over input channels of a block's MLP.", minimum=1e-3),
     Key("MVIT.QKV_BIAS", True, "Bias in the projection to queries, keys and values."),
-    Key("MVIT.DROPOUT_RATE", 0.0, "Dropout in projections.", minimum=0, maximum=1),
+    Key(
+        "MVIT.DROPOUT_RATE",
+        0.0,
+        "Dropout in projections.",
+        minimum=0,
+        maximum=1,
+        needs=TRAINS_BACKBONE,
+    ),
     Key(
         "MVIT.PATCH_KERNEL",
         [3, 7, 7],

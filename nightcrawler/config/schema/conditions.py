@@ -106,6 +106,7 @@ USES_TEMPERATURE = Condition(
     lambda cfg: cfg.MODEL.PSEUDO_LOSS not in ("hard", "soft"),
     ("MODEL.PSEUDO_LOSS",),
 )
+TRAINS_BACKBONE = equals("MODEL.PROBE", "none")
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
 LEARNS_FROM_PSEUDO = Condition(
     "DATA.PSEUDO_CSV is set and TRAIN.PSEUDO_WEIGHT is above 0",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from nightcrawler.config.schema.conditions import (
     LEARNS_FROM_PSEUDO,
+    TRAINS_BACKBONE,
     USES_TEMPERATURE,
+    differs,
     equals,
     is_positive,
 )
@@ -97,13 +99,22 @@ MODEL = (
     # The 11 classes of ARID.
     Key("MODEL.NUM_CLASSES", 11, "Number of classes K.", minimum=2, maximum=1_000_000),
     Key("MODEL.CLASS_NAMES", CLASS_NAMES, "Names of classes, in index order.", rule=is_unique),
-    Key("MODEL.DROPOUT_RATE", 0.0, "Dropout before the classifier.", minimum=0, maximum=1),
+    # A frozen backbone is in evaluation mode up to the classifier, and has no gradients.
+    Key(
+        "MODEL.DROPOUT_RATE",
+        0.0,
+        "Dropout before the classifier.",
+        minimum=0,
+        maximum=1,
+        needs=differs("MODEL.PROBE", "linear"),
+    ),
     Key(
         "MODEL.DROP_PATH_RATE",
         0.0,
         "Stochastic depth of the last block (it grows linearly from 0).",
         minimum=0,
         maximum=0.999,
+        needs=TRAINS_BACKBONE,
     ),
     Key(
         "MODEL.MOTION_STEM",
@@ -116,6 +127,7 @@ MODEL = (
         "MODEL.USE_CHECKPOINT",
         False,
         "Recompute activations in the backward pass to save memory.",
+        needs=TRAINS_BACKBONE,
     ),
     Key(
         "MODEL.CHECKPOINT_NUM",
@@ -161,7 +173,7 @@ MODEL = (
         "none. Needs the extra lora.",
         minimum=0,
         maximum=4096,
-        needs=equals("MODEL.PROBE", "none"),
+        needs=TRAINS_BACKBONE,
         hashed_by_default=False,
     ),
     Key(

@@ -19,8 +19,8 @@ KEYS = (
     Key(
         "POSE.ESTIMATOR",
         "mediapipe",
-        "Estimator that makes pose files that are not there, before a training or test and when "
-        "videos are predicted. See docs/pose.md.",
+        "Estimator that makes pose files that are missing or outdated, before a training or test, "
+        "and when videos are predicted. See docs/pose.md.",
         choices=ESTIMATORS,
         needs=SEES_POSES,
         hashed_by_default=False,

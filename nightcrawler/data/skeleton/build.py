@@ -16,7 +16,7 @@ from nightcrawler.data.skeleton.track import RATE
 
 def build_pose_reader(cfg: CfgNode) -> PoseReader:
     """Build the reader of pose files of `POSE`."""
-    return PoseReader(least_seconds=cfg.POSE.LEAST_SECONDS)
+    return PoseReader(cfg.POSE.LEAST_SECONDS, cfg.DATA.PATH_PREFIX, cfg.POSE.FOLDER)
 
 
 def clip_length_of(cfg: CfgNode) -> int:

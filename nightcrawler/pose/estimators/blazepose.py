@@ -17,6 +17,7 @@ from nightcrawler.pose.estimators.base import (
     check_model_file,
 )
 from nightcrawler.utils.errors import UserError, install_command, missing_extra
+from nightcrawler.utils.io import sha256_file
 
 NAME = "mediapipe"
 LAYOUT = "blazepose33"
@@ -58,8 +59,10 @@ def build_mediapipe(options: EstimatorOptions) -> BlazePose:
     if number < FIRST_RELEASE:
         raise UserError(f"mediapipe {release} is too old: {install_command('pose')}")
     if options.model:
-        check_model_file(NAME, options.model, ".task")
-        return BlazePose(f"mediapipe {release}", _TaskRunner(options))
+        path = check_model_file(NAME, options.model, ".task")
+        # By content, as a name says nothing: the lite and the heavy model see other poses.
+        source = f"mediapipe {release} {path.name} {sha256_file(path)[:12]}"
+        return BlazePose(source, _TaskRunner(options))
     if number > LAST_WITH_MODEL:
         raise UserError(
             f"mediapipe {release} brings no model: give a .task file of its pose landmarker "
@@ -76,7 +79,7 @@ class BlazePose:
     """Estimator of 33 joints.
 
     Args:
-        source: Name and release.
+        source: Name and release, and name and content of a `.task` file.
         runner: Runs the model on single pictures.
     """
 

@@ -5,6 +5,7 @@ This is the form of the CMU motion capture database.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,11 @@ MAX_FRAMES = 1_000_000
 # Frames per second of CMU; the files do not say it.
 FPS = 120.0
 ROOT = "root"
+# Degrees in a unit of angles, by its name in a skeleton and its word in the head of a motion.
+DEGREES = 1.0
+RADIANS = 180 / math.pi
+FLAGS = (":fully-specified",)
+UNITS = {"deg": DEGREES, "degrees": DEGREES, "rad": RADIANS, "radians": RADIANS}
 
 
 @dataclass
@@ -33,20 +39,54 @@ def read_amc(skeleton: str, motion: str) -> tuple[np.ndarray, float]:
 
     Args:
         skeleton: The `.asf` file.
-        motion: The `.amc` file, in degrees.
+        motion: The `.amc` file. Without a unit of its own, it has the skeleton's.
 
     Returns:
         float64 `[T, 13, 3]` of layout `body` in the world (y up), and frames per second.
 
     Raises:
-        UserError: If one of them is damaged, or the skeleton has no body.
+        UserError: If one of them is damaged or of an unknown unit, or the skeleton has no body.
     """
-    bones = _read_bones(skeleton)
-    frames = _read_frames(motion, bones)
+    unit = _skeleton_unit(skeleton)
+    bones = _read_bones(skeleton, unit)
+    frames = _read_frames(motion, bones, _motion_unit(motion, unit))
     return body_points(_positions(bones, frames)), FPS
 
 
-def _read_bones(text: str) -> dict[str, _Bone]:
+def _skeleton_unit(text: str) -> float:
+    """Return the degrees in the unit of a skeleton's angles, one where it names none."""
+    section = ""
+    for line in text.splitlines():
+        words = line.split("#")[0].lower().split()
+        if words and words[0].startswith(":"):
+            section = words[0]
+        elif section == ":units" and words[:1] == ["angle"]:
+            name = " ".join(words[1:])
+            if name not in UNITS:
+                raise UserError(f"angle {name[:20]!r} of the skeleton: expected deg or rad")
+            return UNITS[name]
+    return DEGREES
+
+
+def _motion_unit(text: str, unit: float) -> float:
+    """Return the degrees in the unit of a motion's angles, `unit` where it names none."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.lower().split()
+        # Numbers of frames end the head. Words with values, such as a rate, are no units.
+        if words and words[0].isdigit():
+            break
+        if len(words) != 1 or not words[0].startswith(":") or words[0] in FLAGS:
+            continue
+        name = words[0].removeprefix(":")
+        if name not in UNITS:
+            raise UserError(
+                f"line {number} of the motion: {name[:20]!r}, expected :DEGREES or :RADIANS"
+            )
+        unit = UNITS[name]
+    return unit
+
+
+def _read_bones(text: str, unit: float) -> dict[str, _Bone]:
     bones = {ROOT: _Bone(dof=["tx", "ty", "tz", "rx", "ry", "rz"])}
     section = ""
     name = ""
@@ -58,9 +98,9 @@ def _read_bones(text: str) -> dict[str, _Bone]:
             if words[0].startswith(":"):
                 section = words[0]
             elif section == ":root":
-                _read_root(bones[ROOT], words)
+                _read_root(bones[ROOT], words, unit)
             elif section == ":bonedata":
-                name = _read_bone_line(bones, name, words)
+                name = _read_bone_line(bones, name, words, unit)
             elif section == ":hierarchy" and words[0] not in ("begin", "end"):
                 for child in words[1:]:
                     bones[child].parent = words[0]
@@ -75,15 +115,15 @@ def _read_bones(text: str) -> dict[str, _Bone]:
     return bones
 
 
-def _read_root(root: _Bone, words: list[str]) -> None:
+def _read_root(root: _Bone, words: list[str], unit: float) -> None:
     if words[0] == "order":
         root.dof = [word.lower() for word in words[1:]]
     elif words[0] == "orientation":
-        degrees = np.array([float(word) for word in words[1:4]])
+        degrees = unit * np.array([float(word) for word in words[1:4]])
         root.axis = chained_rotation("zyx", degrees[::-1])
 
 
-def _read_bone_line(bones: dict[str, _Bone], name: str, words: list[str]) -> str:
+def _read_bone_line(bones: dict[str, _Bone], name: str, words: list[str], unit: float) -> str:
     """Read one line of a bone, and return the name of the bone."""
     if words[0] == "name":
         bones[words[1]] = _Bone()
@@ -93,7 +133,7 @@ def _read_bone_line(bones: dict[str, _Bone], name: str, words: list[str]) -> str
     elif words[0] == "length":
         bones[name].length = float(words[1])
     elif words[0] == "axis":
-        degrees = np.array([float(word) for word in words[1:4]])
+        degrees = unit * np.array([float(word) for word in words[1:4]])
         order = words[4].lower() if len(words) > 4 else "xyz"
         # XYZ turns about x first, so that z is the outermost factor.
         bones[name].axis = chained_rotation(order[::-1], degrees[::-1])
@@ -102,8 +142,8 @@ def _read_bone_line(bones: dict[str, _Bone], name: str, words: list[str]) -> str
     return name
 
 
-def _read_frames(text: str, bones: dict[str, _Bone]) -> dict[str, np.ndarray]:
-    """Return the degrees of freedom of each bone, `[T, D]`."""
+def _read_frames(text: str, bones: dict[str, _Bone], unit: float) -> dict[str, np.ndarray]:
+    """Return the degrees of freedom of each bone, `[T, D]`, angles in degrees."""
     rows: dict[str, list[list[float]]] = {name: [] for name in bones}
     num_frames = 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -129,7 +169,9 @@ def _read_frames(text: str, bones: dict[str, _Bone]) -> dict[str, np.ndarray]:
     for name, turns in rows.items():
         if turns and len(turns) != num_frames:
             raise UserError(f"breaks off: bone '{name}' has {len(turns)} of {num_frames} frames")
-        frames[name] = np.array(turns) if turns else np.zeros((num_frames, len(bones[name].dof)))
+        dof = bones[name].dof
+        scale = np.array([unit if kind[0] == "r" else 1.0 for kind in dof])
+        frames[name] = scale * (np.array(turns) if turns else np.zeros((num_frames, len(dof))))
     return frames
 
 

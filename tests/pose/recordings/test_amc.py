@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,45 @@ def test_a_figure_at_rest_is_the_sum_of_its_bones():
     np.testing.assert_allclose(points[0, 1], [2, 15, 0])
     np.testing.assert_allclose(points[0, 5], [8, 15, 0])
     np.testing.assert_allclose(points[0, 11], [1, 2, 0])
+
+
+def in_radians(text, *kinds):
+    """A file whose angles, the numbers after words of these kinds, are in radians."""
+    lines = []
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] in kinds:
+            fixed = 4 if words[0] == "root" else 1
+            numbers = [f"{math.radians(float(word)):.15f}" for word in words[fixed : fixed + 3]]
+            words = [*words[:fixed], *numbers, *words[fixed + 3 :]]
+        lines.append(" ".join(words))
+    return "\n".join(lines)
+
+
+MOVED = [
+    {"root": [1, 2, 3, 40, 0, 10], "lfemur": [-60, 5, 0]},
+    {"root": [1, 2, 3, 0, 50, 0], "lfemur": [0, 0, 70]},
+]
+ANGLES = ("root", "lfemur")
+
+
+def test_radians_are_the_same_angles():
+    skeleton, motion = made_asf(), made_amc(MOVED)
+    expected, _ = read_amc(skeleton, motion)
+    turned = in_radians(skeleton.replace("axis XYZ\n", "\n"), "axis", "orientation")
+    turned = turned.replace("mass 1.0", "mass 1.0\n angle rad")
+    moved = in_radians(motion, *ANGLES).replace(":DEGREES", ":RADIANS")
+    # A motion that names no unit has the skeleton's.
+    unnamed = moved.replace(":RADIANS\n", "")
+    for pair in ((skeleton, moved), (turned, motion), (turned, moved), (turned, unnamed)):
+        np.testing.assert_allclose(read_amc(*pair)[0], expected, atol=1e-9)
+
+
+def test_other_units_are_refused():
+    with pytest.raises(UserError, match=r"line 3 of the motion: 'gradians', expected :DEGREES or"):
+        read_amc(made_asf(), made_amc([{}]).replace(":DEGREES", ":GRADIANS"))
+    with pytest.raises(UserError, match="angle 'grad' of the skeleton: expected deg or rad"):
+        read_amc(made_asf().replace("mass 1.0", "angle grad"), made_amc([{}]))
 
 
 def test_bones_turn_about_their_own_axes():
