@@ -58,7 +58,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="configuration of every experiment"
+        "overrides",
+        nargs="*",
+        type=str,
+        metavar="KEY VALUE",
+        help="configuration of every experiment",
     )
     parser.add_argument(
         "--overlay",

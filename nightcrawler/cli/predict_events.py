@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nightcrawler.utils.command_line import filled
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,12 +25,9 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
     events.add_argument(
         "--events", action="store_true", help="print events, one a line, and no table"
     )
-    events.add_argument(
-        "--webhook", type=filled, metavar="URL", help="POST each event to this address"
-    )
+    events.add_argument("--webhook", metavar="URL", help="POST each event to this address")
     events.add_argument(
         "--mqtt",
-        type=filled,
         metavar="URL",
         help="publish events: mqtt://user@host:port/topic, mqtts:// for TLS (extra: live); the "
         "password is read from the variable NIGHTCRAWLER_MQTT_PASSWORD",

@@ -25,6 +25,9 @@ from nightcrawler.utils.command_line import run
         "experiment",
         "ensemble",
         "prefix",
+        "event-class",
+        "labels",
+        "imports",
     ],
 )
 def test_an_empty_value_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
