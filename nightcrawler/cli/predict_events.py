@@ -23,7 +23,9 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
         "events", "A class that is probable for a while is an event, told as a JSON object."
     )
     events.add_argument(
-        "--events", action="store_true", help="print events, one a line, and no table"
+        "--events",
+        action="store_true",
+        help="print events, one a line; the table goes to standard error",
     )
     events.add_argument("--webhook", metavar="URL", help="POST each event to this address")
     events.add_argument(

@@ -125,7 +125,8 @@ def has_readable_part(item: VideoItem, limits: Limits) -> bool:
         with unexpected_as_video_error(item.path, "open"), local_video(str(item.path)) as path:
             info = probe_damaged(path, limits, damage)
             frames = readable_video_frames(path, info, damage, COUNTED_SIDE_PX, limits)
-            for num_read, _ in enumerate(frames, start=1):
+            for _ in frames:
+                num_read += 1
                 if damage:
                     break
     except VideoError as error:

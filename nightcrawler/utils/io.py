@@ -368,7 +368,7 @@ def real_path(path: str | Path) -> str:
     """Return a path without links, or as it is where there can be no such file.
 
     Args:
-        path: may hold what no name of a file holds, such as NUL in a list.
+        path: any text, such as a row of a list with NUL in it.
     """
     try:
         return os.path.realpath(path)
