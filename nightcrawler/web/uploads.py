@@ -45,7 +45,16 @@ def check_origin(request: Request) -> None:
     Raises:
         RequestError: for such a request.
     """
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        # Older browsers send the origin alone, and programs neither.
+        is_own = origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get(
+            "host"
+        )
+    if not is_own:
         raise RequestError(403, "clips are accepted from this page only")
 
 
