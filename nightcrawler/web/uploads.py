@@ -109,6 +109,18 @@ def find_labels(request: Request, takes_labels: bool) -> tuple[str, ...]:
         raise RequestError(400, str(error)) from None
 
 
+def wants_readable_part(request: Request) -> bool:
+    """Return whether a request asks for the readable part of a damaged clip.
+
+    Raises:
+        RequestError: if its `readable` is neither 0 nor 1.
+    """
+    value = request.query_params.get("readable", "0")
+    if value not in ("0", "1"):
+        raise RequestError(400, f"readable={value}: expected 0 or 1")
+    return value == "1"
+
+
 def too_large(max_bytes: int) -> RequestError:
     """Return the refusal of a clip that is larger than `max_bytes`."""
     limit = max_bytes >> 20

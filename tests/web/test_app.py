@@ -301,6 +301,12 @@ def test_an_upload_that_is_slow_or_longer_than_it_says_is_cut_off(
     assert sorted(fragile.folder.iterdir()) == kept
 
 
+def test_a_word_for_the_readable_part_is_refused(served: Served) -> None:
+    status, _, content = served.ask("POST", "/clips?readable=yes", b"walk", x_file_name="a.mp4")
+    assert status == 400
+    assert b"readable=yes: expected 0 or 1" in content
+
+
 @pytest.mark.parametrize("origin", ["http://night.example:8000", None])
 def test_the_page_itself_and_programs_may_send_clips(origin: str | None) -> None:
     headers = [(b"host", b"night.example:8000")]
