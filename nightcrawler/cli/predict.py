@@ -133,10 +133,10 @@ def find_fault(arguments: argparse.Namespace) -> str:
     fault = find_source_fault(arguments) or ensemble_fault(arguments) or labels_fault(arguments)
     if fault:
         return fault
-    if (arguments.views is None) != (arguments.crops is None):
-        return "--views and --crops go together"
     if arguments.views is not None and not 1 <= arguments.views <= MAX_VIEWS:
         return f"--views {arguments.views}: expected 1 to {MAX_VIEWS}"
+    if (arguments.views is None) != (arguments.crops is None):
+        return "--views and --crops go together"
     if not 0 <= arguments.workers <= MAX_WORKERS:
         return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
     if arguments.stride_sec is not None and arguments.window_sec is None:

@@ -40,6 +40,14 @@ def test_an_empty_value_is_refused(option: str, capsys: pytest.CaptureFixture[st
     assert "is empty: give a value" in shown
 
 
+def test_a_number_out_of_range_is_told_before_what_goes_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["a.mp4", "--views", "0"])
+    assert "--views 0: expected 1 to " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("argv", [["merge", "", "--out", "p"], ["merge", "a.csv", "--out", ""]])
 def test_a_merge_takes_no_empty_path(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
