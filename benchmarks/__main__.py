@@ -101,7 +101,7 @@ def parse(argv: Sequence[str]) -> Any:
     poses = add_task(tasks, "poses", "poses of videos, beside decoding alone", EXAMPLES)
     _add_clip_options(poses, 8)
     poses.add_argument("--estimator", default="mediapipe", metavar="NAME", help="default mediapipe")
-    poses.add_argument("--model", default="", metavar="FILE", help="model of the estimator")
+    poses.add_argument("--model", metavar="FILE", help="model of the estimator")
     poses.add_argument(
         "--jobs", type=at_least(1), default=2, metavar="N", help="processes (default 2)"
     )
@@ -325,7 +325,7 @@ def run_poses(arguments: Any) -> None:
 
     with chosen_videos(arguments) as videos:
         lines = measure_poses(
-            videos, arguments.estimator, arguments.model, arguments.jobs, arguments.repeats
+            videos, arguments.estimator, arguments.model or "", arguments.jobs, arguments.repeats
         )
         print_lines(lines)
         if arguments.minutes > 0:

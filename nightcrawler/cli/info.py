@@ -34,6 +34,7 @@ def parse(argv: Sequence[str]) -> Any:
     parser.add_argument(
         "words",
         nargs="+",
+        type=str,
         metavar="EXPERIMENT_OR_CFG ... [KEY VALUE ...]",
         help="folders with a config.yaml, or .yaml files; then overrides (DATA.NUM_FRAMES 16)",
     )
@@ -57,6 +58,8 @@ def parse(argv: Sequence[str]) -> Any:
         if KEY.fullmatch(word):
             first_key = place
             break
+    if "" in words[:first_key]:
+        parser.error("an experiment is empty: give its folder or .yaml file")
     arguments.paths = [Path(word) for word in words[:first_key]]
     arguments.overrides = words[first_key:]
     if not arguments.paths:

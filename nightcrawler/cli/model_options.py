@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nightcrawler.utils.command_line import filled, filled_path
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.project import project_root
 
@@ -15,7 +14,6 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
     models.add_argument(
         "--experiment",
         "--model",
-        type=filled,
         action="append",
         default=[],
         metavar="DIR|CHECKPOINT|NAME",
@@ -24,7 +22,7 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
     )
     models.add_argument(
         "--ensemble",
-        type=filled_path,
+        type=Path,
         metavar="RECIPE",
         help="recipe of configs/vote or configs/pseudo",
     )
@@ -33,7 +31,7 @@ def add_ensemble_options(models: argparse._ArgumentGroup) -> None:
     )
     models.add_argument(
         "--prefix",
-        type=filled_path,
+        type=Path,
         metavar="DIR",
         help="folder that holds the recipe's experiments (default: the project's)",
     )

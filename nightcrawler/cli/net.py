@@ -75,7 +75,7 @@ def parse(argv: Sequence[str], task: str = "") -> Any:
         help="merge FILE on top (repeatable)",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="such as SOLVER.MAX_EPOCH 2"
+        "overrides", nargs="*", type=str, metavar="KEY VALUE", help="such as SOLVER.MAX_EPOCH 2"
     )
     return parser.parse_intermixed_args(argv)
 

@@ -58,7 +58,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "recipe", type=Path, metavar="RECIPE", help="such as configs/pipeline/ug2_2022.yaml"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="configuration of every experiment"
+        "overrides",
+        nargs="*",
+        type=str,
+        metavar="KEY VALUE",
+        help="configuration of every experiment",
     )
     parser.add_argument(
         "--overlay",
@@ -195,6 +199,7 @@ def load(
     Returns:
         The tasks, and the options of the run.
     """
+    from nightcrawler.utils.outputs import check_targets
     from nightcrawler.workflow.jobs import PlanOptions
     from nightcrawler.workflow.plan import make_plan
     from nightcrawler.workflow.recipe import Places, read_recipe
@@ -204,6 +209,7 @@ def load(
     for name in ("recipe", "out", "data", "bright", "dark", "ceiling", "snakemake"):
         path = getattr(arguments, name)
         setattr(arguments, name, path and path.resolve())
+    check_targets([arguments.snakemake], [arguments.out, arguments.data])
     arguments.overlay = [path.resolve() for path in arguments.overlay]
     root = project_root()
     os.chdir(root)

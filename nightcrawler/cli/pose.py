@@ -53,7 +53,7 @@ def _add_estimator_options(extract: argparse.ArgumentParser) -> None:
         help=f"{', '.join(ESTIMATORS.names())} or one of your own (default mediapipe)",
     )
     extract.add_argument(
-        "--model", default="", metavar="FILE", help="model of the estimator, where it brings none"
+        "--model", metavar="FILE", help="model of the estimator, where it brings none"
     )
     extract.add_argument(
         "--light",
@@ -184,7 +184,7 @@ def build_recipe(arguments: Any) -> PoseRecipe:
     params, window = build_settings(arguments, LIGHT_DEFAULTS)
     return PoseRecipe(
         estimator=arguments.estimator,
-        model=EstimatorOptions(arguments.model, arguments.people),
+        model=EstimatorOptions(arguments.model or "", arguments.people),
         light=arguments.light,
         light_params=params,
         denoise_frames=window,

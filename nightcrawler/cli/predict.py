@@ -33,7 +33,7 @@ from nightcrawler.cli.predict_outputs import (
 from nightcrawler.cli.predict_ray import predict_by_ray, ray_fault
 from nightcrawler.config.schema.model import MAX_VIEWS
 from nightcrawler.utils.collector import collector_paused
-from nightcrawler.utils.command_line import escape_controls, filled_path, make_parser
+from nightcrawler.utils.command_line import escape_controls, make_parser
 from nightcrawler.utils.errors import UserError, VideoError, mask_credentials
 from nightcrawler.utils.progress import print_above_bar
 
@@ -95,7 +95,7 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
     windows.add_argument("--live", action="store_true", help="play a file as a camera would")
     windows.add_argument(
         "--watch",
-        type=filled_path,
+        type=Path,
         metavar="FOLDER",
         help="predict files as they appear, until Ctrl-C",
     )
@@ -107,6 +107,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "sources",
         nargs="*",
+        # An empty one is refused by `find_source_fault`, with what else to give.
+        type=str,
         metavar="VIDEO|FOLDER|LIST|URL",
         help="one or several; list: .csv (path,label) or .txt",
     )
@@ -131,10 +133,10 @@ def find_fault(arguments: argparse.Namespace) -> str:
     fault = find_source_fault(arguments) or ensemble_fault(arguments) or labels_fault(arguments)
     if fault:
         return fault
-    if (arguments.views is None) != (arguments.crops is None):
-        return "--views and --crops go together"
     if arguments.views is not None and not 1 <= arguments.views <= MAX_VIEWS:
         return f"--views {arguments.views}: expected 1 to {MAX_VIEWS}"
+    if (arguments.views is None) != (arguments.crops is None):
+        return "--views and --crops go together"
     if not 0 <= arguments.workers <= MAX_WORKERS:
         return f"--workers {arguments.workers}: expected 0 to {MAX_WORKERS}"
     if arguments.stride_sec is not None and arguments.window_sec is None:
@@ -289,11 +291,9 @@ def predict_sources(
 def merge(argv: Sequence[str]) -> int:
     """Merge the parts of all shards into one result, and return the exit code."""
     parser = make_parser("Check that all videos of a list have a part, and join them.", EXAMPLES)
+    parser.add_argument("list", type=Path, metavar="LIST", help="list that the shards predicted")
     parser.add_argument(
-        "list", type=filled_path, metavar="LIST", help="list that the shards predicted"
-    )
-    parser.add_argument(
-        "--out", type=filled_path, required=True, metavar="DIR", help="folder of the parts"
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the parts"
     )
     parser.add_argument(
         "--top", type=int, default=DEFAULT_TOP, metavar="N", help="classes per row (default 5)"

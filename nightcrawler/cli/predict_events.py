@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nightcrawler.utils.command_line import filled
 from nightcrawler.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,14 +23,13 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
         "events", "A class that is probable for a while is an event, told as a JSON object."
     )
     events.add_argument(
-        "--events", action="store_true", help="print events, one a line, and no table"
+        "--events",
+        action="store_true",
+        help="print events, one a line; the table goes to standard error",
     )
-    events.add_argument(
-        "--webhook", type=filled, metavar="URL", help="POST each event to this address"
-    )
+    events.add_argument("--webhook", metavar="URL", help="POST each event to this address")
     events.add_argument(
         "--mqtt",
-        type=filled,
         metavar="URL",
         help="publish events: mqtt://user@host:port/topic, mqtts:// for TLS (extra: live); the "
         "password is read from the variable NIGHTCRAWLER_MQTT_PASSWORD",

@@ -57,7 +57,7 @@ def build_models(arguments: argparse.Namespace) -> tuple[Ensemble, str]:
     """Build the models that the command line names, or else those inside the package.
 
     Returns:
-        The models, and what the answer of those inside the package is worth.
+        The models, and a note on the worth of those inside the package.
 
     Raises:
         UserError: if a checkpoint is missing, or the package came without its models.
@@ -106,7 +106,7 @@ def labels_fault(arguments: argparse.Namespace) -> str:
 def adapt_models(
     arguments: argparse.Namespace, ensemble: Ensemble, items: Sequence[VideoItem]
 ) -> Ensemble:
-    """Adapt the models to the videos, as `--adapt` says, and print what changed.
+    """Adapt the models to the videos, as `--adapt` says, and print the changes.
 
     Raises:
         UserError: if no video can be read, or a model has nothing to adapt.

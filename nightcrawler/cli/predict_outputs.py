@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightcrawler.cli.predict_ray import add_ray_option
-from nightcrawler.utils.command_line import filled, filled_path
 
 if TYPE_CHECKING:
     from nightcrawler.predict.command import Outputs
@@ -28,27 +27,24 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print 'nothing known' for each answer that is not sure",
     )
-    outputs.add_argument("--csv", type=filled_path, metavar="FILE", help="one row per video")
-    outputs.add_argument(
-        "--json", type=filled_path, metavar="FILE", help="all results and their models"
-    )
+    outputs.add_argument("--csv", type=Path, metavar="FILE", help="one row per video")
+    outputs.add_argument("--json", type=Path, metavar="FILE", help="all results and their models")
     outputs.add_argument(
         "--jsonl",
-        type=filled_path,
+        type=Path,
         metavar="FILE",
         help="append one line per video; --watch skips videos in it",
     )
-    outputs.add_argument("--timeline", type=filled_path, metavar="CSV", help="one row per segment")
+    outputs.add_argument("--timeline", type=Path, metavar="CSV", help="one row per segment")
     outputs.add_argument(
         "--annotate",
-        type=filled_path,
+        type=Path,
         metavar="DIR",
         help="write enhanced copies with labels and bars",
     )
-    outputs.add_argument("--out", type=filled_path, metavar="DIR", help="write parts, to be merged")
+    outputs.add_argument("--out", type=Path, metavar="DIR", help="write parts, to be merged")
     outputs.add_argument(
         "--shard",
-        type=filled,
         metavar="i/N|env",
         help="this is worker i of N, which share the list (needs --out)",
     )

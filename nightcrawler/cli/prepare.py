@@ -246,6 +246,7 @@ def prepare_tree(arguments: Any) -> None:
         check_places,
         files_to_copy,
         folders_to_link,
+        refuse_nested,
         refuse_outdated_validation,
     )
 
@@ -256,6 +257,7 @@ def prepare_tree(arguments: Any) -> None:
     if dark is not None:
         dark_videos = scan_folder(check_folder(dark), arguments.copy)
     check_tree_arguments(arguments)
+    refuse_nested(source, dark, arguments.out, ("SRC", "--dark", "--out"))
     tree = plan_tree(
         scan_folder(source, arguments.copy),
         dark_videos,
@@ -279,7 +281,7 @@ def prepare_tree(arguments: Any) -> None:
 
 
 def check_tree_arguments(arguments: Any) -> None:
-    """Refuse a share outside [0, 1), a negative seed, and folders inside one another.
+    """Refuse a share outside [0, 1) and a negative seed.
 
     Raises:
         UserError: naming the option.
@@ -290,24 +292,6 @@ def check_tree_arguments(arguments: Any) -> None:
         )
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: expected 0 or more")
-    source = arguments.source
-    dark = arguments.dark
-    out = arguments.out
-    # Every video below SRC is a labelled clip and every video below --dark is a dark one. A folder
-    # inside another would be read twice, with two meanings.
-    pairs = [
-        ("--dark", dark, source),
-        ("--out", out, source),
-        ("SRC", source, dark),
-        ("--out", out, dark),
-    ]
-    for option, folder, outer in pairs:
-        if folder and outer and folder.resolve().is_relative_to(outer.resolve()):
-            content = "labelled clips" if outer is source else "unlabelled clips"
-            raise UserError(
-                f"{option} {folder}: is inside {outer}, where all videos are {content}; "
-                "give a folder outside of it"
-            )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -35,7 +35,6 @@ def add_motion_options(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument(
         "--rename",
-        default="",
         metavar="A=B,...",
         help="classes by the table's names, such as walk=Walk,sitDown=Sit; other rows are left out",
     )
@@ -61,7 +60,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--classes",
-        default="",
         metavar="A,B,...",
         help="names of the classes in index order (default: the eleven of UG2+)",
     )
@@ -103,7 +101,7 @@ def prepare_motions(arguments: Any) -> int:
     _check_new(arguments.out)
     classes = _classes_of(arguments)
     read = read_table(arguments.table)
-    spans = rename_actions(read, _renaming_of(arguments.rename))
+    spans = rename_actions(read, _renaming_of(arguments.rename or ""))
     refuse_repeats(arguments.table, spans)
     written = write_motions(spans, arguments.recordings, arguments.out, classes)
     rows = []

@@ -121,12 +121,13 @@ def _entry(name: str) -> ZooEntry:
     Raises:
         UserError: if it is unknown.
     """
-    from nightcrawler.models.zoo import ZOO, find_entry
+    from nightcrawler.models.zoo import demo_models, find_entry, listed_weights
     from nightcrawler.utils.lazy_registry import unknown_name
 
     entry = find_entry(name)
     if entry is None:
-        raise unknown_name("name of public weights", name, ZOO)
+        fault = unknown_name("name of public weights", name, [*demo_models(), *listed_weights()])
+        raise UserError(f"{fault}; `nightcrawler weights list` prints all names that are read")
     return entry
 
 
@@ -206,5 +207,5 @@ def verify_weights(root: Path) -> int:
             continue
         kind = file.format.name if file.format else "names of no format of ours"
         print(f"ok     {name}: {kind}, sha256 {file.sha256}")
-    print(f"{num_known} of {len(entries)} files are there, {num_bad} cannot be used")
+    print(f"{num_known} of {len(entries)} files to download are there, {num_bad} cannot be used")
     return 1 if num_bad else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -331,6 +332,11 @@ def unreadable(path: Path, error: Exception) -> str:
             f"refused, and nothing of it was run: it asks for {wanted[1]}, expected only tensors "
             "and plain types"
         )
+    if _is_program(path):
+        return (
+            "a program of torch.export, which is not read here: give model.onnx or "
+            "model.safetensors of the same export"
+        )
     if path.suffix == ".pkl":
         return (
             "not a checkpoint of torch.save (Caffe2's .pkl files are not read): take the .pyth of "
@@ -340,6 +346,15 @@ def unreadable(path: Path, error: Exception) -> str:
         f"not a readable checkpoint of plain types and tensors ({type(error).__name__}): "
         "truncated, or not torch's"
     )
+
+
+def _is_program(path: Path) -> bool:
+    """Return whether a file is one of `torch.export.save`, such as `model.pt2` of an export."""
+    try:
+        with zipfile.ZipFile(path) as container:
+            return any(name.endswith("/archive_format") for name in container.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

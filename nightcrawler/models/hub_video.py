@@ -7,6 +7,7 @@ and safetensors are read: no code and no pickle in it is ever run.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -140,9 +141,10 @@ def hub_video(
         >>> model(torch.zeros(2, 3, 16, 224, 224)).shape
         torch.Size([2, 11])
     """
+    check_library(name)
+    import transformers
+
     folder = obtain_folder(name)
-    with library_errors(folder):
-        import transformers
     config = _read_config(folder, transformers)
     given = {"num_frames": num_frames, "crop_size": crop_size, "test_size": test_size}
     _check_clips(name, folder, config, {**given, "mean": mean, "std": std})
@@ -158,6 +160,21 @@ def hub_video(
     return HubVideo(model.train(), str(folder) if has_weights else "", new_entries)
 
 
+def check_library(name: str) -> None:
+    """Refuse a model whose library is not installed, before anything is downloaded for it.
+
+    Args:
+        name: of the model, for messages.
+
+    Raises:
+        UserError: saying how to install the library.
+    """
+    try:
+        importlib.import_module("transformers")
+    except ImportError:
+        raise missing_extra(f"{name}: a model in the layout of transformers", "hub") from None
+
+
 @contextlib.contextmanager
 def library_errors(folder: Path) -> Iterator[None]:
     """Run the library silently, and turn its errors into one line.
@@ -166,12 +183,10 @@ def library_errors(folder: Path) -> Iterator[None]:
         folder: of the model, for messages.
 
     Raises:
-        UserError: if the library is missing, or raises an error in the block.
+        UserError: if the library raises an error in the block.
     """
-    try:
-        from transformers.utils import logging
-    except ImportError:
-        raise missing_extra(f"{folder}: a model in such a folder", "hub") from None
+    from transformers.utils import logging
+
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

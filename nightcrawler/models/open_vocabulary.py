@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from nightcrawler.download.hub_folder import obtain_folder
-from nightcrawler.models.hub_video import check_weights, library_errors, read_model_type
+from nightcrawler.models.hub_video import (
+    check_library,
+    check_weights,
+    library_errors,
+    read_model_type,
+)
 from nightcrawler.utils.errors import UserError
 
 # `model_type` of the folders that are read, with what people call them.
@@ -120,6 +125,9 @@ def open_vocabulary(name: str, sentences: Sequence[str]) -> TextModel:
         >>> found.model(torch.zeros(1, 3, found.num_frames, 224, 224)).shape
         torch.Size([1, 2])
     """
+    check_library(name)
+    import transformers
+
     folder = obtain_folder(name, TOKENIZER_FILES, WORDS)
     kind = read_model_type(folder)
     if kind == OF_ANY_SHAPE:
@@ -132,8 +140,6 @@ def open_vocabulary(name: str, sentences: Sequence[str]) -> TextModel:
             f"{folder}: model_type {kind!r} does not compare videos with words, as far as is "
             f"known: expected one of {', '.join(FAMILIES)}"
         )
-    with library_errors(folder):
-        import transformers
     if not check_weights(folder):
         raise UserError(f"{folder}: no model.safetensors in it: get the weights of the model, too")
     if not any((folder / file).is_file() for file in WORDS):

@@ -25,6 +25,7 @@ from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.fonts import Font, load_font, readable_names
+from nightcrawler.utils.io import real_path
 
 # Frames that are enhanced together: some enhancements use statistics of a whole clip.
 CHUNK_FRAMES = 32
@@ -64,6 +65,8 @@ def target_path(folder: Path, name: str) -> Path:
 def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[VideoItem]) -> None:
     """Refuse a folder whose annotated copies would replace sources or each other, or become some.
 
+    Copies become sources where they lie below a folder that is predicted, or beside a recording.
+
     Args:
         folder: folder of annotated copies.
         source: folder, list or file that is predicted.
@@ -77,11 +80,12 @@ def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[Vide
             f"--annotate {folder}: is inside {source}, so that copies would be taken for videos "
             "the next time: give another folder"
         )
-    sources = {_without_links(item.path) for item in items}
+    sources = {real_path(item.path) for item in items}
+    recordings = set(map(os.path.dirname, sources))
     taken: dict[str, VideoItem] = {}
     for item in items:
         target = target_path(folder, item.name)
-        real = _without_links(target)
+        real = real_path(target)
         other = taken.setdefault(real, item)
         if other is not item:
             raise UserError(
@@ -93,15 +97,11 @@ def refuse_copies_among_sources(folder: Path, source: Path, items: Sequence[Vide
                 f"--annotate {folder}: the copy of '{item.name}' would replace the source "
                 f"{target}: give another folder"
             )
-
-
-def _without_links(path: Path) -> str:
-    """Return a path without links, or as it is where there can be no such file."""
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):
-        # A name of a list that holds NUL: its row tells the fault.
-        return str(path)
+        if os.path.dirname(real) in recordings:
+            raise UserError(
+                f"--annotate {folder}: the copy of '{item.name}' would lie among the recordings, "
+                f"as {target}, and be taken for one the next time: give another folder"
+            )
 
 
 def annotate(

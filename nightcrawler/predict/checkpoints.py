@@ -32,6 +32,8 @@ PREDICT_OVERRIDES = ("DATA.CACHE", "none", "DATA.CHECKSUMS", "", "AUG.DARKEN", "
 IDLE_KEYS = ("DATA.CACHE_DIR", "DATA.CACHE_GIB", "DATA.CAMERA")
 
 
+# Files of `nightcrawler export` that are read as checkpoints.
+EXPORTED = ("model.onnx", "model.safetensors")
 # Folders that an error names.
 MAX_SHOWN = 3
 
@@ -75,6 +77,9 @@ def _experiment_checkpoint(name: str) -> Path | None:
 
 def _advice(folder: Path) -> str:
     """Return how to get the checkpoint of a folder, by what the folder holds."""
+    for name in EXPORTED:
+        if (folder / name).is_file():
+            return f"name the exported file: {folder / name}"
     script = folder / "run.sh"
     if script.is_file():
         return f"train it first (bash {script}), or name a checkpoint"

@@ -14,7 +14,7 @@ from nightcrawler.data.video.remote import video_state
 from nightcrawler.predict.annotate import annotate, target_path, without_unsure
 from nightcrawler.predict.ensemble import Ensemble, run_hash
 from nightcrawler.predict.events.tell import Events
-from nightcrawler.predict.items import Windows, length_of, predict_items
+from nightcrawler.predict.items import Windows, has_readable_part, length_of, predict_items
 from nightcrawler.predict.merge import refuse_unlisted
 from nightcrawler.predict.parts import open_parts, open_run
 from nightcrawler.predict.rows_so_far import RowsSoFar
@@ -39,6 +39,8 @@ logger = get_logger(__name__)
 PARTIAL_SUFFIX = ".partial.jsonl"
 # Longer tables are for the output files.
 MAX_SHOWN_VIDEOS = 200
+# Videos without an answer in which a part that can be read is looked for.
+MAX_READ_AGAIN = 10
 
 # Prints a line. The command line passes its own, as nothing else may write to standard output.
 Echo = Callable[[str], None]
@@ -257,6 +259,16 @@ def predict_set(
     if closed is not None:
         raise closed
     writer.end_table()
+    if windows.every is None:
+        failed = [item for item, result in zip(items, results, strict=True) if not result.ok]
+        _advise_windows(failed, writer)
+
+
+def _advise_windows(items: Sequence[VideoItem], writer: ResultWriter) -> None:
+    """Say how to get an answer of videos that have none because a part of them is damaged."""
+    limits = writer.ensemble.limits
+    if any(has_readable_part(item, limits) for item in items[:MAX_READ_AGAIN]):
+        writer.echo("of a damaged video, --window-sec S answers by what can be read")
 
 
 def _answers(

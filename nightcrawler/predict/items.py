@@ -11,7 +11,7 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
-from nightcrawler.data.video.stream import ASSUMED_FPS
+from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
 from nightcrawler.predict.annotate import whole_video_span
 from nightcrawler.predict.ensemble import Ensemble
 from nightcrawler.predict.long_video import predict_long_videos
@@ -30,6 +30,8 @@ PROBED_TOGETHER = 16
 # one action after another.
 LONG_SEC = 12.0
 LONG_WINDOW = (4.0, 2.0)
+# Short side of frames that are only counted.
+COUNTED_SIDE_PX = 32
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,23 @@ def length_of(item: VideoItem, limits: Limits) -> float | None:
     except VideoError:
         return None
     return info.num_frames / (info.fps or ASSUMED_FPS)
+
+
+def has_readable_part(item: VideoItem, limits: Limits) -> bool:
+    """Return whether a video is damaged, but has frames that windows can be predicted of."""
+    damage = Damage()
+    num_read = 0
+    try:
+        with unexpected_as_video_error(item.path, "open"), local_video(str(item.path)) as path:
+            info = probe_damaged(path, limits, damage)
+            frames = readable_video_frames(path, info, damage, COUNTED_SIDE_PX, limits)
+            for _ in frames:
+                num_read += 1
+                if damage:
+                    break
+    except VideoError as error:
+        damage.interrupt(error.cause)
+    return bool(damage) and num_read > 0
 
 
 def _whole_videos(

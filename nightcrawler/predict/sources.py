@@ -23,7 +23,7 @@ from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.prepare.sources import read_videos
 from nightcrawler.pseudo.predictions import first_duplicate
 from nightcrawler.utils.errors import UserError
-from nightcrawler.utils.io import list_lines, plain_name, video_name
+from nightcrawler.utils.io import list_lines, plain_name, real_path, video_name
 
 MAX_LIST_BYTES = 1 << 30
 
@@ -69,28 +69,37 @@ def find_videos(source: Path, num_classes: int) -> list[VideoItem]:
 def find_all_videos(sources: Sequence[Path], num_classes: int) -> list[VideoItem]:
     """Return the videos of several files, folders and lists, by names that tell them apart.
 
+    A video that several of them hold is returned once, where it comes first.
+
     Args:
         sources: paths, see `find_videos`.
         num_classes: K, to check the labels of lists.
 
     Raises:
-        UserError: as `find_videos`, or if one video is given twice.
+        UserError: as `find_videos`, or if a list names one video twice.
     """
     if len(sources) == 1:
         return find_videos(sources[0], num_classes)
-    found = [(source, item) for source in sources for item in find_videos(source, num_classes)]
-    paths = [os.path.realpath(item.path) for _, item in found]
-    if len(set(paths)) < len(paths):
-        raise UserError(f"{first_duplicate(paths)}: it is given twice")
+    found: list[tuple[Path, VideoItem]] = []
+    seen: set[str] = set()
+    for source in sources:
+        items = find_videos(source, num_classes)
+        paths = [real_path(item.path) for item in items]
+        if len(set(paths)) < len(paths):
+            raise UserError(f"{source}: {first_duplicate(paths)}: it is given twice")
+        # As where a folder and a file of it are given, which is predicted once.
+        new = zip(items, paths, strict=True)
+        found += [(source, item) for item, path in new if path not in seen]
+        seen.update(paths)
     # The shortest way of naming that tells all videos apart.
     for name_of in (_name_in_source, _name_with_source, _name_as_path):
         names = [video_name(name_of(source, item)) for source, item in found]
         if len(set(names)) == len(names):
             break
-    items = []
-    for row, (name, (_, item)) in enumerate(zip(names, found, strict=True), start=1):
-        items.append(replace(item, name=name, row=row))
-    return items
+    return [
+        replace(item, name=name, row=row)
+        for row, (name, (_, item)) in enumerate(zip(names, found, strict=True), start=1)
+    ]
 
 
 def _name_in_source(source: Path, item: VideoItem) -> str:
@@ -104,7 +113,7 @@ def _name_with_source(source: Path, item: VideoItem) -> str:
 
 def _name_as_path(source: Path, item: VideoItem) -> str:
     # Relative to the root: names of videos are never absolute.
-    return os.path.realpath(item.path).lstrip("/")
+    return real_path(item.path).lstrip("/")
 
 
 def _read_paths(source: Path) -> list[VideoItem]:

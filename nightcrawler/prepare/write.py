@@ -182,12 +182,42 @@ def folders_to_link(
     return links
 
 
-def check_places(pairs: Sequence[tuple[Path, Path]], copy: bool) -> None:
+def refuse_nested(source: Path, dark: Path | None, out: Path, names: tuple[str, str, str]) -> None:
+    """Refuse folders inside one another, whose videos would be read twice, with two meanings.
+
+    Args:
+        source: folder of the bright clips.
+        dark: folder of the dark clips, if any.
+        out: the data folder.
+        names: names of the three options, for messages.
+
+    Raises:
+        UserError: naming the inner folder and its option.
+    """
+    pairs = [
+        (names[1], dark, source),
+        (names[2], out, source),
+        (names[0], source, dark),
+        (names[2], out, dark),
+    ]
+    for option, folder, outer in pairs:
+        if folder and outer and folder.resolve().is_relative_to(outer.resolve()):
+            content = "labelled clips" if outer is source else "unlabelled clips"
+            raise UserError(
+                f"{option} {folder}: is inside {outer}, where all videos are {content}; "
+                "give a folder outside of it"
+            )
+
+
+def check_places(
+    pairs: Sequence[tuple[Path, Path]], copy: bool, advice: str = "give another --out"
+) -> None:
     """Refuse destinations that exist with another content.
 
     Args:
         pairs: origin and destination.
         copy: files are copied, else folders are linked.
+        advice: how the user chooses other destinations.
 
     Raises:
         UserError: naming the first such destination.
@@ -196,7 +226,7 @@ def check_places(pairs: Sequence[tuple[Path, Path]], copy: bool) -> None:
         if copy:
             _refuse_a_link_to_the_origin(origin, place)
         if os.path.lexists(place) and not _is_in_place(origin, place, copy):
-            raise UserError(f"{place}: exists with another content; give another --out")
+            raise UserError(f"{place}: exists with another content; {advice}")
 
 
 def _refuse_a_link_to_the_origin(origin: Path, place: Path) -> None:

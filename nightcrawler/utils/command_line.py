@@ -56,7 +56,23 @@ def invocation() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser whose errors stand out: of a long usage, only its first words are printed."""
+    """Parser that refuses empty values, and of a long usage prints only the first words.
+
+    An empty value is most often that of a variable that is not set, and an empty path would be the
+    current folder. An argument that may be empty has `type=str`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", None, filled)
+        self.register("type", Path, filled_path)
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """Add sub-commands, see argparse."""
+        tasks = super().add_subparsers(**kwargs)
+        # It is given all words of the task, whose own parser knows which of them may be empty.
+        tasks.type = str
+        return tasks
 
     def error(self, message: str) -> NoReturn:
         """Print the fault of a command line under its usage, and exit with code 2."""
@@ -88,7 +104,7 @@ def make_parser(description: str, examples: str = "") -> argparse.ArgumentParser
 
 
 def filled(text: str) -> str:
-    """Return the value of an option, for its `type`: an unset "$NAME" must not mean something.
+    """Return the value of an argument: an unset "$NAME" must not mean something.
 
     Args:
         text: as given.
@@ -102,7 +118,7 @@ def filled(text: str) -> str:
 
 
 def filled_path(text: str) -> Path:
-    """Return the path that an option gives, for its `type`: an empty one is the current folder.
+    """Return the path that an argument gives: an empty one would be the current folder.
 
     Args:
         text: as given.

@@ -364,6 +364,18 @@ def check_relative(relative: str) -> None:
         raise UserError(f"path {relative!r} leaves its folder ('..')")
 
 
+def real_path(path: str | Path) -> str:
+    """Return a path without links, or as it is where there can be no such file.
+
+    Args:
+        path: any text, such as a row of a list with NUL in it.
+    """
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return str(path)
+
+
 def safe_join(root: str | Path, relative: str) -> Path:
     """Return `root / relative`, resolved and inside `root` even through symbolic links.
 

@@ -46,6 +46,7 @@ from nightcrawler.web.uploads import (
     drain,
     find_labels,
     save,
+    wants_readable_part,
 )
 
 # Names of this machine: the page has no users to tell apart, so it is for one machine only.
@@ -123,6 +124,7 @@ class Server:
         """Predict the clip in the body, named by `X-File-Name` (percent-encoded)."""
         name = check_upload(request, self.site.max_bytes)
         labels = find_labels(request, self.site.takes_labels)
+        is_damaged = wants_readable_part(request)
         async with self._place_in_line():
             try:
                 clip, folder = self.clips.create()
@@ -131,7 +133,6 @@ class Server:
             try:
                 path = folder / f"upload{suffix_of(name)}"
                 await save(request, path, self.site.max_bytes, self.site.upload_sec)
-                is_damaged = request.query_params.get("readable") == "1"
                 kept = await self._predict(clip, name, path, is_damaged, labels)
             except BaseException as error:
                 self.clips.discard(clip)

@@ -45,7 +45,16 @@ def check_origin(request: Request) -> None:
     Raises:
         RequestError: for such a request.
     """
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        # Older browsers send the origin alone, and programs neither.
+        is_own = origin is None or urllib.parse.urlsplit(origin).netloc == request.headers.get(
+            "host"
+        )
+    if not is_own:
         raise RequestError(403, "clips are accepted from this page only")
 
 
@@ -98,6 +107,18 @@ def find_labels(request: Request, takes_labels: bool) -> tuple[str, ...]:
         return parse_labels(text, "labels")
     except UserError as error:
         raise RequestError(400, str(error)) from None
+
+
+def wants_readable_part(request: Request) -> bool:
+    """Return whether a request asks for the readable part of a damaged clip.
+
+    Raises:
+        RequestError: if its `readable` is neither 0 nor 1.
+    """
+    value = request.query_params.get("readable", "0")
+    if value not in ("0", "1"):
+        raise RequestError(400, f"readable={value}: expected 0 or 1")
+    return value == "1"
 
 
 def too_large(max_bytes: int) -> RequestError:

@@ -143,7 +143,8 @@ def plan_rows(
         elif task.name in again:
             row = TaskRow(task, PLAN_TO_DO, "to be done again", check.state)
         elif open_inputs or not check.up_to_date:
-            row = TaskRow(task, PLAN_TO_DO, _reason(check, open_inputs), check.state)
+            reason = _reason(check, open_inputs)
+            row = TaskRow(task, PLAN_TO_DO, reason, check.state, may_stay=check.up_to_date)
         else:
             row = TaskRow(task, PLAN_DONE, "", check.state)
         if row.status == PLAN_TO_DO:
@@ -180,4 +181,5 @@ def table(rows: Iterable[TaskRow], labels: str) -> Iterator[str]:
     statuses = [row.status for row in rows]
     done = statuses.count(PLAN_DONE)
     to_do = statuses.count(PLAN_TO_DO)
-    yield f"{len(rows)} tasks, {done} done, {to_do} to do, choices are {labels}"
+    at_most = "at most " if any(row.may_stay for row in rows) else ""
+    yield f"{len(rows)} tasks, {done} done, {at_most}{to_do} to do, choices are {labels}"

@@ -22,6 +22,8 @@ class TaskRow(NamedTuple):
     status: str
     reason: str
     state: TaskState | None
+    # Up to date unless a task before it changes its inputs.
+    may_stay: bool = False
 
 
 def write_pipeline_file(

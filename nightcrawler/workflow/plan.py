@@ -9,6 +9,7 @@ from typing import Any
 from nightcrawler.prepare.folders import scan_folder
 from nightcrawler.prepare.lists import Tree, plan_tree
 from nightcrawler.prepare.recordings import recording_rule
+from nightcrawler.prepare.write import check_places, folders_to_link, refuse_nested
 from nightcrawler.pseudo.results_metadata import label_use
 from nightcrawler.utils.errors import UserError
 from nightcrawler.workflow.jobs import PlanOptions, TrainingJob, TrainingJobs
@@ -138,20 +139,28 @@ def read_tree(recipe: Recipe) -> Tree | None:
     """Return the lists of the user's own videos, `None` for a recipe without.
 
     Raises:
-        UserError: If a folder does not exist, or is not laid out as expected.
+        UserError: If a folder does not exist, is not laid out as expected, or does not go with the
+            others.
     """
     own = recipe.own_data
     if own is None:
         return None
+    assert recipe.data_folder is not None
     for folder in (own.bright, own.dark):
         if not folder.is_dir():
             raise UserError(
                 f"{folder}: no such folder (DATA of {recipe.path}, or --bright and --dark)"
             )
-    return plan_tree(
+    refuse_nested(own.bright, own.dark, recipe.data_folder, ("--bright", "--dark", "--data"))
+    tree = plan_tree(
         scan_folder(own.bright),
         scan_folder(own.dark),
         own.val_fraction,
         own.seed,
         recording_rule(own.recordings),
     )
+    # Links alone: copies of the videos may be there since an earlier `nightcrawler prepare tree`.
+    places = folders_to_link(tree, own.bright, own.dark, recipe.data_folder)
+    linked = [pair for pair in places if pair[1].is_symlink()]
+    check_places(linked, copy=False, advice="give other videos another folder by --data DIR")
+    return tree

@@ -29,6 +29,9 @@ from nightcrawler.utils.errors import UserError
         "experiment",
         "ensemble",
         "prefix",
+        "event-class",
+        "labels",
+        "imports",
     ],
 )
 def test_an_empty_value_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +42,14 @@ def test_an_empty_value_is_refused(option: str, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().err
     assert f"--{option}" in shown
     assert "is empty: give a value" in shown
+
+
+def test_a_number_out_of_range_is_told_before_what_goes_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["a.mp4", "--views", "0"])
+    assert "--views 0: expected 1 to " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["merge", "", "--out", "p"], ["merge", "a.csv", "--out", ""]])

@@ -42,6 +42,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
+def test_an_unknown_name_counts_and_points_to_what_is_listed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["weights", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # A heading first, and two lines of other names last.
+    num_names = len(lines) - 3
+    assert program.main(["weights", "list", "nosuch"]) == 2
+    error = capsys.readouterr().err
+    assert f"({num_names} are known); `nightcrawler weights list` prints all names" in error
+    assert program.main(["weights", "verify"]) == 0
+    num_files = num_names - len(demo_models())
+    assert f"0 of {num_files} files to download are there" in capsys.readouterr().out
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     with serving() as found:
@@ -240,7 +255,9 @@ def test_pull_needs_names_or_all(project: Path) -> None:
 def test_verify_without_files(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert weights("verify") == 0
     total = len(zoo_names())
-    assert capsys.readouterr().out == f"0 of {total} files are there, 0 cannot be used\n"
+    assert (
+        capsys.readouterr().out == f"0 of {total} files to download are there, 0 cannot be used\n"
+    )
 
 
 def test_verify_tells_a_good_file_from_a_damaged_one(
@@ -256,7 +273,7 @@ def test_verify_tells_a_good_file_from_a_damaged_one(
     assert weights("verify") == 1
     shown = capsys.readouterr()
     assert f"ok     {good}: " in shown.out
-    assert f"2 of {len(zoo_names())} files are there, 1 cannot be used" in shown.out
+    assert f"2 of {len(zoo_names())} files to download are there, 1 cannot be used" in shown.out
     assert shown.err.startswith(f"WRONG  {bad}: ")
     assert damaged.name in shown.err
     assert shown.err.count("\n") == 1
@@ -275,6 +292,6 @@ def test_verify_tells_a_damaged_record_and_goes_on(
     assert weights("verify") == 1
     shown = capsys.readouterr()
     assert f"ok     {good}: " in shown.out
-    assert f"1 of {len(zoo_names())} files are there, 1 cannot be used" in shown.out
+    assert f"1 of {len(zoo_names())} files to download are there, 1 cannot be used" in shown.out
     assert shown.err.startswith(f"WRONG  {record.parent / 'x.pth'}: {record}: not a record")
     assert shown.err.count("\n") == 1

@@ -223,6 +223,15 @@ def test_safetensors_with_and_without_metadata(tmp_path: Path) -> None:
 # --- files that are none ----------------------------------------------------------------------------------------
 
 
+def test_an_exported_program_names_the_files_beside_it(tmp_path: Path) -> None:
+    """`nightcrawler export` writes it, for programs without this package."""
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    (tmp_path / "model.pt2").rename(tmp_path / "renamed.pyth")
+    with pytest.raises(UserError, match=r"renamed\.pyth: a program of torch\.export.*model\.onnx"):
+        read_weights(tmp_path / "renamed.pyth")
+
+
 def refusal(path: Path) -> str:
     """The one line that a file is refused with."""
     with warnings.catch_warnings(record=True) as warned:

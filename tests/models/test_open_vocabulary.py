@@ -102,6 +102,6 @@ def test_folders_that_say_nothing_are_refused_in_one_line(
     (deep / "config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match="its weights do not fill the model"):
         open_vocabulary(str(deep), SENTENCES)
-    monkeypatch.setitem(__import__("sys").modules, "transformers.utils", None)
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UserError, match=r"nightcrawler-video\[hub\]"):
         open_vocabulary(str(folders["clip"]), SENTENCES)

@@ -52,6 +52,16 @@ def test_other_folders_and_single_files_are_fine(clips: Path, tmp_path: Path) ->
     assert target_path(clips, VideoItem("../x", -1, Path(), 1).name).parent == clips
 
 
+def test_copies_among_the_recordings_are_refused(clips: Path, tmp_path: Path) -> None:
+    """As `predict night/a.mp4 --annotate night`: the same holds for a folder that is predicted."""
+    source = clips / "b/c.mp4"
+    (tmp_path / "link").symlink_to(clips / "b")
+    for folder in (clips / "b", tmp_path / "link"):
+        with pytest.raises(UserError, match=r"copy of 'c\.mp4' would lie among the recordings"):
+            refuse_copies_among_sources(folder, source, find_videos(source, 3))
+    refuse_copies_among_sources(clips / "b/shown", source, find_videos(source, 3))
+
+
 def test_a_copy_that_cannot_be_written_costs_no_answer(
     data: Path, models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

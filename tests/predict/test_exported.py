@@ -17,7 +17,7 @@ from nightcrawler.cli import export
 from nightcrawler.cli.predict import main as predict_main
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.predict.calibrate import read_judge
-from nightcrawler.predict.checkpoints import PredictOptions
+from nightcrawler.predict.checkpoints import PredictOptions, find_checkpoint
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble
 from nightcrawler.predict.exported import build_any_predictor
 from nightcrawler.predict.long_video import predict_long_video
@@ -192,6 +192,12 @@ def test_options_that_a_graph_cannot_follow(
         ensemble_of(exported, **options)
     assert str(caught.value).startswith(f"{exported}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_the_folder_of_an_export_names_its_file(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").symlink_to(exported)
+    with pytest.raises(UserError, match=r"name the exported file: .*model\.onnx"):
+        find_checkpoint(tmp_path)
 
 
 def test_files_that_are_none_of_ours(exported: Path, tmp_path: Path) -> None:

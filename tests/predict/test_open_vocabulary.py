@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.decode import decode
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import probe
+from nightcrawler.download import hub
+from nightcrawler.models.hub_video import hub_video
 from nightcrawler.models.open_vocabulary import open_vocabulary
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.open_vocabulary import (
@@ -56,6 +59,23 @@ def test_the_command_answers_in_the_given_classes(folder: Path, clip: Path, tmp_
     (video,) = found["videos"]
     assert video["status"] in TRUST
     assert {one["class"] for one in video["top"]} == set(LABELS)
+
+
+def test_a_missing_extra_is_told_before_anything_is_downloaded(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reached(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "list_files", reached)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert program.main(["predict", str(clip), "--labels", "falls,walks"]) == 2
+    error = capsys.readouterr().err
+    assert "error: microsoft/xclip-base-patch32: " in error
+    assert "needs the extra hub: " in error
+    with pytest.raises(UserError, match="needs the extra hub"):
+        hub_video("owner/videomae", num_classes=2)
 
 
 def test_probabilities_are_those_of_lit_frames(folder: Path, clip: Path) -> None:

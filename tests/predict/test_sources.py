@@ -40,10 +40,33 @@ def test_files_folders_and_lists_mix_in_the_order_given(tree: Path) -> None:
     assert [item.row for item in items] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("again", ["one/a.mp4", "one", "./two/../one/a.mp4"])
-def test_a_video_that_is_given_twice_is_named(tree: Path, again: str) -> None:
-    with pytest.raises(UserError, match=r"one/a\.mp4.*given twice"):
-        find_all_videos([tree / "one/a.mp4", tree / again], 11)
+@pytest.mark.parametrize(
+    ("again", "names"),
+    [
+        ("one/a.mp4", ["a.mp4"]),
+        ("one", ["a.mp4", "b.mp4"]),
+        ("./two/../one/a.mp4", ["a.mp4"]),
+        ("link.mp4", ["a.mp4"]),
+    ],
+)
+def test_a_video_that_is_given_twice_is_predicted_once(
+    tree: Path, again: str, names: list[str]
+) -> None:
+    (tree / "link.mp4").symlink_to("one/a.mp4")
+    items = find_all_videos([tree / "one/a.mp4", tree / again], 11)
+    assert [item.name for item in items] == names
+    assert [item.row for item in items] == list(range(1, len(names) + 1))
+
+
+def test_a_video_that_a_list_names_twice_is_an_error(tree: Path) -> None:
+    (tree / "twice.txt").write_text("one/a.mp4\none/../one/a.mp4\n")
+    with pytest.raises(UserError, match=r"twice\.txt: .*one/a\.mp4.* \(rows 1 and 2\)"):
+        find_all_videos([tree / "two/a.mp4", tree / "twice.txt"], 11)
+
+
+def test_a_name_that_no_file_can_have_goes_with_other_sources(tree: Path) -> None:
+    (tree / "odd.txt").write_text("a\0b.mp4\n")
+    assert len(find_all_videos([tree / "one", tree / "odd.txt"], 11)) == 3
 
 
 def test_names_of_a_list_may_hold_other_separators_of_lines(tmp_path: Path) -> None:

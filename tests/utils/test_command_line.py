@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nightcrawler.cli import net, pipeline
 from nightcrawler.utils import command_line
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import atomic_write
@@ -49,6 +51,37 @@ def test_a_traceback_is_shown_where_it_is_asked_for(
 def test_every_parser_has_debug() -> None:
     assert command_line.make_parser("x").parse_args(["--debug"]).debug
     assert command_line.DEBUG in command_line.make_parser("x").format_help()
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "argument"),
+    [
+        ("pipeline", ["r.yaml", "--out", ""], "--out"),
+        ("pipeline", ["r.yaml", "--only", ""], "--only"),
+        ("pipeline", [""], "RECIPE"),
+        ("net", ["train", "--cfg", ""], "--cfg"),
+        ("prepare", ["tree", "a", "--out", ""], "--out"),
+        ("weights", ["pull", ""], "NAME"),
+        ("serve", ["--model", ""], "--experiment/--model"),
+        ("pose", ["extract", "a", "b", "--model", ""], "--model"),
+        ("show", ["a.mp4", "--out", ""], "--out"),
+        ("info", [""], "an experiment"),
+    ],
+)
+def test_an_empty_value_is_refused(
+    module: str, argv: list[str], argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as `--out "$OUT"` where nothing sets the variable: the current folder is not meant."""
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"nightcrawler.cli.{module}").main(argv)
+    assert stop.value.code == 2
+    assert f"{argument}{': ' if module != 'info' else ' '}is empty: give" in capsys.readouterr().err
+
+
+def test_a_key_of_a_configuration_may_be_empty() -> None:
+    words = ["--cfg", "config.yaml", "TEST.CHECKPOINT_FILE_PATH", ""]
+    assert net.parse(words, "test").overrides == words[2:]
+    assert pipeline.parse(["r.yaml", *words[2:]]).overrides == words[2:]
 
 
 def test_an_interrupt_is_said_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
@@ -20,6 +21,7 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import build_ensemble
 from nightcrawler.synthetic.video import write_video
+from nightcrawler.web.uploads import check_origin
 from tests.reading import read_file
 from tests.waiting import wait_until
 from tests.web import whole_answers
@@ -124,6 +126,8 @@ def test_a_time_of_a_preview_is_one_of_the_clip() -> None:
         ("empty.mp4", b"", {}, 422, "the file is empty: nothing was recorded"),
         ("big.mp4", bytes(MAX_BYTES + 1), {}, 413, "larger than 1 MiB"),
         ("a.mp4", b"walk", {"sec_fetch_site": "cross-site"}, 403, "from this page only"),
+        ("a.mp4", b"walk", {"origin": "http://evil.example"}, 403, "from this page only"),
+        ("a.mp4", b"walk", {"origin": "null"}, 403, "from this page only"),
     ],
 )
 def test_what_cannot_be_used_says_why(
@@ -295,3 +299,17 @@ def test_an_upload_that_is_slow_or_longer_than_it_says_is_cut_off(
         answer = connection.recv(1 << 16)
     assert answer.startswith(b"HTTP/1.1 413" if chunked else b"HTTP/1.1 408")
     assert sorted(fragile.folder.iterdir()) == kept
+
+
+def test_a_word_for_the_readable_part_is_refused(served: Served) -> None:
+    status, _, content = served.ask("POST", "/clips?readable=yes", b"walk", x_file_name="a.mp4")
+    assert status == 400
+    assert b"readable=yes: expected 0 or 1" in content
+
+
+@pytest.mark.parametrize("origin", ["http://night.example:8000", None])
+def test_the_page_itself_and_programs_may_send_clips(origin: str | None) -> None:
+    headers = [(b"host", b"night.example:8000")]
+    if origin is not None:
+        headers.append((b"origin", origin.encode()))
+    check_origin(Request({"type": "http", "method": "POST", "path": "/clips", "headers": headers}))

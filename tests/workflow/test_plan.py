@@ -246,6 +246,24 @@ def test_missing_weights_are_said_once_before_anything_runs(tmp_path: Path) -> N
     assert about["notes"][0].startswith("weights 'uniformer_base_sthv2_32_prek400' are missing: ")
 
 
+def test_folders_that_a_run_would_refuse_are_refused_by_the_plan(
+    tmp_path: Path, own: Places
+) -> None:
+    with pytest.raises(UserError, match=r"--dark .*bright: is inside .*bright"):
+        plan(OWN, tmp_path / "out", replace(own, dark=own.bright))
+    with pytest.raises(UserError, match=r"--data .*bright/climb: is inside .*bright"):
+        plan(OWN, tmp_path / "out", replace(own, data=tmp_path / "bright/climb"))
+    # Of an earlier run on other videos.
+    (tmp_path / "data/dark_train").mkdir(parents=True)
+    link = tmp_path / "data/dark_train/Train"
+    link.symlink_to(tmp_path / "bright")
+    with pytest.raises(UserError, match=r"exists with another content; .* by --data DIR"):
+        plan(OWN, tmp_path / "out", own)
+    link.unlink()
+    link.symlink_to(tmp_path / "dark")
+    assert "data" in plan(OWN, tmp_path / "out", own)
+
+
 def test_own_data_brings_its_own_classes(tmp_path: Path, own: Places) -> None:
     tasks = plan(OWN, tmp_path / "out", own)
     assert next(iter(tasks)) == "data"

@@ -103,6 +103,16 @@ def test_the_plan_is_printed_and_nothing_is_made(tmp_path: Path, videos: Path) -
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--data"])
+def test_a_file_in_the_place_of_a_folder_is_told_by_the_plan(
+    tmp_path: Path, videos: Path, option: str
+) -> None:
+    recipe, argv = arguments(tmp_path, videos)
+    done = run_pipeline(recipe, *argv, option, recipe, "--dry-run")
+    assert done.returncode == 2
+    assert f"error: {recipe}: is a file, expected a folder to write into" in done.stderr
+
+
 def test_controls_are_the_recipes_and_those_named(tmp_path: Path, videos: Path) -> None:
     recipe, argv = arguments(tmp_path, videos)
     recipe.write_text(RECIPE + "CONTROL: [two]\n")

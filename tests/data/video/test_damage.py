@@ -192,7 +192,7 @@ def test_a_block_that_ends_behind_the_file(make_clip: MakeClip, tmp_path: Path) 
     assert causes(path) == []
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert causes(path)[0].startswith("cut short: the element at byte")
+    assert causes(path)[0].startswith("cut short: the file ends within its element at byte")
     path.write_bytes(content + b"\x42")
     assert causes(path)[0].startswith(("damaged", "cut short"))
 

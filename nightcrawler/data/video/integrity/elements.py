@@ -134,7 +134,9 @@ def _faults(file: BinaryIO, size: int, layout: _Format) -> Iterator[Fault]:
         following = next(find_all(file, layout.start, HEAD_BYTES, position + 1), size)
         if num_bytes:
             behind = position if layout.keeps_rest else following
-            yield Fault(f"cut short: the element at byte {position} is cut", position, behind)
+            yield Fault(
+                f"cut short: the file ends within its element at byte {position}", position, behind
+            )
         elif following < size and not _is_padding(file, position, following):
             yield Fault(f"damaged: no element at byte {position}", last, following)
         last = position

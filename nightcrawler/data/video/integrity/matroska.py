@@ -76,7 +76,7 @@ def _fault(file: BinaryIO, size: int, identity: int, start: int, length: int) ->
     if start + length > size:
         # Whole blocks of a cluster can be read.
         first = size if identity in (SEGMENT, CLUSTER) else start
-        return Fault(f"cut short: the element at byte {start} ends behind the file", first, size)
+        return Fault(f"cut short: the file ends within its element at byte {start}", first, size)
     # A segment is the whole file, and blocks have no checksum of their own.
     if identity in (SEGMENT, *IN_CLUSTER) or _has_own_checksum(file, start, length):
         return None
