@@ -17,7 +17,7 @@ SKELETONS = "demo/poseconv"
 # Share of the model of skeletons, the rest being that of the models of pictures together.
 SKELETONS_SHARE = 0.8
 # What their answers were right for, with and without the model of skeletons.
-RIGHT_WITH_POSE = "67 % of 150 real dark clips in eleven classes, chance 9 %"
+RIGHT_WITH_POSE = "73 % of 150 real dark clips in eleven classes, chance 9 %"
 RIGHT_WITHOUT_POSE = "about 25 % of real dark clips in eleven classes, chance 9 %"
 WITH_POSE = (
     "note: predicted by small models that come with the package: one of how people move, trained "
@@ -29,7 +29,7 @@ WITHOUT_POSE = (
     f"synthetic clips in normal light only ({RIGHT_WITHOUT_POSE}); --experiment takes a model of "
     "your own"
 )
-ADVICE = f"; {install_command('pose')} adds how people move (67 %)"
+ADVICE = f"; {install_command('pose')} adds how people move (73 %)"
 
 
 def build_default_ensemble(options: PredictOptions) -> tuple[Ensemble, str]:
