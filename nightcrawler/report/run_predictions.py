@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +57,17 @@ def seeds_of_inputs(inputs: Iterable[Mapping[str, Any]]) -> list[int]:
         if isinstance(entry.get("seed"), int):
             seeds.add(entry["seed"])
     return sorted(seeds)
+
+
+def _seeds_of_vote(
+    inputs: Sequence[Mapping[str, Any]], modes: Mapping[str, TopPredictions]
+) -> tuple[int, ...]:
+    """Return the seeds behind a submission: of models, or of the modes that it is the vote of."""
+    seeds = set(seeds_of_inputs(inputs))
+    for entry in inputs:
+        mode = modes.get(Path(str(entry.get("file", ""))).stem)
+        seeds.update(mode.seeds if mode else ())
+    return tuple(sorted(seeds))
 
 
 class RunPredictions:
@@ -212,6 +224,6 @@ class RunPredictions:
                     confidences=submission.confidences,
                     labels=self.run.fill_labels(task["split"], submission.names, labels),
                     use=about["labels"],
-                    seeds=tuple(seeds_of_inputs(about.get("inputs", []))),
+                    seeds=_seeds_of_vote(about.get("inputs", []), found),
                 )
         return found

@@ -48,7 +48,7 @@ def least_sure(run: RunFolder, predictions: RunPredictions) -> dict[str, Any] | 
                 "confidence": 100 * float(final.confidences[row]),
             }
         )
-    stamp = figure_metadata(run, split, [final], int(final.known.sum()))
+    stamp = figure_metadata(run, split, [final], len(chosen))
     return {"split": split, "of": of, "rows": rows, "clips": len(chosen), "stamp": stamp}
 
 

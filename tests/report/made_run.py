@@ -255,9 +255,10 @@ def _vote(made: Made) -> None:
         write_submission(
             path, Submission(list(truth), probs.argmax(axis=1), probs.max(axis=1).astype(float))
         )
-        write_metadata(
-            path, {"labels": made.use, "inputs": [{"seed": made.seed, "labels": made.use}]}
-        )
+        # The vote names the file of its mode, and the mode the models with their seeds.
+        mode = path.stem != "arid_pred"
+        origin = {"seed": made.seed} if mode else {"file": paths[0].name}
+        write_metadata(path, {"labels": made.use, "inputs": [{**origin, "labels": made.use}]})
     # The table for people is no submission, and no report may take it for one.
     answers.write_text("video,class,probability,agreement,status\n")
     (made.folder / "submission/recipe.yaml").write_text("MODELS: {}\n")

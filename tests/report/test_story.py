@@ -17,7 +17,7 @@ from nightcrawler.report.run_files import training_rows
 from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.report.titles import stage_titles, with_titles
 from tests.paths import ROOT
-from tests.report.made_run import CLASSES, MODELS, Made, make
+from tests.report.made_run import CLASSES, MODELS, SEED, Made, make
 
 
 def ensemble_of_files(run: Path, data: Path, folder: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +81,8 @@ def test_the_least_sure_clips_come_first(run: Path, figures: dict[str, Any]) -> 
     assert confidences == sorted(confidences)
     assert unsure["of"] == "vote"
     assert len(confidences) == min(24, unsure["clips"])
+    # All are counted, also where no class is known, and the vote is of the seed of its models.
+    assert (unsure["stamp"]["clips"], unsure["stamp"]["seeds"]) == (unsure["clips"], [SEED])
     with open(run / "submission/arid_pred.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lowest = min(rows, key=lambda row: float(row["Probability"]))
