@@ -193,7 +193,11 @@ def choose_windows(arguments: argparse.Namespace) -> Windows:
             stride_sec = stride
         return items.Windows(long=window_and_stride(length, stride_sec))
     except ValueError as error:
-        raise UserError(str(error)) from None
+        # Below, arguments have the names of the Python API.
+        told = (
+            str(error).replace("window_sec", "--window-sec").replace("stride_sec", "--stride-sec")
+        )
+        raise UserError(told) from None
 
 
 def find_items(arguments: argparse.Namespace, num_classes: int) -> list[VideoItem]:

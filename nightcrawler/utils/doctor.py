@@ -152,11 +152,12 @@ def check_libraries() -> Check:
 
 def check_extras() -> Check:
     """List optional libraries. An absent one is not a fault."""
-    extras: dict[str, list[str]] = {}
+    # A library may be named twice, with other releases for other versions of Python.
+    extras: dict[str, dict[str, None]] = {}
     for requirement in requirements():
         if requirement.extra:
             version = installed(requirement.name) or "absent"
-            extras.setdefault(requirement.extra, []).append(f"{requirement.name} {version}")
+            extras.setdefault(requirement.extra, {})[f"{requirement.name} {version}"] = None
     shown = [f"[{extra}] {', '.join(names)}" for extra, names in extras.items()]
     return Check("optional", True, "; ".join(shown) or "none")
 

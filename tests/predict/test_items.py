@@ -66,4 +66,4 @@ def test_a_stride_that_does_not_fit_long_videos_is_refused(
 ) -> None:
     (tmp_path / "a.mp4").touch()
     assert run(main, [str(tmp_path / "a.mp4"), "--stride-sec", stride]) == 2
-    assert f"window_sec 4 and stride_sec {stride}: expected" in capsys.readouterr().err
+    assert f"--window-sec 4 and --stride-sec {stride}: expected" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     assert fault(tmp_path / "pipe.mp4").cause == "not a regular file"
-    assert fault(tmp_path).cause == "not a regular file"
+    assert fault(tmp_path).cause == "is a folder, expected a video file"
 
 
 def test_a_path_with_nul() -> None:

@@ -69,6 +69,8 @@ def check_regular_file(path: str, limits: Limits) -> int:
         status = os.stat(path)
     except OSError as error:
         raise VideoError(path, f"cannot be opened: {error.strerror}", "open") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(path, "is a folder, expected a video file", "open")
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe or a device could wait for ever.
         raise VideoError(path, "not a regular file", "open")
