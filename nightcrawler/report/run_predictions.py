@@ -201,7 +201,7 @@ class RunPredictions:
         Raises:
             UserError: if a submission is damaged.
         """
-        found = {}
+        found: dict[str, TopPredictions] = {}
         # Submissions hold no true classes, so they are taken from the results files of the split.
         for task in self.run.tasks("vote"):
             if not self.run.has_outputs(task):
