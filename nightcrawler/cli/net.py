@@ -156,21 +156,36 @@ def train(cfg: Any) -> int:
         f"on {best['split']} (epoch {best['epoch']}, {metadata['labels']}, seed {metadata['seed']})"
     )
     logger.info("done: best top-1 %.2f %% %s", best["top1"], place)
-    logger.info("next: %s", next_command(Path(cfg.OUTPUT_DIR)))
+    logger.info("next: %s", next_command(Path(cfg.OUTPUT_DIR), dump(cfg)))
     return 0
 
 
-def next_command(folder: Path) -> str:
+def next_command(folder: Path, trained: str) -> str:
     """Return the command that tests the model trained in a folder.
 
     Args:
         folder: the run's folder.
+        trained: the configuration of the training, dumped.
     """
     # A folder made by `nightcrawler init` has a script; other output folders do not.
     script = folder / "test.sh"
-    if script.is_file():
+    if script.is_file() and _dump_of_script(folder) == trained:
         return f"bash {shlex.quote(str(script))}"
-    return f"nightcrawler test --cfg {shlex.quote(str(folder / 'resolved.yaml'))}"
+    # The record holds the overlays and keys that the training was given.
+    return f"nightcrawler test --cfg {shlex.quote(str(folder / RECORD))}"
+
+
+def _dump_of_script(folder: Path) -> str:
+    """Return the configuration that the scripts of a folder have by themselves, dumped."""
+    from nightcrawler.config.load import load_experiment
+    from nightcrawler.config.node import dump
+    from nightcrawler.utils.errors import ConfigError, UserError
+
+    defaults = {"OUTPUT_DIR": str(_relative(folder.resolve()))}
+    try:
+        return dump(load_experiment(folder / "config.yaml", defaults=defaults))
+    except (ConfigError, UserError, OSError):
+        return ""
 
 
 def test(cfg: Any) -> int:

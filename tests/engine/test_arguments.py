@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from nightcrawler.cli.net import next_command
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import dump
 from nightcrawler.data.dataset import BadVideo
 from nightcrawler.engine import checkpoint_files
 from nightcrawler.engine.bad_videos import BadVideoLedger
@@ -60,6 +62,14 @@ def test_keys_are_those_that_set_the_attributes(tmp_path: Path) -> None:
 def test_the_next_command_tests_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     folder.mkdir()
-    assert next_command(folder) == f"nightcrawler test --cfg '{folder}/resolved.yaml'"
+    record = f"nightcrawler test --cfg '{folder}/resolved.yaml'"
+    assert next_command(folder, "") == record
     (folder / "test.sh").touch()
-    assert next_command(folder) == f"bash '{folder}/test.sh'"
+    (folder / "config.yaml").write_text("RNG_SEED: 7\n")
+    alone = load_experiment(folder / "config.yaml", defaults={"OUTPUT_DIR": str(folder)})
+    assert next_command(folder, dump(alone)) == f"bash '{folder}/test.sh'"
+    # Keys and overlays of the training, which the script does not know.
+    changed = alone.clone()
+    changed.defrost()
+    changed.RNG_SEED = 5
+    assert next_command(folder, dump(changed)) == record
