@@ -128,6 +128,7 @@ def train(cfg: Any) -> int:
     """Train an experiment to the end, or until it is asked to stop."""
     from nightcrawler.config.identity import training_splits_of
     from nightcrawler.config.node import dump
+    from nightcrawler.data.build_items import check_lists
     from nightcrawler.engine.build import build_trainer
     from nightcrawler.engine.metric_logger import write_run_folder
     from nightcrawler.engine.run_lock import run_lock
@@ -140,6 +141,7 @@ def train(cfg: Any) -> int:
     logger = get_logger(__name__)
     # Two trainings in one folder would rotate each other's checkpoints away.
     with run_lock(Path(cfg.OUTPUT_DIR), wanted=launched_rank() == 0):
+        check_lists(cfg, [cfg.DATA.TRAIN_SPLIT, *training_splits_of(cfg)])
         build_missing_poses(cfg, training_splits_of(cfg), default_jobs())
         trainer = build_trainer(cfg)
         # All ranks share the folder; only rank 0 writes into it.
@@ -190,9 +192,11 @@ def _dump_of_script(folder: Path) -> str:
 
 def test(cfg: Any) -> int:
     """Test an experiment's checkpoint and write a results file per (views, crops) pair."""
+    from nightcrawler.data.build_items import check_lists
     from nightcrawler.engine.tester import build_tester
     from nightcrawler.prepare.missing_poses import build_missing_poses
 
+    check_lists(cfg, [cfg.TEST.DATA_SELECT])
     build_missing_poses(cfg, [cfg.TEST.DATA_SELECT], default_jobs())
     return EXIT_BAD_VIDEOS if build_tester(cfg).run() else 0
 

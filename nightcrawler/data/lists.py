@@ -161,12 +161,24 @@ def _probs(texts: list[str], label: int) -> tuple[float, ...]:
     return tuple(prob / total for prob in probs)
 
 
-def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
-    """Return (row number, fields) of every row that is not blank, without the header."""
+def require_list(csv_path: Path) -> None:
+    """Refuse a list that is not there.
+
+    Args:
+        csv_path: the list.
+
+    Raises:
+        UserError: if it is no file.
+    """
     if not csv_path.is_file():
         raise UserError(
             f"{csv_path.absolute()}: no such list; see DATASET.md for the files a data folder needs"
         )
+
+
+def _read_rows(csv_path: Path) -> list[tuple[int, list[str]]]:
+    """Return (row number, fields) of every row that is not blank, without the header."""
+    require_list(csv_path)
     if csv_path.stat().st_size > MAX_LIST_BYTES:
         raise UserError(f"{csv_path}: larger than 1 GiB: not a list")
     # The published lists have no header, those of spreadsheets have one.

@@ -61,6 +61,12 @@ FAULTS: dict[str, tuple[str, Spoil, tuple[str, ...], tuple[str, ...]]] = {
         (),
         (TRAIN_LIST, "no such list", "DATASET.md"),
     ),
+    "missing list and weights": (
+        "train",
+        lambda data: (data / TRAIN_LIST).unlink(),
+        ("TRAIN.CHECKPOINT_FILE_PATH", "no/such.pyth"),
+        (TRAIN_LIST, "no such list"),
+    ),
     "empty list": (
         "train",
         lambda data: (data / TRAIN_LIST).write_text(""),
