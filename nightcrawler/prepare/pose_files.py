@@ -51,9 +51,9 @@ FAILED = "failed"
 
 def default_light() -> EnhanceParams:
     """Return the parameters of enhancements that estimators see most people with."""
-    cfg = get_cfg()
-    cfg.ENHANCE.update(LIGHT_DEFAULTS)
-    return enhance_params_from_cfg(cfg)
+    params = enhance_params_from_cfg(get_cfg())
+    gamma, mean = LIGHT_DEFAULTS["GAMMA"], LIGHT_DEFAULTS["TARGET_MEAN"]
+    return replace(params, gamma=gamma, target_mean=mean)
 
 
 @dataclass(frozen=True)
