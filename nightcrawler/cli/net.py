@@ -128,7 +128,6 @@ def train(cfg: Any) -> int:
     """Train an experiment to the end, or until it is asked to stop."""
     from nightcrawler.config.identity import training_splits_of
     from nightcrawler.config.node import dump
-    from nightcrawler.data.build_items import check_lists
     from nightcrawler.engine.build import build_trainer
     from nightcrawler.engine.metric_logger import write_run_folder
     from nightcrawler.engine.run_lock import run_lock
@@ -162,6 +161,23 @@ def train(cfg: Any) -> int:
     return 0
 
 
+def check_lists(cfg: Any, splits: Sequence[str]) -> None:
+    """Refuse splits without a list, before weights are fetched and models are built.
+
+    Args:
+        cfg: the configuration.
+        splits: their names.
+
+    Raises:
+        UserError: if a list is not there.
+    """
+    from nightcrawler.data.build_items import split_of
+    from nightcrawler.data.lists import require_list
+
+    for split in splits:
+        require_list(split_of(cfg, split).list_file)
+
+
 def next_command(folder: Path, trained: str) -> str:
     """Return the command that tests the model trained in a folder.
 
@@ -192,7 +208,6 @@ def _dump_of_script(folder: Path) -> str:
 
 def test(cfg: Any) -> int:
     """Test an experiment's checkpoint and write a results file per (views, crops) pair."""
-    from nightcrawler.data.build_items import check_lists
     from nightcrawler.engine.tester import build_tester
     from nightcrawler.prepare.missing_poses import build_missing_poses
 

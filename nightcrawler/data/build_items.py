@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from fvcore.common.config import CfgNode
 
-from nightcrawler.data.lists import (
-    MissingVideosError,
-    VideoItem,
-    read_list,
-    read_pseudo,
-    require_list,
-)
+from nightcrawler.data.lists import MissingVideosError, VideoItem, read_list, read_pseudo
 from nightcrawler.data.splits import Split, get_split
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.logging import get_logger
@@ -38,20 +31,6 @@ def _advice_of(cfg: CfgNode) -> str:
     if cfg.DATA.INPUT == "pose":
         return "make pose files with nightcrawler pose extract, or set POSE.FOLDER"
     return "set DATA.PATH_PREFIX"
-
-
-def check_lists(cfg: CfgNode, splits: Sequence[str]) -> None:
-    """Refuse splits without a list, before weights are fetched and models are built.
-
-    Args:
-        cfg: the configuration.
-        splits: their names.
-
-    Raises:
-        UserError: if a list is not there.
-    """
-    for split in splits:
-        require_list(split_of(cfg, split).list_file)
 
 
 def build_items(cfg: CfgNode, split: str) -> list[VideoItem]:
