@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nightcrawler.pose.posture import is_upside_down
+from nightcrawler.pose.posture import UPSIDE_DOWN_WEIGHT, is_upside_down
 
 # A person who is not seen for longer is another one when seen again.
 LINK_SEC = 2.0
@@ -23,8 +23,6 @@ SPEED_SHARE = 0.5
 # its places. Its track counts so much of that of one who moves.
 STILL = 0.06
 STILL_WEIGHT = 0.1
-# So does that of one who is upside down: a tree, or letters.
-UPSIDE_DOWN_WEIGHT = 0.1
 # Shorter tracks are of no person: a tree that was taken for one, for a frame or two.
 LEAST_SEC = 0.2
 

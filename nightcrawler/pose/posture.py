@@ -20,6 +20,8 @@ LEAST_ON_FOUR_LEGS = 0.5
 UPSIDE_DOWN_COSINE = -0.5
 STANDS_ON_LEGS = 1.0
 LEAST_UPSIDE_DOWN = 0.5
+# So much counts one who is upside down, as the main person and as evidence of somebody.
+UPSIDE_DOWN_WEIGHT = 0.1
 
 
 def trunk_cosine(body: np.ndarray) -> np.ndarray:

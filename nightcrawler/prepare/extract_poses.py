@@ -22,7 +22,7 @@ from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
-from nightcrawler.pose.posture import upside_down
+from nightcrawler.pose.posture import UPSIDE_DOWN_WEIGHT, upside_down
 from nightcrawler.utils.errors import UserError, VideoError
 
 # Raised by each change after which the same video and options give another pose. 1: not recorded.
@@ -44,8 +44,6 @@ CROP_GAIN = 0.1
 # Frames of a part that each crop is tried on, and crops that are then looked at in full.
 TRIED_FRAMES = 8
 BEST_CROPS = 2
-# Confidence in somebody who is upside down, as a share of that in others.
-UPSIDE_DOWN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -295,7 +293,7 @@ def evidence(points: np.ndarray, layout: str) -> float:
     if points.size == 0:
         return 0.0
     confidences = np.nan_to_num(points[..., 2]).mean(axis=2)
-    confidences[upside_down(points, layout)] *= UPSIDE_DOWN_SHARE
+    confidences[upside_down(points, layout)] *= UPSIDE_DOWN_WEIGHT
     return float(confidences.max(axis=0).mean())
 
 

@@ -100,7 +100,7 @@ def test_bridging_leaves_what_was_seen():
 
 
 def test_who_is_upside_down_is_not_the_main_person_where_another_one_is():
-    """As what is seen in a tree, which moves, too."""
+    """A skeleton in a tree moves, too."""
     tree = person_at(np.linspace(240, 260, 60), scale=1.2)
     tree[..., 1] = 240 - tree[..., 1]
     walking = person_at(np.linspace(40, 200, 60), scale=0.6)

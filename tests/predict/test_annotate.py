@@ -53,7 +53,7 @@ def test_other_folders_and_single_files_are_fine(clips: Path, tmp_path: Path) ->
 
 
 def test_copies_among_the_recordings_are_refused(clips: Path, tmp_path: Path) -> None:
-    """As `predict night/a.mp4 --annotate night`: the same holds for a folder that is predicted."""
+    """`predict night/a.mp4 --annotate night` is refused, and a link to that folder, too."""
     source = clips / "b/c.mp4"
     (tmp_path / "link").symlink_to(clips / "b")
     for folder in (clips / "b", tmp_path / "link"):

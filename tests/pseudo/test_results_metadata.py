@@ -138,7 +138,7 @@ def test_results_of_other_data_are_not_joined_by_their_numbers(tmp_path: Path, k
 
 
 def test_models_of_skeletons_and_of_pictures_are_joined(tmp_path: Path) -> None:
-    """What a model of skeletons is tested on are pose files, of the same videos."""
+    """Models of skeletons are tested on pose files of the same videos, which have other content."""
     paths = saved(tmp_path, videos_sha256="1")
     made(videos_sha256="2", pose_sources=["mediapipe 0.10.14"]).save(paths[1])
     assert len(load_joined(paths, TWO, [])[0].names) == 12

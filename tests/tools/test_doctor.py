@@ -139,7 +139,7 @@ def test_requirements_of_an_installed_distribution(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_library_of_two_python_versions_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an estimator whose releases differ by the version of Python."""
+    """Requirements of an estimator differ by the version of Python, its name does not."""
     twice = [doctor.Requirement("numpy", "2", "pose"), doctor.Requirement("numpy", "3", "pose")]
     monkeypatch.setattr(doctor, "requirements", lambda: twice)
     assert doctor.check_extras().found == f"[pose] numpy {np.__version__}"
