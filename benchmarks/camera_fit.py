@@ -22,6 +22,9 @@ CAMERAS = {
     "street": CameraRanges(
         mean=(12.0, 40.0), electrons=(2.0, 12.0), read_noise=(2.0, 6.0), cast=0.2
     ),
+    "smooth": CameraRanges(
+        mean=(9.0, 30.0), electrons=(4.0, 16.0), read_noise=(1.0, 3.0), cast=0.2, smoothing=0.6
+    ),
 }
 COMPRESSION = Compression(crf=26.0, keyint=12)
 NUM_FRAMES, HEIGHT, WIDTH = 8, 96, 128

@@ -182,6 +182,7 @@ def _read_fit(path: Path) -> CameraFit | None:
                     electrons=_pair(cameras["electrons"]),
                     read_noise=_pair(cameras["read_noise"]),
                     cast=float(cameras["cast"]),
+                    smoothing=float(cameras["smoothing"]),
                 ),
                 compression=Compression(**recorder["compression"]),
                 short_side=int(recorder["short_side"]),

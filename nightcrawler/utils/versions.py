@@ -16,8 +16,8 @@ DISTRIBUTION = "nightcrawler-video"
 # 3: exact colours. 4: `kl_published` casts the teacher to float16, dense windows are float32.
 # 5: cameras are fitted from starts that half of the clips judge. 6: weights of labelled classes
 # leave label smoothing out, controls of early stops and ramps have equal steps. 7: the fit of
-# cameras needs no slopes.
-NUMERICS = 7
+# cameras needs no slopes. 8: it finds the camera's smoothing, too.
+NUMERICS = 8
 NUMERICS_NAME = "numerics"
 # Libraries that numbers depend on: run folders and results files record their versions.
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "timm", "fvcore")

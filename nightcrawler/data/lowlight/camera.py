@@ -2,9 +2,9 @@
 
 8-bit codes are decoded to linear light, shaped by a spot light and a colour cast, and scaled to the
 dark clip's mean. Photon shot noise and read noise are added in electrons (the Poisson-Gaussian
-sensor model of Foi et al., IEEE TIP 2008, with the Gaussian limit of the Poisson part), and the
-result is encoded to 8 bits. Video compression, which also removes dark detail, is another module's:
-`lowlight.compression`.
+sensor model of Foi et al., IEEE TIP 2008, with the Gaussian limit of the Poisson part), the picture
+is smoothed as cameras do, and the result is encoded to 8 bits. Video compression, which also
+removes dark detail, is another module's: `lowlight.compression`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class DarkCamera:
         cast: gains of red, green and blue.
         spot: (y, x, radius) of a spot light in shares of the frame, or `None` for even light.
         spot_floor: light outside the spot, as a share of the light at its centre.
+        smoothing: standard deviation of the Gaussian that smooths light and noise, in pixels.
     """
 
     mean: float
@@ -43,6 +44,7 @@ class DarkCamera:
     cast: tuple[float, float, float] = (1.0, 1.0, 1.0)
     spot: tuple[float, float, float] | None = None
     spot_floor: float = 1.0
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,15 @@ class CameraRanges:
         electrons: least and largest photo-electrons at that mean, drawn log-uniformly.
         read_noise: least and largest read noise, in electrons, drawn uniformly.
         cast: standard deviation of the log gain of each channel.
+        smoothing: standard deviation of the Gaussian that smooths light and noise, in pixels, the
+            same for all cameras.
     """
 
     mean: tuple[float, float]
     electrons: tuple[float, float]
     read_noise: tuple[float, float]
     cast: float
+    smoothing: float = 0.0
 
 
 PRESETS = {
@@ -85,6 +90,7 @@ def sample_camera(rng: np.random.Generator, ranges: CameraRanges) -> DarkCamera:
         cast=(float(cast[0]), float(cast[1]), float(cast[2])),
         spot=spot if has_spot else None,
         spot_floor=float(rng.uniform(0.15, 0.5)) if has_spot else 1.0,
+        smoothing=ranges.smoothing,
     )
 
 
@@ -213,7 +219,7 @@ def _expose(
     camera: DarkCamera,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Add noise to light, which is overwritten, and encode it to uint8."""
+    """Add noise to light, which is overwritten, smooth it, and encode it to uint8."""
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     # Standard deviation in electrons, converted back to light.
     noise *= (
@@ -221,5 +227,11 @@ def _expose(
         / electrons_per_light
     )
     light += noise
+    if camera.smoothing > 0:
+        # Commands that smooth nothing start without it.
+        from scipy.ndimage import gaussian_filter
+
+        spread = (0.0, camera.smoothing, camera.smoothing, 0.0)
+        gaussian_filter(light, spread, output=light, mode="nearest", truncate=3.0)
     levels = (np.clip(light, 0.0, 1.0) * NUM_LIGHT_LEVELS + 0.5).astype(np.int32)
     return np.take(_code_lut(), levels)

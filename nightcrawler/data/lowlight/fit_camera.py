@@ -69,15 +69,23 @@ PARAMETERS = (
     Parameter("range of electrons", 0.0, 3.0, 0.5),
     Parameter("read noise", math.log(0.2), math.log(20.0), 0.5),
     Parameter("rate factor", 1.0, 50.0, 1.5),
+    # Pixels. Cameras smooth noise, and what is left of it is harder to compress away.
+    Parameter("smoothing", 0.0, 2.0, 0.2),
 )
 LEAST = np.array([parameter.least for parameter in PARAMETERS])
 MOST = np.array([parameter.most for parameter in PARAMETERS])
 STEP = np.array([parameter.step for parameter in PARAMETERS])
-# Where recordings do not tell: 2 electrons of read noise, a range of electrons from 1 to 4.
-PRIOR = np.array([0.0, math.log(4.0), math.log(2.0), 0.0])
-PRIOR_WEIGHTS = np.array([0.0, 0.1, 0.15, 0.0])
-# Electrons that a search begins with.
+# Where recordings do not tell: 2 electrons of read noise, a range of electrons from 1 to 4, no
+# smoothing.
+PRIOR = np.array([0.0, math.log(4.0), math.log(2.0), 0.0, 0.0])
+PRIOR_WEIGHTS = np.array([0.0, 0.1, 0.15, 0.0, 0.1])
+# Electrons that a search begins with, of cameras that smooth nothing and of those that do. Few
+# electrons and a smooth picture have as much noise as many, so the second are searched only where
+# the first leave a median this far off.
 START_ELECTRONS = (2.0, 8.0, 32.0, 128.0, 1000.0)
+SMOOTH_ELECTRONS = (2.0, 8.0, 32.0)
+SMOOTHING = 0.6
+CLOSE = 0.1
 # Halvings of the range of rate factors for each, with every second clip: fewer clips or halvings
 # leave the search where bits per pixel are a fifth off.
 NUM_HALVINGS = 7
@@ -159,16 +167,32 @@ class _Search:
 
     def run(self) -> _State:
         """Return the best point that is found."""
-        logs = self.dark_logs[:, 0]
-        mean = _uniform_ends(logs)
-        starts = [self._start(math.log(electrons), mean) for electrons in START_ELECTRONS]
-        best = self._with_brightness(min(starts, key=lambda state: state.cost))
-        return self._refined(best)
+        sharp = self._search(START_ELECTRONS, 0.0)
+        if self._error(sharp) <= CLOSE:
+            return sharp
+        return min(sharp, self._search(SMOOTH_ELECTRONS, SMOOTHING), key=self._error)
 
-    def _start(self, log_electrons: float, mean: np.ndarray) -> _State:
+    def _error(self, state: _State) -> float:
+        """Return how far the worst median is off that of the recordings, as a logarithm."""
+        if not state.clips:
+            return math.inf
+        simulated = statistics_logs(state.clips)
+        difference = np.median(simulated, axis=0) - np.median(self.dark_logs, axis=0)
+        return float(np.abs(difference).max())
+
+    def _search(self, start_electrons: Sequence[float], smoothing: float) -> _State:
+        """Return the best point that is found from some starts, without smoothing if it is 0."""
+        mean = _uniform_ends(self.dark_logs[:, 0])
+        starts = [self._start(electrons, smoothing, mean) for electrons in start_electrons]
+        best = self._with_brightness(min(starts, key=lambda state: state.cost))
+        # Smoothing is the last of the parameters.
+        return self._refined(best, len(PARAMETERS) if smoothing else len(PARAMETERS) - 1)
+
+    def _start(self, electrons: float, smoothing: float, mean: np.ndarray) -> _State:
         """Find the rate factor that gives recordings of so many electrons their bits per pixel."""
         values = PRIOR.copy()
-        values[0] = np.clip(log_electrons, LEAST[0], MOST[0])
+        values[0] = math.log(electrons)
+        values[4] = smoothing
         low, high = LEAST[3], MOST[3]
         wanted = np.median(self.dark_logs[:, 3])
         for _ in range(NUM_HALVINGS):
@@ -181,10 +205,14 @@ class _Search:
         values[3] = (low + high) / 2
         return self._evaluate(values, mean, self.dark_cast)
 
-    def _refined(self, start: _State) -> _State:
+    def _refined(self, start: _State, num_free: int) -> _State:
         """Return the best point that the simplex search of Nelder and Mead (1965) meets.
 
         It needs no slopes, which quantiles of some dozens of clips are too rough for.
+
+        Args:
+            start: where it begins.
+            num_free: parameters that are searched, the first ones.
         """
         # Commands that fit nothing start without it.
         from scipy.optimize import Bounds, minimize
@@ -193,21 +221,23 @@ class _Search:
 
         def cost(position: np.ndarray) -> float:
             nonlocal best
-            moved = self._evaluate(position * STEP, best.mean, best.cast)
+            values = np.concatenate([position * STEP[:num_free], start.values[num_free:]])
+            moved = self._evaluate(values, best.mean, best.cast)
             if moved.cost < best.cost:
                 moved = self._with_brightness(moved)
             if moved.cost < best.cost:
                 best = moved
             return moved.cost
 
-        first = start.values / STEP
+        least, most, step = (ends[:num_free] for ends in (LEAST, MOST, STEP))
+        first = start.values[:num_free] / step
         # A step along each parameter, away from its limit.
-        steps = np.diag(np.where(start.values + STEP > MOST, -1.0, 1.0))
+        steps = np.diag(np.where(start.values[:num_free] + step > most, -1.0, 1.0))
         minimize(
             cost,
             first,
             method="Nelder-Mead",
-            bounds=Bounds(LEAST / STEP, MOST / STEP),
+            bounds=Bounds(least / step, most / step),
             options={
                 "initial_simplex": np.vstack([first, first + steps]),
                 "maxfev": NUM_EVALUATIONS,
@@ -297,7 +327,7 @@ def _uniform_ends(values: np.ndarray) -> np.ndarray:
 
 def _ranges(values: np.ndarray, mean: np.ndarray, cast: float) -> CameraRanges:
     """Return the camera ranges of a point of the search, in four digits."""
-    center, width, log_read_noise, _ = values.tolist()
+    center, width, log_read_noise, _, smoothing = values.tolist()
     read_noise = math.exp(log_read_noise)
     ends = [math.exp(center - width / 2), math.exp(center + width / 2)]
     return CameraRanges(
@@ -305,6 +335,7 @@ def _ranges(values: np.ndarray, mean: np.ndarray, cast: float) -> CameraRanges:
         electrons=_rounded(ends),
         read_noise=_rounded([0.5 * read_noise, 1.5 * read_noise]),
         cast=round(cast, 4),
+        smoothing=round(smoothing, 3),
     )
 
 
@@ -316,12 +347,14 @@ def _rounded(ends: Sequence[float]) -> tuple[float, float]:
 def limits_reached(values: np.ndarray) -> list[str]:
     """Return the names of the parameters that are at a limit of the search.
 
+    A lower limit of 0 is none: a camera may smooth nothing.
+
     Args:
         values: a value of each of `PARAMETERS`.
     """
     names = []
     for parameter, value in zip(PARAMETERS, values.tolist(), strict=True):
-        if value <= parameter.least or value >= parameter.most:
+        if value <= parameter.least != 0 or value >= parameter.most:
             names.append(parameter.name)
     return names
 

@@ -126,6 +126,24 @@ def test_light_without_noise_is_the_formula() -> None:
     assert light.dtype == np.float32
 
 
+def test_smoothing_averages_neighbouring_pixels_and_no_others() -> None:
+    """A grey picture keeps its light; its noise falls as a Gaussian's squared weights add up to."""
+    frames = np.full((4, 64, 80, 3), 128, np.uint8)
+    noise = []
+    for smoothing in (0.0, 0.7):
+        camera = DarkCamera(100.0, 100.0, 0.0, smoothing=smoothing)
+        dark = darken(frames, camera, np.random.default_rng(3)).astype(float)
+        assert dark.mean() == pytest.approx(100.0, rel=0.01)
+        noise.append(dark.std())
+        # Frames and colours stay independent.
+        centred = dark - dark.mean()
+        assert abs((centred[0] * centred[1]).mean()) < 0.03 * noise[-1] ** 2
+        assert abs((centred[..., 0] * centred[..., 1]).mean()) < 0.03 * noise[-1] ** 2
+    weights = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 0.7**2))
+    weights /= weights.sum()
+    assert noise[1] / noise[0] == pytest.approx((weights**2).sum(), rel=0.03)
+
+
 def test_without_noise_a_brighter_pixel_stays_brighter() -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 1, 256, 3)
     light = expected_light(ramp, CLEAN)[0, 0, :, 0]

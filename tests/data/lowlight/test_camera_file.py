@@ -18,6 +18,8 @@ def test_ranges_are_read(tmp_path: Path) -> None:
     path.write_text(GIVEN)
     found = read_camera_ranges(path)
     assert found == CameraRanges((4.0, 12.0), (10.0, 20.5), (0.0, 2.0), 0.3)
+    path.write_text(GIVEN + "SMOOTHING: 0.8\n")
+    assert read_camera_ranges(path).smoothing == 0.8
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_ranges_are_read(tmp_path: Path) -> None:
         (
             "CAST: 0.3",
             "",
-            ":1: CAST: expected MEAN, ELECTRONS, READ_NOISE, CAST, each of them and nothing else",
+            ":1: CAST: expected MEAN, ELECTRONS, READ_NOISE, CAST, SMOOTHING, and nothing else",
         ),
         ("CAST: 0.3", "CAST: 0.3\nTINT: 1", ":5: TINT: expected MEAN"),
         ("[4, 12]", "[12, 4]", r":1: MEAN: \[12, 4\], expected \[least, most\] from 0.01"),
@@ -34,6 +36,7 @@ def test_ranges_are_read(tmp_path: Path) -> None:
         ("[0, 2]", "[0, 1, 2]", ":3: READ_NOISE: "),
         ("0.3", "[0.1, 0.3]", r":4: CAST: \[0.1, 0.3\], expected a number from 0"),
         ("0.3", "warm", ":4: CAST: 'warm'"),
+        ("CAST: 0.3", "CAST: 0.3\nSMOOTHING: -1", ":5: SMOOTHING: -1, expected a number from 0"),
     ],
 )
 def test_faults_of_a_file_of_cameras_are_named(
