@@ -43,7 +43,7 @@ reason) and the others are drawn"""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse the command line. Options of enhancements default to the `ENHANCE` keys of a config."""
+    """Parse the command line. Options of enhancements default to those of `get_cfg`."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
@@ -68,18 +68,34 @@ def parse(argv: Sequence[str]) -> Any:
         help="modules that register enhancements of your own",
     )
     parser.add_argument(
-        "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
+        "--denoise-frames",
+        type=int,
+        metavar="N",
+        help="average frames first, where they agree: an odd number, 1 for none (default 1)",
     )
-    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma")
+    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma (default 0.25)")
     parser.add_argument(
-        "--target-mean", type=float, metavar="LEVEL", help="mean brightness of auto_gamma"
+        "--target-mean",
+        type=float,
+        metavar="LEVEL",
+        help="mean brightness that auto_gamma aims at, 0 to 255 (default 110)",
     )
-    parser.add_argument("--clahe-clip", type=float, metavar="X", help="clip limit of clahe")
     parser.add_argument(
-        "--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="grid of clahe"
+        "--clahe-clip", type=float, metavar="X", help="clip limit of clahe (default 24)"
     )
     parser.add_argument(
-        "--retinex-sigmas", type=float, nargs="+", metavar="PX", help="blur scales of retinex"
+        "--clahe-tiles",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="grid of clahe (default 4 4)",
+    )
+    parser.add_argument(
+        "--retinex-sigmas",
+        type=float,
+        nargs="+",
+        metavar="PX",
+        help="blur scales of retinex (default 15 80 250)",
     )
     parser.add_argument(
         "--poses",
