@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ reason) and the others are drawn"""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse the command line. Options of enhancements default to those of `get_cfg`."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
@@ -67,6 +68,21 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="MODULE",
         help="modules that register enhancements of your own",
     )
+    _add_enhancement_options(parser)
+    parser.add_argument(
+        "--poses",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="NPZ",
+        help="pose file of each video, drawn on the frames of the last enhancement",
+    )
+    add_max_pixels(parser, "4096 x 4096")
+    return parser.parse_args(argv)
+
+
+def _add_enhancement_options(parser: argparse.ArgumentParser) -> None:
+    """Add parameters of enhancements. Their defaults are those of `get_cfg`."""
     parser.add_argument(
         "--denoise-frames",
         type=int,
@@ -98,20 +114,10 @@ def parse(argv: Sequence[str]) -> Any:
         help="blur scales of retinex (default 15 80 250)",
     )
     parser.add_argument(
-        "--poses",
-        nargs="+",
-        default=[],
-        type=Path,
-        metavar="NPZ",
-        help="pose file of each video, drawn on the frames of the last enhancement",
-    )
-    parser.add_argument(
         "--zero-dce-weights",
         metavar="FILE",
         help="weights of zero_dce, which is left out without them",
     )
-    add_max_pixels(parser, "4096 x 4096")
-    return parser.parse_args(argv)
 
 
 def unread_option_fault(arguments: Any, shown: Sequence[str], advice: str) -> str:
