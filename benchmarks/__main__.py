@@ -54,7 +54,7 @@ def parse(argv: Sequence[str]) -> Any:
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
-        "--only", choices=MODELS, action="append", help="only this model (repeatable)"
+        "--only", choices=MODELS, action="append", help="only this model (repeatable; default: all)"
     )
     models.add_argument(
         "--threads",
@@ -67,7 +67,9 @@ def parse(argv: Sequence[str]) -> Any:
     data = add_task(
         tasks, "data", "decoding, augmentation, cache and loader, each on one thread", EXAMPLES
     )
-    named = "a decode, b views and crops, c augmentation, d cache, e loader (repeatable)"
+    named = (
+        "a decode, b views and crops, c augmentation, d cache, e loader (repeatable; default: all)"
+    )
     data.add_argument("--only", choices=DATA_PARTS, action="append", help=named)
     damage = add_task(
         tasks, "damage", "detection of 1, 20 and 200 wrong bytes in each video", EXAMPLES
@@ -101,7 +103,11 @@ def parse(argv: Sequence[str]) -> Any:
     poses = add_task(tasks, "poses", "poses of videos, beside decoding alone", EXAMPLES)
     _add_clip_options(poses, 8)
     poses.add_argument("--estimator", default="mediapipe", metavar="NAME", help="default mediapipe")
-    poses.add_argument("--model", metavar="FILE", help="model of the estimator")
+    poses.add_argument(
+        "--model",
+        metavar="FILE",
+        help="model of the estimator (default: the one that it brings, if any)",
+    )
     poses.add_argument(
         "--jobs", type=at_least(1), default=2, metavar="N", help="processes (default 2)"
     )
@@ -149,7 +155,10 @@ def parse(argv: Sequence[str]) -> Any:
 
 def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--only", choices=GPU_MODELS, action="append", help="only this model (repeatable)"
+        "--only",
+        choices=GPU_MODELS,
+        action="append",
+        help="only this model (repeatable; default: all)",
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
     parser.add_argument("--tiny", action="store_true", help="small models and clips, to rehearse")

@@ -153,7 +153,10 @@ class BatchNormAdapter:
             )
             if self.allow_no_batchnorm:
                 return AdaptReport(self.name, note=note)
-            advice = "use the adapter tent or none, or set allow_no_batchnorm"
+            advice = "use the adapter tent or none"
+            if not self.hint:
+                # A hint names what the user sets in place of the argument.
+                advice += ", or set allow_no_batchnorm"
             raise UserError(with_hint(f"{note}: {advice}", self.hint))
         # Outputs are not needed: the hooks of the layers collect the moments.
         num_clips = 0

@@ -21,27 +21,35 @@ def build_none(cfg: CfgNode) -> Adapter:
 
 def build_batchnorm(cfg: CfgNode) -> Adapter:
     """Build the re-estimation of BatchNorm statistics from `BN` and `ADAPT`."""
-    return BatchNormAdapter(
-        blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM, hint=HINT
-    )
+    return BatchNormAdapter(blend=cfg.BN.BLEND, allow_no_batchnorm=cfg.ADAPT.ALLOW_NO_BATCHNORM)
 
 
 def build_tent(cfg: CfgNode) -> Adapter:
     """Build entropy minimisation from `ADAPT`, after BatchNorm statistics from `BN`."""
-    statistics = BatchNormAdapter(blend=cfg.BN.BLEND, hint=HINT)
-    return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=statistics, hint=HINT)
+    statistics = BatchNormAdapter(blend=cfg.BN.BLEND)
+    return TentAdapter(lr=cfg.ADAPT.TENT_LR, statistics=statistics)
 
 
 def build_infomax(cfg: CfgNode) -> Adapter:
     """Build information maximisation from `ADAPT`, after BatchNorm statistics from `BN`."""
-    statistics = BatchNormAdapter(blend=cfg.BN.BLEND, hint=HINT)
-    return InfomaxAdapter(lr=cfg.ADAPT.INFOMAX_LR, statistics=statistics, hint=HINT)
+    statistics = BatchNormAdapter(blend=cfg.BN.BLEND)
+    return InfomaxAdapter(lr=cfg.ADAPT.INFOMAX_LR, statistics=statistics)
 
 
-def build_adapter(cfg: CfgNode) -> Adapter:
+def build_adapter(cfg: CfgNode, hint: str = HINT) -> Adapter:
     """Build the adapter named by `ADAPT.NAME`.
+
+    Args:
+        cfg: the configuration.
+        hint: end of its errors, where the user sets something else than the keys.
 
     Raises:
         UserError: if there is no such adapter.
     """
-    return ADAPTERS.get(cfg.ADAPT.NAME)(cfg)
+    adapter = ADAPTERS.get(cfg.ADAPT.NAME)(cfg)
+    # Set here, so that builders of adapters of one's own take a configuration alone.
+    if isinstance(adapter, TentAdapter):
+        adapter.statistics.hint = hint
+    if isinstance(adapter, TentAdapter | BatchNormAdapter):
+        adapter.hint = hint
+    return adapter

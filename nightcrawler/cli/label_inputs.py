@@ -39,10 +39,15 @@ def add_inputs(parser: argparse.ArgumentParser, root: Path) -> None:
         nargs="+",
         type=Path,
         metavar="PKL",
-        help="results files in the order of MODELS in the recipe",
+        help="results files in the order of MODELS in the recipe "
+        "(default: those of its experiments)",
     )
     parser.add_argument(
-        "--weights", nargs="+", type=float, metavar="W", help="one weight for each model"
+        "--weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="one weight for each model (default: the recipe's)",
     )
     parser.add_argument(
         "--recipe",

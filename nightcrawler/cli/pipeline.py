@@ -91,10 +91,16 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="DIR", help="data folder (default: the recipe's)"
     )
     parser.add_argument(
-        "--bright", type=Path, metavar="DIR", help="own videos: folder of class folders"
+        "--bright",
+        type=Path,
+        metavar="DIR",
+        help="own videos: folder of class folders (default: the recipe's)",
     )
     parser.add_argument(
-        "--dark", type=Path, metavar="DIR", help="own videos: folder of unlabelled dark clips"
+        "--dark",
+        type=Path,
+        metavar="DIR",
+        help="own videos: folder of unlabelled dark clips (default: the recipe's)",
     )
 
 

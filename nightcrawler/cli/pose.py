@@ -53,7 +53,9 @@ def _add_estimator_options(extract: argparse.ArgumentParser) -> None:
         help=f"{', '.join(ESTIMATORS.names())} or one of your own (default mediapipe)",
     )
     extract.add_argument(
-        "--model", metavar="FILE", help="model of the estimator, where it brings none"
+        "--model",
+        metavar="FILE",
+        help="model of the estimator (default: the one that it brings, if any)",
     )
     extract.add_argument(
         "--light",
@@ -75,7 +77,11 @@ def _add_estimator_options(extract: argparse.ArgumentParser) -> None:
         help="mean brightness that auto_gamma aims at, 0 to 255 (default 64)",
     )
     extract.add_argument(
-        "--fps", type=float, default=15.0, metavar="N", help="frames per second looked at at most"
+        "--fps",
+        type=float,
+        default=15.0,
+        metavar="N",
+        help="frames per second looked at at most (default 15)",
     )
     extract.add_argument(
         "--people",

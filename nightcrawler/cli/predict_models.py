@@ -33,7 +33,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="temporal views (default: those of the recipe or checkpoint)",
     )
-    models.add_argument("--crops", type=int, choices=(1, 3), help="spatial crops")
+    models.add_argument(
+        "--crops",
+        type=int,
+        choices=(1, 3),
+        help="spatial crops (default: those of the recipe or checkpoint)",
+    )
     add_label_options(models)
     models.add_argument(
         "--bright", action="store_true", help="the videos are well lit: do not enhance them"
@@ -44,12 +49,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="adapt the models to these videos, without labels, before predicting them (MViT and "
         "Swin have no BatchNorm: tent and infomax change them; infomax needs all classes to be "
-        "about equally frequent), or online: while each long video or camera is predicted",
+        "about equally frequent), or online: while each long video or camera is predicted "
+        "(default none)",
     )
     models.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="decoding processes per model"
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="decoding processes per model (default 0: the predicting process decodes)",
     )
-    add_max_pixels(models, "DATA.MAX_PIXELS of the checkpoint")
+    add_max_pixels(models, "that of the checkpoint's training")
     add_imports(models)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ reason) and the others are drawn"""
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse the command line. Options of enhancements default to the `ENHANCE` keys of a config."""
+    """Parse the command line."""
     parser = make_parser(__doc__ or "", EXAMPLES)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
@@ -67,20 +68,7 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="MODULE",
         help="modules that register enhancements of your own",
     )
-    parser.add_argument(
-        "--denoise-frames", type=int, metavar="N", help="average frames first; 1 for none"
-    )
-    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma")
-    parser.add_argument(
-        "--target-mean", type=float, metavar="LEVEL", help="mean brightness of auto_gamma"
-    )
-    parser.add_argument("--clahe-clip", type=float, metavar="X", help="clip limit of clahe")
-    parser.add_argument(
-        "--clahe-tiles", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="grid of clahe"
-    )
-    parser.add_argument(
-        "--retinex-sigmas", type=float, nargs="+", metavar="PX", help="blur scales of retinex"
-    )
+    _add_enhancement_options(parser)
     parser.add_argument(
         "--poses",
         nargs="+",
@@ -89,13 +77,47 @@ def parse(argv: Sequence[str]) -> Any:
         metavar="NPZ",
         help="pose file of each video, drawn on the frames of the last enhancement",
     )
+    add_max_pixels(parser, "4096 x 4096")
+    return parser.parse_args(argv)
+
+
+def _add_enhancement_options(parser: argparse.ArgumentParser) -> None:
+    """Add parameters of enhancements. Their defaults are those of `get_cfg`."""
+    parser.add_argument(
+        "--denoise-frames",
+        type=int,
+        metavar="N",
+        help="average frames first, where they agree: an odd number, 1 for none (default 1)",
+    )
+    parser.add_argument("--gamma", type=float, metavar="G", help="exponent of gamma (default 0.25)")
+    parser.add_argument(
+        "--target-mean",
+        type=float,
+        metavar="LEVEL",
+        help="mean brightness that auto_gamma aims at, 0 to 255 (default 110)",
+    )
+    parser.add_argument(
+        "--clahe-clip", type=float, metavar="X", help="clip limit of clahe (default 24)"
+    )
+    parser.add_argument(
+        "--clahe-tiles",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="grid of clahe (default 4 4)",
+    )
+    parser.add_argument(
+        "--retinex-sigmas",
+        type=float,
+        nargs="+",
+        metavar="PX",
+        help="blur scales of retinex (default 15 80 250)",
+    )
     parser.add_argument(
         "--zero-dce-weights",
         metavar="FILE",
         help="weights of zero_dce, which is left out without them",
     )
-    add_max_pixels(parser, "4096 x 4096")
-    return parser.parse_args(argv)
 
 
 def unread_option_fault(arguments: Any, shown: Sequence[str], advice: str) -> str:

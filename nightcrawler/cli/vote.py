@@ -200,7 +200,7 @@ def parse(argv: Sequence[str]) -> Any:
         type=Path,
         default=project_root(),
         metavar="FOLDER",
-        help="holds the recipe's experiments",
+        help="holds the recipe's experiments (default: %(default)s)",
     )
     parser.add_argument(
         "--split", default="test", help="split of the results (default: %(default)s)"

@@ -161,7 +161,11 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
                 "start: random weights (no checkpoint to resume, no TRAIN.CHECKPOINT_FILE_PATH)"
             )
         return None
-    file = obtain_weights(path)
+    try:
+        file = obtain_weights(path)
+    except UserError as error:
+        advice = "'' starts from random weights"
+        raise UserError(f"{error} (TRAIN.CHECKPOINT_FILE_PATH; {advice})") from None
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
         logger.info("start: continuing with epoch and optimiser of %s", file)
         return _load_progress(file, cfg.SOLVER.MAX_EPOCH)

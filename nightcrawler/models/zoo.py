@@ -133,7 +133,7 @@ def _absent(name: str, entry: ZooEntry) -> str:
         how = f"run `nightcrawler weights pull {name}`, or get {entry.address} ({entry.source})"
     return (
         f"weights '{name}' are missing: {how} and put it at {weights_files(entry)[0]}, or name "
-        "another file (TRAIN.CHECKPOINT_FILE_PATH), or '' for random weights"
+        "another file"
     )
 
 

@@ -53,6 +53,8 @@ from nightcrawler.utils import distributed
 
 # Metadata of a prediction: length and light of its video.
 FOOTAGE = "footage"
+# Ends the errors of adapters: whoever predicts chooses by this option, not by keys.
+ADAPT_HINT = "--adapt takes batchnorm, tent, infomax, online, none"
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ def _build_adapter(cfg: CfgNode, name: str) -> Adapter:
     cfg.defrost()
     # Training adapted to clips of its own. Here the caller says whether and how.
     cfg.ADAPT.NAME = name
-    return build_adapter(cfg)
+    return build_adapter(cfg, ADAPT_HINT)
 
 
 def build_batches(

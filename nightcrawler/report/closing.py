@@ -17,7 +17,7 @@ YOUR_CLIP = "night.mp4"
 
 
 def closing_lines(figures: Mapping[str, Any], run: RunFolder) -> Iterator[str]:
-    """Yield how accuracy went, and three commands that use the models of the run.
+    """Yield how accuracy went, and commands that use the models of the run.
 
     Args:
         figures: of the run.
@@ -39,7 +39,9 @@ def closing_lines(figures: Mapping[str, Any], run: RunFolder) -> Iterator[str]:
     if commands:
         yield "use the models of this run:"
         for command in commands:
-            yield f"  {command}"
+            yield f"  {command.line}"
+            if command.note:
+                yield f"    ({command.note})"
 
 
 def _program() -> Path:

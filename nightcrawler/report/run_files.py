@@ -6,9 +6,11 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nightcrawler.report.best_model import choose_best
 from nightcrawler.report.run_folder import RunFolder
 from nightcrawler.workflow.task_state import DONE
 
@@ -94,16 +96,28 @@ def _test_speed(run: RunFolder, experiment: str) -> float | None:
     return None
 
 
-def page_commands(run: RunFolder) -> dict[str, str]:
+@dataclass(frozen=True)
+class UseCommand:
+    """A command to paste that uses models of a run.
+
+    Attributes:
+        purpose: what it is for.
+        line: the command.
+        note: why it names this model, empty where it names all.
+    """
+
+    purpose: str
+    line: str
+    note: str = ""
+
+
+def page_commands(run: RunFolder) -> list[UseCommand]:
     """Return commands to paste that use the run's models, empty before there are any.
 
     Folders of the machine are not named: those of a run elsewhere begin with the run's own folder.
 
     Args:
         run: of the chain.
-
-    Returns:
-        Purpose of a command to the command.
     """
     out = Path(run.state["out"])
     place = Path(run.folder.resolve().name) if out.is_absolute() else out
@@ -113,42 +127,53 @@ def page_commands(run: RunFolder) -> dict[str, str]:
             return place / path.relative_to(run.folder)
         return path.relative_to(run.root) if path.is_relative_to(run.root) else Path(path.name)
 
-    purposes = (
-        "predict clips of your own",
-        "drop clips on a page",
-        "export a model for other programs",
-    )
-    lines = use_commands(run, show, "nightcrawler", CLIPS)
-    return dict(zip(purposes, lines, strict=True)) if lines else {}
+    return use_commands(run, show, "nightcrawler", CLIPS)
 
 
 def use_commands(
     run: RunFolder, show: Callable[[Path], Path], program: str, clip: str
-) -> list[str]:
-    """Return command lines that predict, serve and export, empty without trained models.
+) -> list[UseCommand]:
+    """Return commands that predict, serve and export, empty without trained models.
 
     The first two name the models that voted, mixed as they voted: these are what the last figure
-    of the report is about. Without a vote they name the models of the last stage.
+    of the report is about. Without a vote they name the models of the last stage. An export is of
+    one model: the best of the last stage, as `choose_best` finds it without labels of dark clips.
 
     Args:
         run: of the chain.
         show: returns a path as the commands name it.
         program: how `nightcrawler` is started.
         clip: file or folder to predict.
+
+    Raises:
+        UserError: if a `metrics.jsonl` is damaged.
     """
-    last = last_experiments(run)
+    last = last_trainings(run)
     if not last:
         return []
     recipe = vote_recipe(run)
+    models = []
     if recipe is None:
-        models = [word for name in last for word in ("--experiment", str(show(run.folder / name)))]
+        for task in last:
+            models += ["--experiment", str(show(run.folder / task["experiment"]))]
     else:
         models = ["--ensemble", str(show(recipe)), "--prefix", str(show(run.folder))]
-    return [
-        shlex.join([program, "predict", clip, *models]),
-        shlex.join([program, "serve", *models]),
-        shlex.join([program, "export", str(show(run.folder / last[-1])), "--out", "exported"]),
+    commands = [
+        UseCommand("predict clips of your own", shlex.join([program, "predict", clip, *models])),
+        UseCommand("drop clips on a page", shlex.join([program, "serve", *models])),
     ]
+    exportable = [task for task in last if not _sees_skeletons(run, task)]
+    if exportable:
+        best = choose_best(run, exportable)
+        words = [program, "export", str(show(run.folder / best.experiment)), "--out", "exported"]
+        purpose = "export a model for other programs"
+        commands.append(UseCommand(purpose, shlex.join(words), best.note))
+    return commands
+
+
+def _sees_skeletons(run: RunFolder, task: Mapping[str, Any]) -> bool:
+    """Return whether a training's model takes poses in place of pictures: it is not exported."""
+    return run.configs.get(task["experiment"], {}).get("DATA.INPUT") == "pose"
 
 
 def vote_recipe(run: RunFolder) -> Path | None:
@@ -164,8 +189,8 @@ def vote_recipe(run: RunFolder) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def last_experiments(run: RunFolder) -> list[str]:
-    """Return the experiments of the last stage of the chain whose weights are all there.
+def last_trainings(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the trainings of the last stage of the chain whose weights are all there.
 
     Args:
         run: of the chain.
@@ -177,7 +202,7 @@ def last_experiments(run: RunFolder) -> list[str]:
         for task in run.tasks("train"):
             if task["stage"] == stage["name"] and not task["control"]:
                 weights = run.locate(task["folder"]) / "best.pyth"
-                found += [task["experiment"]] if weights.is_file() else []
+                found += [task] if weights.is_file() else []
         if found and len(found) == len(stage["models"]):
             return found
     return []

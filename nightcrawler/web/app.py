@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import functools
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -35,6 +34,13 @@ from nightcrawler.web.answers import AnnotatedVideo, Answer, Content, Failure, P
 from nightcrawler.web.inference import ANNOTATED
 from nightcrawler.web.openapi import describe_api
 from nightcrawler.web.previews import AFTER, BEFORE, WHOLE_AFTER, WHOLE_BEFORE
+from nightcrawler.web.refusals import (
+    Handler,
+    HostCheck,
+    answering,
+    refuse_fault,
+    refuse_unrouted,
+)
 from nightcrawler.web.security import SecurityHeaders
 from nightcrawler.web.store import ClipStore, KeptClip
 from nightcrawler.web.texts import EXAMPLES, MEDIA_TYPES, Site, render, resource
@@ -43,14 +49,11 @@ from nightcrawler.web.uploads import (
     as_request_error,
     check_origin,
     check_upload,
-    drain,
     find_labels,
     save,
     wants_readable_part,
 )
 
-# Names of this machine: the page has no users to tell apart, so it is for one machine only.
-HOSTS = ("127.0.0.1", "localhost")
 # Requests that wait for the worker.
 MAX_WAITING = 4
 # Classes per clip on the page and in tables.
@@ -58,23 +61,6 @@ SHOWN_CLASSES = 5
 # Statuses of failures that are a clip's own, which tables have a row for.
 FAILURES_OF_CLIPS = (408, 413, 422, 500)
 GONE = "this clip is no longer kept: send it again"
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def answering(handler: Handler) -> Handler:
-    """Return a handler that answers a `RequestError` with its status and its reason."""
-
-    @functools.wraps(handler)
-    async def handle(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except RequestError as error:
-            await drain(request)
-            # The server would take an unread rest of the body for the next request.
-            headers = {"connection": "close"} if request.method == "POST" else {}
-            return _json(error.failure, error.status, headers)
-
-    return handle
 
 
 class Server:
@@ -293,10 +279,8 @@ class Server:
         return Response(text.getvalue(), 200, headers, "text/csv")
 
 
-def _json(
-    content: Content, status: int = 200, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    return JSONResponse(content.model_dump(mode="json", by_alias=True), status, headers)
+def _json(content: Content, status: int = 200) -> JSONResponse:
+    return JSONResponse(content.model_dump(mode="json", by_alias=True), status)
 
 
 def make_app(worker: Worker, root: Path, site: Site) -> ASGIApp:
@@ -323,14 +307,13 @@ def make_app(worker: Worker, root: Path, site: Site) -> ASGIApp:
         ("GET", "/examples/{name}", server.example),
         ("GET", "/{name}", server.static),
     ]
+    routes = [
+        Route(path, answering(handler), methods=[method]) for method, path, handler in handlers
+    ]
     app = Starlette(
-        routes=[
-            Route(path, answering(handler), methods=[method]) for method, path, handler in handlers
-        ],
-        middleware=[
-            # Another site's name that resolves to this machine (DNS rebinding) is refused.
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
-        ],
+        routes=routes,
+        middleware=[Middleware(HostCheck)],
+        exception_handlers={HTTPException: refuse_unrouted(routes), Exception: refuse_fault},
     )
     # Around the whole, as Starlette answers failures outside of its middleware.
     return SecurityHeaders(app)

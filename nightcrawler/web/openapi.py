@@ -12,6 +12,7 @@ from nightcrawler.web.answers import AnnotatedVideo, Answer, Content, Failure, P
 from nightcrawler.web.texts import Site
 
 CONTENTS: tuple[type[Content], ...] = (Answer, Previews, AnnotatedVideo, Failure)
+FOREIGN = {"403": "a page of another site asks"}
 # Statuses of requests that wait for the models, and their meaning.
 MODEL_FAILURES = {
     "422": "the clip cannot be used",
@@ -21,7 +22,7 @@ MODEL_FAILURES = {
 }
 UPLOAD_FAILURES = {
     "400": "X-File-Name is missing, labels are no list, or the upload was interrupted",
-    "403": "a page of another site asks",
+    **FOREIGN,
     "408": "the upload took too long",
     "413": "the file is too large",
     "415": "not a video by its name",
@@ -48,7 +49,8 @@ def describe_api(site: Site) -> dict[str, Any]:
                 f"Predicts what people do in night videos, with {len(site.models)} model(s) that "
                 f"know {len(site.class_names)} classes. Served to this machine only, one clip "
                 f"after the other. Videos of the clips used last are kept, in at most "
-                f"{site.keep_bytes >> 20} MiB."
+                f"{site.keep_bytes >> 20} MiB. Every refusal is a Failure, also of a method or an "
+                f"address that is not listed here."
             ),
         },
         "servers": [{"url": "/"}],
@@ -112,7 +114,10 @@ def _answer() -> dict[str, Any]:
         "operationId": "answer",
         "summary": "The answer to a clip once more",
         "parameters": [_clip()],
-        "responses": {"200": _content("what the clip shows", Answer), **_failures(UNKNOWN)},
+        "responses": {
+            "200": _content("what the clip shows", Answer),
+            **_failures(UNKNOWN | {"422": MODEL_FAILURES["422"]}),
+        },
     }
 
 
@@ -121,7 +126,7 @@ def _remove() -> dict[str, Any]:
         "operationId": "remove",
         "summary": "Remove a clip and its videos",
         "parameters": [_clip()],
-        "responses": {"204": {"description": "removed"}, **_failures(UNKNOWN)},
+        "responses": {"204": {"description": "removed"}, **_failures(FOREIGN | UNKNOWN)},
     }
 
 
@@ -138,7 +143,7 @@ def _make_video() -> dict[str, Any]:
                 "description": "addresses of the videos",
                 "content": {"application/json": {"schema": made}},
             },
-            **_failures(UNKNOWN | MODEL_FAILURES),
+            **_failures(FOREIGN | UNKNOWN | MODEL_FAILURES),
         },
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from nightcrawler.adapt.base import AdaptReport
 from nightcrawler.adapt.batchnorm import BatchNormAdapter, batchnorm_layers
@@ -18,8 +20,11 @@ from nightcrawler.predict.adapt import BATCH_CLIPS, adapt
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.ensemble import Ensemble, build_ensemble
 from nightcrawler.predict.sources import find_videos
+from nightcrawler.utils.errors import UserError
 
 NUM_VIDEOS = 6
+# Such as ADAPT.NAME.
+CONFIG_KEY = re.compile(r"\b[A-Z_]{2,}\.[A-Z_]{2,}\b")
 
 
 @pytest.fixture
@@ -123,7 +128,10 @@ def test_infomax_is_repeatable_and_wants_a_clip_of_each_class(
     """Give the same answers with any number of decoding processes."""
     argv = ("--model", models[0], "--adapt", "infomax")
     assert run(clips, *argv) == 2
-    assert f"infomax: {NUM_VIDEOS} dark clips cannot show 11 classes" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"infomax: {NUM_VIDEOS} dark clips cannot show 11 classes" in error
+    assert "or use another adapter (--adapt takes batchnorm, tent, infomax, online, none)" in error
+    assert not CONFIG_KEY.search(error)
     for number, path in enumerate(sorted((data / "dark_train/Train").glob("*/*.mp4"))):
         shutil.copy(path, clips / f"{NUM_VIDEOS + number}.mp4")
     found = []
@@ -134,6 +142,18 @@ def test_infomax_is_repeatable_and_wants_a_clip_of_each_class(
     assert len(found[0]) >= 11
     assert found[0] == found[1]
     assert "infomax: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("adapter", ["batchnorm", "tent", "infomax"])
+def test_faults_name_what_the_command_takes_and_no_key(models: list[Path], adapter: str) -> None:
+    (predictor,) = build(models[:1], adapter).predictors
+    with pytest.raises(UserError, match=r"Linear has no .* \(--adapt takes ") as raised:
+        predictor.adapter.run(nn.Linear(2, 2), [])
+    with pytest.raises(UserError, match=r"no dark clip .* \(--adapt takes ") as empty:
+        predictor.adapter.run(nn.Sequential(nn.BatchNorm1d(2)), [])
+    for one in (raised, empty):
+        assert not CONFIG_KEY.search(str(one.value))
+        assert "allow_no_batchnorm" not in str(one.value)
 
 
 def test_steps_do_not_take_one_class_after_another(models: list[Path], clips: Path) -> None:

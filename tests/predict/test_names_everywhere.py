@@ -52,6 +52,27 @@ def test_a_model_is_loaded_by_its_address(
     nightcrawler.load(NAME, device="cpu")
 
 
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_missing_weights_name_no_key_to_who_gives_an_option(
+    site: Site,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setenv("NIGHTCRAWLER_OFFLINE", "1")
+    options = {
+        "predict": [str(data / "Test/0.mp4"), "--model", NAME],
+        "export": [NAME, "--out", str(tmp_path / "out")],
+    }
+    assert program.main([command, *options[command]]) == 2
+    error = capsys.readouterr().err
+    assert f"weights '{NAME}' are missing: " in error
+    assert error.endswith(", or name another file\n")
+    assert "random weights" not in error
+
+
 def test_training_starts_from_a_name(
     site: Site, models: list[Path], data: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -48,6 +49,7 @@ def test_the_way_of_accuracy_and_commands_of_the_models_that_voted(run: Path, he
         f"  nightcrawler predict night.mp4 --ensemble {recipe}",
         f"  nightcrawler serve --ensemble {recipe}",
         "  nightcrawler export 'a run/round2/_two' --out exported",
+        "    (_two, best of 2 models: top-1 78.3 % on val_dry; no label of a dark clip chose it)",
     ]
 
 
@@ -57,6 +59,74 @@ def test_the_commands_are_understood(run: Path, here: Path) -> None:
         arguments = parse(shlex.split(line)[2:])
         assert arguments.ensemble.is_file()
         assert arguments.prefix.is_dir()
+
+
+def validate(folder: Path, accuracies: dict[str, list[float]], best_split: str) -> None:
+    """Let a training of three epochs say these accuracies of its splits."""
+    rows = []
+    for split, percents in accuracies.items():
+        for epoch, percent in enumerate(percents, start=1):
+            row = {"kind": "val", "epoch": epoch, "split": split, "top1": percent}
+            rows.append({**row, "num_videos": 33})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "resolved.yaml").write_text(f"TRAIN: {{BEST_SPLIT: {best_split}}}\n")
+
+
+def export_of(place: Path, here: Path) -> list[str]:
+    """The command that exports a model, and why it is this one."""
+    return [line for line in commands(place, here)[2:] if "exported" in line or line[0] == "("]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "best_split", "expected"),
+    [
+        # The last of the list is better with labels of dark clips, and on the bright clips.
+        (
+            {"val_dark": [70, 75, 75], "val_dry": [80, 80, 80], "arid": [20, 20, 20]},
+            {"val_dark": [60, 74, 70], "val_dry": [95, 95, 95], "arid": [90, 90, 90]},
+            "val_dark",
+            ("one", "one, best of 2 models: top-1 75.0 % on val_dark; "),
+        ),
+        (
+            {"val_dark": [70, 60, 60]},
+            {"val_dark": [60, 74, 70]},
+            "val_dark",
+            ("_two", "_two, best of 2 models: top-1 74.0 % on val_dark; "),
+        ),
+        # Labels of dark clips picked the epochs. Of these, the better one by darkened clips.
+        (
+            {"val_dark": [99, 60, 60], "arid": [20, 30, 20]},
+            {"val_dark": [50, 50, 59], "arid": [20, 20, 90]},
+            "arid",
+            ("one", "one, best of 2 models: top-1 60.0 % on val_dark; "),
+        ),
+        # Nothing but labels of dark clips is known.
+        ({"arid": [90]}, {"arid": [20]}, "arid", ("_two", "_two, the last of 2 models: ")),
+        ({"val_dark": [90]}, {}, "val_dark", ("_two", "_two, the last of 2 models: ")),
+    ],
+)
+def test_the_best_model_is_exported_as_no_label_of_a_dark_clip_says(
+    run: Path,
+    here: Path,
+    one: dict[str, list[float]],
+    two: dict[str, list[float]],
+    best_split: str,
+    expected: tuple[str, str],
+) -> None:
+    place = shutil.copytree(run, here / "run")
+    validate(place / "round2/one", one, best_split)
+    validate(place / "round2/_two", two, best_split)
+    command, note = export_of(place, here)
+    assert command == f"nightcrawler export run/round2/{expected[0]} --out exported"
+    assert note.startswith(f"({expected[1]}")
+
+
+def test_a_model_of_skeletons_is_not_exported(run: Path, here: Path) -> None:
+    place = shutil.copytree(run, here / "run")
+    (place / "round2/one/resolved.yaml").write_text("DATA: {INPUT: pose}\n")
+    assert export_of(place, here) == ["nightcrawler export run/round2/_two --out exported"]
+    (place / "round2/_two/resolved.yaml").write_text("DATA: {INPUT: pose}\n")
+    assert export_of(place, here) == []
 
 
 def test_without_a_vote_the_models_of_the_last_stage_are_named(data: Path, here: Path) -> None:

@@ -91,6 +91,7 @@ def test_commands_name_models_that_are_there(page: Reader, run: Path) -> None:
     assert recipes == [(f"{run.name}/submission/recipe.yaml", run.name)] * 2
     assert (run.parent / recipes[0][0]).is_file()
     assert f"nightcrawler export {run.name}/round2/_two --out exported" in commands
+    assert "_two, best of 2 models: top-1 78.3 % on val_dry; no label of a dark clip" in commands
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------

@@ -120,10 +120,17 @@ def answers_to(quick: Served) -> dict[tuple[str, str, int], tuple[int, dict[str,
         ("post", "/clips", 507): ask("POST", "/clips", b"x", x_file_name="full.mp4"),
         ("get", "/clips/{clip}", 200): ask("GET", f"/clips/{clip}"),
         ("get", "/clips/{clip}", 404): ask("GET", "/clips/none"),
+        ("get", "/clips/{clip}", 422): ask("GET", f"/clips/{failed['clip']}"),
         ("get", "/clips/{clip}/{part}", 200): ask("GET", f"/{said['before']}"),
         ("get", "/clips/{clip}/{part}", 404): ask("GET", f"/clips/{clip}/upload.mp4"),
         ("post", "/clips/{clip}/{part}", 200): ask("POST", f"/clips/{clip}/whole"),
         ("post", "/clips/{clip}/{part}", 404): ask("POST", f"/clips/{clip}/other"),
+        ("post", "/clips/{clip}/{part}", 403): ask(
+            "POST", f"/clips/{clip}/whole", sec_fetch_site="cross-site"
+        ),
+        ("delete", "/clips/{clip}", 403): ask(
+            "DELETE", f"/clips/{clip}", sec_fetch_site="cross-site"
+        ),
     }
     for path in ("/results.csv", "/timelines.csv", "/results.json"):
         found["get", path, 200] = ask("GET", f"{path}?clip={clip}&clip={failed['clip']}")
@@ -163,6 +170,56 @@ def test_every_answer_is_as_documented(quick: Served, document: dict[str, Any]) 
                 except AssertionError as error:
                     faults.append(error)
             assert len(faults) == len(choices) - 1, (place, faults)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("PUT", "/clips", 405, "POST"),
+        ("PATCH", "/clips", 405, "POST"),
+        ("PUT", "/clips/x", 405, "DELETE, GET, HEAD"),
+        ("DELETE", "/clips/x/whole", 405, "GET, HEAD, POST"),
+        ("POST", "/results.csv", 405, "GET, HEAD"),
+        ("POST", "/", 405, "GET, HEAD"),
+        ("GET", "/clips", 404, None),
+        ("PUT", "/clips/a/b/c", 404, None),
+    ],
+)
+def test_what_no_route_takes_is_refused_in_json_too(
+    quick: Served,
+    document: dict[str, Any],
+    method: str,
+    path: str,
+    status: int,
+    allowed: str | None,
+) -> None:
+    got, headers, content = quick.ask(method, path, b"x", x_file_name="a.mp4")
+    assert (got, headers["content-type"]) == (status, "application/json")
+    said = json.loads(content)
+    check(said, {"$ref": "#/components/schemas/Failure"}, document)
+    assert headers.get("allow") == allowed
+    if allowed is not None:
+        reason = f"{method} is not taken at this address: expected {allowed}; see /docs"
+        assert said["error"] == reason
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:80", "127.0.0.1:x", ""])
+def test_another_host_is_refused_in_json(quick: Served, host: str) -> None:
+    got, headers, content = quick.ask("PUT", "/clips", b"x", host=host)
+    assert (got, headers["content-type"]) == (400, "application/json")
+    reason = f"invalid host header '{host}': expected 127.0.0.1 or localhost"
+    assert json.loads(content)["error"] == reason
+
+
+def test_a_fault_of_the_server_is_told_in_json(
+    quick: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, said = quick.send("a.mp4", b"x")
+    monkeypatch.setattr("nightcrawler.web.app.csv_rows", lambda *_: 1 / 0)
+    got, headers, content = quick.ask("GET", f"/results.csv?clip={said['clip']}")
+    assert (got, headers["content-type"]) == (500, "application/json")
+    assert "an unexpected ZeroDivisionError" in json.loads(content)["error"]
+    assert headers["x-content-type-options"] == "nosniff"
 
 
 def test_the_checker_sees_faults(document: dict[str, Any]) -> None:
