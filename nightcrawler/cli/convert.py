@@ -72,6 +72,7 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     from nightcrawler.config.identity import run_hash
     from nightcrawler.config.load import load_experiment
     from nightcrawler.config.node import dump
+    from nightcrawler.engine.adapter_scale import check_scale_from_cfg
     from nightcrawler.models.build import build_model
     from nightcrawler.models.formats import plain_names
     from nightcrawler.models.pretrained import is_head, load_pretrained
@@ -84,6 +85,7 @@ def fitted(file: Any, name: str, config: Path) -> Any:
         report = load_pretrained(
             model, name, min_match=cfg.MODEL.MIN_MATCH, class_names=class_names
         )
+    check_scale_from_cfg(cfg, report.filled, report.config_text, report.path)
     print(report)
     state = model.state_dict()
     # Models in wrappers (probes, adapters, those of libraries) have prefixes, which a report lacks.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.node import set_value
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.schema.conditions import DARKENED, enhancements_of, value_of
 from nightcrawler.config.schema.value_rules import LR_FACTOR, is_size
@@ -56,10 +57,36 @@ def _single_keys(cfg: CfgNode) -> Faults:
 def _keys_without_effect(cfg: CfgNode, where: Mapping[str, str]) -> Faults:
     """Yield the keys that were set, differ from their default and have no effect."""
     for name, key in SCHEMA.items():
-        if key.needs is None or name not in where or value_of(cfg, name) == key.default:
-            continue
-        if not key.needs.holds(cfg):
+        if key.needs is not None and name in where and _is_idle(cfg, name):
             yield name, f"has no effect unless {key.needs.text}"
+
+
+def _is_idle(cfg: CfgNode, name: str) -> bool:
+    key = SCHEMA[name]
+    if key.needs is None or value_of(cfg, name) == key.default:
+        return False
+    return not key.needs.holds(cfg)
+
+
+def reset_idle_keys(cfg: CfgNode, names: Iterable[str]) -> list[str]:
+    """Return keys without effect to their defaults, and keys that have none without these.
+
+    Args:
+        cfg: Configuration, changed in place.
+        names: Keys that may be changed.
+
+    Returns:
+        The keys that were changed.
+    """
+    names = list(names)
+    changed: list[str] = []
+    while True:
+        idle = [name for name in names if _is_idle(cfg, name)]
+        if not idle:
+            return changed
+        for name in idle:
+            set_value(cfg, name, SCHEMA[name].default)
+        changed += idle
 
 
 # Rules over several keys. They run on faulty values too, and then must not raise.
@@ -190,7 +217,8 @@ def _sources(cfg: CfgNode) -> Faults:
 
 def _darkened_training(cfg: CfgNode) -> Faults:
     """Yield the faults of bright training clips that pass through the low-light camera."""
-    if cfg.AUG.DARKEN == 0:
+    # With joints it is refused as it is.
+    if cfg.AUG.DARKEN == 0 or cfg.DATA.INPUT == "pose":
         return
     if cfg.TRAIN.BEST_SPLIT in DARKENED:
         judge = cfg.TRAIN.BEST_SPLIT

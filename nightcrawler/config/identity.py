@@ -12,8 +12,9 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.check import reset_idle_keys
 from nightcrawler.config.load import converted
-from nightcrawler.config.node import config_hash, flatten, get_cfg
+from nightcrawler.config.node import config_hash, flatten, get_cfg, set_value
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.yaml import parse_yaml
 from nightcrawler.utils.errors import ConfigError
@@ -72,22 +73,11 @@ def without_idle_keys(cfg: CfgNode, trains: bool = True) -> CfgNode:
     if trains:
         # As if it tested the way it validates: parameters that nothing reads then are idle.
         copy.ENHANCE.TEST = copy.ENHANCE.VAL
-        for key, declared in SCHEMA.items():
-            needs = declared.needs
-            if key.startswith("ENHANCE.") and needs is not None and not needs.holds(copy):
-                _set(copy, key, declared.default)
+        reset_idle_keys(copy, SCHEMA)
         copy.ENHANCE.TEST = SCHEMA["ENHANCE.TEST"].default
     for key in IDLE_KEYS:
-        _set(copy, key, SCHEMA[key].default)
+        set_value(copy, key, SCHEMA[key].default)
     return copy
-
-
-def _set(cfg: CfgNode, key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    node = cfg
-    for section in sections:
-        node = node[section]
-    node[last] = value
 
 
 def run_hash(cfg: CfgNode) -> str:
@@ -140,7 +130,7 @@ def read_recorded(text: str, path: Path) -> CfgNode:
     cfg = get_cfg()
     for key, declared in SCHEMA.items():
         if declared.earlier is not None:
-            _set(cfg, key, declared.earlier)
+            set_value(cfg, key, declared.earlier)
     for key, value in parse_yaml(text, path).values.items():
         known = SCHEMA.get(key)
         if known is None:
@@ -149,7 +139,7 @@ def read_recorded(text: str, path: Path) -> CfgNode:
         if known.element is not None:
             like = [known.element]
         try:
-            _set(cfg, key, converted(value, like))
+            set_value(cfg, key, converted(value, like))
         except ValueError as error:
             raise ConfigError(f"{path}: {key}: {error}") from None
     return cfg

@@ -16,7 +16,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from nightcrawler.config.check import check
+from nightcrawler.config.check import check, reset_idle_keys
 from nightcrawler.config.node import get_cfg
 from nightcrawler.config.schema import SCHEMA
 from nightcrawler.config.yaml import YamlFile, parse_value, read_yaml
@@ -104,9 +104,12 @@ def load_experiment(
     last = {setting.key: setting for setting in settings}
     where = {key: setting.where for key, setting in last.items()}
     _import_named_modules(cfg.IMPORTS, where.get("IMPORTS", "default"), trusted)
-    for setting in last.values():
-        if setting.is_optional or (is_record and setting.where != COMMAND_LINE):
-            _leave_out_idle(cfg, setting.key)
+    may_be_idle = [
+        key
+        for key, setting in last.items()
+        if setting.is_optional or (is_record and setting.where != COMMAND_LINE)
+    ]
+    reset_idle_keys(cfg, may_be_idle)
     check(cfg, where)
     cfg.freeze()
     return cfg
@@ -127,13 +130,6 @@ def _apply_all(cfg: CfgNode, settings: Sequence[Setting]) -> None:
     if faults:
         # A base that two files share would report its faults twice.
         raise ConfigError("\n".join(dict.fromkeys(faults)))
-
-
-def _leave_out_idle(cfg: CfgNode, key: str) -> None:
-    """Return a key to its default if it has no effect."""
-    needs = SCHEMA[key].needs
-    if needs is not None and not needs.holds(cfg):
-        _apply(cfg, Setting(key, SCHEMA[key].default, "default"))
 
 
 def _boundary_of(path: Path) -> Path:

@@ -36,6 +36,21 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
+def set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a key such as `SOLVER.BASE_LR` to a copy of a value.
+
+    Args:
+        cfg: Configuration that is not frozen.
+        key: Name with its sections.
+        value: Value of the key's type.
+    """
+    *sections, last = key.split(".")
+    node = cfg
+    for section in sections:
+        node = node[section]
+    node[last] = copy.deepcopy(value)
+
+
 def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
     """Return all leaves, `SECTION.KEY` to value, in order of declaration.
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from nightcrawler.config.identity import differences_of_texts, is_of_same_run
 from nightcrawler.engine import checkpoint_files
+from nightcrawler.engine.adapter_scale import check_scale_from_cfg
 from nightcrawler.engine.trainer import EMA, Trainer
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_entry, obtain_weights
@@ -141,7 +142,8 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         then left as it is), else `None`.
 
     Raises:
-        UserError: if the file is missing or damaged, or has no state to continue with.
+        UserError: if the file is missing or damaged, has no state to continue with, or has low-rank
+            adapters of another scale.
     """
     path = cfg.TRAIN.CHECKPOINT_FILE_PATH
     # A run's own checkpoint came first, in `build_trainer`: it is not looked for here.
@@ -168,13 +170,16 @@ def start_from_cfg(cfg: CfgNode, model: nn.Module) -> dict[str, Any] | None:
         raise UserError(f"{error} (TRAIN.CHECKPOINT_FILE_PATH; {advice})") from None
     if not cfg.TRAIN.CHECKPOINT_EPOCH_RESET:
         logger.info("start: continuing with epoch and optimiser of %s", file)
-        return _load_progress(file, cfg.SOLVER.MAX_EPOCH)
+        state = _load_progress(file, cfg.SOLVER.MAX_EPOCH)
+        check_scale_from_cfg(cfg, state.get("model_state", ()), str(state.get("cfg", "")), file)
+        return state
     # Weights of other projects have no sidecar; ours are checked against it.
     checkpoint_files.verify(file)
     with argument_keys({"min_match": "MODEL.MIN_MATCH", **ADAPTER_KEY}):
         report = load_pretrained(
             model, path, min_match=cfg.MODEL.MIN_MATCH, class_names=list(cfg.MODEL.CLASS_NAMES)
         )
+    check_scale_from_cfg(cfg, report.filled, report.config_text, report.path)
     logger.info("start: weights of %s\n%s", path, report)
     return None
 
@@ -216,7 +221,8 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
         The report of the loaded weights.
 
     Raises:
-        UserError: if the checkpoint is missing, damaged, or leaves a part of the model unfilled.
+        UserError: if the checkpoint is missing, damaged, leaves a part of the model unfilled, or
+            has low-rank adapters of another scale.
     """
     path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint_files.BEST)
     if find_entry(path) is not None:
@@ -230,6 +236,7 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
         report = load_pretrained(
             model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
         )
+    check_scale_from_cfg(cfg, report.filled, report.config_text, report.path)
     use = f"checkpoint choice {report.labels or ORACLE}"
     logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
     return report

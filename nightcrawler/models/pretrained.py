@@ -42,6 +42,7 @@ class LoadReport:
         sha256: of the file.
         format: format of its names.
         labels: label use, `label-free` or `oracle`; empty if the file does not record it.
+        config_text: configuration that the file was trained with; empty if it does not record it.
         loaded: entries taken as they are.
         converted: entries taken after a change, with the change (`rows by class name`).
         skipped: entries of the checkpoint that were not used, with the reason.
@@ -54,6 +55,7 @@ class LoadReport:
     sha256: str
     format: str
     labels: str = ""
+    config_text: str = ""
     loaded: list[str] = field(default_factory=list)
     converted: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -129,7 +131,7 @@ class _Loading:
         known = "names of no known format"
         if file.format:
             known = file.format.name
-        self.report = LoadReport(file.path, file.sha256, known, file.labels)
+        self.report = LoadReport(file.path, file.sha256, known, file.labels, file.config_text)
         self.filled: dict[str, Tensor] = {}
 
     def take_all(self) -> None:

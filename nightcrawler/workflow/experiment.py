@@ -9,6 +9,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.check import reset_idle_keys
 from nightcrawler.config.identity import (
     LINKED_KEYS,
     MACHINE_KEYS,
@@ -22,9 +23,9 @@ from nightcrawler.config.identity import (
     without_idle_keys,
 )
 from nightcrawler.config.load import load_experiment
-from nightcrawler.config.node import config_hash, get_cfg
-from nightcrawler.config.schema import dependent_keys
-from nightcrawler.config.schema.conditions import enhancements_of, value_of
+from nightcrawler.config.node import config_hash
+from nightcrawler.config.schema import SCHEMA
+from nightcrawler.config.schema.conditions import enhancements_of
 from nightcrawler.data.build_items import poses_of
 from nightcrawler.data.fingerprint import VideoList, video_list
 from nightcrawler.data.lowlight.camera import PRESETS
@@ -242,7 +243,7 @@ def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]
     """Return overrides that remove the pseudo-labels of an experiment.
 
     Keys that have no effect without pseudo-labels return to their defaults, since setting them
-    would be an error.
+    would be an error. All others stay, such as the enhancement of bright clips that are darkened.
 
     Args:
         files: Configuration files: the experiment's, then overlays.
@@ -251,11 +252,10 @@ def build_settings_without_pseudo(files: Sequence[Path], settings: Sequence[str]
     Returns:
         `KEY VALUE` overrides, flat, to be appended to `settings`.
     """
-    cfg = load_experiment(files[0], files[1:], settings)
-    defaults = get_cfg()
+    cfg = load_experiment(files[0], files[1:], settings).clone()
+    cfg.defrost()
+    cfg.DATA.PSEUDO_CSV = ""
     overrides = ["DATA.PSEUDO_CSV", ""]
-    for key in dependent_keys("DATA.PSEUDO_CSV"):
-        default = value_of(defaults, key)
-        if value_of(cfg, key) != default:
-            overrides += [key, str(default)]
+    for key in reset_idle_keys(cfg, SCHEMA):
+        overrides += [key, str(SCHEMA[key].default)]
     return overrides

@@ -12,7 +12,7 @@ from nightcrawler.config.check import POSE_REFUSES, check
 from nightcrawler.config.load import load_experiment
 from nightcrawler.config.node import flatten, get_cfg
 from nightcrawler.config.reference import keys_as_markdown
-from nightcrawler.config.schema import SCHEMA, dependent_keys
+from nightcrawler.config.schema import SCHEMA
 from nightcrawler.utils.errors import ConfigError
 from nightcrawler.utils.lazy_registry import Registry
 from tests.paths import ROOT
@@ -171,7 +171,13 @@ NEEDING = [
     ("DATA.CACHE_GIB", "100", {"DATA.CACHE": "ram"}),
     ("ENHANCE.TARGET_MEAN", "90", {"ENHANCE.VAL": "auto_gamma"}),
     ("ENHANCE.CLAHE_CLIP", "8", {"ENHANCE.TEST": "clahe"}),
-    ("ENHANCE.CLAHE_TILES", "[8, 8]", {"ENHANCE.TRAIN": "clahe"}),
+    ("ENHANCE.TRAIN", "clahe", {"DATA.PSEUDO_CSV": "p.csv"}),
+    ("ENHANCE.TRAIN", "clahe", {"AUG.DARKEN": "0.5"}),
+    (
+        "ENHANCE.CLAHE_TILES",
+        "[8, 8]",
+        {"DATA.PSEUDO_CSV": "p.csv", "ENHANCE.TRAIN": "clahe"},
+    ),
     ("ENHANCE.RETINEX_SIGMAS", "20", {"ENHANCE.ADAPT": "retinex"}),
     ("ENHANCE.ZERO_DCE_WEIGHTS", "weights/Epoch99.pth", {"ENHANCE.VAL": "zero_dce"}),
     ("TRAIN.PSEUDO_WEIGHT", "0.5", {"DATA.PSEUDO_CSV": "p.csv"}),
@@ -254,9 +260,10 @@ UNFIT_FOR_POSES = [
     ({"TRAIN.BEST_SPLIT": "val_dark"}, "TRAIN.BEST_SPLIT: val_dark is made of frames"),
     ({"TRAIN.VAL_SPLITS": "[arid, val_dark]"}, "TRAIN.VAL_SPLITS: val_dark is made of frames"),
     ({"TEST.DATA_SELECT": "val_dark"}, "TEST.DATA_SELECT: val_dark is made of frames"),
+    ({"AUG.DARKEN": "0.5"}, "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0"),
     (
-        {"AUG.DARKEN": "0.5", "ENHANCE.TRAIN": "gamma"},
-        "AUG.DARKEN: has no effect with DATA.INPUT pose: set it to 0",
+        {"DATA.PSEUDO_CSV": "p.csv", "ENHANCE.TRAIN": "gamma"},
+        "ENHANCE.TRAIN: has no effect unless",
     ),
     ({"TEST.NUM_SPATIAL_CROPS": "[3]"}, "TEST.NUM_SPATIAL_CROPS: has no effect"),
     ({"TEST.GAMMAS": "[0.2, 0.3]"}, "TEST.GAMMAS: has no effect"),
@@ -331,7 +338,7 @@ def test_what_does_not_fit_poses_is_one_fault(
     message = fault(tmp_path, "", {**POSE, **settings})
     assert said in message
     assert len(message.splitlines()) == 1
-    assert len(UNFIT_FOR_POSES) == 14 + len(POSE_REFUSES)
+    assert len(UNFIT_FOR_POSES) == 15 + len(POSE_REFUSES)
 
 
 def accept(folder: Path, **overrides: str) -> None:
@@ -485,22 +492,6 @@ def test_a_condition_depends_on_the_keys_that_it_names_and_on_no_other() -> None
             assert read <= set(key.needs.keys), name
 
 
-def test_the_keys_of_pseudo_labels_depend_on_their_file() -> None:
-    assert dependent_keys("DATA.PSEUDO_CSV") == [
-        "TRAIN.EPOCH_LENGTH",
-        "TRAIN.JOINT_STEP",
-        "TRAIN.PSEUDO_WEIGHT",
-        "TRAIN.PSEUDO_RAMP_EPOCHS",
-        "TRAIN.BALANCE_PSEUDO",
-        "TRAIN.BALANCE_MAX_REPEATS",
-        "TRAIN.THRESHOLD",
-        "TRAIN.KEEP_CLEAN",
-        "MODEL.PSEUDO_LOSS",
-        "MODEL.PSEUDO_TEMPERATURE",
-    ]
-    assert dependent_keys("RNG_SEED") == []
-
-
 def test_every_key_is_declared_with_a_meaning() -> None:
     assert list(SCHEMA) == list(DEFAULTS)
     for name, key in SCHEMA.items():
@@ -540,9 +531,18 @@ def test_all_rules_report_together_each_with_file_and_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("MODEL.PSEUDO_LOSS", "soft"), ("TRAIN.PSEUDO_RAMP_EPOCHS", "2"), ("TRAIN.KEEP_CLEAN", "0.5")],
+    [
+        ("MODEL.PSEUDO_LOSS", "soft"),
+        ("TRAIN.PSEUDO_RAMP_EPOCHS", "2"),
+        ("TRAIN.KEEP_CLEAN", "0.5"),
+        ("TRAIN.JOINT_STEP", "True"),
+        ("TRAIN.BALANCE_PSEUDO", "True"),
+        ("ENHANCE.TRAIN", "gamma"),
+    ],
 )
-def test_a_stream_without_weight_has_no_loss(tmp_path: Path, key: str, value: str) -> None:
+def test_a_stream_without_weight_has_no_keys_of_its_steps(
+    tmp_path: Path, key: str, value: str
+) -> None:
     pseudo = {"DATA.PSEUDO_CSV": "p.csv"}
     accept(tmp_path, **{key: value}, **pseudo)
     said = fault(tmp_path, nested(key, value), {**pseudo, "TRAIN.PSEUDO_WEIGHT": "0"})
@@ -560,3 +560,20 @@ def test_records_of_runs_are_read_whatever_has_an_effect(tmp_path: Path) -> None
     assert load_experiment(path, (), ["ADAPT.NAME", "tent"], is_record=True).ADAPT.TENT_LR == 0.5
     with pytest.raises(ConfigError, match=r"ADAPT\.INFOMAX_LR: has no effect unless"):
         load_experiment(path, (), ["ADAPT.INFOMAX_LR", "0.5"], is_record=True)
+
+
+def test_a_key_whose_condition_is_left_out_of_a_record_is_left_out_too(tmp_path: Path) -> None:
+    """The later key comes first in a record in alphabetical order."""
+    path = tmp_path / "resolved.yaml"
+    path.write_text("TRAIN: {BALANCE_MAX_REPEATS: 3, BALANCE_PSEUDO: True, PSEUDO_WEIGHT: 0}\n")
+    cfg = load_experiment(path, (), ["DATA.PSEUDO_CSV", "p.csv"], is_record=True)
+    assert (cfg.TRAIN.BALANCE_PSEUDO, cfg.TRAIN.BALANCE_MAX_REPEATS) == (False, 10)
+
+
+def test_a_phase_that_lights_no_clip_reads_no_parameter(tmp_path: Path) -> None:
+    """Both keys are named at once, not one after the other."""
+    said = fault(tmp_path, "ENHANCE: {TRAIN: clahe, CLAHE_TILES: [8, 8]}\n")
+    assert [line.split(": ")[1] for line in said.splitlines()] == [
+        "ENHANCE.TRAIN",
+        "ENHANCE.CLAHE_TILES",
+    ]

@@ -118,10 +118,12 @@ def test_a_share_of_training_clips_is_recorded_in_the_dark(
 ) -> None:
     """Each clip is the bright one or the recorded one, drawn by seed and epoch."""
     changed = ("TRAIN.BEST_SPLIT", "val_dry", "TRAIN.VAL_SPLITS", '["val_dry"]')
-    changed += ("ENHANCE.TRAIN", "gamma", "AUG.AA_TYPE", "")
+    changed += ("AUG.AA_TYPE", "")
 
     def clips(darken: float, epoch: int, *more: Any) -> dict[int, np.ndarray]:
-        cfg = tiny.config(data, tmp_path, *changed, "AUG.DARKEN", darken, *more)
+        light = "gamma" if darken else "none"
+        keys = (*changed, "AUG.DARKEN", darken, "ENHANCE.TRAIN", light, *more)
+        cfg = tiny.config(data, tmp_path, *keys)
         (stream,) = build.build_train_streams(cfg)
         stream.sampler.set_position(epoch)
         found = {}

@@ -47,6 +47,18 @@ def test_a_stopped_run_goes_on_bit_for_bit(data: Path, tmp_path: Path, kind: str
     assert tiny.differences(*states) == []
 
 
+def test_a_run_is_not_continued_with_adapters_of_another_scale(data: Path, tmp_path: Path) -> None:
+    """Another run takes the whole state of the first one, optimiser included."""
+    pytest.importorskip("peft")
+    build_trainer(tiny.config(data, tmp_path / "one", *KINDS["lora"], "SOLVER.MAX_EPOCH", 1)).fit()
+    latest = tmp_path / "one" / LATEST
+    start = ("TRAIN.CHECKPOINT_FILE_PATH", latest, "TRAIN.CHECKPOINT_EPOCH_RESET", False)
+    build_trainer(tiny.config(data, tmp_path / "same", *KINDS["lora"], *start))
+    scaled = tiny.config(data, tmp_path / "two", *KINDS["lora"], *start, "MODEL.LORA_ALPHA", 4)
+    with pytest.raises(UserError, match=r"MODEL.LORA_ALPHA 16, it is 4 now"):
+        build_trainer(scaled)
+
+
 def test_a_probe_leaves_the_backbone_as_it_was(data: Path, tmp_path: Path) -> None:
     trainer = build_trainer(
         tiny.config(data, tmp_path, "MODEL.PROBE", "linear", "ADAPT.NAME", "none")

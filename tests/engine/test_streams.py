@@ -124,6 +124,10 @@ def last_loss(data: Path, out: Path, *overrides: Any) -> float:
     return tiny.metrics(out, "train")[-1]["loss"]
 
 
+# Keys of the stream's steps have no effect beside weight 0.
+WEIGHTLESS = ("TRAIN.PSEUDO_WEIGHT", 0, "TRAIN.BALANCE_PSEUDO", False)
+
+
 def test_a_joint_step_sums_what_separate_steps_take_in_turn(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 12)
     apart = last_loss(own_data, tmp_path / "apart")
@@ -133,17 +137,10 @@ def test_a_joint_step_sums_what_separate_steps_take_in_turn(own_data: Path, tmp_
 
 def test_pseudo_weight_scales_the_pseudo_loss_alone(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 12)
-    losses = [
-        last_loss(
-            own_data,
-            tmp_path / str(weight),
-            "TRAIN.JOINT_STEP",
-            True,
-            "TRAIN.PSEUDO_WEIGHT",
-            weight,
-        )
-        for weight in (0, 1, 3)
-    ]
+    losses = [last_loss(own_data, tmp_path / "without", *WEIGHTLESS)]
+    for weight in (1, 3):
+        keys = ("TRAIN.JOINT_STEP", True, "TRAIN.PSEUDO_WEIGHT", weight)
+        losses.append(last_loss(own_data, tmp_path / str(weight), *keys))
     assert losses[1] > losses[0] > 0
     assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-5)
 
@@ -151,7 +148,7 @@ def test_pseudo_weight_scales_the_pseudo_loss_alone(own_data: Path, tmp_path: Pa
 def test_the_pseudo_weight_grows_over_the_ramp(own_data: Path, tmp_path: Path) -> None:
     tiny.write_pseudo(own_data, 12)
     common = ("TRAIN.JOINT_STEP", True, "TRAIN.PSEUDO_WEIGHT")
-    without = last_loss(own_data, tmp_path / "without", *common, 0)
+    without = last_loss(own_data, tmp_path / "without", *WEIGHTLESS)
     unborn = last_loss(own_data, tmp_path / "unborn", *common, 1, "TRAIN.PSEUDO_RAMP_EPOCHS", 1e9)
     assert unborn == pytest.approx(without, rel=1e-6)
     pseudo_loss = build(

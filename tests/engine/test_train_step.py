@@ -17,7 +17,7 @@ from nightcrawler.engine.train_step import NON_FINITE
 from nightcrawler.engine.trainer import Trainer
 from nightcrawler.utils.errors import UserError
 from tests import tiny
-from tests.engine.test_streams import build
+from tests.engine.test_streams import QUICK, WEIGHTLESS, build
 
 PLAIN = (
     *("ADAPT.NAME", "none", "SOLVER.MAX_EPOCH", 1, "AUG.AA_TYPE", "", "MIXUP.ENABLE", False),
@@ -32,6 +32,14 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     return copy.deepcopy(
         {"model": dict(trainer.model.state_dict()), "optimizer": trainer.optimizer.state_dict()}
     )
+
+
+def state_after_two_steps(trainer: Trainer) -> dict[str, Any]:
+    """Copies of the model's and the optimiser's state after two steps of training."""
+    trainer.train_step.start_epoch(0, 0)
+    trainer.train_step.run(1e-3)
+    trainer.train_step.run(1e-3)
+    return state_of(trainer)
 
 
 def lose_clips(trainer: Trainer, kept: list[int]) -> list[dict[str, Any]]:
@@ -79,7 +87,6 @@ def test_every_clip_weighs_the_same_in_a_batch_that_lost_some(data: Path, tmp_pa
             torch.testing.assert_close(value, before[name] + moved[name], rtol=1e-5, atol=1e-6)
 
 
-WEIGHTLESS = ("TRAIN.PSEUDO_WEIGHT", 0)
 ALMOST = ("TRAIN.PSEUDO_WEIGHT", 1e-30)
 # Weights that float32 does not hold.
 RAMP = ("TRAIN.PSEUDO_RAMP_EPOCHS", 1e60)
@@ -87,7 +94,10 @@ RAMP = ("TRAIN.PSEUDO_RAMP_EPOCHS", 1e60)
 
 @pytest.mark.parametrize(
     ("joint", "weight"),
-    [(joint, weight) for joint in (True, False) for weight in (WEIGHTLESS, ALMOST, RAMP)],
+    [
+        (False, WEIGHTLESS),
+        *((joint, weight) for joint in (True, False) for weight in (ALMOST, RAMP)),
+    ],
 )
 def test_a_stream_without_weight_leaves_no_trace(
     own_data: Path, tmp_path: Path, joint: bool, weight: tuple[str, float]
@@ -97,15 +107,31 @@ def test_a_stream_without_weight_leaves_no_trace(
     trainer = build(own_data, tmp_path / "both", "TRAIN.JOINT_STEP", joint, *weight)
     alone = build(own_data, tmp_path / "alone")
     del alone.train_step.stream_losses[1:]
-    for one in (trainer, alone):
-        one.train_step.start_epoch(0, 0)
-        one.train_step.run(1e-3)
-        one.train_step.run(1e-3)
-    different = tiny.differences(state_of(trainer), state_of(alone))
+    different = tiny.differences(state_after_two_steps(trainer), state_after_two_steps(alone))
     # Steps of almost no weight are counted as batches all the same.
     counted = [name for name in different if name.endswith("num_batches_tracked")]
     assert different == counted
     assert bool(counted) == (weight is not WEIGHTLESS and not joint)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [("TRAIN.JOINT_STEP", True), ("TRAIN.BALANCE_PSEUDO", True), ("ENHANCE.TRAIN", "clahe")],
+)
+def test_keys_that_are_refused_beside_weight_0_change_nothing(
+    own_data: Path, tmp_path: Path, refused: tuple[str, Any]
+) -> None:
+    tiny.write_pseudo(own_data, 12)
+    keys = (*QUICK, "SOLVER.WARMUP_EPOCHS", 0, *WEIGHTLESS)
+    states = []
+    for name in ("without", "with"):
+        cfg = tiny.config(own_data, tmp_path / name, *keys, experiment=tiny.PSEUDO_EXPERIMENT)
+        if name == "with":
+            # After the check, which refuses it.
+            cfg.defrost()
+            cfg.merge_from_list(list(refused))
+        states.append(state_after_two_steps(build_trainer(cfg)))
+    assert tiny.differences(*states) == []
 
 
 def test_the_pseudo_stream_goes_on_where_its_weight_begins(own_data: Path, tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "TRAIN.CHECKPOINT_FILE_PATH": home / "start.pyth",
         "ENHANCE.TEST": "gamma",
         "ENHANCE.TRAIN": "zero_dce",
+        # Prediction darkens nothing, so that of training is left out of the card.
+        "ENHANCE.VAL": "zero_dce",
         "ENHANCE.ZERO_DCE_WEIGHTS": f"../{MARKER}/dce.safetensors",
         "TEST.CHECKPOINT_FILE_PATH": home / "best.pyth",
     }

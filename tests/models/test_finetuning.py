@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nightcrawler.config.node import get_cfg
-from nightcrawler.engine.resume import start_from_cfg
+from nightcrawler.config.node import dump, get_cfg
+from nightcrawler.engine.checkpoint_files import save_checkpoint
+from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
 from nightcrawler.models.lora import called_linear_layers
 from nightcrawler.models.pretrained import load_pretrained
@@ -237,6 +240,63 @@ def test_adapters_are_not_dropped_when_the_next_stage_starts(
     wanted = rf"adapters of rank 4 would be lost.*{excuse}.*of rank 4 \(MODEL.LORA_RANK\)"
     with pytest.raises(UserError, match=wanted):
         start_from_cfg(cfg, build(TIMM, "MODEL.LORA_RANK", rank))
+
+
+RANK = ("MODEL.LORA_RANK", 4)
+
+
+def adapted(path: Path, alpha: int, recorded: bool = True) -> Path:
+    """Write a checkpoint with adapters of rank 4, and the configuration that it was trained with."""
+    keys = [*TIMM, *RANK, "MODEL.LORA_ALPHA", alpha, "MODEL.NUM_CLASSES", K]
+    content: dict[str, Any] = {"model_state": build(keys).state_dict()}
+    if recorded:
+        cfg = get_cfg()
+        cfg.merge_from_list(keys)
+        content["cfg"] = dump(cfg)
+    save_checkpoint(path, content)
+    return path
+
+
+def load_adapted(task: str, path: Path, alpha: int) -> Any:
+    """Load a checkpoint with adapters of rank 4 into a model of an alpha, as a task does."""
+    cfg = get_cfg()
+    keys = [*TIMM, *RANK, "MODEL.LORA_ALPHA", alpha, "MODEL.NUM_CLASSES", K]
+    cfg.merge_from_list([*keys, f"{task}.CHECKPOINT_FILE_PATH", str(path)])
+    load = start_from_cfg if task == "TRAIN" else weights_to_test_from_cfg
+    return load(cfg, build(keys))
+
+
+@pytest.mark.parametrize("task", ["TRAIN", "TEST"])
+def test_adapters_of_another_scale_are_refused(tmp_path: Path, task: str) -> None:
+    pytest.importorskip("peft")
+    path = adapted(tmp_path / "best.pyth", alpha=8)
+    load_adapted(task, path, 8)
+    wanted = (
+        rf"^{re.escape(str(path))}: .* MODEL.LORA_ALPHA 8, it is 32 .*: set MODEL.LORA_ALPHA 8$"
+    )
+    with pytest.raises(UserError, match=wanted):
+        load_adapted(task, path, 32)
+
+
+def test_weights_without_adapters_have_no_scale(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    cfg = get_cfg()
+    cfg.merge_from_list([*TIMM, "MODEL.NUM_CLASSES", K])
+    path = tmp_path / "best.pyth"
+    save_checkpoint(path, {"model_state": build(TIMM).state_dict(), "cfg": dump(cfg)})
+    load_adapted("TRAIN", path, 32)
+
+
+def test_adapters_of_a_scale_that_is_not_recorded_are_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr(logging.getLogger("nightcrawler"), "propagate", True)
+    path = adapted(tmp_path / "best.pyth", alpha=8, recorded=False)
+    load_adapted("TEST", path, 32)
+    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.getMessage().startswith(f"{path}: does not record the MODEL.LORA_ALPHA")
+    assert "taken with 32" in warning.getMessage()
 
 
 # --- recomputed activations ---------------------------------------------------------------------------------

@@ -11,7 +11,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from nightcrawler.config.load import load_experiment
+from nightcrawler.config.node import dump
 from nightcrawler.engine.checkpoint_files import load_checkpoint, verify
+from nightcrawler.models.build import build_model
 from nightcrawler.models.formats import read_weights
 from nightcrawler.models.mvit import MViT
 from nightcrawler.models.mvit_layout import MViTLayout
@@ -178,6 +181,25 @@ def test_entries_of_wrapped_models_have_their_plain_names(
     plain, wrapped = (file.state for file in found)
     assert plain.keys() == wrapped.keys()
     assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
+
+
+def test_adapters_of_another_scale_are_not_written(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    configs = []
+    for alpha in (8, 32):
+        configs.append(tmp_path / f"{alpha}.yaml")
+        keys = f"LORA_RANK: 4, LORA_ALPHA: {alpha}, "
+        configs[-1].write_text(CONFIG.replace("{", f"{{{keys}", 1))
+    model = build_model(load_experiment(configs[0]))
+    content = {"model_state": model.state_dict(), "cfg": dump(load_experiment(configs[0]))}
+    torch.save(content, tmp_path / "adapted.pyth")
+    out = tmp_path / "out.safetensors"
+    assert convert(tmp_path / "adapted.pyth", "--to", out, "--cfg", configs[1]) == 2
+    assert "MODEL.LORA_ALPHA 8" in capsys.readouterr().err
+    assert not out.exists()
+    assert convert(tmp_path / "adapted.pyth", "--to", out, "--cfg", configs[0]) == 0
 
 
 def test_a_classifier_that_does_not_fit_is_not_written(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nightcrawler.config.load import load_experiment
+from nightcrawler.config.schema.conditions import value_of
 from nightcrawler.workflow import control
+from nightcrawler.workflow.experiment import build_settings_without_pseudo
 from tests import tiny
+from tests.paths import ROOT
 
 EPOCHS, BATCH, NUM_PSEUDO = 6, 2, 9
+WEIGHTLESS = ("TRAIN.PSEUDO_WEIGHT", "0", "TRAIN.BALANCE_PSEUDO", "False")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def arguments(data: Path, out: Path, *overrides: str) -> list[str]:
         (("TRAIN.EPOCH_LENGTH", "labelled"), EPOCHS * (tiny.NUM_TRAIN // BATCH) * 2),
         # A stream without weight takes no step, and has no loss.
         (
-            ("TRAIN.PSEUDO_WEIGHT", "0", "MODEL.PSEUDO_LOSS", "hard"),
+            (*WEIGHTLESS, "MODEL.PSEUDO_LOSS", "hard"),
             EPOCHS * (NUM_PSEUDO // BATCH),
         ),
     ],
@@ -65,11 +70,44 @@ def test_steps_are_equal(
     assert pytest.approx(3 * scale) == equal.SOLVER.WARMUP_EPOCHS
     assert round(2 * scale) == equal.TRAIN.EVAL_PERIOD
     before = load_experiment(files[0], files[1:], settings)
-    for section in ("ADAPT", "BN", "ENHANCE", "AUG", "DATA.EXCLUDE_VAL"):
+    assert equal.ENHANCE.TRAIN == "none"
+    for section in ("ADAPT", "BN", "ENHANCE.ADAPT", "ENHANCE.TEST", "AUG", "DATA.EXCLUDE_VAL"):
         name, _, key = section.partition(".")
         assert (equal[name][key] if key else equal[name]) == (
             before[name][key] if key else before[name]
         )
+
+
+DARKENED = ("AUG.DARKEN", "0.5", "TRAIN.BEST_SPLIT", "val_dry", "TRAIN.VAL_SPLITS", "[val_dry]")
+# No other phase uses clahe.
+CLAHE = ("ENHANCE.TRAIN", "clahe", "ENHANCE.CLAHE_CLIP", "8.0")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept", "left_out"),
+    [
+        (("ENHANCE.GAMMA", "0.4"), {"ENHANCE.GAMMA": 0.4}, {"ENHANCE.TRAIN": "none"}),
+        (CLAHE, {"ENHANCE.GAMMA": 0.25}, {"ENHANCE.TRAIN": "none", "ENHANCE.CLAHE_CLIP": 24.0}),
+        # The darkened clips of the labelled stream are lit in the control too.
+        (DARKENED, {"ENHANCE.TRAIN": "gamma", "AUG.DARKEN": 0.5}, {}),
+        (WEIGHTLESS, {"ENHANCE.GAMMA": 0.25}, {"TRAIN.PSEUDO_WEIGHT": 1.0}),
+        (
+            ("TRAIN.BALANCE_MAX_REPEATS", "3", "TRAIN.JOINT_STEP", "True"),
+            {},
+            {"TRAIN.BALANCE_MAX_REPEATS": 10, "TRAIN.JOINT_STEP": False},
+        ),
+    ],
+)
+def test_a_control_leaves_out_what_has_no_effect_without_pseudo_labels_and_no_more(
+    tmp_path: Path, overrides: tuple[str, ...], kept: dict[str, Any], left_out: dict[str, Any]
+) -> None:
+    path, file = ROOT / tiny.PSEUDO_EXPERIMENT / "config.yaml", tiny.overlay(tmp_path)
+    without = build_settings_without_pseudo([path, file], overrides)
+    control_cfg = load_experiment(path, [file], [*overrides, *without])
+    assert control_cfg.DATA.PSEUDO_CSV == ""
+    for key, value in {**kept, **left_out}.items():
+        assert value_of(control_cfg, key) == value, key
+    assert not set(kept) & set(without[::2])
 
 
 def test_a_control_stops_no_earlier_and_thaws_as_late(data: Path, tmp_path: Path) -> None:

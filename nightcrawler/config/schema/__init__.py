@@ -21,26 +21,3 @@ for _key in (
     if _key.name in SCHEMA:
         raise ValueError(f"{_key.name} is declared twice")
     SCHEMA[_key.name] = _key
-
-
-def dependent_keys(key: str) -> list[str]:
-    """Return the keys that have no effect unless a key is set, directly or through another key.
-
-    Args:
-        key: Name such as `DATA.PSEUDO_CSV`.
-    """
-    needed = {key}
-    found: list[str] = []
-    # A condition may name a key that is declared later: repeat until nothing is added.
-    while True:
-        added = [
-            name
-            for name, declared in SCHEMA.items()
-            if name not in found
-            and declared.needs is not None
-            and not needed.isdisjoint(declared.needs.keys)
-        ]
-        if not added:
-            return [name for name in SCHEMA if name in found]
-        found += added
-        needed.update(added)

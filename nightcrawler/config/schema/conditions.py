@@ -56,13 +56,43 @@ def is_set(key: str) -> Condition:
     return Condition(f"{key} is set", lambda cfg: bool(value_of(cfg, key)), (key,))
 
 
+def _learns_from_pseudo(cfg: CfgNode) -> bool:
+    return bool(cfg.DATA.PSEUDO_CSV) and cfg.TRAIN.PSEUDO_WEIGHT > 0
+
+
+def _has_dark_training_clips(cfg: CfgNode) -> bool:
+    """Return whether frames of dark clips, pseudo-labelled or darkened, are trained on."""
+    return cfg.DATA.INPUT == "frames" and (cfg.AUG.DARKEN > 0 or _learns_from_pseudo(cfg))
+
+
+HAS_DARK_TRAINING_CLIPS = Condition(
+    "DATA.PSEUDO_CSV is set and TRAIN.PSEUDO_WEIGHT is above 0, or AUG.DARKEN is above 0 (both "
+    "with DATA.INPUT frames)",
+    _has_dark_training_clips,
+    ("DATA.INPUT", "DATA.PSEUDO_CSV", "TRAIN.PSEUDO_WEIGHT", "AUG.DARKEN"),
+)
+
+
+def _enhanced_phases(cfg: CfgNode) -> set[str]:
+    """Return the phases that may see dark clips."""
+    phases = set(PHASES)
+    if not _has_dark_training_clips(cfg):
+        phases.remove("TRAIN")
+    if cfg.ADAPT.NAME == "none":
+        phases.remove("ADAPT")
+    return phases
+
+
 def enhancements_of(cfg: CfgNode) -> set[str]:
-    """Return the enhancements that some phase uses (adaptation only if there is any)."""
-    phases = [phase for phase in PHASES if phase != "ADAPT" or cfg.ADAPT.NAME != "none"]
-    return {cfg.ENHANCE[phase] for phase in phases}
+    """Return the enhancements that some phase uses."""
+    return {cfg.ENHANCE[phase] for phase in _enhanced_phases(cfg)}
 
 
-ENHANCE_KEYS = (*(f"ENHANCE.{phase}" for phase in PHASES), "ADAPT.NAME")
+ENHANCE_KEYS = (
+    *(f"ENHANCE.{phase}" for phase in PHASES),
+    *HAS_DARK_TRAINING_CLIPS.keys,
+    "ADAPT.NAME",
+)
 ENHANCES = Condition(
     "a phase enhances dark clips", lambda cfg: enhancements_of(cfg) != {"none"}, ENHANCE_KEYS
 )
@@ -75,11 +105,9 @@ def enhances_with(name: str) -> Condition:
 
 def _reads_gamma(cfg: CfgNode) -> bool:
     """Return whether a phase reads `ENHANCE.GAMMA` (in testing, `TEST.GAMMAS` replaces it)."""
-    phases = {"TRAIN", "VAL"}
-    if cfg.ADAPT.NAME != "none":
-        phases.add("ADAPT")
-    if not cfg.TEST.GAMMAS:
-        phases.add("TEST")
+    phases = _enhanced_phases(cfg)
+    if cfg.TEST.GAMMAS:
+        phases.remove("TEST")
     return any(cfg.ENHANCE[phase] == "gamma" for phase in phases)
 
 
@@ -110,7 +138,7 @@ TRAINS_BACKBONE = equals("MODEL.PROBE", "none")
 HAS_PSEUDO_LABELS = is_set("DATA.PSEUDO_CSV")
 LEARNS_FROM_PSEUDO = Condition(
     "DATA.PSEUDO_CSV is set and TRAIN.PSEUDO_WEIGHT is above 0",
-    lambda cfg: bool(cfg.DATA.PSEUDO_CSV) and cfg.TRAIN.PSEUDO_WEIGHT > 0,
+    _learns_from_pseudo,
     ("DATA.PSEUDO_CSV", "TRAIN.PSEUDO_WEIGHT"),
 )
 HAS_START = is_set("TRAIN.CHECKPOINT_FILE_PATH")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nightcrawler.config.schema.conditions import (
     ADAPTS,
     ENHANCES,
+    HAS_DARK_TRAINING_CLIPS,
     MIXES,
     MIXES_BOTH_WAYS,
     READS_GAMMA,
@@ -208,9 +209,10 @@ ENHANCE = (
     Key(
         "ENHANCE.TRAIN",
         "none",
-        "Enhancement of pseudo-labelled training clips (published: none). Bright splits are never "
-        "enhanced.",
+        "Enhancement of dark training clips: pseudo-labelled ones (published: none) and those that "
+        "AUG.DARKEN makes. Bright clips are never enhanced.",
         choices=ENHANCEMENTS,
+        needs=HAS_DARK_TRAINING_CLIPS,
     ),
     Key(
         "ENHANCE.ADAPT",
@@ -372,14 +374,7 @@ MIXUP = (
     Key("MIXUP.ENABLE", True, "Mix clips and targets within a micro-batch."),
     Key("MIXUP.ALPHA", 0.8, "Beta(a, a) of mixup; 0 for none.", minimum=0, needs=MIXES),
     Key("MIXUP.CUTMIX_ALPHA", 1.0, "Beta(a, a) of CutMix; 0 for none.", minimum=0, needs=MIXES),
-    Key(
-        "MIXUP.PROB",
-        1.0,
-        "Probability that a batch is mixed at all.",
-        minimum=0,
-        maximum=1,
-        needs=MIXES,
-    ),
+    Key("MIXUP.PROB", 1.0, "Probability that a batch is mixed.", minimum=0, maximum=1, needs=MIXES),
     Key(
         "MIXUP.SWITCH_PROB",
         0.5,

@@ -112,7 +112,7 @@ TRAIN = (
         False,
         "Take one optimiser step on the sum of both streams' losses; False takes one for each, as "
         "published.",
-        needs=HAS_PSEUDO_LABELS,
+        needs=LEARNS_FROM_PSEUDO,
     ),
     Key(
         "TRAIN.PSEUDO_WEIGHT",
@@ -135,7 +135,7 @@ TRAIN = (
         "Draw every pseudo-labelled class equally often, however many clips it has, so that none "
         "disappears. Clips of rare classes then repeat within an epoch, and some clips of frequent "
         "classes wait for a later one.",
-        needs=HAS_PSEUDO_LABELS,
+        needs=LEARNS_FROM_PSEUDO,
     ),
     Key(
         "TRAIN.BALANCE_MAX_REPEATS",
