@@ -31,7 +31,7 @@ EXAMPLES = """\
   {command} chain --videos 1000000
   {command} parts --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2
-  {command} cameras --clips 96 --seeds 3
+  {command} cameras --clips 256 --seeds 3
   {command} online
   {command} online --seeds 1 --per-class 4 --model demo/sf32_k700
   {command} gpu --workers 8 --workers 16
@@ -128,7 +128,7 @@ def parse(argv: Sequence[str]) -> Any:
     gpu = add_task(tasks, "gpu", "models at full size on a GPU, and waiting for data", EXAMPLES)
     _add_gpu_options(gpu)
     cameras = add_task(tasks, "cameras", "fits of known cameras to their recordings", EXAMPLES)
-    for name, default in (("clips", 96), ("seeds", 3)):
+    for name, default in (("clips", 256), ("seeds", 3)):
         cameras.add_argument(
             f"--{name}", type=at_least(1), default=default, metavar="N", help=f"default {default}"
         )

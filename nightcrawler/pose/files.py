@@ -38,6 +38,8 @@ class Pose:
         source: Its maker: an estimator with its release, a recording.
         fingerprint: Fingerprint of the video's content, empty where there is no video.
         damage: The lost parts of the video, empty where there are none. Nobody is seen there.
+        seen_again: For each of the P people, the share of second looks that show it again, NaN for
+            none (see `pose.second_look`). Empty where nobody looked again.
     """
 
     points: np.ndarray
@@ -49,12 +51,15 @@ class Pose:
     source: str = ""
     fingerprint: str = ""
     damage: str = ""
+    seen_again: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         joints = get_layout(self.layout).num_joints
         shape = self.points.shape
         if len(shape) != 4 or shape[2:] != (joints, 3):
             raise UserError(f"points have shape {list(shape)}, expected [P, T, {joints}, 3]")
+        if self.seen_again and len(self.seen_again) != shape[0]:
+            raise UserError(f"{len(self.seen_again)} people were seen again, expected {shape[0]}")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise UserError(f"fps is {self.fps}, expected a positive number")
         if self.points.shape[1] / self.fps > MOST_SECONDS:
@@ -92,6 +97,8 @@ def write_pose(path: str | Path, pose: Pose, durable: bool = True) -> None:
     # Only where there is any: files of sound videos stay as they were.
     if pose.damage:
         arrays["damage"] = np.array(pose.damage)
+    if pose.seen_again:
+        arrays["seen_again"] = np.array(pose.seen_again, np.float64)
     with atomic_write(path, durable=durable) as file:
         write_npz(file, arrays)
 
@@ -128,8 +135,9 @@ def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
         "source": ("U", ()),
         "fingerprint": ("U", ()),
         "damage": ("U", ()),
+        "seen_again": ("f", None),
     }
-    arrays = {"damage": np.array(""), **arrays}
+    arrays = {"damage": np.array(""), "seen_again": np.zeros(0), **arrays}
     for name, (kind, shape) in kinds.items():
         array = arrays.get(name)
         if array is None or array.dtype.kind not in kind or shape not in (None, array.shape):
@@ -146,4 +154,5 @@ def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
         source=str(arrays["source"]),
         fingerprint=str(arrays["fingerprint"]),
         damage=str(arrays["damage"]),
+        seen_again=tuple(arrays["seen_again"].reshape(-1).tolist()),
     )

@@ -45,6 +45,17 @@ class FrameSpan:
 
 
 @dataclass(frozen=True)
+class Sighting:
+    """How somebody was seen whom a model of people answers about.
+
+    Attributes:
+        is_confirmed: the mirrored picture shows this person, too (see `pose.second_look`).
+    """
+
+    is_confirmed: bool
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """Way from a video to the clips of a model.
 
@@ -54,7 +65,8 @@ class ModelInput:
         clip_builder: makes clips of what is read.
         enhance: enhancement of frames (the first one, where testing averages several).
         about: plain values that identify it.
-        measure: measures length and light of what the reader decodes. None for joints of people.
+        measure: tells length and light of frames that the reader decodes, or of joints, how their
+            person was seen.
     """
 
     reader: VideoReader
@@ -62,7 +74,7 @@ class ModelInput:
     clip_builder: ClipBuilder
     enhance: Enhance
     about: dict[str, Any]
-    measure: Callable[[Decoded], Footage] | None = None
+    measure: Callable[[Decoded], Footage | Sighting] | None = None
 
 
 def build_picture_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelInput:

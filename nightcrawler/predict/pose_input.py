@@ -24,7 +24,8 @@ from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.remote import video_state
 from nightcrawler.data.video.stream import ASSUMED_FPS
 from nightcrawler.pose.files import Pose, read_pose
-from nightcrawler.predict.model_input import FrameSpan, ModelInput
+from nightcrawler.pose.second_look import is_confirmed
+from nightcrawler.predict.model_input import FrameSpan, ModelInput, Sighting
 from nightcrawler.prepare.pose_files import FAILED, PoseFiles, PoseRecipe, pose_recipe_from_cfg
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import UserError, VideoError
@@ -132,6 +133,18 @@ def _even(frame: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class DecodedTrack(Decoded):
+    """Steps of a track, and whether a second look confirms its person."""
+
+    is_confirmed: bool = True
+
+
+def measure_person(decoded: Decoded) -> Sighting:
+    """Return how the person of a track was seen."""
+    return Sighting(not isinstance(decoded, DecodedTrack) or decoded.is_confirmed)
+
+
+@dataclass(frozen=True)
 class TrackReader:
     """Read joints of the main person of one pose.
 
@@ -154,7 +167,8 @@ class TrackReader:
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
         """Return the frames of the track with the given numbers."""
         track = seen_track(self.pose, path, self.least_seconds)
-        return Decoded(track[list(indices)], list(indices), len(track), RATE)
+        is_sure = all(map(is_confirmed, self.pose.seen_again[:1]))
+        return DecodedTrack(track[list(indices)], list(indices), len(track), RATE, is_sure)
 
 
 @dataclass(frozen=True)
@@ -218,7 +232,9 @@ def cut_pose(pose: Pose, start_sec: float, end_sec: float) -> Pose:
     points = pose.points[:, first : max(round(end_sec * pose.fps), first + 1)]
     seen = np.isfinite(points).all(axis=-1).any(axis=-1).sum(axis=1)
     # Stable: of equals, the main person of the video stays the main one.
-    return replace(pose, points=points[np.argsort(-seen, kind="stable")])
+    order = np.argsort(-seen, kind="stable")
+    seen_again = tuple(pose.seen_again[person] for person in order if pose.seen_again)
+    return replace(pose, points=points[order], seen_again=seen_again)
 
 
 @dataclass(frozen=True)
@@ -262,4 +278,5 @@ def build_pose_input(cfg: CfgNode, pair: tuple[int, int], dark: bool) -> ModelIn
         clip_builder=build_pose_test_clips(cfg, [(pair[0], 1)]),
         enhance=build_enhancement(recipe.light, recipe.light_params),
         about={"poses": videos.poses.source, "seconds": cfg.POSE.SECONDS},
+        measure=measure_person,
     )

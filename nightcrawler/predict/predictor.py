@@ -19,6 +19,7 @@ from nightcrawler.data.batch_sampler import ChunkSampler, SampleKey
 from nightcrawler.data.build import build_loader, view_crop_pairs_of
 from nightcrawler.data.build_video import limits_of
 from nightcrawler.data.dataset import ClipDataset, keep_samples
+from nightcrawler.data.footage import Footage
 from nightcrawler.data.lists import VideoItem
 from nightcrawler.data.video.decode import VideoReader
 from nightcrawler.data.video.integrity.limits import Limits
@@ -33,7 +34,12 @@ from nightcrawler.predict.checkpoints import (
     build_trained_config,
     read_checkpoint,
 )
-from nightcrawler.predict.model_input import FrameSpan, ModelInput, build_picture_input
+from nightcrawler.predict.model_input import (
+    FrameSpan,
+    ModelInput,
+    Sighting,
+    build_picture_input,
+)
 from nightcrawler.predict.pose_input import build_pose_input
 from nightcrawler.predict.published import noted
 from nightcrawler.predict.sources import Source, predict_source
@@ -51,8 +57,9 @@ from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
 
-# Metadata of a prediction: length and light of its video.
+# Metadata of a prediction: length and light of its video, and whether its person may be nobody.
 FOOTAGE = "footage"
+DOUBTED = "doubted"
 # Ends the errors of adapters: whoever predicts chooses by this option, not by keys.
 ADAPT_HINT = "--adapt takes batchnorm, tent, infomax, online, none"
 
@@ -142,7 +149,8 @@ class Predictor:
     def video_predictions(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
         """Yield the content of a one-row results file for each video, in order.
 
-        Its metadata hold the `Footage` of the video, or None.
+        Its metadata hold the `Footage` of the video, or None, and whether it is doubted that its
+        person is one.
 
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
@@ -175,7 +183,7 @@ class Predictor:
     def _span_predictions(self, item: VideoItem, span: FrameSpan) -> Predictions:
         dataset = self._dataset([item], self.input.read_span(span))
         row = next(self._rows([[dataset[SampleKey(0, 0)]]]))
-        if row.get("measured") is not None:
+        if isinstance(row.get("measured"), Footage):
             # Frames in memory have no rate.
             row["measured"] = replace(row["measured"], fps=span.fps)
         return self._predictions(item, row)
@@ -197,7 +205,9 @@ class Predictor:
 
     def _predictions(self, item: VideoItem, row: dict[str, Any]) -> Predictions:
         predictions = as_predictions({0: row}, [item], self.pair, len(self.class_names))
-        predictions.meta[FOOTAGE] = row.get("measured")
+        measured = row.get("measured")
+        predictions.meta[FOOTAGE] = measured if isinstance(measured, Footage) else None
+        predictions.meta[DOUBTED] = isinstance(measured, Sighting) and not measured.is_confirmed
         return predictions
 
     def _result(self, item: VideoItem, prediction: Predictions) -> VideoResult:
@@ -211,7 +221,12 @@ class Predictor:
         return VideoResult(
             name=item.name,
             label=item.label,
-            status=self.judge.status(probs, class_id, footage=prediction.meta[FOOTAGE]),
+            status=self.judge.status(
+                probs,
+                class_id,
+                nobody=prediction.meta[DOUBTED],
+                footage=prediction.meta[FOOTAGE],
+            ),
             class_names=self.class_names,
             class_id=class_id,
             probs=tuple(probs.tolist()),

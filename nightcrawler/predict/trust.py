@@ -74,7 +74,7 @@ class Judge:
             probs: probabilities `[K]`.
             class_id: predicted class.
             support: share of the models' weight that votes for this class.
-            nobody: a model of people saw nobody.
+            nobody: a model of people saw nobody, or what may be nobody.
             incomplete: a model could not answer, which says nothing about the video.
             footage: length and light of the video, None where it was not measured.
         """

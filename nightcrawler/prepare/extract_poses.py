@@ -23,12 +23,13 @@ from nightcrawler.pose.files import Pose
 from nightcrawler.pose.layouts import get_layout
 from nightcrawler.pose.people import follow_people
 from nightcrawler.pose.posture import UPSIDE_DOWN_WEIGHT, upside_down
+from nightcrawler.pose.second_look import look_again, shares_seen_again
 from nightcrawler.utils.errors import UserError, VideoError
 
 # Raised by each change after which the same video and options give another pose. 1: not recorded.
 # 2: frames are placed by their times, a crop must show clearly more than the whole picture.
-# 3: who is upside down counts little.
-EXTRACTION_RULES = 3
+# 3: who is upside down counts little. 4: people are looked for in the mirrored picture, too.
+EXTRACTION_RULES = 4
 # Estimators look at some 256 pixels of a person: larger pictures only cost time and memory.
 MOST_SIDE_PX = 720
 # A rate that is so much above the most is looked at in full: 15.1 frames a second, not 7.5.
@@ -110,18 +111,23 @@ def _extract(
     estimator.reset()
     steps: list[int] = []
     found: list[np.ndarray] = []
+    again: list[np.ndarray] = []
     for part in _parts(path, info, rate, options.limits, damage, goes_on):
         frames = np.stack([frame.rgb for _, frame in part])
         if not found:
             height, width = _picture_size(path, info, frames, options.limits)
             scale = height / frames.shape[1]
         steps += [step for step, _ in part]
-        found.append(_look(estimator, enhance(frames), rate, options, goes_on))
+        lit = enhance(frames)
+        found.append(_look(estimator, lit, rate, options, goes_on))
+        again.append(look_again(estimator, lit, found[-1], rate))
+        goes_on()
     if not found:
         raise VideoError(path, damage.causes[0] if damage else "no frame in it", "decode")
     points = _join(found, steps)
     points[..., :2] *= scale
     people = follow_people(points, rate, options.max_people, estimator.layout)
+    shares = shares_seen_again(people, points, _join(again, steps))
     return Pose(
         points=_with_confidence(people, steps),
         fps=rate,
@@ -130,6 +136,7 @@ def _extract(
         height=height,
         fingerprint=hash_ends(Path(path)),
         damage=damage.describe() if damage else "",
+        seen_again=tuple(shares),
     )
 
 
@@ -298,10 +305,10 @@ def evidence(points: np.ndarray, layout: str) -> float:
 
 
 def _join(parts: list[np.ndarray], steps: list[int]) -> np.ndarray:
-    """Join parts `[P, T, V, 3]` in time, with as many people as in the fullest.
+    """Join parts `[P, T, ...]` in time, with as many people as in the fullest.
 
     Args:
-        parts: Joints of the frames that were looked at.
+        parts: Joints of the frames that were looked at, or second looks at them.
         steps: Number of the step of time of each frame, increasing. Others become NaN.
     """
     num_people = max(len(part) for part in parts)

@@ -21,6 +21,15 @@ def test_a_pose_comes_back_as_it_was(tmp_path):
     assert (read.width, read.height, read.source, read.fingerprint) == (320, 240, "rtmpose", "abc")
 
 
+def test_second_looks_come_back_and_files_without_them_are_read(tmp_path):
+    write_pose(tmp_path / "a.pose.npz", replace(made_pose(), seen_again=(0.5, float("nan"))))
+    first, second = read_pose(tmp_path / "a.pose.npz").seen_again
+    assert first == 0.5
+    assert np.isnan(second)
+    write_pose(tmp_path / "b.pose.npz", made_pose())
+    assert read_pose(tmp_path / "b.pose.npz").seen_again == ()
+
+
 def test_equal_poses_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         write_pose(tmp_path / name, made_pose())
@@ -55,6 +64,7 @@ def test_a_missing_file_and_another_file_are_told(tmp_path):
     ("change", "message"),
     [
         ({"points": np.zeros((3, 17, 3))}, r"expected \[P, T, 17, 3\]"),
+        ({"seen_again": (0.5,)}, "1 people were seen again, expected 2"),
         ({"fps": 0.0}, "fps is 0.0"),
         ({"space": "air"}, "expected picture or world"),
         ({"fps": 1e-7}, "last longer than 24 hours"),

@@ -31,7 +31,7 @@ from nightcrawler.utils.temporary_folder import LOCK_FILE
 from tests import tiny
 from tests.data.skeleton.files import build_poses
 from tests.paths import ROOT
-from tests.pose.estimators import BUG, CRASH
+from tests.pose.estimators import BUG, CRASH, TREE
 from tests.prepare.test_extract_poses import cut_short, dots, walk
 from tests.reading import read_file
 
@@ -130,6 +130,26 @@ def test_who_sees_nobody_leaves_the_answer_to_the_others(
     assert mixed.probs == pytest.approx(expected, abs=1e-6)
 
 
+def test_whom_the_mirrored_picture_does_not_show_is_nobody(
+    pictures: Path, skeleton: Path, tmp_path: Path
+) -> None:
+    """The answer is that of all models, as what was seen may be somebody, and is never sure."""
+    # The estimator of these tests does not see blue dots.
+    tree = dots(tmp_path / "tree.mp4", walk(60), color=(20, 20, 250), corner=TREE)
+    somebody = dots(tmp_path / "walk.mp4", walk(60))
+    seen, known = both(pictures, skeleton).videos([item_of(tree), item_of(somebody)])
+    assert (seen.status, seen.votes[1] >= 0) == ("no person", True)
+    assert known.status != "no person"
+    predictor = load(skeleton, device="cpu")
+    (alone,) = predictor.predict([tree])
+    assert (alone.status, len(alone.probs)) == ("no person", 11)
+    result, _ = predict_long_video(predictor, item_of(tree), 1.0, 0.5)
+    assert (result.status, {segment.status for segment in result.segments}) == (
+        "no person",
+        {"no person"},
+    )
+
+
 def test_an_estimator_that_crashes_costs_its_own_answer(
     pictures: Path, skeleton: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -169,9 +189,10 @@ def test_the_main_person_of_a_part_is_who_is_seen_longest_in_it() -> None:
     points[1] = 1
     points[0, 10:20] = np.nan
     points[1, 20:] = np.nan
-    pose = Pose(points, 10.0, "coco17", width=8, height=8)
+    pose = Pose(points, 10.0, "coco17", width=8, height=8, seen_again=(0.25, 0.75))
     assert cut_pose(pose, 0, 1).points[0, 0, 0, 0] == 0
     assert cut_pose(pose, 1, 2).points[0, 0, 0, 0] == 1
+    assert cut_pose(pose, 1, 2).seen_again == (0.75, 0.25)
     assert cut_pose(pose, 2, 3).points[0, 0, 0, 0] == 0
     assert cut_pose(pose, 2.99, 2.99).num_frames == 1
 

@@ -253,7 +253,7 @@ class Surer(NearSighted):
         points[..., 2] *= 0.5
         if frames.shape[2] <= 200:
             points[..., 2] += self.gain
-            points[..., :2] += 5
+            points[..., 1] += 5
         return points
 
 
@@ -262,7 +262,7 @@ def test_a_crop_must_show_clearly_more_than_the_whole_picture(tmp_path, gain, is
     path = dots(tmp_path / "near.mp4", walk(40, 220, 280, 180))
     pose = extract(path, ExtractionOptions(), Surer(gain))
     assert np.nanmax(pose.points[0, ..., 2]) == pytest.approx(0.45 + gain * is_taken)
-    shift = middle(pose)[:, 0] - middle(extract(path))[:, 0]
+    shift = middle(pose)[:, 1] - middle(extract(path))[:, 1]
     np.testing.assert_allclose(shift, 5 * is_taken, atol=0.5)
 
 
