@@ -100,7 +100,7 @@ def build_recorder(cfg: CfgNode) -> Recorder:
 def build_camera_fit(cfg: CfgNode) -> CameraFit:
     """Build the fit of cameras and compression to clips of `ADAPT.SPLIT`.
 
-    It takes about a minute and is a function of the content of the clips, so it is kept: by the
+    It takes one to three minutes and is a function of the content of the clips, so it is kept: by the
     process, and in the folder of the cache for others. The first rank computes it for all.
 
     Raises:
@@ -203,7 +203,7 @@ def _pair(values: Sequence[float]) -> tuple[float, float]:
 def _build_fit(cfg: CfgNode, dark: Sequence[str], bright: Sequence[str]) -> CameraFit:
     limits = limits_of(cfg)
     formats = _read_formats(dark, limits)
-    logger.info("fitting the camera and the codec of %s: about a minute", cfg.ADAPT.SPLIT)
+    logger.info("fitting the camera and the codec of %s: one to three minutes", cfg.ADAPT.SPLIT)
     num_pixels = float(np.median([form.width * form.height for form in formats.values()] or [1]))
     num_frames = int(np.clip(CLIP_PIXELS // num_pixels, LEAST_FRAMES, MOST_FRAMES))
     reader = build_file_reader(cfg, 0)

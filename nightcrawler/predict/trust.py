@@ -78,7 +78,7 @@ class Judge:
             incomplete: a model could not answer, which says nothing about the video.
             footage: length and light of the video, None where it was not measured.
         """
-        if footage is not None and is_short(footage):
+        if footage is not None and is_short(footage) and not nobody:
             return TOO_SHORT
         is_bright = footage is not None and footage.brightness >= DARK_BELOW
         if footage is not None and footage.contrast < LEAST_CONTRAST and not is_bright:

@@ -34,7 +34,11 @@ VAGUE = np.array([0.3, 0.4, 0.3])
         ({"footage": replace(DARK, brightness=250.0, contrast=0.0)}, "not dark"),
         ({"footage": None}, "sure"),
         # The first reason holds.
-        ({"footage": replace(DARK, num_frames=1), "nobody": True, "support": 0.1}, "too short"),
+        ({"footage": replace(DARK, num_frames=1), "support": 0.1}, "too short"),
+        ({"footage": replace(DARK, num_frames=1, contrast=1.0)}, "too short"),
+        # However short it is: who is not there in any frame does nothing.
+        ({"footage": replace(DARK, num_frames=1), "nobody": True}, "no person"),
+        ({"footage": replace(DARK, contrast=1.0), "nobody": True}, "too dark even when lit"),
         ({"nobody": True, "support": 0.1}, "no person"),
         ({"support": 0.1, "probs": VAGUE}, "models disagree"),
     ],
