@@ -72,7 +72,7 @@ def fitted(file: Any, name: str, config: Path) -> Any:
     from nightcrawler.config.identity import run_hash
     from nightcrawler.config.load import load_experiment
     from nightcrawler.config.node import dump
-    from nightcrawler.engine.adapter_scale import check_scale_from_cfg
+    from nightcrawler.engine.unseen_settings import check_scale_from_cfg
     from nightcrawler.models.build import build_model
     from nightcrawler.models.formats import plain_names
     from nightcrawler.models.pretrained import is_head, load_pretrained

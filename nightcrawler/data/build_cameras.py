@@ -100,8 +100,8 @@ def build_recorder(cfg: CfgNode) -> Recorder:
 def build_camera_fit(cfg: CfgNode) -> CameraFit:
     """Build the fit of cameras and compression to clips of `ADAPT.SPLIT`.
 
-    It takes one to three minutes and is a function of the content of the clips, so it is kept: by the
-    process, and in the folder of the cache for others. The first rank computes it for all.
+    It takes one to three minutes and is a function of the content of the clips, so it is kept: by
+    the process, and in the folder of the cache for others. The first rank computes it for all.
 
     Raises:
         UserError: if no dark clip can be measured, or no bright one can be read.

@@ -11,8 +11,11 @@ from torch import nn
 
 from nightcrawler.config.identity import differences_of_texts, is_of_same_run
 from nightcrawler.engine import checkpoint_files
-from nightcrawler.engine.adapter_scale import check_scale_from_cfg
 from nightcrawler.engine.trainer import EMA, Trainer
+from nightcrawler.engine.unseen_settings import (
+    check_architecture_from_cfg,
+    check_scale_from_cfg,
+)
 from nightcrawler.models.pretrained import LoadReport, load_pretrained
 from nightcrawler.models.zoo import find_entry, obtain_weights
 from nightcrawler.pseudo.results_metadata import LABEL_FREE, ORACLE
@@ -222,7 +225,7 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
 
     Raises:
         UserError: if the checkpoint is missing, damaged, leaves a part of the model unfilled, or
-            has low-rank adapters of another scale.
+            was trained as another architecture, or with adapters of another scale.
     """
     path = cfg.TEST.CHECKPOINT_FILE_PATH or str(Path(cfg.OUTPUT_DIR) / checkpoint_files.BEST)
     if find_entry(path) is not None:
@@ -237,6 +240,7 @@ def weights_to_test_from_cfg(cfg: CfgNode, model: nn.Module) -> LoadReport:
             model, path, min_match=1.0, class_names=list(cfg.MODEL.CLASS_NAMES), complete=True
         )
     check_scale_from_cfg(cfg, report.filled, report.config_text, report.path)
+    check_architecture_from_cfg(cfg, report.config_text, report.path)
     use = f"checkpoint choice {report.labels or ORACLE}"
     logger.info("testing %s: %s", path, "; ".join([report.summary(), *report.notes, use]))
     return report

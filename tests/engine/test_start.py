@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from nightcrawler.config.node import dump
 from nightcrawler.engine.checkpoint_files import save_checkpoint
 from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
 from nightcrawler.models.build import build_model
@@ -79,3 +80,23 @@ def test_a_model_without_its_classifier_is_not_tested(tmp_path: Path, weights: P
         UserError, match=r"not exactly those of this model.*head\.weight \(missing\)"
     ):
         weights_to_test_from_cfg(cfg, build_model(cfg))
+
+
+def test_weights_of_another_number_of_heads_are_not_tested(tmp_path: Path) -> None:
+    """All entries fit, and the answers would be others. What training alone reads may differ."""
+    cfg = tiny.config(tmp_path, tmp_path / "out", "UNIFORMER.HEAD_DIM", 8)
+    trained = build_model(cfg)
+    file = tmp_path / "best.pyth"
+    save_checkpoint(file, {"model_state": trained.state_dict(), "cfg": dump(cfg)})
+    given = ("TEST.CHECKPOINT_FILE_PATH", file)
+    same = tiny.config(tmp_path, tmp_path / "out", *given, "UNIFORMER.DROPOUT_RATE", 0.3)
+    weights_to_test_from_cfg(same, build_model(same))
+    other = tiny.config(tmp_path, tmp_path / "out", *given, "UNIFORMER.HEAD_DIM", 4)
+    model = build_model(other)
+    with pytest.raises(UserError, match=r"was trained with UNIFORMER\.HEAD_DIM 8 \(now 4\): "):
+        weights_to_test_from_cfg(other, model)
+    # Its entries do fit: nothing else would have told.
+    model.load_state_dict(trained.state_dict())
+    clip = torch.rand(1, 3, 8, 32, 32)
+    with torch.no_grad():
+        assert not torch.allclose(model.eval()(clip), trained.eval()(clip))

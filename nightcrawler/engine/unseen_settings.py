@@ -1,4 +1,4 @@
-"""Scale of low-rank adapters, which no entry of a checkpoint holds."""
+"""What no entry of a checkpoint holds: the scale of low-rank adapters, the number of heads, ..."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from nightcrawler.config.identity import read_recorded
+from nightcrawler.config.schema.architectures import KEYS
+from nightcrawler.config.schema.conditions import value_of
 from nightcrawler.config.yaml import parse_yaml
 from nightcrawler.models.pretrained import LORA
 from nightcrawler.utils.errors import ConfigError, UserError
@@ -15,6 +18,8 @@ from nightcrawler.utils.logging import get_logger
 logger = get_logger(__name__)
 
 KEY = "MODEL.LORA_ALPHA"
+# Keys of architectures that only training reads.
+TRAINING_ONLY = ("DROPOUT_RATE", "FROZEN_BN")
 
 
 def check_scale_from_cfg(cfg: CfgNode, names: Iterable[str], config_text: str, path: Path) -> None:
@@ -57,3 +62,34 @@ def _recorded_alpha(config_text: str, path: Path) -> int | None:
     except ConfigError:
         return None
     return alpha if isinstance(alpha, int) else None
+
+
+def check_architecture_from_cfg(cfg: CfgNode, config_text: str, path: Path) -> None:
+    """Refuse weights that were trained as another architecture whose entries have equal shapes.
+
+    Such as with another number of attention heads: all entries fit and answers are others.
+
+    Args:
+        cfg: the configuration of the model that takes the weights.
+        config_text: configuration that they were trained with, empty if the file has none.
+        path: file of the checkpoint, for messages.
+
+    Raises:
+        UserError: if a key of the architecture differs.
+    """
+    try:
+        recorded = read_recorded(config_text, path)
+    except ConfigError:
+        return
+    if not config_text or recorded.MODEL.NAME != cfg.MODEL.NAME:
+        return
+    differences = []
+    for key in KEYS:
+        found, wanted = value_of(recorded, key.name), value_of(cfg, key.name)
+        if found != wanted and not key.name.endswith(TRAINING_ONLY):
+            differences.append(f"{key.name} {found} (now {wanted})")
+    if differences:
+        raise UserError(
+            f"{path}: was trained with {', '.join(differences)}: its weights fit, and would give "
+            "other answers; test it with the configuration of its training"
+        )
