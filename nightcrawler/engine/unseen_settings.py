@@ -56,12 +56,13 @@ def check_scale_from_cfg(cfg: CfgNode, names: Iterable[str], config_text: str, p
         )
 
 
-def _recorded_alpha(config_text: str, path: Path) -> int | None:
+def _recorded_alpha(config_text: str, path: Path) -> float | None:
     try:
         alpha = parse_yaml(config_text, path).values.get(KEY)
     except ConfigError:
         return None
-    return alpha if isinstance(alpha, int) else None
+    is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    return alpha if is_number else None
 
 
 def check_architecture_from_cfg(cfg: CfgNode, config_text: str, path: Path) -> None:

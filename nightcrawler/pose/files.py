@@ -60,6 +60,8 @@ class Pose:
             raise UserError(f"points have shape {list(shape)}, expected [P, T, {joints}, 3]")
         if self.seen_again and len(self.seen_again) != shape[0]:
             raise UserError(f"{len(self.seen_again)} people were seen again, expected {shape[0]}")
+        if not all(np.isnan(share) or 0 <= share <= 1 for share in self.seen_again):
+            raise UserError(f"people were seen again in {self.seen_again}, expected 0 to 1")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise UserError(f"fps is {self.fps}, expected a positive number")
         if self.points.shape[1] / self.fps > MOST_SECONDS:
@@ -135,7 +137,7 @@ def _to_pose(arrays: dict[str, np.ndarray]) -> Pose:
         "source": ("U", ()),
         "fingerprint": ("U", ()),
         "damage": ("U", ()),
-        "seen_again": ("f", None),
+        "seen_again": ("fiu", None),
     }
     arrays = {"damage": np.array(""), "seen_again": np.zeros(0), **arrays}
     for name, (kind, shape) in kinds.items():

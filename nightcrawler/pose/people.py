@@ -66,6 +66,8 @@ class _Track:
     def is_still(self) -> bool:
         """Return whether no joint moves."""
         places = np.stack(self.points)[..., :2]
+        # An estimator may not see some joints in any frame.
+        places = places[:, np.isfinite(places).all(axis=2).any(axis=0)]
         first, last = np.nanpercentile(places, (10, 90), axis=0)
         size = np.mean([_size(points) for points in self.points])
         return bool(np.nanmax(last - first) < STILL * size)

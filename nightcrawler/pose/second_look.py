@@ -7,13 +7,15 @@ people again where left and right are exchanged. Whoever is there is seen again,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
+from nightcrawler.pose.estimators.base import UNRELATED
 from nightcrawler.pose.layouts import MIRRORED, to_body
+from nightcrawler.pose.people import follow_people
 
-# Frames of a part that are looked at once more.
+# Frames of a part in which a person is looked for again.
 LOOKED_AT = 8
 # Half the side of the square around a person that is looked at, in heights or widths of the person.
 AROUND = 0.9
@@ -21,6 +23,9 @@ AROUND = 0.9
 NEAR = 0.1
 # Who is shown by more of the second looks is a person.
 LEAST_SHARE = 0.25
+
+# Joints `[P, T, V, 3]` in frames `[T, H, W, 3]` at so many a second, see `PoseEstimator.estimate`.
+Estimate = Callable[[np.ndarray, float], np.ndarray]
 
 
 def is_confirmed(share: float) -> bool:
@@ -48,39 +53,46 @@ def shares_seen_again(people: np.ndarray, points: np.ndarray, checks: np.ndarray
 
 
 def look_again(
-    estimator: PoseEstimator, frames: np.ndarray, points: np.ndarray, fps: float
+    estimate: Estimate, frames: np.ndarray, points: np.ndarray, fps: float, layout: str
 ) -> np.ndarray:
     """Look for people in mirrored frames: around them in some frames, else in all frames.
 
-    In single pictures, estimators miss people who are far away or turn their back. So who is not
-    seen there is followed through the whole of the mirrored frames.
+    In single pictures, estimators miss people who are far away or turn their back. So if anybody is
+    not seen there, all are followed through the whole of the mirrored frames.
 
     Args:
-        estimator: That found the people. It forgets them.
+        estimate: The estimator that found the people. Afterwards it is to forget them.
         frames: Lit frames, uint8 `[T, H, W, 3]`.
         points: float32 `[P, T, V, 3]` of the estimator in these frames.
         fps: Frames per second.
+        layout: Layout of the joints, a name of `pose.layouts.LAYOUTS`.
 
     Returns:
         float32 `[P, T]`: 1 where a person was seen again, 0 where not, NaN where nobody was, or
         the frame was not looked at again.
     """
     checks = np.full(points.shape[:2], np.nan, np.float32)
-    for person, joints in enumerate(points):
-        for frame in _some(_seen(joints)):
-            found = _look_around(estimator, frames[frame], joints[frame])
-            checks[person, frame] = _is_near(joints[frame], found, estimator.layout)
-    lost = [number for number, looks in enumerate(checks) if not is_confirmed(_mean(looks))]
-    if lost:
-        estimator.reset()
-        mirrored = np.ascontiguousarray(frames[:, :, ::-1])
-        found = _mirror(estimator.estimate(mirrored, fps), frames.shape[2])
-        estimator.reset()
-        for person in lost:
-            for frame in _seen(points[person]):
-                near = _is_near(points[person, frame], found[:, frame], estimator.layout)
-                checks[person, frame] = near
+    for frame in _some(np.flatnonzero(_is_seen(points).any(axis=0))):
+        for person in np.flatnonzero(_is_seen(points[:, frame])):
+            joints = points[person, frame]
+            found = _look_around(estimate, frames[frame], joints)
+            checks[person, frame] = _is_near(joints, found, layout)
+    # The index of a person may change from frame to frame.
+    people = follow_people(points, fps, max(len(points), 1), layout)
+    if all(map(is_confirmed, shares_seen_again(people, points, checks))):
+        return checks
+    mirrored = np.ascontiguousarray(frames[:, :, ::-1])
+    found = _mirror(estimate(mirrored, fps), frames.shape[2])
+    for person, frame in np.argwhere(_is_seen(points)):
+        near = _is_near(points[person, frame], found[:, frame], layout)
+        # What either look shows was seen.
+        checks[person, frame] = max(near, np.nan_to_num(checks[person, frame]))
     return checks
+
+
+def _is_seen(points: np.ndarray) -> np.ndarray:
+    """Return where people `[..., V, 3]` are seen, bool `[...]`."""
+    return np.asarray(np.isfinite(points[..., :2]).all(axis=-1).any(axis=-1))
 
 
 def _mean(checks: np.ndarray) -> float:
@@ -88,18 +100,13 @@ def _mean(checks: np.ndarray) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _seen(joints: np.ndarray) -> np.ndarray:
-    """Return the numbers of the frames in which a person `[T, V, 3]` is seen."""
-    return np.flatnonzero(np.isfinite(joints[..., 0]).any(axis=-1))
-
-
 def _some(frames: np.ndarray) -> np.ndarray:
     """Return at most `LOOKED_AT` of the frames, evenly spread."""
     count = min(len(frames), LOOKED_AT)
-    return frames[np.linspace(0, len(frames) - 1, count).astype(int)]
+    return np.asarray(frames[np.linspace(0, len(frames) - 1, count).astype(int)])
 
 
-def _look_around(estimator: PoseEstimator, frame: np.ndarray, joints: np.ndarray) -> np.ndarray:
+def _look_around(estimate: Estimate, frame: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Return joints `[P, V, 3]` that the mirrored surroundings of a person `[V, 3]` show."""
     height, width = frame.shape[:2]
     low, high = np.nanmin(joints[:, :2], axis=0), np.nanmax(joints[:, :2], axis=0)
@@ -108,8 +115,13 @@ def _look_around(estimator: PoseEstimator, frame: np.ndarray, joints: np.ndarray
     left, top = np.maximum(middle - half, 0).astype(int).tolist()
     right, bottom = np.minimum(middle + half + 1, (width, height)).astype(int).tolist()
     crop = np.ascontiguousarray(frame[top:bottom, left:right][:, ::-1])
-    found = _mirror(estimator.estimate(crop[None], UNRELATED), right - left)
-    return found[:, 0] + np.array([left, top, 0], np.float32)
+    found = _mirror(estimate(crop[None], UNRELATED), right - left)
+    return np.asarray(found[:, 0] + np.array([left, top, 0], np.float32))
+
+
+def _extent(places: np.ndarray) -> float:
+    """Return the diagonal of the box around places `[N, 2]`, of which some are known."""
+    return float(np.hypot(*(np.nanmax(places, axis=0) - np.nanmin(places, axis=0))))
 
 
 def _mirror(points: np.ndarray, width: int) -> np.ndarray:
@@ -120,13 +132,19 @@ def _mirror(points: np.ndarray, width: int) -> np.ndarray:
 
 
 def _is_near(joints: np.ndarray, found: np.ndarray, layout: str) -> bool:
-    """Return whether one of the people `[P, V, 3]` of a mirrored look is the person `[V, 3]`."""
+    """Return whether one of the people `[P, V, 3]` of a mirrored look is the person `[V, 3]`.
+
+    Joints of the person that were not seen do not count. Those that the look misses are far.
+    """
     body = to_body(joints, layout)[:, :2]
-    size = float(np.hypot(*(np.nanmax(body, axis=0) - np.nanmin(body, axis=0))))
+    is_known = np.isfinite(body).all(axis=1)
+    if not is_known.any():
+        return False
+    # Of a face alone, the body has a single joint.
+    size = _extent(body) or _extent(joints[:, :2])
     for other in found:
         # What was a left joint in the mirrored picture is a right one.
         apart = np.linalg.norm(to_body(other, layout)[list(MIRRORED), :2] - body, axis=-1)
-        # Nobody is far from everybody.
-        if np.median(np.nan_to_num(apart, nan=np.inf)) < NEAR * size:
+        if np.median(np.nan_to_num(apart[is_known], nan=np.inf)) <= NEAR * size:
             return True
     return False

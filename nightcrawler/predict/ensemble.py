@@ -21,7 +21,12 @@ from nightcrawler.predict.calibrate import build_judge
 from nightcrawler.predict.checkpoints import PredictOptions
 from nightcrawler.predict.exported import build_any_predictor
 from nightcrawler.predict.model_input import FrameSpan
-from nightcrawler.predict.predictor import DOUBTED, FOOTAGE, Predictor
+from nightcrawler.predict.predictor import (
+    FOOTAGE,
+    Predictor,
+    is_of_short_video,
+    sees_nobody,
+)
 from nightcrawler.predict.sources import Source, predict_source
 from nightcrawler.predict.trust import Judge
 from nightcrawler.predict.video_result import NO_VOTE, VideoResult
@@ -192,7 +197,8 @@ class Ensemble:
             probs,
             class_id,
             support=self._support(votes, class_id),
-            nobody=any(map(_sees_nobody, predictions)),
+            nobody=any(map(sees_nobody, predictions)),
+            short=any(map(is_of_short_video, predictions)),
             incomplete=NO_VOTE in votes,
             footage=_footage(predictions),
         )
@@ -252,11 +258,6 @@ class Ensemble:
             },
             "judge": self.judge.about(),
         }
-
-
-def _sees_nobody(prediction: Predictions) -> bool:
-    """Return whether a model of people saw nobody, or somebody whom no second look confirms."""
-    return prediction.status[0] == NO_PERSON or prediction.meta[DOUBTED]
 
 
 def _footage(predictions: Sequence[Predictions]) -> Footage | None:

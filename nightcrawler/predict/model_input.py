@@ -50,9 +50,11 @@ class Sighting:
 
     Attributes:
         is_confirmed: the mirrored picture shows this person, too (see `pose.second_look`).
+        video_sec: length of the video.
     """
 
     is_confirmed: bool
+    video_sec: float
 
 
 @dataclass(frozen=True)

@@ -134,14 +134,15 @@ def _even(frame: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DecodedTrack(Decoded):
-    """Steps of a track, and whether a second look confirms its person."""
+    """Steps of a track, and how its person was seen."""
 
-    is_confirmed: bool = True
+    sighting: Sighting
 
 
 def measure_person(decoded: Decoded) -> Sighting:
     """Return how the person of a track was seen."""
-    return Sighting(not isinstance(decoded, DecodedTrack) or decoded.is_confirmed)
+    assert isinstance(decoded, DecodedTrack)
+    return decoded.sighting
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class TrackReader:
 
     Attributes:
         pose: the pose.
-        least_seconds: time that a person must be seen.
+        least_seconds: time that a person must be seen, in a shorter video all the time.
     """
 
     pose: Pose
@@ -162,13 +163,20 @@ class TrackReader:
         Raises:
             NoPersonError: if nobody was seen long enough.
         """
-        return StreamInfo(len(seen_track(self.pose, path, self.least_seconds)), fps=RATE)
+        return StreamInfo(len(self._track(path)), fps=RATE)
 
     def decode(self, path: str, indices: Sequence[int], info: StreamInfo) -> Decoded:
         """Return the frames of the track with the given numbers."""
-        track = seen_track(self.pose, path, self.least_seconds)
-        is_sure = all(map(is_confirmed, self.pose.seen_again[:1]))
-        return DecodedTrack(track[list(indices)], list(indices), len(track), RATE, is_sure)
+        track = self._track(path)
+        sighting = Sighting(all(map(is_confirmed, self.pose.seen_again[:1])), self._video_sec)
+        return DecodedTrack(track[list(indices)], list(indices), len(track), RATE, sighting)
+
+    @property
+    def _video_sec(self) -> float:
+        return self.pose.num_frames / self.pose.fps
+
+    def _track(self, path: str) -> np.ndarray:
+        return seen_track(self.pose, path, min(self.least_seconds, self._video_sec))
 
 
 @dataclass(frozen=True)

@@ -50,16 +50,17 @@ from nightcrawler.predict.stream_adapter import (
     about_stream,
     build_stream_adapter,
 )
-from nightcrawler.predict.trust import NEVER, Judge
+from nightcrawler.predict.trust import LEAST_SEC, NEVER, Judge
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.pseudo.ensemble import probabilities
 from nightcrawler.pseudo.predictions import STATUS_OK, Predictions
 from nightcrawler.pseudo.results_metadata import ORACLE
 from nightcrawler.utils import distributed
+from nightcrawler.utils.errors import NO_PERSON
 
-# Metadata of a prediction: length and light of its video, and whether its person may be nobody.
+# Metadata of a prediction: length and light of its video, or how its person was seen.
 FOOTAGE = "footage"
-DOUBTED = "doubted"
+SIGHTING = "sighting"
 # Ends the errors of adapters: whoever predicts chooses by this option, not by keys.
 ADAPT_HINT = "--adapt takes batchnorm, tent, infomax, online, none"
 
@@ -149,8 +150,7 @@ class Predictor:
     def video_predictions(self, items: Sequence[VideoItem]) -> Iterator[Predictions]:
         """Yield the content of a one-row results file for each video, in order.
 
-        Its metadata hold the `Footage` of the video, or None, and whether it is doubted that its
-        person is one.
+        Its metadata hold the `Footage` of the video and the `Sighting` of its person, or None.
 
         A batch never holds two videos, so a prediction does not depend on neighbours in a list.
         """
@@ -207,7 +207,7 @@ class Predictor:
         predictions = as_predictions({0: row}, [item], self.pair, len(self.class_names))
         measured = row.get("measured")
         predictions.meta[FOOTAGE] = measured if isinstance(measured, Footage) else None
-        predictions.meta[DOUBTED] = isinstance(measured, Sighting) and not measured.is_confirmed
+        predictions.meta[SIGHTING] = measured if isinstance(measured, Sighting) else None
         return predictions
 
     def _result(self, item: VideoItem, prediction: Predictions) -> VideoResult:
@@ -224,7 +224,8 @@ class Predictor:
             status=self.judge.status(
                 probs,
                 class_id,
-                nobody=prediction.meta[DOUBTED],
+                nobody=sees_nobody(prediction),
+                short=is_of_short_video(prediction),
                 footage=prediction.meta[FOOTAGE],
             ),
             class_names=self.class_names,
@@ -234,6 +235,27 @@ class Predictor:
             num_clips=int(prediction.num_clips[0]),
             votes=(class_id,),
         )
+
+
+def sees_nobody(prediction: Predictions) -> bool:
+    """Return whether a model of people saw nobody, or somebody whom no second look confirms.
+
+    Args:
+        prediction: of one video, see `Predictor.video_predictions`.
+    """
+    sighting: Sighting | None = prediction.meta[SIGHTING]
+    is_doubted = sighting is not None and not sighting.is_confirmed
+    return prediction.status[0] == NO_PERSON or is_doubted
+
+
+def is_of_short_video(prediction: Predictions) -> bool:
+    """Return whether a model of people saw a video that is too short to show an action.
+
+    Args:
+        prediction: of one video, see `Predictor.video_predictions`.
+    """
+    sighting: Sighting | None = prediction.meta[SIGHTING]
+    return sighting is not None and sighting.video_sec < LEAST_SEC
 
 
 def build_predictor(

@@ -65,6 +65,7 @@ class Judge:
         *,
         support: float = 1.0,
         nobody: bool = False,
+        short: bool = False,
         incomplete: bool = False,
         footage: Footage | None = None,
     ) -> str:
@@ -75,10 +76,11 @@ class Judge:
             class_id: predicted class.
             support: share of the models' weight that votes for this class.
             nobody: a model of people saw nobody, or what may be nobody.
+            short: a model of people saw a video that is too short to show an action.
             incomplete: a model could not answer, which says nothing about the video.
             footage: length and light of the video, None where it was not measured.
         """
-        if footage is not None and is_short(footage) and not nobody:
+        if (short or (footage is not None and is_short(footage))) and not nobody:
             return TOO_SHORT
         is_bright = footage is not None and footage.brightness >= DARK_BELOW
         if footage is not None and footage.contrast < LEAST_CONTRAST and not is_bright:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,9 +120,9 @@ def _extract(
             scale = height / frames.shape[1]
         steps += [step for step, _ in part]
         lit = enhance(frames)
-        found.append(_look(estimator, lit, rate, options, goes_on))
-        again.append(look_again(estimator, lit, found[-1], rate))
-        goes_on()
+        seen = _look(estimator, lit, rate, options, goes_on)
+        found.append(seen.points)
+        again.append(_look_again(estimator, lit, seen, rate, goes_on))
     if not found:
         raise VideoError(path, damage.causes[0] if damage else "no frame in it", "decode")
     points = _join(found, steps)
@@ -217,35 +218,67 @@ def _picture_size(
     return size[0], size[1]
 
 
+class _Seen(NamedTuple):
+    """Joints `[P, T, V, 3]` of a part, and the rows and columns of the picture that show them."""
+
+    points: np.ndarray
+    rows: slice = slice(None)
+    columns: slice = slice(None)
+
+
 def _look(
     estimator: PoseEstimator,
     frames: np.ndarray,
     fps: float,
     options: ExtractionOptions,
     goes_on: Callable[[], None],
-) -> np.ndarray:
-    """Return joints `[P, T, V, 3]` of lit frames, from the whole picture or from a crop."""
-    best = _estimate(estimator, frames, fps)
+) -> _Seen:
+    """Return who is seen in lit frames, in the whole picture or in a crop."""
+    best = _Seen(_estimate(estimator, frames, fps))
     goes_on()
     layout = estimator.layout
-    most = evidence(best, layout)
+    most = evidence(best.points, layout)
     if not options.search_crops or most >= ENOUGH:
         return best
     tried = np.unique(np.linspace(0, len(frames) - 1, TRIED_FRAMES).astype(int))
     # Less is enough here: in single pictures nobody is followed.
-    least = max(evidence(best[:, tried], layout) - CROP_GAIN, 0)
+    least = max(evidence(best.points[:, tried], layout) - CROP_GAIN, 0)
     most += CROP_GAIN
     for top, left in _promising_crops(estimator, frames, tried, least, goes_on):
         height, width = _crop_size(frames)
         estimator.reset()
-        crop = frames[:, top : top + height, left : left + width]
-        points = _estimate(estimator, crop, fps)
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        points = _estimate(estimator, frames[:, rows, columns], fps)
         goes_on()
         if evidence(points, layout) > most:
             most = evidence(points, layout)
-            best = points + np.array([left, top, 0], np.float32)
+            best = _Seen(points + np.array([left, top, 0], np.float32), rows, columns)
     estimator.reset()
     return best
+
+
+def _look_again(
+    estimator: PoseEstimator,
+    frames: np.ndarray,
+    seen: _Seen,
+    fps: float,
+    goes_on: Callable[[], None],
+) -> np.ndarray:
+    """Return second looks `[P, T]` where people were seen, see `pose.second_look`."""
+
+    def estimate(pictures: np.ndarray, rate: float) -> np.ndarray:
+        goes_on()
+        if rate == UNRELATED:
+            return _estimate(estimator, pictures, rate)
+        # Nobody of the frames before is in the mirrored ones, and nobody of these in the next.
+        estimator.reset()
+        points = _estimate(estimator, pictures, rate)
+        estimator.reset()
+        return points
+
+    corner = np.array([seen.columns.start or 0, seen.rows.start or 0, 0], np.float32)
+    pictures = frames[:, seen.rows, seen.columns]
+    return look_again(estimate, pictures, seen.points - corner, fps, estimator.layout)
 
 
 def _estimate(estimator: PoseEstimator, frames: np.ndarray, fps: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,11 +69,17 @@ def choose_best(run: RunFolder, trainings: Sequence[Mapping[str, Any]]) -> BestM
 def _checkpoint_accuracies(run: RunFolder, task: Mapping[str, Any]) -> dict[str, float]:
     """Return split to top-1 in percent of a training's best checkpoint."""
     rows: dict[tuple[Any, str], dict[str, float]] = {}
+    last = -1
     for row in run.metrics(task):
-        top1 = row.get("top1")
-        if row["kind"] == "val" and isinstance(top1, int | float) and row.get("num_videos") != 0:
-            # A training that was started anew in its folder appends: the later row counts.
-            key = (row.get("epoch"), row.get("weights", "raw"))
+        top1, epoch = row.get("top1"), row.get("epoch")
+        if row["kind"] != "val" or not isinstance(epoch, int):
+            continue
+        if epoch < last:
+            # A training that was started anew in its folder, or resumed, appends: later rows count.
+            rows = {key: one for key, one in rows.items() if key[0] < epoch}
+        last = epoch
+        if isinstance(top1, int | float) and math.isfinite(top1) and row.get("num_videos") != 0:
+            key = (epoch, row.get("weights", "raw"))
             rows.setdefault(key, {})[row.get("split", "")] = float(top1)
     picked_on = run.configs.get(task["experiment"], {}).get("TRAIN.BEST_SPLIT")
     validated = [one for one in rows.values() if picked_on in one]

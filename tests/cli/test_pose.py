@@ -66,7 +66,7 @@ def test_only_what_is_missing_or_changed_is_made(clips, tmp_path, capsys):
     assert extract(clips, out, *DOTS, "--jobs", 1) == 0
     first = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
     found = read_pose(out / "Walk/a.mp4.pose.npz")
-    assert found.source == "dots 1; none; 15 fps, 2 people, crops; rules 3"
+    assert found.source == "dots 1; none; 15 fps, 2 people, crops; rules 4"
     assert re.fullmatch(r"[0-9a-f]{64}", found.fingerprint)
     dots(clips / "Walk/b.mp4", walk(30))
     (out / "Walk/a.mp4.pose.npz").touch()
@@ -94,7 +94,7 @@ def test_light_is_part_of_the_source(clips, tmp_path, capsys):
         assert extract(clips, tmp_path / "out", *DOTS[:-2], *options) == 0
         assert "have their poses" not in capsys.readouterr().out
         source = read_pose(tmp_path / "out/Walk/a.mp4.pose.npz").source
-        assert source == f"dots 1; {light}; 15 fps, 2 people, crops; rules 3"
+        assert source == f"dots 1; {light}; 15 fps, 2 people, crops; rules 4"
 
 
 def test_the_largest_picture_is_an_option(clips, tmp_path):

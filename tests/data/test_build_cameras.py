@@ -220,7 +220,7 @@ def test_tiny_recordings_are_fitted(
     assert build_cameras.camera_metadata_of(cfg, ["arid", "val_dry"]) == {}
     preset = tiny.config(data, tmp_path, "DATA.CAMERA", "night")
     assert set(build_cameras.camera_metadata_of(preset, ["val_dark"])["camera"]) == {
-        "from", "mean", "electrons", "read_noise", "cast"
+        "from", "mean", "electrons", "read_noise", "cast", "smoothing"
     }  # fmt: skip
 
 

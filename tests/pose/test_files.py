@@ -65,6 +65,7 @@ def test_a_missing_file_and_another_file_are_told(tmp_path):
     [
         ({"points": np.zeros((3, 17, 3))}, r"expected \[P, T, 17, 3\]"),
         ({"seen_again": (0.5,)}, "1 people were seen again, expected 2"),
+        ({"seen_again": (0.5, -1.0)}, "expected 0 to 1"),
         ({"fps": 0.0}, "fps is 0.0"),
         ({"space": "air"}, "expected picture or world"),
         ({"fps": 1e-7}, "last longer than 24 hours"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nightcrawler.predict.load import load
 from nightcrawler.predict.long_video import predict_long_video
 from nightcrawler.predict.model_input import FrameSpan
 from nightcrawler.predict.pose_input import cut_pose
+from nightcrawler.predict.trust import Judge
 from nightcrawler.prepare import pose_files
 from nightcrawler.prepare.extract_poses import ExtractionOptions
 from nightcrawler.prepare.pose_files import PoseRecipe
@@ -128,6 +130,20 @@ def test_who_sees_nobody_leaves_the_answer_to_the_others(
     posed = load(skeleton, device="cpu").predict([somebody])[0]
     expected = (np.array(alone[0].probs) + posed.probs) / 2
     assert mixed.probs == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_short_video_is_too_short_for_a_model_of_skeletons_too(
+    skeleton: Path, tmp_path: Path
+) -> None:
+    predictor = load(skeleton, device="cpu")
+    # Whatever the class, a model alone is not sure of a single frame.
+    predictor = replace(predictor, judge=Judge(threshold=0.0))
+    clips = [dots(tmp_path / f"{count}.mp4", walk(count, end=60)) for count in (1, 4, 30)]
+    half = [*walk(3, end=60), *[None] * 3]
+    clips.append(dots(tmp_path / "leaves.mp4", half))
+    found = predictor.predict(clips)
+    assert [one.status for one in found] == ["too short", "too short", "sure", "no person"]
+    assert [one.ok for one in found] == [True, True, True, False]
 
 
 def test_whom_the_mirrored_picture_does_not_show_is_nobody(

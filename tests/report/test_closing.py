@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 from pathlib import Path
@@ -68,6 +69,8 @@ def validate(folder: Path, accuracies: dict[str, list[float]], best_split: str) 
         for epoch, percent in enumerate(percents, start=1):
             row = {"kind": "val", "epoch": epoch, "split": split, "top1": percent}
             rows.append({**row, "num_videos": 33})
+    # As a training does: all splits of an epoch, then the next.
+    rows.sort(key=lambda row: row["epoch"])
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "resolved.yaml").write_text(f"TRAIN: {{BEST_SPLIT: {best_split}}}\n")
 
@@ -119,6 +122,22 @@ def test_the_best_model_is_exported_as_no_label_of_a_dark_clip_says(
     command, note = export_of(place, here)
     assert command == f"nightcrawler export run/round2/{expected[0]} --out exported"
     assert note.startswith(f"({expected[1]}")
+
+
+def test_rows_of_an_earlier_training_in_a_folder_and_no_numbers_choose_nothing(
+    run: Path, here: Path
+) -> None:
+    """`best.pyth` is of the training that was started anew, whose epochs count again from 0."""
+    place = shutil.copytree(run, here / "run")
+    validate(place / "round2/one", {"val_dark": [50.0, 59.0, 58.0]}, "val_dark")
+    with (place / "round2/one/metrics.jsonl").open("a") as file:
+        for epoch, top1 in enumerate((21.0, math.nan)):
+            row = {"kind": "val", "epoch": epoch, "split": "val_dark", "top1": top1}
+            file.write(json.dumps({**row, "weights": "raw", "num_videos": 10}) + "\n")
+    validate(place / "round2/_two", {"val_dark": [45.0]}, "val_dark")
+    command, note = export_of(place, here)
+    assert command == "nightcrawler export run/round2/_two --out exported"
+    assert "45.0 %" in note
 
 
 def test_a_model_of_skeletons_is_not_exported(run: Path, here: Path) -> None:

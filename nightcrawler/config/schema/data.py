@@ -167,7 +167,7 @@ DATA = (
         "fit",
         "Low-light camera that darkens the bright clips of val_dark and AUG.DARKEN: fit (with the "
         "codec, to the clips of ADAPT.SPLIT; no label is used), night or darker (presets), or a "
-        ".yaml under PATH_PREFIX with MEAN, ELECTRONS, READ_NOISE and CAST.",
+        ".yaml under PATH_PREFIX with MEAN, ELECTRONS, READ_NOISE, CAST and, if any, SMOOTHING.",
         needs=USES_CAMERA,
     ),
     # A few unreadable videos are skipped and reported, many mean a wrong folder.

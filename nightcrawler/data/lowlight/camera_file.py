@@ -10,6 +10,8 @@ from nightcrawler.utils.errors import ConfigError
 
 # Keys of a file of camera ranges, and the least value of each.
 KEYS = {"MEAN": 0.01, "ELECTRONS": 0.01, "READ_NOISE": 0.0, "CAST": 0.0, "SMOOTHING": 0.0}
+# Wider than any lens: a filter of thousands of pixels would take minutes a clip.
+MOST_SMOOTHING = 10.0
 # Those that are numbers, not ranges, and the one that may be left out.
 NUMBERS = ("CAST", "SMOOTHING")
 OPTIONAL = "SMOOTHING"
@@ -36,6 +38,11 @@ def read_camera_ranges(path: Path) -> CameraRanges:
             )
     cast, _ = _read_range(file, "CAST")
     smoothing = _read_range(file, OPTIONAL)[0] if OPTIONAL in file.values else 0.0
+    if smoothing > MOST_SMOOTHING:
+        raise ConfigError(
+            f"{file.at(OPTIONAL)}: {OPTIONAL}: {smoothing:g} pixels, expected at most "
+            f"{MOST_SMOOTHING:g}"
+        )
     return CameraRanges(
         mean=_read_range(file, "MEAN"),
         electrons=_read_range(file, "ELECTRONS"),

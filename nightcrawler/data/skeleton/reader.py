@@ -146,16 +146,17 @@ def seen_track(pose: Pose, path: str, least_seconds: float) -> np.ndarray:
     Args:
         pose: the pose.
         path: the file that it is of, for errors.
-        least_seconds: time that the person must be seen, in a shorter video all the time.
+        least_seconds: time that the person must be seen.
 
     Raises:
         NoPersonError: if nobody was seen so long, or what was seen is hardly a person.
         VideoError: if its frames are too far apart.
     """
     seconds = seconds_seen(pose)
-    least = min(least_seconds, pose.num_frames / pose.fps)
-    if seconds < least or seconds == 0:
-        raise NoPersonError(path, f"somebody was seen for {seconds:.2f} s, expected {least:.3g} s")
+    if seconds < least_seconds or seconds == 0:
+        raise NoPersonError(
+            path, f"somebody was seen for {seconds:.2f} s, expected {least_seconds:g} s"
+        )
     if pose.space == PICTURE and is_animal(pose.points[0], pose.layout):
         raise NoPersonError(path, "what was seen goes on four legs")
     if pose.space == PICTURE and is_upside_down(pose.points[0], pose.layout):

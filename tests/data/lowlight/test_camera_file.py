@@ -37,6 +37,11 @@ def test_ranges_are_read(tmp_path: Path) -> None:
         ("0.3", "[0.1, 0.3]", r":4: CAST: \[0.1, 0.3\], expected a number from 0"),
         ("0.3", "warm", ":4: CAST: 'warm'"),
         ("CAST: 0.3", "CAST: 0.3\nSMOOTHING: -1", ":5: SMOOTHING: -1, expected a number from 0"),
+        (
+            "CAST: 0.3",
+            "CAST: 0.3\nSMOOTHING: 1e6",
+            ":5: SMOOTHING: 1e[+]06 pixels, expected at most 10",
+        ),
     ],
 )
 def test_faults_of_a_file_of_cameras_are_named(

@@ -86,16 +86,6 @@ def test_nobody_is_no_fault(tmp_path: Path) -> None:
         PoseReader().probe(path)
 
 
-def test_in_a_short_video_a_person_is_seen_all_the_time(tmp_path: Path) -> None:
-    """It says nothing of the person that a video ends before the least time."""
-    points = pictured(np.zeros((5, 13, 3)))[None].astype(np.float32)
-    reader = PoseReader(least_seconds=0.5)
-    assert reader.probe(saved(tmp_path, picture_pose(0, points=points))).num_frames > 0
-    points[0, 2] = np.nan
-    with pytest.raises(NoPersonError, match=r"was seen for 0.\d\d s, expected 0.\d+ s"):
-        reader.probe(saved(tmp_path, picture_pose(0, points=points)))
-
-
 def test_a_file_is_read_once_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
