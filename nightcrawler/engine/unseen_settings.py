@@ -18,6 +18,8 @@ from nightcrawler.utils.logging import get_logger
 logger = get_logger(__name__)
 
 KEY = "MODEL.LORA_ALPHA"
+# A key that every configuration of this project records, and none of those it takes weights from.
+OWN_KEY = "ENHANCE.TEST"
 # Keys of architectures that only training reads.
 TRAINING_ONLY = ("DROPOUT_RATE", "FROZEN_BN")
 
@@ -79,15 +81,18 @@ def check_architecture_from_cfg(cfg: CfgNode, config_text: str, path: Path) -> N
         UserError: if a key of the architecture differs.
     """
     try:
+        names = set(parse_yaml(config_text, path).values)
         recorded = read_recorded(config_text, path)
     except ConfigError:
         return
-    if not config_text or recorded.MODEL.NAME != cfg.MODEL.NAME:
+    # Records of other projects have keys of other meanings.
+    if OWN_KEY not in names or recorded.MODEL.NAME != cfg.MODEL.NAME:
         return
     differences = []
     for key in KEYS:
         found, wanted = value_of(recorded, key.name), value_of(cfg, key.name)
-        if found != wanted and not key.name.endswith(TRAINING_ONLY):
+        is_read_in_tests = key.name in names and not key.name.endswith(TRAINING_ONLY)
+        if found != wanted and is_read_in_tests:
             differences.append(f"{key.name} {found} (now {wanted})")
     if differences:
         raise UserError(
