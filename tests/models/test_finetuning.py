@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nightcrawler.config.node import dump, get_cfg
 from nightcrawler.engine.checkpoint_files import save_checkpoint
 from nightcrawler.engine.resume import start_from_cfg, weights_to_test_from_cfg
+from nightcrawler.engine.unseen_settings import _recorded_alpha
 from nightcrawler.models.build import build_model
 from nightcrawler.models.lora import called_linear_layers
 from nightcrawler.models.pretrained import load_pretrained
@@ -315,3 +316,8 @@ def test_timm_recomputes_with_the_same_gradients() -> None:
 def test_timm_with_batchnorm_does_not_recompute() -> None:
     with pytest.raises(UserError, match=r"count each batch twice \(MODEL.USE_CHECKPOINT\)"):
         build(TIMM, "MODEL.NAME", "timm/resnet18", "MODEL.USE_CHECKPOINT", True)
+
+
+@pytest.mark.parametrize(("text", "alpha"), [("8", 8), ("8.0", 8.0), ("true", None), ("x", None)])
+def test_a_recorded_alpha_is_a_number(tmp_path: Path, text: str, alpha: float | None) -> None:
+    assert _recorded_alpha(f"MODEL: {{LORA_ALPHA: {text}}}\n", tmp_path / "best.pyth") == alpha

@@ -322,3 +322,17 @@ def test_a_crop_that_shows_people_is_taken_for_a_whole_picture_with_somebody_ups
     assert not is_upside_down(pose.points[0], "coco17")
     assert seen_frames(pose.points[0]).all()
     assert is_upside_down(extract(path, estimator=UpsideDown(0)).points[0], "coco17")
+
+
+class Careless(DotEstimator):
+    """Give an answer of another shape for single pictures."""
+
+    def estimate(self, frames, fps):
+        points = super().estimate(frames, fps)
+        return points[0] if fps == UNRELATED else points
+
+
+def test_an_answer_of_another_shape_is_told_of_second_looks_too(tmp_path):
+    path = dots(tmp_path / "a.mp4", walk(30))
+    with pytest.raises(UserError, match=r"careless gives points of shape \[1, 17, 3\]"):
+        extract(path, estimator=Careless("careless"))
