@@ -61,7 +61,8 @@ def look_again(
     not seen there, all are followed through the whole of the mirrored frames.
 
     Args:
-        estimate: The estimator that found the people. Afterwards it is to forget them.
+        estimate: Returns what the estimator that found the people sees in frames uint8
+            `[T, H, W, 3]` at a rate, float32 `[P, T, V, 3]`. No call may follow people of another.
         frames: Lit frames, uint8 `[T, H, W, 3]`.
         points: float32 `[P, T, V, 3]` of the estimator in these frames.
         fps: Frames per second.

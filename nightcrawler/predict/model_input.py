@@ -46,7 +46,7 @@ class FrameSpan:
 
 @dataclass(frozen=True)
 class Sighting:
-    """How somebody was seen whom a model of people answers about.
+    """Sighting of the person that a model of people answers about.
 
     Attributes:
         is_confirmed: the mirrored picture shows this person, too (see `pose.second_look`).
