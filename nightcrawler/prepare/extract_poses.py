@@ -17,7 +17,7 @@ from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.probe import StreamInfo
 from nightcrawler.data.video.remote import local_video
 from nightcrawler.data.video.salvage import Damage, probe_damaged
-from nightcrawler.data.video.stream import ASSUMED_FPS, Frame, readable_video_frames
+from nightcrawler.data.video.stream import ASSUMED_FPS, readable_video_frames
 from nightcrawler.pose.crops import CROP_SHARE, crop_corners
 from nightcrawler.pose.estimators.base import UNRELATED, PoseEstimator
 from nightcrawler.pose.files import Pose
@@ -113,20 +113,22 @@ def _extract(
     steps: list[int] = []
     found: list[np.ndarray] = []
     again: list[np.ndarray] = []
-    for part in _parts(path, info, rate, options.limits, damage, goes_on):
-        frames = np.stack([frame.rgb for _, frame in part])
-        if not found:
-            height, width = _picture_size(path, info, frames, options.limits)
-            scale = height / frames.shape[1]
-        steps += [step for step, _ in part]
-        lit = enhance(frames)
+
+    def look(part: _Part) -> tuple[int, ...]:
+        lit = enhance(part.frames)
         seen = _look(estimator, lit, rate, options, goes_on)
+        steps.extend(part.steps)
         found.append(seen.points)
         again.append(_look_again(estimator, lit, seen, rate, goes_on))
+        return part.frames.shape
+
+    # By a function: its frames are gone before those of the next part are read.
+    shapes = list(map(look, _parts(path, info, rate, options.limits, damage, goes_on)))
     if not found:
         raise VideoError(path, damage.causes[0] if damage else "no frame in it", "decode")
+    height, width = _picture_size(path, info, shapes[0][1:3], options.limits)
     points = _join(found, steps)
-    points[..., :2] *= scale
+    points[..., :2] *= height / shapes[0][1]
     people = follow_people(points, rate, options.max_people, estimator.layout)
     shares = shares_seen_again(people, points, _join(again, steps))
     return Pose(
@@ -173,6 +175,13 @@ def looking_rate(fps: float, most: float) -> float:
     return fps / max(math.ceil(fps / most - RATE_SLACK), 1)
 
 
+class _Part(NamedTuple):
+    """Frames uint8 `[T, H, W, 3]` and the number of the step of time of each."""
+
+    steps: list[int]
+    frames: np.ndarray
+
+
 def _parts(
     path: str,
     info: StreamInfo,
@@ -180,14 +189,12 @@ def _parts(
     limits: Limits,
     damage: Damage,
     goes_on: Callable[[], None],
-) -> Iterator[list[tuple[int, Frame]]]:
-    """Yield the first frame of each step of time, with the step's number.
-
-    They come in parts that fit in memory.
-    """
+) -> Iterator[_Part]:
+    """Yield the first frame of each step of time, in parts that fit in memory."""
     half_frame_sec = 0.5 / (info.fps or ASSUMED_FPS)
     last = -1
-    part: list[tuple[int, Frame]] = []
+    steps: list[int] = []
+    pictures: list[np.ndarray] = []
     for frame in readable_video_frames(path, info, damage, MOST_SIDE_PX, limits):
         step = int((frame.time_sec + half_frame_sec) * rate)
         if step <= last:
@@ -197,20 +204,34 @@ def _parts(
                 path, f"lasts longer than {limits.frames / rate / 3600:.0f} h", "limits"
             )
         last = step
-        part.append((step, frame))
+        steps.append(step)
+        pictures.append(frame.rgb)
         goes_on()
-        if len(part) >= PART_SEC * rate or len(part) * frame.rgb.nbytes >= PART_BYTES:
-            yield part
-            part = []
-    if part:
-        yield part
+        if len(steps) >= PART_SEC * rate or len(steps) * frame.rgb.nbytes >= PART_BYTES:
+            yield _take_part(steps, pictures)
+    if steps:
+        yield _take_part(steps, pictures)
+
+
+def _take_part(steps: list[int], pictures: list[np.ndarray]) -> _Part:
+    """Return a part of steps and pictures, both of which are empty then."""
+    part = _Part(list(steps), np.stack(pictures))
+    steps.clear()
+    pictures.clear()
+    return part
 
 
 def _picture_size(
-    path: str, info: StreamInfo, frames: np.ndarray, limits: Limits
+    path: str, info: StreamInfo, size: tuple[int, ...], limits: Limits
 ) -> tuple[int, int]:
-    """Return height and width before scaling, for which only a large video is read again."""
-    size = frames.shape[1:3]
+    """Return height and width before scaling, for which only a large video is read again.
+
+    Args:
+        path: The video.
+        info: Its properties.
+        size: Height and width of its frames as they were looked at.
+        limits: Largest video that is read.
+    """
     # Frames of another short side were not scaled.
     if min(size) == MOST_SIDE_PX:
         first = next(readable_video_frames(path, info, Damage(), limits=limits))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nightcrawler.data.lowlight.enhance.gamma import gamma_for_mean
+from nightcrawler.data.lowlight.enhance.gamma import count_levels, gamma_for_mean
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
@@ -153,7 +153,7 @@ def _measure(decoded: Decoded) -> dict[str, Any]:
     """Return the fields of a `Measurement` that follow from frames, uint8 `[n, H, W, 3]`."""
     frames = decoded.frames
     # A histogram gives mean and percentiles without a float copy of the frames.
-    counts = np.bincount(frames.reshape(-1), minlength=256)
+    counts = count_levels(frames)
     total = int(counts.sum())
     cumulative = counts.cumsum()
     return {

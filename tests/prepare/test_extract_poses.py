@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -217,6 +218,22 @@ def test_parts_of_a_long_video_are_joined(tmp_path, monkeypatch):
     assert pose.num_frames == 45
     assert len(pose.points) == 1
     np.testing.assert_allclose(middle(pose)[:30, 0], [x for x, _ in walk(60)[::2]], atol=1.5)
+
+
+def test_frames_of_a_part_are_gone_before_those_of_the_next_are_lit(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_poses, "PART_SEC", 1.0)
+    kept = []
+    left = []
+
+    def light(frames):
+        left.append(sum(part() is not None for part in kept))
+        lit = frames.copy()
+        kept.extend([weakref.ref(frames), weakref.ref(lit)])
+        return lit
+
+    path = dots(tmp_path / "long.mp4", walk(90), 30)
+    extract_pose(path, DotEstimator("dots"), light, PLAIN)
+    assert left == [0, 0, 0]
 
 
 class NearSighted(DotEstimator):

@@ -89,17 +89,20 @@ def denoise(
     Returns:
         uint8 `[len(wanted), H, W, 3]`.
     """
-    lumas = torch.from_numpy(luminance(frames)).float()
+    lumas = luminance(frames)
     starts = np.searchsorted(indices, np.asarray(wanted) - window // 2)
     ends = np.searchsorted(indices, np.asarray(wanted) + window // 2, side="right")
-    denoised = []
-    for index, start, end in zip(wanted, starts, ends, strict=True):
+    # Made at once: pictures that are kept one by one lie between floats that are given back, and
+    # scatter them so that none of their memory is used again.
+    denoised = np.empty((len(wanted), *frames.shape[1:]), np.uint8)
+    for out, index, start, end in zip(denoised, wanted, starts, ends, strict=True):
         neighbours = torch.from_numpy(frames[start:end]).float()
         center = int(np.searchsorted(indices[start:end], index))
-        weights = similarity(lumas[start:end], center)[..., None]
+        near = torch.from_numpy(lumas[start:end]).float()
+        weights = similarity(near, center)[..., None]
         mean = (neighbours * weights).sum(dim=0) / weights.sum(dim=0)
-        denoised.append(mean.round().byte().numpy())
-    return np.stack(denoised)
+        out[:] = mean.round().byte().numpy()
+    return denoised
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ LEAST_GAMMA = 0.1
 MOST_GAMMA = 1.0
 # Halvings of the search interval: 0.9 / 2^30 is far below the three digits that are kept.
 NUM_BISECTIONS = 30
+# Levels that are looked up or counted at a time: numpy makes an index of eight bytes of each.
+_PIECE = 1 << 18
 
 
 def check_uint8(frames: np.ndarray) -> None:
@@ -54,7 +56,22 @@ def apply_gamma(frames: np.ndarray, gamma: float) -> np.ndarray:
         TypeError: if `frames` is not uint8.
     """
     check_uint8(frames)
-    return np.take(gamma_lut(gamma), frames)
+    lut = gamma_lut(gamma)
+    lit = np.empty(frames.shape, np.uint8)
+    flat = lit.reshape(-1)
+    levels = frames.reshape(-1)
+    for start in range(0, len(levels), _PIECE):
+        flat[start : start + _PIECE] = np.take(lut, levels[start : start + _PIECE])
+    return lit
+
+
+def count_levels(frames: np.ndarray) -> np.ndarray:
+    """Return the histogram of levels, int64 `[256]`, of uint8 frames of any shape."""
+    counts = np.zeros(256, np.int64)
+    levels = frames.reshape(-1)
+    for start in range(0, len(levels), _PIECE):
+        counts += np.bincount(levels[start : start + _PIECE], minlength=256)
+    return counts
 
 
 def gamma_for_mean(frames: np.ndarray, target_mean: float) -> float:
@@ -66,7 +83,7 @@ def gamma_for_mean(frames: np.ndarray, target_mean: float) -> float:
         frames: uint8, any shape.
         target_mean: wanted mean, 0 to 255.
     """
-    counts = np.bincount(frames.reshape(-1), minlength=256)
+    counts = count_levels(frames)
     values = np.arange(256) / 255.0
     low = LEAST_GAMMA
     high = MOST_GAMMA

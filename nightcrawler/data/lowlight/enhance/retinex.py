@@ -72,16 +72,16 @@ def apply_retinex(frames: np.ndarray, *, sigmas: Sequence[float]) -> np.ndarray:
         uint8 `[T, H, W, 3]`, `frames` itself if the clip has no contrast.
     """
     lumas = luminance(frames)
+    reflectances = np.empty(lumas.shape, np.float32)
     # One frame at a time: the blurred pictures of a whole clip are large.
-    by_frame = [reflectance(torch.from_numpy(luma).float(), sigmas) for luma in lumas]
-    reflectances = torch.stack(by_frame).numpy()
+    for luma, out in zip(lumas, reflectances, strict=True):
+        out[:] = reflectance(torch.from_numpy(luma).float(), sigmas).numpy()
     # Every other row and column is enough for percentiles, in a quarter of the time.
     low, high = np.percentile(reflectances[:, ::2, ::2], LIMITS)
     if high - low < LEAST_SPREAD:
         return frames
-    stretched = (reflectances - np.float32(low)) / np.float32(high - low)
-    new_lumas = 255 * stretched.clip(0, 1)
     result = np.empty_like(frames)
-    for frame, luma, new_luma, out in zip(frames, lumas, new_lumas, result, strict=True):
-        out[:] = replace_luminance(frame, luma, new_luma)
+    for frame, luma, reflected, out in zip(frames, lumas, reflectances, result, strict=True):
+        stretched = (reflected - np.float32(low)) / np.float32(high - low)
+        out[:] = replace_luminance(frame, luma, 255 * stretched.clip(0, 1))
     return result
