@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -225,6 +226,8 @@ def read_poses(videos: Sequence[Path], files: Sequence[Path]) -> dict[Path, Pose
         UserError: if their numbers differ, or a pose is not of its video's picture.
     """
     from nightcrawler.data.fingerprint import hash_ends
+    from nightcrawler.data.video.remote import local_video
+    from nightcrawler.download.addresses import address_of_path
     from nightcrawler.pose.files import read_pose
 
     if files and len(files) != len(videos):
@@ -232,8 +235,13 @@ def read_poses(videos: Sequence[Path], files: Sequence[Path]) -> dict[Path, Pose
     poses = {}
     for video, file in zip(videos, files, strict=False):
         pose = read_pose(file)
-        if pose.fingerprint != hash_ends(video):
-            raise UserError(f"{file}: is the pose of another video than {video}")
+        fingerprint = pose.fingerprint
+        # Why a video cannot be read is told where its frames are.
+        with contextlib.suppress(VideoError, OSError), local_video(str(video)) as local:
+            fingerprint = hash_ends(Path(local))
+        if pose.fingerprint != fingerprint:
+            shown = address_of_path(str(video))
+            raise UserError(f"{file}: is the pose of another video than {shown}")
         poses[video] = pose
     return poses
 

@@ -14,6 +14,7 @@ from nightcrawler.data.lists import read_list
 from nightcrawler.data.lowlight.enhance.gamma import apply_gamma
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.data.video.decode import FileReader, read_frames
+from nightcrawler.download.addresses import holder_of, is_address
 from nightcrawler.models.uniformer import UniFormer
 from nightcrawler.synthetic.dataset import DatasetSpec, clip_frames, make_plan
 from nightcrawler.synthetic.video import write_video
@@ -88,11 +89,21 @@ def check_split(data: Path, name: str) -> Check:
         items = read_list(split.list_file, split.folders, ANY_NUM_CLASSES)
     except UserError as error:
         return Check(f"split {name}", False, str(error), advice)
-    lacking = [item.name for item in items if not item.path.is_file()]
-    found = f"{split.list_file}: {len(items) - len(lacking)} of {len(items)} videos are there"
+    here = [item for item in items if not is_address(str(item.path))]
+    lacking = [item.name for item in here if not _is_there(item.path)]
+    found = f"{split.list_file}: "
+    if len(here) < len(items):
+        # They are fetched when they are read, which may be long and dear.
+        found += f"{len(items) - len(here)} of {len(items)} videos are at addresses; "
+    found += f"{len(here) - len(lacking)} of {len(here)} videos are there"
     if lacking:
         found += f", not '{lacking[0]}'"
     return Check(f"split {name}", not lacking, found, advice)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a file, or the archive that a video is in, is there."""
+    return Path(holder_of(str(path))[0]).is_file()
 
 
 def all_checks(root: Path, data: Path | None) -> Iterator[Check]:

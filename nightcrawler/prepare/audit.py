@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nightcrawler.data.video.integrity.limits import OVER_LIMIT
+from nightcrawler.data.video.remote import video_state
+from nightcrawler.download.addresses import is_elsewhere
 from nightcrawler.prepare.duplicates import has_content
 from nightcrawler.prepare.folders import printable
 from nightcrawler.prepare.measure import UNEXPECTED, Measurement, measure
@@ -77,11 +78,11 @@ def _is_unchanged(path: str, known: Measurement) -> bool:
     # These causes may be due to a lack of memory, which the next audit may have.
     if known.cause.startswith((KILLED, UNEXPECTED)):
         return False
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns)
+    state = video_state(path)
+    if is_elsewhere(path):
+        # Of an archive, the size is not that of the video.
+        return state is not None and state[1] == known.mtime_ns and known.size_bytes >= 0
+    return state == (known.size_bytes, known.mtime_ns)
 
 
 def audit(

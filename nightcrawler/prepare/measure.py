@@ -15,6 +15,7 @@ from nightcrawler.data.lowlight.enhance.gamma import count_levels, gamma_for_mea
 from nightcrawler.data.lowlight.noise import choose_pairs, noise_sigma
 from nightcrawler.data.video.decode import Decoded, FileReader, read_frames
 from nightcrawler.data.video.integrity.limits import Limits
+from nightcrawler.data.video.remote import local_video, video_state
 from nightcrawler.data.video.salvage import Damage, probe_damaged
 from nightcrawler.data.video.stream import readable_video_frames
 from nightcrawler.prepare.folders import printable
@@ -32,6 +33,8 @@ NUM_PAIRS = 8
 # Larger pictures are scaled down before they are measured, to bound memory, which lowers their
 # noise.
 MEASURED_SIDE_PX = 720
+# Of a file that is not there.
+NO_STATE = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Measurement:
         path: the file, printable.
         status: `ok`, `damaged` where a part can be read, or `bad`.
         cause: of a bad file, or the loss of a damaged one.
-        size_bytes, mtime_ns: of the file, -1 if there is none.
+        size_bytes: of the video, -1 if there is none.
+        mtime_ns: of its file, or of the archive that it is in, -1 if there is none here.
         sha256: of its bytes, empty if they cannot be read.
         num_frames, width, height, fps: of the video, with fps 0 if the file does not tell.
         mean, p5, p50, p95: mean and percentiles of the RGB values, 0..255.
@@ -80,7 +84,7 @@ def measure(path: str, limits: Limits | None = None) -> Measurement:
     sound frames of a damaged one are measured, and the cause tells the loss.
 
     Args:
-        path: the file.
+        path: the file, an address, or a member of an archive.
         limits: largest video that is decoded.
 
     Example:
@@ -88,14 +92,36 @@ def measure(path: str, limits: Limits | None = None) -> Measurement:
         'ok'
     """
     row = Measurement(printable(path))
-    limits = limits or Limits()
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return replace(row, status="bad", cause="not a regular file")
-        row = replace(
-            row, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, sha256=sha256_file(path)
-        )
+        with local_video(path) as local:
+            row = replace(row, mtime_ns=(video_state(path) or NO_STATE)[1])
+            return _measure_file(row, local, limits or Limits())
+    except VideoError as error:
+        # It did not come from where it is.
+        return replace(row, status="bad", cause=error.cause)
+    except Exception as error:
+        return _failed(row, error)
+
+
+def _failed(row: Measurement, error: Exception) -> Measurement:
+    """Return the row of a strange file: one among thousands must not end the audit."""
+    cause = f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
+    if isinstance(error, OSError):
+        cause = f"cannot be read: {error.strerror}"
+    return replace(row, status="bad", cause=cause)
+
+
+def _measure_file(row: Measurement, path: str, limits: Limits) -> Measurement:
+    """Return the row of a video in a file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        return replace(row, mtime_ns=-1, status="bad", cause="not a regular file")
+    row = replace(row, size_bytes=found.st_size, sha256=sha256_file(path))
+    try:
         choose = functools.partial(choose_pairs, num_pairs=NUM_PAIRS)
         # To the end, also where few frames are measured: the audit is asked for damage.
         reader = FileReader(MEASURED_SIDE_PX, limits, seeks=False)
@@ -104,12 +130,8 @@ def measure(path: str, limits: Limits | None = None) -> Measurement:
         return replace(row, height=height, width=width, **_measure(decoded))
     except VideoError as error:
         return _measure_damaged(row, path, limits, error)
-    except OSError as error:
-        return replace(row, status="bad", cause=f"cannot be read: {error.strerror}")
     except Exception as error:
-        # One strange file among thousands must not end the audit, so its row tells the error.
-        cause = f"{UNEXPECTED} {type(error).__name__}: {error}"[:200]
-        return replace(row, status="bad", cause=cause)
+        return _failed(row, error)
 
 
 def _measure_damaged(row: Measurement, path: str, limits: Limits, error: VideoError) -> Measurement:

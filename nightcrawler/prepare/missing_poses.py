@@ -12,6 +12,7 @@ from nightcrawler.data.build_items import split_of
 from nightcrawler.data.lists import VideoItem, locate_videos
 from nightcrawler.data.skeleton.reader import has_other_content
 from nightcrawler.data.splits import MOTIONS, get_split
+from nightcrawler.download.addresses import is_elsewhere
 from nightcrawler.pose.files import SUFFIX, read_pose
 from nightcrawler.prepare.pose_files import (
     FAILED,
@@ -97,7 +98,7 @@ def _videos_of(cfg: CfgNode, splits: Iterable[str]) -> PosedVideos:
             continue
         located = locate_videos(videos.list_file, videos.folders)
         for row, (video, path) in enumerate(located, start=1):
-            if not path.is_file():
+            if not is_elsewhere(str(path)) and not path.is_file():
                 continue
             # The folders of poses come first, in the order of those of videos.
             holds = [(folder / video).exists() for folder in videos.folders]

@@ -25,6 +25,7 @@ from nightcrawler.data.lowlight.enhance.build import (
     enhance_params_from_cfg,
 )
 from nightcrawler.data.lowlight.enhance.denoise import denoise
+from nightcrawler.download.addresses import is_address
 from nightcrawler.pose.estimators.base import EstimatorOptions, build_estimator
 from nightcrawler.pose.files import SUFFIX, Pose, read_pose, write_pose
 from nightcrawler.pose.people import seen_frames
@@ -278,7 +279,7 @@ class PoseFiles:
         """Return the row of a video whose pose file is there, of this source and content."""
         try:
             pose = read_pose(self.path_of(item))
-            same = pose.source == self._source and pose.fingerprint == hash_ends(item.path)
+            same = pose.source == self._source and _is_of(pose, item.path)
         except (UserError, OSError):
             return None
         return row_of(item.name, pose) if same else None
@@ -314,6 +315,21 @@ class PoseFiles:
             return PoseRow(item.name, FAILED, reason=str(error))
         finally:
             self._free.put(worker)
+
+
+def _is_of(pose: Pose, video: Path) -> bool:
+    """Return whether a pose was made of the content of a video.
+
+    Raises:
+        OSError: If the video cannot be read.
+    """
+    try:
+        return pose.fingerprint == hash_ends(video)
+    except OSError:
+        if is_address(str(video)):
+            # It has made room for others, and is not fetched again: a changed one has a new name.
+            return True
+        raise
 
 
 def row_of(name: str, pose: Pose) -> PoseRow:

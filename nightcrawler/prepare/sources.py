@@ -10,6 +10,7 @@ from pathlib import Path
 from nightcrawler.data.lists import VideoItem, read_list
 from nightcrawler.data.splits import SPLITS, get_split
 from nightcrawler.data.video.suffixes import NOT_VIDEOS, is_csv_list, suffix_of
+from nightcrawler.download.addresses import address_of_path, is_address
 from nightcrawler.prepare.folders import printable, walk_folders
 from nightcrawler.utils.errors import UserError
 from nightcrawler.utils.io import plain_name, video_name
@@ -24,7 +25,7 @@ class AuditSource:
 
     Attributes:
         name: the path as given, printable.
-        paths: its files, in resolved folders.
+        paths: its files, in resolved folders, and addresses.
     """
 
     name: str
@@ -50,7 +51,10 @@ def read_source(given: Path) -> AuditSource:
         # Two links to one folder are one folder. A link to a file keeps its name, since the file
         # behind it may be named by a hash (caches of downloads, DVC).
         folder, name = os.path.split(item.path)
-        paths.append(os.path.join(os.path.realpath(folder), name))
+        if is_address(str(item.path)):
+            paths.append(address_of_path(str(item.path)))
+        else:
+            paths.append(os.path.join(os.path.realpath(folder), name))
     return AuditSource(printable(str(given)), tuple(paths))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.download.conftest import cache as cache, site as site
+from tests.download.conftest import cache as cache
+from tests.download.conftest import site as site
 
 
 @pytest.fixture(scope="session")

@@ -229,7 +229,7 @@ def test_too_many_that_are_not_there_end_the_run_with_the_list(
     for number in (0, 2, 4):
         del site.files[f"/labeled_train/Train/b{number}.mp4"]
     out = tmp_path / "run"
+    cfg = tiny.config(served, out, *WORKERS, *PLAIN, "DATA.MAX_BAD_FRACTION", 0.25)
     with pytest.raises(UserError, match=r"3 of 8 videos.*DATA.MAX_BAD_FRACTION 0.25; the list is"):
-        most = ("DATA.MAX_BAD_FRACTION", 0.25)
-        build_trainer(tiny.config(served, out, *WORKERS, *PLAIN, *most)).fit()
+        build_trainer(cfg).fit()
     assert len(bad_rows(out)) == 3

@@ -15,6 +15,8 @@ from nightcrawler.data.video.decode import Decoded, VideoReader
 from nightcrawler.data.video.integrity.file_identity import FileState, settled_state
 from nightcrawler.data.video.integrity.limits import Limits, check_regular_file
 from nightcrawler.data.video.probe import StreamInfo
+from nightcrawler.data.video.remote import reader_path
+from nightcrawler.download.addresses import is_address
 from nightcrawler.utils.errors import UserError, VideoError
 from nightcrawler.utils.io import list_lines, sha256_file
 from nightcrawler.utils.lru import LruMapping
@@ -46,7 +48,8 @@ def content_sha256(path: str) -> str:
 def read_checksums(path: Path, folder: Path) -> dict[str, str]:
     """Read the output of `sha256sum`.
 
-    A line holds 64 hexadecimal digits, two characters and the path of a file.
+    A line holds 64 hexadecimal digits, two characters and the path of a file, or the name that a
+    video at an address or in an archive has in lists.
 
     Args:
         path: file with the output.
@@ -68,7 +71,10 @@ def read_checksums(path: Path, folder: Path) -> dict[str, str]:
         if match is None:
             form = "64 hex digits, two spaces, a path"
             raise UserError(f"{path}, line {row}: expected the form of sha256sum: {form}")
-        checksums[os.path.realpath(folder / match[2])] = match[1].lower()
+        name = match[2]
+        # Of videos of another place, readers see a file in the cache of downloads.
+        local = reader_path(name if is_address(name) else str(folder / name))
+        checksums[os.path.realpath(local)] = match[1].lower()
     return checksums
 
 
