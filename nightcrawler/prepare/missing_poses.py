@@ -97,7 +97,8 @@ def _videos_of(cfg: CfgNode, splits: Iterable[str]) -> PosedVideos:
             continue
         located = locate_videos(videos.list_file, videos.folders)
         for row, (video, path) in enumerate(located, start=1):
-            if not path.is_file():
+            # A list may name poses themselves, such as motions of figures.
+            if not path.is_file() or video.endswith(SUFFIX):
                 continue
             # The folders of poses come first, in the order of those of videos.
             holds = [(folder / video).exists() for folder in videos.folders]
