@@ -3,19 +3,24 @@
 The parts are: models against this machine's matrix products and other implementations; the data
 path against plain decoding and per-frame augmentation; damage to files, and losses of their parts,
 that nobody notices; the seconds and memory of the chain's arithmetic, and of a large prediction
-beside its models; poses against decoding; the fit of known cameras; and BatchNorm statistics that
-follow a stream.
+beside its models; poses against decoding, and against figures whose joints are known; the fit of
+known cameras; and BatchNorm statistics that follow a stream.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import (
+    GPU_MODELS,
+    add_clip_options,
+    add_estimator_options,
+    add_gpu_options,
+)
 from nightcrawler.data.video.suffixes import has_video_suffix
 from nightcrawler.utils.command_line import add_task, at_least, invoked_as, make_parser, run
 from nightcrawler.utils.errors import UserError
@@ -31,6 +36,8 @@ EXAMPLES = """\
   {command} chain --videos 1000000
   {command} parts --videos 1000000
   {command} poses --clips data/Test --videos 20 --jobs 2
+  {command} pose-noise
+  {command} pose-noise --figures 44 --seed 1 --work noise
   {command} cameras --clips 256 --seeds 3
   {command} online
   {command} online --seeds 1 --per-class 4 --model demo/sf32_k700
@@ -39,7 +46,19 @@ EXAMPLES = """\
   {command} gpu --hours --tflops 100"""
 # Written here too, because --help must not wait for torch.
 MODELS = ("uniformer", "mvit", "slowfast")
-GPU_MODELS = ("uniformer_b32_k600", "uniformer_b32_ssv2", "mvit_b32_k600", "sf32_k700")
+PARTS = (
+    "models",
+    "data",
+    "damage",
+    "losses",
+    "chain",
+    "parts",
+    "poses",
+    "pose-noise",
+    "cameras",
+    "online",
+    "gpu",
+)
 # In the order of the functions in `run_data`.
 DATA_PARTS = ("a", "b", "c", "d", "e")
 
@@ -50,7 +69,7 @@ def parse(argv: Sequence[str]) -> Any:
     tasks = parser.add_subparsers(
         dest="part",
         required=True,
-        metavar="models | data | damage | losses | chain | parts | poses | cameras | online | gpu",
+        metavar=" | ".join(PARTS),
     )
     models = add_task(tasks, "models", "forward passes and training steps", EXAMPLES)
     models.add_argument(
@@ -74,8 +93,8 @@ def parse(argv: Sequence[str]) -> Any:
     damage = add_task(
         tasks, "damage", "detection of 1, 20 and 200 wrong bytes in each video", EXAMPLES
     )
-    _add_clip_options(data, 8)
-    _add_clip_options(damage, 200)
+    add_clip_options(data, 8)
+    add_clip_options(damage, 200)
     losses = add_task(
         tasks, "losses", "detection of parts that are cut off, left out or zeroed", EXAMPLES
     )
@@ -101,16 +120,21 @@ def parse(argv: Sequence[str]) -> Any:
             help=f"default {default}",
         )
     poses = add_task(tasks, "poses", "poses of videos, beside decoding alone", EXAMPLES)
-    _add_clip_options(poses, 8)
-    poses.add_argument("--estimator", default="mediapipe", metavar="NAME", help="default mediapipe")
-    poses.add_argument(
-        "--model",
-        metavar="FILE",
-        help="model of the estimator (default: the one that it brings, if any)",
+    add_clip_options(poses, 8)
+    noise = add_task(tasks, "pose-noise", "poses of figures whose joints are known", EXAMPLES)
+    noise.add_argument(
+        "--figures",
+        type=at_least(1),
+        default=22,
+        metavar="N",
+        help="figures of each size, recorded in each light (default 22)",
     )
-    poses.add_argument(
-        "--jobs", type=at_least(1), default=2, metavar="N", help="processes (default 2)"
+    noise.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default 0")
+    noise.add_argument(
+        "--work", type=Path, metavar="DIR", help="keep videos and poses there (default: nowhere)"
     )
+    for task in (poses, noise):
+        add_estimator_options(task)
     poses.add_argument(
         "--minutes",
         type=float,
@@ -126,7 +150,7 @@ def parse(argv: Sequence[str]) -> Any:
         help="model that predicts (repeatable; default: what the command mixes by itself)",
     )
     gpu = add_task(tasks, "gpu", "models at full size on a GPU, and waiting for data", EXAMPLES)
-    _add_gpu_options(gpu)
+    add_gpu_options(gpu)
     cameras = add_task(tasks, "cameras", "fits of known cameras to their recordings", EXAMPLES)
     for name, default in (("clips", 256), ("seeds", 3)):
         cameras.add_argument(
@@ -151,55 +175,6 @@ def parse(argv: Sequence[str]) -> Any:
     for task in tasks.choices.values():
         task.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
-
-
-def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--only",
-        choices=GPU_MODELS,
-        action="append",
-        help="only this model (repeatable; default: all)",
-    )
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
-    parser.add_argument("--tiny", action="store_true", help="small models and clips, to rehearse")
-    parser.add_argument(
-        "--batch", type=at_least(1), default=8, metavar="N", help="clips in a call (default 8)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=at_least(0),
-        action="append",
-        metavar="N",
-        help="train with N loader workers, and say how long it waits (repeatable; default 8)",
-    )
-    parser.add_argument(
-        "--hours",
-        action="store_true",
-        help="measure nothing: compute memory and hours of each model and stage",
-    )
-    parser.add_argument(
-        "--tflops",
-        type=at_least(1),
-        default=100,
-        metavar="N",
-        help="rate that the card keeps up, for --hours (default 100 TFLOP/s)",
-    )
-
-
-def _add_clip_options(parser: argparse.ArgumentParser, count: int) -> None:
-    parser.add_argument(
-        "--clips",
-        type=Path,
-        metavar="DIR",
-        help="folder of videos (default: synthetic ones, rendered now)",
-    )
-    parser.add_argument(
-        "--videos",
-        type=int,
-        default=count,
-        metavar="N",
-        help=f"number of videos, evenly chosen (default {count})",
-    )
 
 
 def find_videos(folder: Path, count: int) -> list[Path]:
@@ -346,6 +321,21 @@ def run_poses(arguments: Any) -> None:
                 )
 
 
+def run_pose_noise(arguments: Any) -> None:
+    """Print how an estimator errs, by light and size."""
+    import tempfile
+
+    from benchmarks.pose_noise import measure_noise
+    from nightcrawler.pose.estimators.base import EstimatorOptions
+    from nightcrawler.prepare.pose_files import PoseRecipe
+
+    recipe = PoseRecipe(arguments.estimator, EstimatorOptions(arguments.model or ""))
+    with tempfile.TemporaryDirectory() as folder:
+        work = arguments.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        print_lines(measure_noise(work, arguments.figures, arguments.seed, recipe, arguments.jobs))
+
+
 def run_gpu(arguments: Any) -> None:
     """Print the figures of the models at full size on a GPU, or their hours."""
     from benchmarks.gpu import Bench, choose_device, measure_gpu
@@ -373,6 +363,7 @@ def main(argv: Sequence[str]) -> int:
         "chain": run_chain,
         "parts": run_parts,
         "poses": run_poses,
+        "pose-noise": run_pose_noise,
         "cameras": run_cameras,
         "online": run_online,
         "gpu": run_gpu,

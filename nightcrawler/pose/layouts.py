@@ -26,6 +26,7 @@ BODY_JOINTS = (
 )
 HEAD = 0
 SHOULDERS = (1, 2)
+ELBOWS = (3, 4)
 HANDS = (5, 6)
 HIPS = (7, 8)
 KNEES = (9, 10)

@@ -98,6 +98,9 @@ def _videos_of(cfg: CfgNode, splits: Iterable[str]) -> PosedVideos:
             continue
         located = locate_videos(videos.list_file, videos.folders)
         for row, (video, path) in enumerate(located, start=1):
+            # A list may name poses themselves, such as motions of figures.
+            if video.endswith(SUFFIX):
+                continue
             if not is_elsewhere(str(path)) and not path.is_file():
                 continue
             # The folders of poses come first, in the order of those of videos.

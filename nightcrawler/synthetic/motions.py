@@ -49,7 +49,7 @@ def sample_motion(action: str, rng: np.random.Generator) -> np.ndarray:
     """
     seconds = rng.uniform(*SECONDS)
     joints = _act(action, rng, action_time(rng, int(seconds * FPS), FPS))
-    points = _to_body(joints)
+    points = body_joints(joints)
     if action in ON_THE_WAY:
         return _bend_way(points, rng)
     if action in AFTER_A_TURN and rng.random() < 0.4:
@@ -62,8 +62,8 @@ def _act(action: str, rng: np.random.Generator, time: np.ndarray) -> Joints:
     return joint_positions(sample_body(rng), motion.pose, float(rng.uniform(0, 2 * np.pi)))
 
 
-def _to_body(joints: Joints) -> np.ndarray:
-    """Return joints in the order of layout `body`, `[T, 13, 3]`."""
+def body_joints(joints: Joints) -> np.ndarray:
+    """Return the joints of a figure in the order of layout `body`, `[T, 13, 3]`."""
     sides = [joints[name][:, side] for name in SIDED for side in (0, 1)]
     return np.stack([joints["head"], *sides], axis=1)
 

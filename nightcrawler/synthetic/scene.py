@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from nightcrawler.pose.layouts import MIRRORED
 from nightcrawler.synthetic.actions import ACTIONS, Motion, Prop, action_time
+from nightcrawler.synthetic.motions import body_joints
 from nightcrawler.synthetic.props import box, chair, darker, prop_shapes, random_color
 from nightcrawler.synthetic.render import (
     SUPERSAMPLING,
@@ -86,6 +88,35 @@ STREET = SceneRanges(
     thickness=(0.8, 1.4),
     street=True,
 )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A figure in its surroundings, ready to be rendered.
+
+    Attributes:
+        shapes: objects, the figure among them.
+        background: supersampled picture, see `render.render`.
+        camera: view of the T frames.
+        joints: of the figure in the world, see `skeleton.joint_positions`.
+    """
+
+    shapes: list[Shape]
+    background: np.ndarray
+    camera: Camera
+    joints: Joints
+
+    def frames(self) -> np.ndarray:
+        """Render the scene, uint8 `[T, H, W, 3]`."""
+        return render(self.shapes, self.background, self.camera)
+
+    def joints_in_picture(self) -> np.ndarray:
+        """Return the joints of layout `body` in pixels (column, row), `[T, 13, 2]`.
+
+        In a mirrored picture the left hand is seen as a right one, and has its name.
+        """
+        points = self.camera.project(body_joints(self.joints))[0] / SUPERSAMPLING
+        return points[:, MIRRORED] if self.camera.mirrored else points
 
 
 def figure_shapes(rng: np.random.Generator, body: Body, joints: Joints) -> list[Shape]:
@@ -282,6 +313,36 @@ def sample_view(
     )
 
 
+def sample_scene(
+    rng: np.random.Generator,
+    action: str,
+    num_frames: int,
+    fps: float,
+    height: int,
+    width: int,
+    ranges: SceneRanges = NEAR,
+) -> Scene:
+    """Draw the scene of a clip, see `render_clip`."""
+    # The order of the draws is fixed: a seed gives the same clip in every version.
+    street = ranges.street
+    time = action_time(rng, num_frames, fps) if street else np.arange(num_frames) / fps
+    motion = ACTIONS[action](rng, time)
+    body = sample_body(rng, ranges.lengths, ranges.thickness)
+    facing = float(np.radians(rng.uniform(*ranges.facing)))
+    joints = joint_positions(body, motion.pose, facing)
+    shapes = figure_shapes(rng, body, joints)
+    for prop in motion.props:
+        shapes += prop_shapes(rng, prop, joints, facing)
+    shapes += distractors(rng, motion, joints, facing)
+    if street:
+        shapes += clothes(rng, joints, body.thickness)
+        shapes += in_front(rng, num_frames)
+        shapes += passer_by(rng, num_frames, fps)
+    camera = sample_view(rng, joints, height, width, ranges)
+    place = background(rng, height, width, camera.ground, street)
+    return Scene(shapes, place, camera, joints)
+
+
 def render_clip(
     rng: np.random.Generator,
     action: str,
@@ -310,20 +371,4 @@ def render_clip(
     Returns:
         uint8 `[T, H, W, 3]`.
     """
-    # The order of the draws is fixed: a seed gives the same clip in every version.
-    street = ranges.street
-    time = action_time(rng, num_frames, fps) if street else np.arange(num_frames) / fps
-    motion = ACTIONS[action](rng, time)
-    body = sample_body(rng, ranges.lengths, ranges.thickness)
-    facing = float(np.radians(rng.uniform(*ranges.facing)))
-    joints = joint_positions(body, motion.pose, facing)
-    shapes = figure_shapes(rng, body, joints)
-    for prop in motion.props:
-        shapes += prop_shapes(rng, prop, joints, facing)
-    shapes += distractors(rng, motion, joints, facing)
-    if street:
-        shapes += clothes(rng, joints, body.thickness)
-        shapes += in_front(rng, num_frames)
-        shapes += passer_by(rng, num_frames, fps)
-    camera = sample_view(rng, joints, height, width, ranges)
-    return render(shapes, background(rng, height, width, camera.ground, street), camera)
+    return sample_scene(rng, action, num_frames, fps, height, width, ranges).frames()

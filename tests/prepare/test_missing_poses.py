@@ -58,6 +58,18 @@ def test_what_is_missing_is_made_where_it_is_looked_for(data, tmp_path):
     assert (folder / "poses/dark_train/Train/b.mp4.pose.npz").stat().st_mtime_ns == first
 
 
+def test_a_list_of_pose_files_names_no_videos(data, tmp_path, caplog):
+    # As the bright clips of `tools/make_pose_weights.py`, which are motions of figures.
+    folder = tmp_path / "dry_run/Validation"
+    folder.mkdir(parents=True)
+    build_missing_poses(config(data, "POSE.FOLDER", "other"), ["arid"], 1)
+    shutil.copy(data / "other/dark_train/Train/b.mp4.pose.npz", folder / "b.pose.npz")
+    tiny.write_rows(tmp_path / "val_dry.csv", [("b.pose.npz", 0)])
+    build_missing_poses(config(tmp_path), ["val_dry"], 1)
+    assert not (tmp_path / "poses").exists()
+    assert caplog.text == ""
+
+
 def test_without_the_estimator_a_warning_says_what_to_install(data, caplog):
     settings = ("POSE.ESTIMATOR", "onnx", "POSE.FOLDER", "none")
     build_missing_poses(config(data, *settings), ["arid"], 1)
