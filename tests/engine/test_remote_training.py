@@ -175,7 +175,7 @@ def test_a_folder_of_fewer_videos_than_the_lists_name(
     """Videos come and go, also while another worker reads one of them."""
     most = 3 * max(map(len, site.files.values()))
     monkeypatch.setenv("NIGHTCRAWLER_VIDEOS_GIB", str(most / 2**30))
-    monkeypatch.setattr(file_cache, "IN_USE_SEC", 1.0)
+    monkeypatch.setattr(file_cache, "IN_USE_SEC", 0.2)
     assert_same_end(served, data, trained, tmp_path)
     asked = [path for _, path, _ in site.requests]
     assert len(asked) > len(set(asked)), "some are fetched again"
